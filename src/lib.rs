@@ -1,0 +1,14 @@
+//! Lamina's library: a union of immutable layers under a writable upper, with volumes grafted
+//! into the same tree, served through FUSE.
+//!
+//! The modules and what each may use are listed in docs/ARCHITECTURE.md; `tests/it/tidy.rs`
+//! holds the code to that table.
+
+pub mod backing;
+pub mod error;
+pub mod fuse;
+pub mod service;
+pub mod sys;
+pub mod types;
+pub mod union;
+pub mod volume;

@@ -1,0 +1,559 @@
+//! The rules of the union: which object a name means, what a change does to which layer.
+//!
+//! Pure logic over the traits of [`layer`]: nothing here opens a file, knows a protocol or reads
+//! a clock. A [`Union`] is one mount. The parts:
+//!
+//! - [`table`]: what the kernel knows of, by node number and by backing object;
+//! - [`body`]: state of directories (the parts they are merged from) and of open files;
+//! - `resolve`: the lookup rules; [`mark`]: whiteouts, opacity, redirects as layers spell them;
+//! - `copyup`: how an object comes into the upper, whole or not at all;
+//! - `namespace`, `rename`: changes of directories; `open`, `attr`, `xattr`: of objects;
+//! - `listing`: merged directories with positions that stay valid.
+//!
+//! Invariants: a layer below the upper is never changed; an object appears in the upper under its
+//! name only when it is complete (it grows in the work directory and is renamed); a node keeps its
+//! inode number for as long as the mount shows it. No lock of the whole mount is taken by a
+//! request, and none across I/O but the copy-up lock of one inode.
+
+pub mod api;
+mod attr;
+pub mod body;
+pub mod config;
+mod copyup;
+mod ids;
+mod index;
+pub mod layer;
+mod listing;
+pub mod mark;
+mod namespace;
+mod open;
+mod rename;
+mod resolve;
+mod shadow;
+pub mod table;
+mod xattr;
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use dashmap::DashMap;
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Errno, Error, Result};
+use crate::types::{Kind, Name, NodeId, Stat, StatFs, name};
+
+pub use api::{Caller, DirSink, Entry, OpenFlags, OpenMode, Opened, Passthrough};
+pub use config::{
+    Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
+};
+pub use layer::{Dir, DirRef, File, FileRef};
+
+use body::{Body, DirBody, FIRST_GRAFT, FileBody, LayerDir, Life, Place, Stack, UPPER};
+use resolve::Found;
+use table::{Key, NewNode, Node, Table};
+
+/// Longest path of one lookup that a redirect may name, in bytes (`PATH_MAX`).
+const PATH_MAX: usize = 4096;
+
+/// Counters of a mount since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Inodes that the kernel or an open file holds at present.
+    pub inodes: u64,
+    /// Lookups.
+    pub lookups: u64,
+    /// Objects copied to the upper.
+    pub copy_ups: u64,
+    /// Bytes of data copied with them.
+    pub copy_up_bytes: u64,
+    /// Files opened.
+    pub opens: u64,
+    /// Of these, served by the kernel itself.
+    pub passthrough_opens: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    lookups: AtomicU64,
+    copy_ups: AtomicU64,
+    copy_up_bytes: AtomicU64,
+    opens: AtomicU64,
+    passthrough_opens: AtomicU64,
+}
+
+/// The writable layer and what belongs to it.
+struct UpperLayer {
+    work: DirRef,
+    own: crate::types::Owner,
+    orphans: DirRef,
+    index: Option<DirRef>,
+    whiteout: Mutex<Option<u64>>,
+    whiteout_ino: AtomicU64,
+}
+
+struct GraftState {
+    parent_path: Vec<Name>,
+    entry: Name,
+    root: GraftRoot,
+    read_only: bool,
+}
+
+/// One mount.
+pub struct Union {
+    options: Options,
+    table: Table,
+    roots: Vec<LayerDir>,
+    upper: Option<UpperLayer>,
+    root: DirRef,
+    grafts: Vec<GraftState>,
+    graft_places: DashMap<(NodeId, Vec<u8>), u16>,
+    devices: RwLock<Vec<u64>>,
+    sequence: AtomicU64,
+    passthrough: OnceLock<Arc<dyn Passthrough>>,
+    passthrough_off: AtomicBool,
+    files: Mutex<LruCache<NodeId, ()>>,
+    ids: Mutex<LruCache<NodeId, ()>>,
+    listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
+    plus_credit: AtomicI32,
+    counters: Counters,
+    rename: Mutex<()>,
+}
+
+fn cache<V>(capacity: usize) -> Mutex<LruCache<NodeId, V>> {
+    let capacity = std::num::NonZeroUsize::new(capacity).unwrap_or(std::num::NonZeroUsize::MIN);
+    Mutex::new(LruCache::new(capacity))
+}
+
+impl Union {
+    /// Builds a mount.
+    ///
+    /// # Errors
+    /// `EINVAL` without any layer; what the backing answers for the roots; `ENOENT` or `ENOTDIR`
+    /// where the path of a graft is missing.
+    pub fn new(config: Config) -> Result<Self> {
+        let marks = config.options.marks;
+        let mut roots = Vec::new();
+        for (lower, layer) in config.lowers.iter().zip(1..FIRST_GRAFT) {
+            roots.push(LayerDir::new(layer, Arc::clone(&lower.root)));
+            let last = roots.len() == config.lowers.len();
+            if !last && is_opaque_root(&lower.root)? {
+                break;
+            }
+        }
+        let mut stack = Stack { upper: None, lowers: roots.iter().cloned().collect(), graft: None };
+        let mut upper = None;
+        if let Some(layer) = &config.upper {
+            if root_mark(&layer.root, &mark::Mark::Opaque.key(marks))? {
+                stack.lowers.clear();
+            }
+            stack.upper = Some(Arc::clone(&layer.root));
+            upper = Some(UpperLayer::new(layer)?);
+        }
+        let root = stack.top().cloned().ok_or(Errno::INVAL)?;
+        let stat = root.stat(None)?;
+        let layer = if upper.is_some() { UPPER } else { 1 };
+        let devices = devices(&config, &stat)?;
+        let grafts = config.grafts.into_iter().map(GraftState::new).collect::<Result<_>>()?;
+        let origin = stack.lowers.first().map_or(Ok(stat), |lower| lower.dir.stat(None))?;
+        let body = Arc::new(Body::Dir(DirBody::new(stack)));
+        let union = Self {
+            options: config.options,
+            table: Table::new(Key::new(layer, 0, stat.ino), origin.ino, body),
+            roots,
+            upper,
+            root,
+            grafts,
+            graft_places: DashMap::new(),
+            devices: RwLock::new(devices),
+            sequence: AtomicU64::new(1),
+            passthrough: OnceLock::new(),
+            passthrough_off: AtomicBool::new(false),
+            files: cache(256),
+            ids: cache(256),
+            listings: cache(64),
+            plus_credit: AtomicI32::new(0),
+            counters: Counters::default(),
+            rename: Mutex::new(()),
+        };
+        union.table.set_ino(NodeId::ROOT, union.show_ino(&origin));
+        union.attach_grafts()?;
+        Ok(union)
+    }
+
+    fn attach_grafts(&self) -> Result<()> {
+        for (graft, number) in self.grafts.iter().zip(FIRST_GRAFT..) {
+            let mut parent = NodeId::ROOT;
+            for component in &graft.parent_path {
+                // The lookup is kept: a graft holds the directories above it.
+                parent = self.lookup(parent, component)?.ok_or(Errno::NOENT)?.node;
+            }
+            let node = self.node(parent)?;
+            let body = node.body.as_deref().and_then(Body::dir).ok_or(Errno::NOTDIR)?;
+            body.has_grafts.store(true, Ordering::Release);
+            self.graft_places.insert((parent, graft.entry.to_vec()), number);
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel serve files by itself from now on.
+    pub fn set_passthrough(&self, registrar: Arc<dyn Passthrough>) {
+        if self.passthrough.set(registrar).is_err() {
+            tracing::debug!("passthrough was set already");
+        }
+    }
+
+    /// States whether nothing can be changed.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.upper.is_none()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            inodes: self.table.len(),
+            lookups: read(&self.counters.lookups),
+            copy_ups: read(&self.counters.copy_ups),
+            copy_up_bytes: read(&self.counters.copy_up_bytes),
+            opens: read(&self.counters.opens),
+            passthrough_opens: read(&self.counters.passthrough_opens),
+        }
+    }
+
+    /// Finds an entry of a directory and counts a lookup on it; `None` where there is none.
+    /// `.` and `..` lead to the directory itself and to its parent.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for a node that is unknown, or of the backing.
+    pub fn lookup(&self, parent: NodeId, entry: &[u8]) -> Result<Option<Entry>> {
+        self.counters.lookups.fetch_add(1, Ordering::Relaxed);
+        if entry == b"." || entry == b".." {
+            return self.lookup_dot(parent, entry).map(Some);
+        }
+        check_name(entry)?;
+        let node = self.node(parent)?;
+        let body = dir_of(&node)?;
+        if let Some(found) = self.find_graft(&node, body, entry)? {
+            return self.enter(parent, entry, found).map(Some);
+        }
+        let Some(found) = self.resolve(&body.stack(), entry)? else { return Ok(None) };
+        if found.stack.is_none() {
+            listing::note_lookup(self, body);
+        }
+        self.enter(parent, entry, found).map(Some)
+    }
+
+    fn lookup_dot(&self, id: NodeId, entry: &[u8]) -> Result<Entry> {
+        let node = self.node(id)?;
+        let target = if entry == b"." { id } else { node.parent };
+        let node = self.table.again(target).ok_or(Errno::STALE)?;
+        let stat = self.show(&node, self.stat_node(&node)?);
+        Ok(Entry { node: target, stat })
+    }
+
+    fn find_graft(&self, node: &Node, body: &DirBody, entry: &[u8]) -> Result<Option<Found>> {
+        if !body.has_grafts.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).map(|place| *place)
+        else {
+            return Ok(None);
+        };
+        let Some(graft) = self.graft(number) else { return Ok(None) };
+        match &graft.root {
+            GraftRoot::Dir(dir) => {
+                let stat = dir.stat(None)?;
+                let stack = Stack {
+                    upper: Some(Arc::clone(dir)),
+                    lowers: smallvec::SmallVec::new(),
+                    graft: Some(number),
+                };
+                let place = Place { layer: number, dir: Arc::clone(dir), name: Name::new() };
+                let ino = self.show_ino(&stat);
+                let stack = Some(stack);
+                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
+            }
+            GraftRoot::Entry { dir, name } => {
+                let place = Place { layer: number, dir: Arc::clone(dir), name: name.clone() };
+                let stat = place.stat()?;
+                let ino = self.show_ino(&stat);
+                Ok(Some(Found { stat, place, ino, stack: None, data: None, indexed: None }))
+            }
+        }
+    }
+
+    /// Enters an object in the table and tells it as the kernel is to see it.
+    fn enter(&self, parent: NodeId, entry: &[u8], found: Found) -> Result<Entry> {
+        let key = self.key_of(&found);
+        let kind = found.stat.kind();
+        let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind };
+        let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
+        let (node, fresh) = self.table.enter(&new, || match &found.stack {
+            Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
+            None => self.new_file_body(&found, graft_file),
+        });
+        if !fresh && (node.parent != parent || node.name[..] != *entry) {
+            self.found_again(&node, parent, entry, &found)?;
+        }
+        let stat = self.show_found(&node, &found)?;
+        Ok(Entry { node: node.id, stat })
+    }
+
+    fn new_file_body(&self, found: &Found, elsewhere: bool) -> Option<Arc<Body>> {
+        let aliased = found.place.layer != UPPER && found.stat.nlink > 1;
+        if found.data.is_none() && found.indexed.is_none() && !elsewhere && !aliased {
+            return None;
+        }
+        let body = FileBody::default();
+        {
+            let mut state = body.state.lock();
+            state.data.clone_from(&found.data);
+            if elsewhere || found.indexed.is_some() {
+                state.place = Some(found.place.clone());
+            }
+            if let Some(diff) = found.indexed {
+                state.indexed = true;
+                state.nlink_diff = diff;
+                state.place = self.index_place(&found.place).ok().flatten().or(state.place.take());
+            }
+        }
+        Some(Arc::new(Body::File(body)))
+    }
+
+    // An object that is known already was found under another name: a hard link, or a rename
+    // behind our back.
+    fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
+        if node.kind == Kind::Dir {
+            if node.id != NodeId::ROOT {
+                self.table.relocate(node.id, parent, entry);
+            }
+            return Ok(());
+        }
+        if found.stat.nlink > 1 || found.indexed.is_some() {
+            let body = self.file_body(node.id)?;
+            if let Some(file) = body.file() {
+                file.state.lock().add_alias(parent, entry);
+            }
+        } else {
+            self.table.relocate(node.id, parent, entry);
+        }
+        Ok(())
+    }
+
+    /// Takes back lookups that the kernel counted.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        for body in self.table.forget(node, count) {
+            if let Some(file) = body.file() {
+                self.retire(&mut file.state.lock());
+            }
+        }
+    }
+
+    /// Space of the file system that holds an object.
+    ///
+    /// # Errors
+    /// As fstatfs(2).
+    pub fn statfs(&self, node: NodeId) -> Result<StatFs> {
+        let graft = self.node(node).ok().and_then(|node| self.graft(node.key.layer()));
+        match graft.map(|graft| &graft.root) {
+            Some(GraftRoot::Dir(dir) | GraftRoot::Entry { dir, .. }) => dir.statfs(),
+            None => self.root.statfs(),
+        }
+    }
+
+    /// Makes all changes durable.
+    ///
+    /// # Errors
+    /// As syncfs(2).
+    pub fn sync_fs(&self) -> Result<()> {
+        for graft in &self.grafts {
+            match &graft.root {
+                GraftRoot::Dir(dir) | GraftRoot::Entry { dir, .. } => dir.sync_fs()?,
+            }
+        }
+        if self.upper.is_none() || self.options.volatile { Ok(()) } else { self.root.sync_fs() }
+    }
+
+    /// Ends the mount: removes what is left in the work directory.
+    ///
+    /// # Errors
+    /// As removing entries of the work directory.
+    pub fn shutdown(&self) -> Result<()> {
+        let Some(upper) = &self.upper else { return Ok(()) };
+        empty_dir(&upper.work)
+    }
+
+    fn node(&self, id: NodeId) -> Result<Node> {
+        self.table.find(id).ok_or(Error::Rule(Errno::STALE))
+    }
+
+    fn graft(&self, layer: u16) -> Option<&GraftState> {
+        self.grafts.get(usize::from(layer.checked_sub(FIRST_GRAFT)?))
+    }
+
+    fn upper(&self) -> Result<&UpperLayer> {
+        self.upper.as_ref().ok_or(Error::Rule(Errno::ROFS))
+    }
+
+    fn unique_name(&self) -> Name {
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        name(format!("#{number:x}").as_bytes())
+    }
+
+    fn file_body(&self, id: NodeId) -> Result<Arc<Body>> {
+        let fresh = || Arc::new(Body::File(FileBody::default()));
+        self.table.body(id, fresh).ok_or(Error::Rule(Errno::STALE))
+    }
+
+    /// The place of a file: parked, indexed, or below its parent by its name.
+    fn place(&self, node: &Node, state: Option<&body::FileState>) -> Result<Place> {
+        if let Some(place) = state.and_then(|state| state.place.as_ref()) {
+            return Ok(place.clone());
+        }
+        let parent = self.node(node.parent)?;
+        let stack = dir_of(&parent)?.stack();
+        let layer = node.key.layer();
+        let dir = stack.part(layer).ok_or(Errno::STALE)?;
+        Ok(Place { layer, dir: Arc::clone(dir), name: node.name.clone() })
+    }
+
+    /// Attributes of a node in its layer.
+    fn stat_node(&self, node: &Node) -> Result<Stat> {
+        if let Some(dir) = node.body.as_deref().and_then(Body::dir) {
+            if let Some(removed) = dir.removed.get() {
+                return Ok(*removed);
+            }
+            return dir.stack().top().ok_or(Errno::STALE)?.stat(None);
+        }
+        let Some(file) = node.body.as_deref().and_then(Body::file) else {
+            return self.place(node, None)?.stat();
+        };
+        let state = file.state.lock();
+        self.stat_state(node, &state)
+    }
+
+    fn stat_state(&self, node: &Node, state: &body::FileState) -> Result<Stat> {
+        if let Life::Gone(stat) = state.life {
+            return match &state.file {
+                Some((file, _)) => Ok(Stat { nlink: 0, ..file.stat()? }),
+                None => Ok(stat),
+            };
+        }
+        let mut stat = self.place(node, Some(state))?.stat()?;
+        if let Some(data) = &state.data {
+            stat.blocks = data.stat()?.blocks;
+        }
+        let links = i64::from(stat.nlink) + state.nlink_diff;
+        stat.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
+        if state.life == Life::Unlinked {
+            stat.nlink = 0;
+        }
+        Ok(stat)
+    }
+}
+
+impl UpperLayer {
+    fn new(layer: &Upper) -> Result<Self> {
+        let orphans: &[u8] = b"orphans";
+        let stat = layer.work.stat(None)?;
+        let own = crate::types::Owner { uid: stat.uid, gid: stat.gid };
+        match layer.work.mkdir(orphans, 0o700, own) {
+            Ok(()) => {}
+            Err(error) if error.is(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self {
+            work: Arc::clone(&layer.work),
+            own,
+            orphans: layer.work.dir(orphans),
+            index: layer.index.clone(),
+            whiteout: Mutex::new(None),
+            whiteout_ino: AtomicU64::new(0),
+        })
+    }
+}
+
+impl GraftState {
+    fn new(graft: Graft) -> Result<Self> {
+        let (entry, parents) = graft.path.split_last().ok_or(Errno::INVAL)?;
+        Ok(Self {
+            parent_path: parents.to_vec(),
+            entry: entry.clone(),
+            root: graft.root,
+            read_only: graft.read_only,
+        })
+    }
+}
+
+/// The state of a directory node.
+fn dir_of(node: &Node) -> Result<&DirBody> {
+    node.body.as_deref().and_then(Body::dir).ok_or(Error::Rule(Errno::NOTDIR))
+}
+
+/// Refuses what is no name of one entry.
+fn check_name(entry: &[u8]) -> Result<()> {
+    if entry.len() > crate::types::NAME_MAX {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    if entry.is_empty() || entry == b"." || entry == b".." || entry.contains(&b'/') {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(())
+}
+
+fn root_mark(root: &DirRef, key: &[u8]) -> Result<bool> {
+    Ok(root.xattr(None, key)?.as_deref() == Some(b"y"))
+}
+
+fn is_opaque_root(root: &DirRef) -> Result<bool> {
+    let [trusted, user] = mark::keys(mark::Mark::Opaque);
+    Ok(root_mark(root, &trusted)?
+        || root_mark(root, &user)?
+        || resolve::exists(root, mark::WH_OPAQUE)?)
+}
+
+// The file system of the upper (or of the topmost lower) is number 0, so that its inode numbers
+// are shown as they are; the others follow in the order of the layers.
+fn devices(config: &Config, root: &Stat) -> Result<Vec<u64>> {
+    let mut devices = vec![root.dev];
+    for lower in &config.lowers {
+        let dev = lower.root.stat(None)?.dev;
+        if !devices.contains(&dev) {
+            devices.push(dev);
+        }
+    }
+    for graft in &config.grafts {
+        let dev = match &graft.root {
+            GraftRoot::Dir(dir) => dir.stat(None)?.dev,
+            GraftRoot::Entry { dir, name } => dir.stat(Some(name))?.dev,
+        };
+        if !devices.contains(&dev) {
+            devices.push(dev);
+        }
+    }
+    Ok(devices)
+}
+
+/// Removes everything in a directory, whatever it is.
+///
+/// # Errors
+/// As removing the entries.
+pub fn empty_dir(dir: &DirRef) -> Result<()> {
+    let mut entries: Vec<Name> = Vec::new();
+    dir.list(0, &mut |entry| {
+        entries.push(Name::from_slice(entry.name));
+        true
+    })?;
+    for entry in entries {
+        if dir.stat(Some(&entry))?.kind() == Kind::Dir {
+            empty_dir(&dir.dir(&entry))?;
+            dir.rmdir(&entry)?;
+        } else {
+            dir.unlink(&entry)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! State of a node beyond its slot: the directories that a merged directory is made of, and what
+//! is going on with a file.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use crate::error::Result;
+use crate::types::{Kind, Name, NodeId, Stat, name};
+use crate::union::layer::{DirRef, FileRef};
+use crate::union::mark;
+
+/// The upper layer.
+pub const UPPER: u16 = 0;
+/// The first number of a graft; grafts are layers of their own.
+pub const FIRST_GRAFT: u16 = 0x8000;
+
+/// State of a node.
+pub enum Body {
+    /// Of a directory.
+    Dir(DirBody),
+    /// Of anything else.
+    File(FileBody),
+}
+
+/// A place in a layer: a name in a directory.
+#[derive(Clone)]
+pub struct Place {
+    /// The layer.
+    pub layer: u16,
+    /// The directory.
+    pub dir: DirRef,
+    /// The name in it.
+    pub name: Name,
+}
+
+/// A directory of a lower layer that takes part in a merged directory.
+#[derive(Clone)]
+pub struct LayerDir {
+    /// The layer.
+    pub layer: u16,
+    /// The directory.
+    pub dir: DirRef,
+    aufs: Arc<OnceLock<HashSet<Name>>>,
+}
+
+impl LayerDir {
+    /// A directory of a layer.
+    #[must_use]
+    pub fn new(layer: u16, dir: DirRef) -> Self {
+        Self { layer, dir, aufs: Arc::new(OnceLock::new()) }
+    }
+
+    /// States whether this directory holds the AUFS whiteout of `name`. The names of the
+    /// directory are read once, since a probe for each missing name costs more.
+    ///
+    /// # Errors
+    /// As listing the directory.
+    pub fn hides(&self, name: &[u8]) -> Result<bool> {
+        if let Some(names) = self.aufs.get() {
+            return Ok(names.contains(name));
+        }
+        let mut found: Vec<Name> = Vec::new();
+        self.dir.list(0, &mut |entry| {
+            let regular = matches!(entry.kind, Kind::File | Kind::Unknown);
+            if regular && mark::is_aufs_name(entry.name) {
+                found.push(Name::from_slice(entry.name));
+            }
+            true
+        })?;
+        let mut names = HashSet::new();
+        for whiteout in found {
+            if !is_plain(&self.dir, &whiteout)? {
+                names.insert(Name::from_slice(&whiteout[mark::WH_PREFIX.len()..]));
+            }
+        }
+        Ok(self.aufs.get_or_init(|| names).contains(name))
+    }
+}
+
+/// States whether an object that looks like a whiteout was made by a user and is none.
+///
+/// # Errors
+/// As reading its attributes.
+pub fn is_plain(dir: &DirRef, name: &[u8]) -> Result<bool> {
+    Ok(mark::Marked::from_names(&dir.xattr_names(Some(name))?).plain)
+}
+
+/// What a directory of the mount is made of.
+#[derive(Clone, Default)]
+pub struct Stack {
+    /// The writable part.
+    pub upper: Option<DirRef>,
+    /// The parts in lower layers, topmost first.
+    pub lowers: SmallVec<[LayerDir; 1]>,
+    /// The graft that this directory is of; its part is `upper`.
+    pub graft: Option<u16>,
+}
+
+impl Stack {
+    /// The part that gives the attributes.
+    #[must_use]
+    pub fn top(&self) -> Option<&DirRef> {
+        self.upper.as_ref().or_else(|| self.lowers.first().map(|lower| &lower.dir))
+    }
+
+    /// The part in a layer.
+    #[must_use]
+    pub fn part(&self, layer: u16) -> Option<&DirRef> {
+        if layer == UPPER || layer >= FIRST_GRAFT {
+            return self.upper.as_ref();
+        }
+        self.lowers.iter().find(|lower| lower.layer == layer).map(|lower| &lower.dir)
+    }
+
+    /// States whether entries of several layers are shown together, now or after a copy-up.
+    #[must_use]
+    pub fn has_lower(&self) -> bool {
+        !self.lowers.is_empty()
+    }
+}
+
+/// State of a directory.
+pub struct DirBody {
+    stack: RwLock<Arc<Stack>>,
+    /// Held while the directory is copied up.
+    pub change: Mutex<()>,
+    /// Raised with each change of the entries.
+    pub version: AtomicU64,
+    /// 0 unknown, 1 no default ACL, 2 has one.
+    pub default_acl: AtomicU8,
+    /// Lookups of entries since the last listing by names alone.
+    pub looked_up: AtomicU32,
+    /// The upper part is marked as one that holds copied-up entries.
+    pub impure: AtomicBool,
+    /// Grafts stand in this directory.
+    pub has_grafts: AtomicBool,
+    /// Attributes at the removal.
+    pub removed: OnceLock<Stat>,
+}
+
+impl DirBody {
+    /// State of a directory made of `stack`.
+    #[must_use]
+    pub fn new(stack: Stack) -> Self {
+        Self {
+            stack: RwLock::new(Arc::new(stack)),
+            change: Mutex::new(()),
+            version: AtomicU64::new(1),
+            default_acl: AtomicU8::new(0),
+            looked_up: AtomicU32::new(u32::MAX),
+            impure: AtomicBool::new(false),
+            has_grafts: AtomicBool::new(false),
+            removed: OnceLock::new(),
+        }
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn stack(&self) -> Arc<Stack> {
+        Arc::clone(&self.stack.read())
+    }
+
+    /// Replaces what it is made of.
+    pub fn set_stack(&self, stack: Stack) {
+        *self.stack.write() = Arc::new(stack);
+        self.changed();
+    }
+
+    /// Says that entries came or went.
+    pub fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Which way the kernel reads and writes a file at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// Undecided: no open handle, no registration.
+    #[default]
+    Idle,
+    /// Through READ and WRITE.
+    Cached,
+    /// By itself; `layer` holds the registered file.
+    Passthrough {
+        /// The backing id.
+        id: u32,
+        /// The layer of the registered file.
+        layer: u16,
+    },
+}
+
+/// Whether a file still has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Life {
+    /// It has.
+    #[default]
+    Linked,
+    /// Its last name was removed while it was open: it stands in the work directory, or in a
+    /// lower layer where nothing reaches it any more.
+    Unlinked,
+    /// It is gone; these were its attributes.
+    Gone(Stat),
+}
+
+/// What is going on with a file. The lock around it is the copy-up lock of the inode.
+#[derive(Default)]
+pub struct FileState {
+    /// Open handles.
+    pub opens: u32,
+    /// How they are served.
+    pub io: Io,
+    /// Where the data is, if not with the attributes (`metacopy`).
+    pub data: Option<Place>,
+    /// Where the object is, if not below its parent by its name: parked or indexed.
+    pub place: Option<Place>,
+    /// Other names known to lead here.
+    pub aliases: SmallVec<[(NodeId, Name); 1]>,
+    /// Whether it has a name.
+    pub life: Life,
+    /// Link count relative to that of the backing object.
+    pub nlink_diff: i64,
+    /// The object stands in the index directory.
+    pub indexed: bool,
+    /// Descriptor for reading and, if opened so, for writing.
+    pub file: Option<(FileRef, bool)>,
+    /// The descriptor is all that leads to the object: it stays open.
+    pub pinned: bool,
+}
+
+/// State of a file.
+#[derive(Default)]
+pub struct FileBody {
+    /// The state.
+    pub state: Mutex<FileState>,
+}
+
+impl Body {
+    /// A directory's state.
+    #[must_use]
+    pub const fn dir(&self) -> Option<&DirBody> {
+        match self {
+            Self::Dir(dir) => Some(dir),
+            Self::File(_) => None,
+        }
+    }
+
+    /// A file's state.
+    #[must_use]
+    pub const fn file(&self) -> Option<&FileBody> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Dir(_) => None,
+        }
+    }
+}
+
+impl Place {
+    /// A place.
+    #[must_use]
+    pub fn new(layer: u16, dir: &DirRef, entry: &[u8]) -> Self {
+        Self { layer, dir: Arc::clone(dir), name: name(entry) }
+    }
+
+    /// Attributes of what stands there.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn stat(&self) -> Result<Stat> {
+        self.dir.stat(Some(&self.name))
+    }
+}

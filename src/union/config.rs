@@ -1,0 +1,149 @@
+//! What a mount is made of.
+
+use crate::types::Name;
+use crate::union::layer::DirRef;
+
+/// A mount: layers, upper, grafts and options.
+pub struct Config {
+    /// Lower layers, topmost first.
+    pub lowers: Vec<Lower>,
+    /// The writable layer; without one the mount is read-only.
+    pub upper: Option<Upper>,
+    /// Host trees that appear at a path of the mount.
+    pub grafts: Vec<Graft>,
+    /// Rules that differ from mount to mount.
+    pub options: Options,
+}
+
+/// A layer that never changes.
+pub struct Lower {
+    /// Its root directory.
+    pub root: DirRef,
+    /// What a message calls it.
+    pub label: String,
+}
+
+/// The layer that takes all changes.
+pub struct Upper {
+    /// Its root directory.
+    pub root: DirRef,
+    /// A directory of the same file system that is ours alone, empty at the start.
+    pub work: DirRef,
+    /// The kernel's index directory, if hard links are to be kept across copy-up.
+    pub index: Option<DirRef>,
+    /// What a message calls it.
+    pub label: String,
+}
+
+/// A host tree shown at a path of the mount: no union, no copy-up, no whiteouts inside.
+pub struct Graft {
+    /// What is shown.
+    pub root: GraftRoot,
+    /// Where, as components below the root of the mount; they exist in the union.
+    pub path: Vec<Name>,
+    /// Refuses changes with `EROFS`.
+    pub read_only: bool,
+    /// What a message calls it.
+    pub label: String,
+}
+
+/// The host object behind a graft.
+pub enum GraftRoot {
+    /// A directory and all below it.
+    Dir(DirRef),
+    /// A single entry of a directory that is no directory itself.
+    Entry {
+        /// The directory that holds it.
+        dir: DirRef,
+        /// Its name there.
+        name: Name,
+    },
+}
+
+/// The namespace of extended attributes that carries our marks in the upper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Marks {
+    /// `trusted.overlay.*`: needs privilege, out of reach of users.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`, as the kernel's `userxattr`.
+    User,
+}
+
+/// How a removed lower entry is marked in the upper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhiteoutForm {
+    /// Character device 0:0.
+    #[default]
+    Device,
+    /// Regular file `.wh.NAME`, where devices cannot be made.
+    Aufs,
+}
+
+/// A run of ids: `len` ids from `disk` in the layers are shown from `shown` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First id in the layers.
+    pub disk: u32,
+    /// First id in the mount.
+    pub shown: u32,
+    /// Count of ids.
+    pub len: u32,
+}
+
+/// How ids in the layers relate to ids in the mount. Empty: they are the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMap {
+    /// Runs of ids; an id outside all of them shows as the overflow id 65534.
+    pub ranges: Vec<IdRange>,
+    /// Shows every object as of this id.
+    pub squash: Option<u32>,
+}
+
+/// Rules of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where our marks are written.
+    pub marks: Marks,
+    /// Copies attributes alone where data stays as it is.
+    pub metacopy: bool,
+    /// Renames directories of lower layers by a redirect mark; otherwise by copying the tree up.
+    pub redirect: bool,
+    /// Keeps hard links of lower layers together across copy-up.
+    pub index: bool,
+    /// Makes inode numbers unique over several file systems.
+    pub xino: bool,
+    /// The form of whiteouts that is written.
+    pub whiteouts: WhiteoutForm,
+    /// Never waits for the disk.
+    pub volatile: bool,
+    /// Reports a link count of 1 for directories.
+    pub static_nlink: bool,
+    /// Honours POSIX ACLs.
+    pub acl: bool,
+    /// Users.
+    pub uid_map: IdMap,
+    /// Groups.
+    pub gid_map: IdMap,
+    /// Keeps owner and mode in `user.containers.override_stat` instead of the inode.
+    pub stat_override: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            marks: Marks::Trusted,
+            metacopy: true,
+            redirect: true,
+            index: true,
+            xino: true,
+            whiteouts: WhiteoutForm::Device,
+            volatile: false,
+            static_nlink: false,
+            acl: true,
+            uid_map: IdMap::default(),
+            gid_map: IdMap::default(),
+            stat_override: false,
+        }
+    }
+}

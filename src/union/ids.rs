@@ -1,0 +1,190 @@
+//! Numbers as the mount shows them: inode numbers unique over several file systems, and owners.
+
+use std::sync::Arc;
+
+use crate::error::{Errno, Error, Result};
+use crate::types::{Kind, Owner, Stat};
+use crate::union::Union;
+use crate::union::api::Caller;
+use crate::union::body::{Body, FIRST_GRAFT, Life, Place, UPPER};
+use crate::union::config::{IdMap, Marks, WhiteoutForm};
+use crate::union::mark::{self, Mark, Marked};
+use crate::union::resolve::Found;
+use crate::union::table::{Key, Node};
+
+/// Bits of an inode number that are shown as they are; the file system stands above them.
+const INO_BITS: u32 = 56;
+/// Shown for an id that the map does not know (`/proc/sys/fs/overflowuid`).
+const OVERFLOW_ID: u32 = 65534;
+
+impl IdMap {
+    /// An id of the layers as the mount shows it.
+    #[must_use]
+    pub fn show(&self, id: u32) -> u32 {
+        if let Some(squash) = self.squash {
+            return squash;
+        }
+        if self.ranges.is_empty() {
+            return id;
+        }
+        let range = self.ranges.iter().find(|range| id.wrapping_sub(range.disk) < range.len);
+        range.map_or(OVERFLOW_ID, |range| range.shown.wrapping_add(id.wrapping_sub(range.disk)))
+    }
+
+    /// An id of the mount as the layers keep it; `None` if it has no place there.
+    #[must_use]
+    pub fn store(&self, id: u32) -> Option<u32> {
+        if self.ranges.is_empty() {
+            return Some(id);
+        }
+        let range = self.ranges.iter().find(|range| id.wrapping_sub(range.shown) < range.len)?;
+        Some(range.disk.wrapping_add(id.wrapping_sub(range.shown)))
+    }
+}
+
+impl Union {
+    fn device(&self, dev: u64) -> u16 {
+        let known = self.devices.read().iter().position(|known| *known == dev);
+        let index = known.unwrap_or_else(|| {
+            let mut devices = self.devices.write();
+            devices.iter().position(|known| *known == dev).unwrap_or_else(|| {
+                devices.push(dev);
+                devices.len() - 1
+            })
+        });
+        u16::try_from(index).unwrap_or(u16::MAX)
+    }
+
+    /// The inode number shown for an object of a layer.
+    pub(super) fn show_ino(&self, stat: &Stat) -> u64 {
+        let device = self.device(stat.dev);
+        self.compose_ino(device, stat.ino)
+    }
+
+    /// The inode number shown for an entry of a listing, in the file system of `sibling`.
+    pub(super) fn show_ino_of(&self, dev: u64, ino: u64) -> u64 {
+        let device = self.device(dev);
+        self.compose_ino(device, ino)
+    }
+
+    fn compose_ino(&self, device: u16, ino: u64) -> u64 {
+        if device == 0 || !self.options.xino {
+            return ino;
+        }
+        let device = u64::from(device).min((1 << (64 - INO_BITS)) - 1);
+        if ino >> INO_BITS == 0 {
+            return (device << INO_BITS) | ino;
+        }
+        // Larger numbers than any disk file system gives: spread, not unique by construction.
+        let mixed = (ino ^ (ino >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (device << INO_BITS) | (mixed >> (64 - INO_BITS))
+    }
+
+    /// The key of an object.
+    pub(super) fn key_of(&self, found: &Found) -> Key {
+        self.key(found.place.layer, &found.stat)
+    }
+
+    /// The key of the object in `layer` with these attributes.
+    pub(super) fn key(&self, layer: u16, stat: &Stat) -> Key {
+        Key::new(layer, self.device(stat.dev), stat.ino)
+    }
+
+    /// The inode number that was stored when the object was copied up.
+    pub(super) fn stored_ino(&self, place: &Place, marked: Marked) -> Result<Option<u64>> {
+        if !marked.ino {
+            return Ok(None);
+        }
+        let value = self.read_mark(place, Mark::Ino)?;
+        Ok(value.and_then(|value| value.try_into().ok()).map(u64::from_le_bytes))
+    }
+
+    /// Attributes as the mount shows them.
+    pub(super) fn show(&self, node: &Node, mut stat: Stat) -> Stat {
+        stat.ino = node.ino;
+        if node.key.layer() < FIRST_GRAFT {
+            stat.uid = self.options.uid_map.show(stat.uid);
+            stat.gid = self.options.gid_map.show(stat.gid);
+        }
+        if stat.kind() == Kind::Dir && stat.nlink != 0 {
+            let body = node.body.as_deref().and_then(Body::dir);
+            let merged = body.is_some_and(|body| {
+                let stack = body.stack();
+                stack.lowers.len() + usize::from(stack.upper.is_some()) > 1
+            });
+            if merged || self.options.static_nlink {
+                stat.nlink = 1;
+            }
+        }
+        stat
+    }
+
+    /// Attributes of an object that was just found, as the mount shows them.
+    pub(super) fn show_found(&self, node: &Node, found: &Found) -> Result<Stat> {
+        let mut stat = found.stat;
+        if let Some(file) = node.body.as_deref().and_then(Body::file) {
+            let state = file.state.lock();
+            if state.indexed || state.data.is_some() || state.life != Life::Linked {
+                stat = self.stat_state(node, &state)?;
+            }
+        }
+        Ok(self.show(node, stat))
+    }
+
+    /// The owner that a new object of a caller has in a layer.
+    pub(super) fn owner(&self, caller: &Caller, layer: u16) -> Result<Owner> {
+        if layer >= FIRST_GRAFT {
+            return Ok(Owner { uid: caller.uid, gid: caller.gid });
+        }
+        let (uid, gid) = (self.store_uid(caller.uid)?, self.store_gid(caller.gid)?);
+        Ok(Owner { uid, gid })
+    }
+
+    /// A user of the mount as the layers keep it. `EOVERFLOW` for one that has no place there.
+    pub(super) fn store_uid(&self, uid: u32) -> Result<u32> {
+        self.options.uid_map.store(uid).ok_or(Error::Rule(Errno::OVERFLOW))
+    }
+
+    /// A group of the mount as the layers keep it. `EOVERFLOW` for one that has no place there.
+    pub(super) fn store_gid(&self, gid: u32) -> Result<u32> {
+        self.options.gid_map.store(gid).ok_or(Error::Rule(Errno::OVERFLOW))
+    }
+
+    /// States whether whiteouts are written in the AUFS form.
+    pub(super) fn writes_aufs_whiteouts(&self) -> bool {
+        self.options.whiteouts == WhiteoutForm::Aufs
+    }
+
+    /// States whether every kind of object can carry our marks.
+    pub(super) fn marks_any_kind(&self) -> bool {
+        self.options.marks == Marks::Trusted
+    }
+
+    /// States whether a mark counts in a layer. The upper is written by us in one namespace; in
+    /// the other one its users may write what they like.
+    pub(super) fn honours(&self, layer: u16, key: &[u8]) -> bool {
+        if layer != UPPER {
+            return true;
+        }
+        match self.options.marks {
+            Marks::Trusted => key.starts_with(b"trusted."),
+            Marks::User => key.starts_with(b"user."),
+        }
+    }
+
+    /// The key under which a mark is written.
+    pub(super) fn mark_key(&self, mark: Mark) -> Vec<u8> {
+        mark.key(self.options.marks)
+    }
+
+    /// The origin mark of a lower object, where its file system has handles.
+    pub(super) fn origin(&self, place: &Place) -> Result<Option<Vec<u8>>> {
+        let entry = (!place.name.is_empty()).then_some(&place.name[..]);
+        Ok(place.dir.handle(entry)?.as_ref().and_then(mark::encode_origin))
+    }
+
+    /// The directory of a node, with its upper part.
+    pub(super) fn body_of(node: &Node) -> Result<Arc<Body>> {
+        node.body.clone().ok_or(Error::Rule(Errno::NOTDIR))
+    }
+}

@@ -1,0 +1,90 @@
+//! The index: hard links of a lower layer stay one file when it is copied up.
+//!
+//! The form is that of the kernel (`fs/overlayfs/namei.c`, `ovl_get_index_name`): a hard link to
+//! the upper file stands in the index directory under the hexadecimal origin of the lower file.
+//! Every lower name of that file then leads to it. The link count shown is that of the upper file
+//! plus the difference kept in the `nlink` mark, `U+n` or `U-n`.
+
+use crate::error::{Errno, Error, Result};
+use crate::types::{Kind, Stat, XattrFlags};
+use crate::union::Union;
+use crate::union::body::{FileState, Place, UPPER};
+use crate::union::mark::{self, Mark, Marked};
+use crate::union::resolve::Found;
+use crate::union::table::Node;
+
+impl Union {
+    /// The file that stands in the index for a lower file with several names.
+    pub(super) fn find_indexed(&self, lower: &Place) -> Result<Option<Found>> {
+        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+            return Ok(None);
+        };
+        let Some(origin) = self.origin(lower)? else { return Ok(None) };
+        let place = Place::new(UPPER, index, &mark::index_name(&origin));
+        let stat = match place.stat() {
+            Ok(stat) if stat.kind() == Kind::File => stat,
+            Ok(_) => return Ok(None),
+            Err(error) if error.is(Errno::NOENT) || error.is(Errno::NAMETOOLONG) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let marked = Marked::from_names(&place.dir.xattr_names(Some(&place.name))?);
+        let data = if marked.metacopy { Some(lower.clone()) } else { None };
+        let ino = self.stored_ino(&place, marked)?.unwrap_or_else(|| self.show_ino(&stat));
+        let indexed = Some(self.read_nlink_diff(&place, &stat)?);
+        Ok(Some(Found { stat, place, ino, stack: None, data, indexed }))
+    }
+
+    /// The place in the index of an upper file that has one, by its origin mark.
+    pub(super) fn index_place(&self, place: &Place) -> Result<Option<Place>> {
+        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+            return Ok(None);
+        };
+        let Some(origin) = self.read_mark(place, Mark::Origin)? else { return Ok(None) };
+        let indexed = Place::new(UPPER, index, &mark::index_name(&origin));
+        match indexed.stat() {
+            Ok(_) => Ok(Some(indexed)),
+            Err(error) if error.is(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The place in the index of a file that has one, wherever it is found at present.
+    pub(super) fn index_place_of(&self, node: &Node, state: &FileState) -> Result<Option<Place>> {
+        let place = self.place(node, Some(state))?;
+        self.index_place(&place)
+    }
+
+    /// How much the link count shown differs from that of the upper file.
+    pub(super) fn read_nlink_diff(&self, place: &Place, stat: &Stat) -> Result<i64> {
+        let Some(value) = self.read_mark(place, Mark::Nlink)? else { return Ok(0) };
+        let corrupt = || Error::Corrupt {
+            what: format!(
+                "link count {:?} of {:?}",
+                String::from_utf8_lossy(&value),
+                String::from_utf8_lossy(&place.name)
+            ),
+        };
+        let text = std::str::from_utf8(&value).map_err(|_| corrupt())?;
+        let number = text.get(1..).and_then(|digits| digits.parse::<i64>().ok());
+        match (text.as_bytes().first(), number) {
+            (Some(b'U'), Some(diff)) => Ok(diff),
+            // Relative to the lower file: one name of it less or more. Its count is not at hand,
+            // so what the kernel wrote before a copy-up is taken as the upper count.
+            (Some(b'L'), Some(_)) => Ok(i64::from(stat.nlink == 1)),
+            _ => Err(corrupt()),
+        }
+    }
+
+    /// Stores how much the link count shown differs from that of the upper file.
+    pub(super) fn write_nlink_diff(&self, state: &mut FileState, diff: i64) -> Result<()> {
+        let Some(place) = &state.place else { return Ok(()) };
+        let value = format!("U{diff:+}");
+        let key = self.mark_key(Mark::Nlink);
+        let entry = Some(&place.name[..]);
+        place.dir.set_xattr(entry, &key, value.as_bytes(), XattrFlags::default())?;
+        state.nlink_diff = diff;
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! What the union stands on: directories and files of a layer, reached one name at a time.
+//!
+//! A [`Dir`] is a place in one layer, not an open descriptor: an implementation opens it when it
+//! is needed and may close it at any time. Names are single components; nothing here follows a
+//! symbolic link, and nothing crosses from a layer into another file system. Every method is one
+//! step that either happened or did not.
+
+use std::any::Any;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::types::{
+    Access, AttrChange, FsXattr, Handle, Owner, RawEntry, RenameFlags, Seek, Stat, StatFs,
+    XattrFlags,
+};
+
+/// A shared reference to a directory of a layer.
+pub type DirRef = Arc<dyn Dir>;
+
+/// A shared reference to an open file of a layer.
+pub type FileRef = Arc<dyn File>;
+
+/// The consumer of a listing; answers false to stop.
+pub type EntrySink<'a> = dyn FnMut(RawEntry<'_>) -> bool + 'a;
+
+/// A directory of a layer.
+///
+/// Where a method takes `name: Option<&[u8]>`, `None` means the directory itself.
+pub trait Dir: Send + Sync {
+    /// This object, for an implementation that must recognise its own kind in `link` and `rename`.
+    fn as_any(&self) -> &dyn Any;
+
+    /// Attributes of an entry or of the directory. `ENOENT` for an absent name.
+    ///
+    /// # Errors
+    /// As statx(2); a symbolic link is not followed.
+    fn stat(&self, name: Option<&[u8]>) -> Result<Stat>;
+
+    /// The place of a subdirectory. Does no I/O; using it fails if there is no such directory.
+    fn dir(&self, name: &[u8]) -> DirRef;
+
+    /// Gives the entries behind position `from` (0: from the start) to `sink`, without `.` and
+    /// `..`, until it answers false.
+    ///
+    /// # Errors
+    /// As getdents64(2).
+    fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()>;
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// As readlinkat(2).
+    fn readlink(&self, name: &[u8]) -> Result<Vec<u8>>;
+
+    /// Opens an existing regular file (`Access::Path` opens any kind) without following links
+    /// and without blocking on a FIFO.
+    ///
+    /// # Errors
+    /// As openat(2).
+    fn open(&self, name: &[u8], access: Access) -> Result<FileRef>;
+
+    /// Opens the directory itself for fsync and ioctl.
+    ///
+    /// # Errors
+    /// As openat(2).
+    fn open_self(&self) -> Result<FileRef>;
+
+    /// Value of an extended attribute; `None` where it is absent or the file system has none.
+    ///
+    /// # Errors
+    /// As lgetxattr(2), but for `ENODATA` and `EOPNOTSUPP`.
+    fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Names of all extended attributes; empty where the file system has none.
+    ///
+    /// # Errors
+    /// As llistxattr(2), but for `EOPNOTSUPP`.
+    fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>>;
+
+    /// Space and inodes of the file system.
+    ///
+    /// # Errors
+    /// As fstatfs(2).
+    fn statfs(&self) -> Result<StatFs>;
+
+    /// File handle and UUID, for the kernel's origin mark; `None` where there are no handles.
+    ///
+    /// # Errors
+    /// As name_to_handle_at(2).
+    fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>>;
+
+    /// Makes a directory with exactly this owner; the mode passes through the file system's own
+    /// rules (setgid inheritance, default ACL), no umask.
+    ///
+    /// # Errors
+    /// As mkdirat(2).
+    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()>;
+
+    /// Makes a file of any kind but directory and symbolic link; `mode` holds the format bits.
+    ///
+    /// # Errors
+    /// As mknodat(2).
+    fn mknod(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<()>;
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As symlinkat(2).
+    fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<()>;
+
+    /// Makes a regular file that did not exist and opens it for reading and writing.
+    ///
+    /// # Errors
+    /// As openat(2) with `O_CREAT | O_EXCL`.
+    fn create(&self, name: &[u8], mode: u32, owner: Owner) -> Result<FileRef>;
+
+    /// Makes a hard link of `name` at `to_name` of `to`, which is of the same layer.
+    ///
+    /// # Errors
+    /// As linkat(2); `EXDEV` where `to` is of another implementation.
+    fn link(&self, name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()>;
+
+    /// Removes an entry that is no directory.
+    ///
+    /// # Errors
+    /// As unlinkat(2).
+    fn unlink(&self, name: &[u8]) -> Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As unlinkat(2) with `AT_REMOVEDIR`.
+    fn rmdir(&self, name: &[u8]) -> Result<()>;
+
+    /// Renames `name` to `to_name` of `to`, which is of the same layer. With
+    /// [`RenameFlags::whiteout`] a character device 0:0 takes the old place in the same step.
+    ///
+    /// A [`Dir`] of a moved directory must be told by [`Dir::relocate`].
+    ///
+    /// # Errors
+    /// As renameat2(2).
+    fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()>;
+
+    /// Says that this directory is now `name` of `parent`: what was opened beneath it stays valid.
+    fn relocate(&self, parent: &DirRef, name: &[u8]);
+
+    /// Changes attributes of an entry or of the directory, in the order size, owner, mode, times;
+    /// a symbolic link is not followed. Set-id bits are kept unless `mode` says otherwise or the
+    /// owner of a regular file changes as chown(2) describes.
+    ///
+    /// # Errors
+    /// As fchownat(2), fchmodat2(2), utimensat(2), truncate(2).
+    fn set_attr(&self, name: Option<&[u8]>, change: &AttrChange) -> Result<()>;
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// As lsetxattr(2).
+    fn set_xattr(
+        &self,
+        name: Option<&[u8]>,
+        key: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()>;
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// As lremovexattr(2).
+    fn remove_xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<()>;
+
+    /// Makes everything in the file system of this directory durable.
+    ///
+    /// # Errors
+    /// As syncfs(2).
+    fn sync_fs(&self) -> Result<()>;
+}
+
+/// An open file or directory of a layer.
+pub trait File: Send + Sync {
+    /// This object, for an implementation that must recognise its own kind in `copy_range`.
+    fn as_any(&self) -> &dyn Any;
+
+    /// The descriptor, where there is one: for passthrough and for replies without a copy.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// As statx(2).
+    fn stat(&self) -> Result<Stat>;
+
+    /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    ///
+    /// # Errors
+    /// As pread(2).
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// Writes all of `data` at an offset, or as much as fits before an error.
+    ///
+    /// # Errors
+    /// As pwrite(2), if nothing was written.
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<usize>;
+
+    /// Sets the size in bytes.
+    ///
+    /// # Errors
+    /// As ftruncate(2).
+    fn set_len(&self, len: u64) -> Result<()>;
+
+    /// fallocate(2) with its mode bits.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()>;
+
+    /// Next data or hole at or behind `offset`.
+    ///
+    /// # Errors
+    /// As lseek(2); `ENXIO` behind the end.
+    fn seek(&self, offset: u64, whence: Seek) -> Result<u64>;
+
+    /// Makes data (and, unless `data_only`, all attributes) durable.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    fn sync(&self, data_only: bool) -> Result<()>;
+
+    /// Copies a range to another file; may copy fewer bytes, 0 at the end of this file.
+    ///
+    /// # Errors
+    /// As copy_file_range(2), after a plain copy was tried where the kernel cannot do it.
+    fn copy_range(&self, from: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<u64>;
+
+    /// Makes `to`, which is empty, share all extents of this file (`FICLONE`).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` (or what `FICLONE` says) where the file system cannot.
+    fn clone_to(&self, to: &dyn File) -> Result<()>;
+
+    /// `FS_IOC_GETFLAGS`.
+    ///
+    /// # Errors
+    /// `ENOTTY` where the file system has none.
+    fn flags(&self) -> Result<u32>;
+
+    /// `FS_IOC_SETFLAGS`.
+    ///
+    /// # Errors
+    /// As the ioctl.
+    fn set_flags(&self, flags: u32) -> Result<()>;
+
+    /// `FS_IOC_FSGETXATTR`.
+    ///
+    /// # Errors
+    /// `ENOTTY` where the file system has none.
+    fn fsxattr(&self) -> Result<FsXattr>;
+
+    /// `FS_IOC_FSSETXATTR`.
+    ///
+    /// # Errors
+    /// As the ioctl.
+    fn set_fsxattr(&self, value: &FsXattr) -> Result<()>;
+}

@@ -1,0 +1,250 @@
+//! The marks by which overlayfs and we say in a layer what is no plain content.
+//!
+//! Names and values are those of the kernel (`fs/overlayfs/overlayfs.h`, `ovl_xattr_table`), of
+//! the AUFS form that image tools unpack (`.wh.NAME`, `.wh..wh..opq`), and of older userspace
+//! unions for reading. What we add is below `trusted.lamina.` or `user.lamina.`.
+//!
+//! A user of the mount can neither see nor set a mark: `*.overlay.X` is stored as
+//! `*.overlay.overlay.X` (the kernel's escape for nested overlays), the rest is refused.
+
+use crate::types::{Kind, Name, Stat};
+use crate::union::config::Marks;
+
+/// Prefix of a whiteout in the AUFS form.
+pub const WH_PREFIX: &[u8] = b".wh.";
+/// Marks the directory that holds it as opaque, in the AUFS form.
+pub const WH_OPAQUE: &[u8] = b".wh..wh..opq";
+
+const TRUSTED: &[u8] = b"trusted.overlay.";
+const USER: &[u8] = b"user.overlay.";
+const ESCAPE: &[u8] = b"overlay.";
+const PRIVATE: [&[u8]; 6] = [
+    b"trusted.lamina.",
+    b"user.lamina.",
+    b"user.fuseoverlayfs.",
+    b"security.fuseoverlayfs.",
+    b"user.containers.override_stat",
+    b"user.containers.override_security.",
+];
+
+/// A mark that overlayfs keeps in an extended attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// `opaque`: `y` hides all below; `x` says that files here may be `whiteout`.
+    Opaque,
+    /// `redirect`: where the lower part of a directory, or the data of a file, is found.
+    Redirect,
+    /// `metacopy`: the data is in a lower layer.
+    Metacopy,
+    /// `whiteout`: an empty file that stands for a whiteout.
+    Whiteout,
+    /// `origin`: file handle of the lower object that was copied up.
+    Origin,
+    /// `impure`: a directory that holds copied-up entries.
+    Impure,
+    /// `nlink`: link count of an indexed file relative to the upper one.
+    Nlink,
+    /// Ours, `ino`: the inode number shown for a copied-up object.
+    Ino,
+    /// Ours, `plain`: what looks like a whiteout and is none.
+    Plain,
+}
+
+impl Mark {
+    const fn suffix(self) -> (&'static [u8], bool) {
+        match self {
+            Self::Opaque => (b"opaque", false),
+            Self::Redirect => (b"redirect", false),
+            Self::Metacopy => (b"metacopy", false),
+            Self::Whiteout => (b"whiteout", false),
+            Self::Origin => (b"origin", false),
+            Self::Impure => (b"impure", false),
+            Self::Nlink => (b"nlink", false),
+            Self::Ino => (b"ino", true),
+            Self::Plain => (b"plain", true),
+        }
+    }
+
+    /// Name of the attribute in a namespace.
+    #[must_use]
+    pub fn key(self, marks: Marks) -> Vec<u8> {
+        let (suffix, ours) = self.suffix();
+        let prefix: &[u8] = match (marks, ours) {
+            (Marks::Trusted, false) => TRUSTED,
+            (Marks::User, false) => USER,
+            (Marks::Trusted, true) => b"trusted.lamina.",
+            (Marks::User, true) => b"user.lamina.",
+        };
+        [prefix, suffix].concat()
+    }
+}
+
+/// What the names of an object's attributes say before any value is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// Some attribute that may make a directory opaque.
+    pub opaque: bool,
+    /// A redirect.
+    pub redirect: bool,
+    /// Data elsewhere.
+    pub metacopy: bool,
+    /// An xattr whiteout.
+    pub whiteout: bool,
+    /// A stored inode number.
+    pub ino: bool,
+    /// A relative link count.
+    pub nlink: bool,
+    /// No whiteout, whatever it looks like.
+    pub plain: bool,
+}
+
+impl Marked {
+    /// Reads the names. A layer that is not ours is read in both namespaces.
+    #[must_use]
+    pub fn from_names(names: &[Vec<u8>]) -> Self {
+        let mut found = Self::default();
+        for name in names {
+            if let Some(suffix) = strip(name, &[TRUSTED, USER]) {
+                match suffix {
+                    b"opaque" => found.opaque = true,
+                    b"redirect" => found.redirect = true,
+                    b"metacopy" => found.metacopy = true,
+                    b"whiteout" => found.whiteout = true,
+                    b"nlink" => found.nlink = true,
+                    _ => {}
+                }
+            } else if let Some(suffix) = strip(name, &[b"trusted.lamina.", b"user.lamina."]) {
+                match suffix {
+                    b"ino" => found.ino = true,
+                    b"plain" => found.plain = true,
+                    _ => {}
+                }
+            } else if name == b"user.fuseoverlayfs.opaque" {
+                found.opaque = true;
+            }
+        }
+        found
+    }
+}
+
+fn strip<'a>(name: &'a [u8], prefixes: &[&[u8]]) -> Option<&'a [u8]> {
+    prefixes.iter().find_map(|prefix| name.strip_prefix(*prefix))
+}
+
+/// The keys under which a mark may stand in a layer, the most trusted first.
+#[must_use]
+pub fn keys(mark: Mark) -> [Vec<u8>; 2] {
+    [mark.key(Marks::Trusted), mark.key(Marks::User)]
+}
+
+/// States whether an attribute is a mark of overlayfs or of ours, and never plain content.
+#[must_use]
+pub fn is_mark(key: &[u8]) -> bool {
+    strip(key, &[TRUSTED, USER]).is_some_and(|rest| !rest.starts_with(ESCAPE)) || is_private(key)
+}
+
+/// States whether users may neither see nor set an attribute, whatever its value.
+#[must_use]
+pub fn is_private(key: &[u8]) -> bool {
+    PRIVATE.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// The name under which a user's attribute is stored.
+#[must_use]
+pub fn escape(key: &[u8]) -> Vec<u8> {
+    for prefix in [TRUSTED, USER] {
+        if let Some(rest) = key.strip_prefix(prefix) {
+            return [prefix, ESCAPE, rest].concat();
+        }
+    }
+    key.to_vec()
+}
+
+/// The name under which a stored attribute is shown, or `None` for one that is not.
+#[must_use]
+pub fn unescape(key: &[u8]) -> Option<Vec<u8>> {
+    for prefix in [TRUSTED, USER] {
+        if let Some(rest) = key.strip_prefix(prefix) {
+            let shown = rest.strip_prefix(ESCAPE)?;
+            return Some([prefix, shown].concat());
+        }
+    }
+    (!is_private(key)).then(|| key.to_vec())
+}
+
+/// The name of the AUFS whiteout of `name`.
+#[must_use]
+pub fn aufs_whiteout(name: &[u8]) -> Name {
+    let mut whiteout = Name::from_slice(WH_PREFIX);
+    whiteout.extend_from_slice(name);
+    whiteout
+}
+
+/// States whether a name has the form of an AUFS whiteout.
+#[must_use]
+pub fn is_aufs_name(name: &[u8]) -> bool {
+    name.starts_with(WH_PREFIX)
+}
+
+/// States whether an object may be an xattr whiteout: an empty regular file.
+#[must_use]
+pub const fn may_be_xattr_whiteout(stat: &Stat) -> bool {
+    matches!(stat.kind(), Kind::File) && stat.size == 0
+}
+
+/// The kernel's origin mark: `struct ovl_fb` of `fs/overlayfs/overlayfs.h`, version 0.
+///
+/// | offset | bytes | meaning |
+/// | --- | --- | --- |
+/// | 0 | 1 | version, 0 |
+/// | 1 | 1 | magic, 0xfb |
+/// | 2 | 1 | length in all |
+/// | 3 | 1 | flags: 1 = made on a big-endian machine |
+/// | 4 | 1 | type of the handle |
+/// | 5 | 16 | UUID of the file system |
+/// | 21 | n | the handle |
+#[must_use]
+pub fn encode_origin(handle: &crate::types::Handle) -> Option<Vec<u8>> {
+    let len = u8::try_from(21 + handle.bytes.len()).ok()?;
+    let mut out = vec![0, 0xfb, len, u8::from(cfg!(target_endian = "big")), handle.kind];
+    out.extend_from_slice(&handle.uuid);
+    out.extend_from_slice(&handle.bytes);
+    Some(out)
+}
+
+/// The name of an object in the index directory: its origin in hexadecimal.
+#[must_use]
+pub fn index_name(origin: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 15)).copied().unwrap_or(b'0');
+    origin.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_users_are_stored_escaped_and_shown_as_given() {
+        let stored = escape(b"user.overlay.opaque");
+        assert_eq!(stored, b"user.overlay.overlay.opaque");
+        assert_eq!(unescape(&stored), Some(b"user.overlay.opaque".to_vec()));
+        assert_eq!(unescape(b"trusted.overlay.opaque"), None);
+        assert_eq!(unescape(b"user.lamina.ino"), None);
+        assert_eq!(unescape(b"user.mine"), Some(b"user.mine".to_vec()));
+    }
+
+    #[test]
+    fn escaped_marks_are_content() {
+        assert!(is_mark(b"trusted.overlay.origin"));
+        assert!(!is_mark(b"trusted.overlay.overlay.origin"));
+        assert!(is_mark(b"user.fuseoverlayfs.opaque"));
+        let marked = Marked::from_names(&[b"user.overlay.overlay.opaque".to_vec()]);
+        assert_eq!(marked, Marked::default());
+    }
+
+    #[test]
+    fn index_names_are_hexadecimal() {
+        assert_eq!(index_name(&[0x00, 0xfb, 0x1d]), b"00fb1d");
+    }
+}

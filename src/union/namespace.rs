@@ -1,0 +1,550 @@
+//! Changes of one directory: new objects, links, removals.
+//!
+//! What replaces a whiteout, and every directory that must hide what is below it, is made ready
+//! in the work directory and takes its place in one rename. Removing the last name of an open
+//! file parks it in the work directory, so that no descriptor is held for it.
+
+use std::sync::Arc;
+
+use crate::error::{Errno, Result};
+use crate::types::{Kind, MODE_MASK, Name, NodeId, Owner, RenameFlags, Stat, name};
+use crate::union::api::{Caller, Entry};
+use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
+use crate::union::copyup::Data;
+use crate::union::layer::{DirRef, FileRef};
+use crate::union::mark;
+use crate::union::resolve::Found;
+use crate::union::table::Node;
+use crate::union::{Union, check_name, dir_of};
+
+/// What is to be made.
+pub(super) enum Make<'a> {
+    Dir { mode: u32 },
+    Special { mode: u32, rdev: u64 },
+    Symlink { target: &'a [u8] },
+    File { mode: u32 },
+}
+
+/// A directory in which something is made.
+pub(super) struct Parent {
+    pub id: NodeId,
+    pub body: Arc<Body>,
+    pub stack: Arc<Stack>,
+    pub dir: DirRef,
+}
+
+impl Parent {
+    pub(super) fn body(&self) -> Result<&DirBody> {
+        self.body.dir().ok_or_else(|| Errno::NOTDIR.into())
+    }
+
+    pub(super) fn layer(&self) -> u16 {
+        self.stack.graft.unwrap_or(UPPER)
+    }
+}
+
+impl FileState {
+    /// Notes another name.
+    pub(super) fn add_alias(&mut self, parent: NodeId, entry: &[u8]) {
+        let known = self.aliases.iter().any(|(id, name)| *id == parent && name[..] == *entry);
+        if !known && self.aliases.len() < 64 {
+            self.aliases.push((parent, name(entry)));
+        }
+    }
+
+    pub(super) fn drop_alias(&mut self, parent: NodeId, entry: &[u8]) {
+        self.aliases.retain(|(id, name)| *id != parent || name[..] != *entry);
+    }
+}
+
+impl Union {
+    /// A directory with its upper part, ready to be changed.
+    pub(super) fn parent(&self, id: NodeId) -> Result<Parent> {
+        let stack = self.raise_dir(id)?;
+        let node = self.node(id)?;
+        let body = Self::body_of(&node)?;
+        if dir_of(&node)?.removed.get().is_some() {
+            return Err(Errno::NOENT.into());
+        }
+        let dir = stack.upper.clone().ok_or(Errno::STALE)?;
+        Ok(Parent { id, body, stack, dir })
+    }
+
+    /// Makes a FIFO, socket, device or regular file.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn mknod(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        entry: &[u8],
+        mode: u32,
+        rdev: u64,
+    ) -> Result<Entry> {
+        let parent = self.parent(parent)?;
+        self.make(caller, &parent, entry, &Make::Special { mode, rdev })?;
+        self.made(&parent, entry)
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn mkdir(&self, caller: &Caller, parent: NodeId, entry: &[u8], mode: u32) -> Result<Entry> {
+        let parent = self.parent(parent)?;
+        self.make(caller, &parent, entry, &Make::Dir { mode })?;
+        self.made(&parent, entry)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As symlink(2).
+    pub fn symlink(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        entry: &[u8],
+        target: &[u8],
+    ) -> Result<Entry> {
+        let parent = self.parent(parent)?;
+        self.make(caller, &parent, entry, &Make::Symlink { target })?;
+        self.made(&parent, entry)
+    }
+
+    /// Tells of an object that was just made.
+    pub(super) fn made(&self, parent: &Parent, entry: &[u8]) -> Result<Entry> {
+        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+        self.enter(parent.id, entry, found)
+    }
+
+    /// Makes an object; a regular file is opened.
+    pub(super) fn make(
+        &self,
+        caller: &Caller,
+        parent: &Parent,
+        entry: &[u8],
+        what: &Make<'_>,
+    ) -> Result<Option<FileRef>> {
+        check_name(entry)?;
+        if self.is_graft_place(parent.id, entry) {
+            return Err(Errno::EXIST.into());
+        }
+        let layer = parent.layer();
+        let owner = self.owner(caller, layer)?;
+        if parent.stack.graft.is_some() {
+            let file = self.make_in(caller, parent, &parent.dir, entry, what, owner)?;
+            parent.body()?.changed();
+            return Ok(file);
+        }
+        if self.resolve(&parent.stack, entry)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let covers = self.is_occupied(&parent.dir, entry)?;
+        let plain = needs_plain_mark(entry, what);
+        let opaque = matches!(what, Make::Dir { .. })
+            && (covers || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
+        let file = if covers || opaque || plain {
+            self.make_over(caller, parent, entry, what, owner)?
+        } else {
+            self.make_in(caller, parent, &parent.dir, entry, what, owner)?
+        };
+        parent.body()?.changed();
+        Ok(file)
+    }
+
+    // In the work directory first, then over the whiteout that stands there.
+    fn make_over(
+        &self,
+        caller: &Caller,
+        parent: &Parent,
+        entry: &[u8],
+        what: &Make<'_>,
+        owner: Owner,
+    ) -> Result<Option<FileRef>> {
+        let (stage, staged) = self.stage_for(parent.body()?, &parent.dir)?;
+        let temporary = self.unique_name();
+        let run = || -> Result<Option<FileRef>> {
+            let file = self.make_in(caller, parent, &stage, &temporary, what, owner)?;
+            if needs_plain_mark(entry, what) {
+                self.set_plain(&stage, &temporary)?;
+            }
+            let is_dir = matches!(what, Make::Dir { .. });
+            if is_dir {
+                self.set_opaque(&stage, Some(&temporary))?;
+            }
+            let exchange = is_dir && self.is_occupied(&parent.dir, entry)?;
+            let flags = RenameFlags { exchange, ..RenameFlags::default() };
+            stage.rename(&temporary, parent.dir.as_ref(), entry, flags)?;
+            if exchange {
+                stage.unlink(&temporary)?;
+            }
+            Ok(file)
+        };
+        let made = run();
+        if made.is_err() && self.is_occupied(&stage, &temporary)? {
+            match what {
+                Make::Dir { .. } => self.remove_staged(&stage, &temporary)?,
+                _ => stage.unlink(&temporary)?,
+            }
+        }
+        self.unstage(staged)?;
+        made
+    }
+
+    fn remove_staged(&self, stage: &DirRef, temporary: &[u8]) -> Result<()> {
+        super::empty_dir(&stage.dir(temporary))?;
+        stage.rmdir(temporary)
+    }
+
+    fn make_in(
+        &self,
+        caller: &Caller,
+        parent: &Parent,
+        dir: &DirRef,
+        entry: &[u8],
+        what: &Make<'_>,
+        owner: Owner,
+    ) -> Result<Option<FileRef>> {
+        let masked = |mode: u32| -> Result<u32> {
+            if self.has_default_acl(parent.body()?, &parent.dir)? {
+                Ok(mode)
+            } else {
+                Ok(mode & !(caller.umask & 0o777))
+            }
+        };
+        match what {
+            Make::Dir { mode } => dir.mkdir(entry, masked(*mode)? & MODE_MASK, owner)?,
+            Make::Special { mode, rdev } => dir.mknod(entry, masked(*mode)?, *rdev, owner)?,
+            Make::Symlink { target } => dir.symlink(entry, target, owner)?,
+            Make::File { mode } => {
+                return dir.create(entry, masked(*mode)? & MODE_MASK, owner).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives an object one more name.
+    ///
+    /// # Errors
+    /// As link(2); `EXDEV` between a graft and the union.
+    pub fn link(&self, id: NodeId, parent: NodeId, entry: &[u8]) -> Result<Entry> {
+        check_name(entry)?;
+        let parent = self.parent(parent)?;
+        let node = self.node(id)?;
+        if node.kind == Kind::Dir {
+            return Err(Errno::PERM.into());
+        }
+        let source_layer = node.key.layer();
+        if source_layer.max(FIRST_GRAFT - 1) != parent.layer().max(FIRST_GRAFT - 1) {
+            return Err(Errno::XDEV.into());
+        }
+        if parent.stack.graft.is_none() && self.resolve(&parent.stack, entry)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let body = self.file_body(id)?;
+        let file = body.file().ok_or(Errno::PERM)?;
+        {
+            let mut state = file.state.lock();
+            let place = self.raise_file(&node, &mut state, Data::Whole)?;
+            if parent.stack.graft.is_none() && mark::is_aufs_name(entry) && node.kind == Kind::File
+            {
+                self.set_plain(&place.dir, &place.name)?;
+            }
+            self.link_place(&place, &parent, entry)?;
+            if state.life == Life::Unlinked {
+                place.dir.unlink(&place.name)?;
+                state.life = Life::Linked;
+                state.place = None;
+                self.table.relocate(id, parent.id, entry);
+                let linked = Place::new(UPPER, &parent.dir, entry).stat()?;
+                self.table.rekey(id, self.key(parent.layer(), &linked));
+            } else {
+                state.add_alias(parent.id, entry);
+            }
+        }
+        parent.body()?.changed();
+        self.set_impure_for(&parent)?;
+        let node = self.table.again(id).ok_or(Errno::STALE)?;
+        let stat = self.show(&node, self.stat_node(&node)?);
+        Ok(Entry { node: id, stat })
+    }
+
+    pub(super) fn set_impure_for(&self, parent: &Parent) -> Result<()> {
+        if parent.stack.graft.is_some() {
+            return Ok(());
+        }
+        self.set_impure(parent.body()?, &parent.dir)
+    }
+
+    fn link_place(&self, place: &Place, parent: &Parent, entry: &[u8]) -> Result<()> {
+        if parent.stack.graft.is_some() || !self.is_occupied(&parent.dir, entry)? {
+            return place.dir.link(&place.name, parent.dir.as_ref(), entry);
+        }
+        let work = &self.upper()?.work;
+        let temporary = self.unique_name();
+        place.dir.link(&place.name, work.as_ref(), &temporary)?;
+        let moved = work.rename(&temporary, parent.dir.as_ref(), entry, RenameFlags::default());
+        if moved.is_err() {
+            work.unlink(&temporary)?;
+        }
+        moved
+    }
+
+    /// Removes an entry that is no directory.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn unlink(&self, parent: NodeId, entry: &[u8]) -> Result<()> {
+        check_name(entry)?;
+        if self.is_graft_place(parent, entry) {
+            return Err(Errno::BUSY.into());
+        }
+        let parent = self.parent(parent)?;
+        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+        if found.stack.is_some() {
+            return Err(Errno::ISDIR.into());
+        }
+        let known = self.table.find_key(self.key_of(&found));
+        let hides = self.has_lower_entry(&parent.stack, entry)?;
+        match known.and_then(|id| self.table.find(id)) {
+            Some(node) => self.unlink_known(&parent, entry, &found, &node, hides)?,
+            None => self.unlink_unknown(&parent, entry, found, hides)?,
+        }
+        parent.body()?.changed();
+        Ok(())
+    }
+
+    // A lower file with several names is tracked by its count, so it is entered for the moment.
+    fn unlink_unknown(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        found: Found,
+        hides: bool,
+    ) -> Result<()> {
+        if !hides && found.indexed.is_none() {
+            return parent.dir.unlink(entry);
+        }
+        if found.stat.nlink <= 1 && found.indexed.is_none() {
+            return self.whiteout(&parent.dir, entry);
+        }
+        let told = self.enter(parent.id, entry, found)?;
+        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+        let node = self.node(told.node)?;
+        let done = self.unlink_known(parent, entry, &found, &node, hides);
+        self.forget(told.node, 1);
+        done
+    }
+
+    fn unlink_known(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        found: &Found,
+        node: &Node,
+        hides: bool,
+    ) -> Result<()> {
+        let body = self.file_body(node.id)?;
+        let file = body.file().ok_or(Errno::ISDIR)?;
+        let mut state = file.state.lock();
+        let lower = found.place.layer != UPPER && found.place.layer < FIRST_GRAFT;
+        if lower && found.stat.nlink > 1 && found.stat.kind() == Kind::File {
+            let index = self.upper()?.index.is_some();
+            if index && state.place.is_none() {
+                self.copy_up(node, &mut state, &found.place, Data::Elsewhere, false)?;
+            }
+        }
+        let before = self.stat_state(node, &state)?;
+        let last = before.nlink <= 1 || (lower && !state.indexed && found.stat.nlink <= 1);
+        let named = !lower && self.is_occupied(&parent.dir, entry)?;
+        if last {
+            self.unlink_last(parent, entry, node, &mut state, &before, named, hides)?;
+        } else {
+            self.remove_name(parent, entry, named, hides)?;
+            if state.indexed && !named {
+                let diff = state.nlink_diff - 1;
+                self.write_nlink_diff(&mut state, diff)?;
+            }
+            self.lose_name(parent, entry, node, &mut state)?;
+        }
+        Ok(())
+    }
+
+    fn remove_name(&self, parent: &Parent, entry: &[u8], named: bool, hides: bool) -> Result<()> {
+        if hides {
+            self.whiteout(&parent.dir, entry)
+        } else if named {
+            parent.dir.unlink(entry)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn unlink_last(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        node: &Node,
+        state: &mut FileState,
+        before: &Stat,
+        named: bool,
+        hides: bool,
+    ) -> Result<()> {
+        let gone = Stat { nlink: 0, ..*before };
+        let lower = node.key.layer() != UPPER && node.key.layer() < FIRST_GRAFT;
+        if state.opens == 0 {
+            self.remove_name(parent, entry, named, hides)?;
+            if state.indexed {
+                self.remove_indexed(state)?;
+            }
+            state.life = Life::Gone(gone);
+            state.file = None;
+        } else if lower && !state.indexed {
+            state.place = Some(self.place(node, Some(state))?);
+            self.remove_name(parent, entry, named, hides)?;
+            state.life = Life::Unlinked;
+        } else if parent.stack.graft.is_some() {
+            // A graft has no work directory of ours: the open file itself keeps the object.
+            self.keep_open(node, state)?;
+            parent.dir.unlink(entry)?;
+            state.life = Life::Gone(gone);
+        } else {
+            let parked = self.unique_name();
+            let place = self.place(node, Some(state))?;
+            let orphans = &self.upper()?.orphans;
+            place.dir.link(&place.name, orphans.as_ref(), &parked)?;
+            self.remove_name(parent, entry, named, hides)?;
+            if state.indexed {
+                self.remove_indexed(state)?;
+            }
+            state.place = Some(Place { layer: UPPER, dir: Arc::clone(orphans), name: parked });
+            state.life = Life::Unlinked;
+        }
+        state.aliases.clear();
+        self.table.unkey(node.id);
+        Ok(())
+    }
+
+    /// Removes the entry of a file in the index.
+    pub(super) fn remove_indexed(&self, state: &mut FileState) -> Result<()> {
+        if let Some(place) = state.place.take() {
+            place.dir.unlink(&place.name)?;
+        }
+        state.indexed = false;
+        state.nlink_diff = 0;
+        Ok(())
+    }
+
+    /// After one of several names is gone: another one is where the object is found.
+    pub(super) fn lose_name(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        node: &Node,
+        state: &mut FileState,
+    ) -> Result<()> {
+        state.drop_alias(parent.id, entry);
+        if node.parent != parent.id || node.name[..] != *entry || state.place.is_some() {
+            return Ok(());
+        }
+        while let Some((id, name)) = state.aliases.pop() {
+            let Some(other) = self.table.find(id) else { continue };
+            let Ok(body) = dir_of(&other) else { continue };
+            let Some(found) = self.resolve(&body.stack(), &name)? else { continue };
+            if self.key_of(&found) == node.key {
+                self.table.relocate(node.id, id, &name);
+                return Ok(());
+            }
+        }
+        // No other name is known: it is found again by the next lookup of one.
+        if state.opens > 0 {
+            return self.keep_open(node, state);
+        }
+        self.table.unkey(node.id);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As rmdir(2).
+    pub fn rmdir(&self, parent: NodeId, entry: &[u8]) -> Result<()> {
+        check_name(entry)?;
+        if self.is_graft_place(parent, entry) {
+            return Err(Errno::BUSY.into());
+        }
+        let parent = self.parent(parent)?;
+        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+        let stack = found.stack.as_ref().ok_or(Errno::NOTDIR)?;
+        let node = self.table.find_key(self.key_of(&found)).and_then(|id| self.table.find(id));
+        if let Some(node) = &node
+            && dir_of(node)?.has_grafts.load(std::sync::atomic::Ordering::Acquire)
+        {
+            return Err(Errno::BUSY.into());
+        }
+        let gone = Stat { nlink: 0, ..found.stat };
+        if stack.graft.is_some() {
+            parent.dir.rmdir(entry)?;
+        } else {
+            if !self.is_empty(stack)? {
+                return Err(Errno::NOTEMPTY.into());
+            }
+            let hides = self.has_lower_entry(&parent.stack, entry)?;
+            self.remove_dir(&parent, entry, stack, hides)?;
+        }
+        if let Some(node) = node {
+            self.removed_dir(&node, gone)?;
+        }
+        parent.body()?.changed();
+        Ok(())
+    }
+
+    /// Says that a directory is gone.
+    pub(super) fn removed_dir(&self, node: &Node, gone: Stat) -> Result<()> {
+        if dir_of(node)?.removed.set(gone).is_err() {
+            tracing::debug!(node = node.id.0, "removed twice");
+        }
+        self.table.unkey(node.id);
+        Ok(())
+    }
+
+    fn remove_dir(&self, parent: &Parent, entry: &[u8], stack: &Stack, hides: bool) -> Result<()> {
+        if stack.upper.is_none() {
+            return self.whiteout(&parent.dir, entry);
+        }
+        if !hides {
+            match parent.dir.rmdir(entry) {
+                Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => {}
+                other => return other,
+            }
+        }
+        let device = hides && !self.writes_aufs_whiteouts();
+        if hides && !device {
+            self.aufs_whiteout(&parent.dir, entry)?;
+        }
+        let temporary: Name = self.unique_name();
+        let flags = RenameFlags { whiteout: device, ..RenameFlags::default() };
+        parent.dir.rename(entry, self.upper()?.work.as_ref(), &temporary, flags)?;
+        self.remove_staged_dir(&temporary)
+    }
+
+    /// States whether something is grafted at this place.
+    pub(super) fn is_graft_place(&self, parent: NodeId, entry: &[u8]) -> bool {
+        !self.graft_places.is_empty() && self.graft_places.contains_key(&(parent, entry.to_vec()))
+    }
+}
+
+// What would be read as a whiteout if the upper became a layer.
+fn needs_plain_mark(entry: &[u8], what: &Make<'_>) -> bool {
+    match what {
+        Make::Special { mode, rdev } => {
+            let kind = Kind::from_mode(*mode);
+            (kind == Kind::Char && *rdev == 0) || (kind == Kind::File && mark::is_aufs_name(entry))
+        }
+        Make::File { .. } => mark::is_aufs_name(entry),
+        Make::Dir { .. } | Make::Symlink { .. } => false,
+    }
+}

@@ -1,0 +1,577 @@
+//! Open files: which way each is served, and the state behind it.
+//!
+//! There is no table of handles: a handle is two bits, the state is that of the inode. The kernel
+//! allows one way per inode at a time, and with passthrough one backing file (`fs/fuse/iomode.c`):
+//!
+//! | state | next open | answer |
+//! | --- | --- | --- |
+//! | idle | small or privileged file | cached |
+//! | idle | otherwise, if the kernel grants it | passthrough |
+//! | cached | any | cached |
+//! | passthrough, same backing file | any | passthrough, same id |
+//! | passthrough, other backing file after a copy-up | any | `ESTALE` once; the path then leads to a new node |
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Errno, Error, Result};
+use crate::types::{Access, Kind, NodeId, S_ISGID, S_ISUID, Seek, Stat};
+use crate::union::api::{Caller, Entry, OpenFlags, OpenMode, Opened};
+use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
+use crate::union::copyup::Data;
+use crate::union::layer::{File, FileRef};
+use crate::union::namespace::Make;
+use crate::union::table::Node;
+use crate::union::{Union, check_name};
+
+/// Files below this size are read through the page cache of the mount: passthrough gains nothing
+/// there, and an old descriptor sees what is written after a copy-up.
+const PASSTHROUGH_MIN: u64 = 64 * 1024;
+
+/// Handle of a file served through the page cache.
+const FH_CACHED: u64 = 1;
+/// Handle of a file that the kernel serves by itself.
+const FH_PASSTHROUGH: u64 = 2;
+
+impl Union {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
+    pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
+        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        let node = self.node(id)?;
+        let body = self.file_body(id)?;
+        let file = body.file().ok_or(Errno::ISDIR)?;
+        let mut state = file.state.lock();
+        if let Life::Gone(_) = state.life
+            && state.file.is_none()
+        {
+            return Err(Errno::STALE.into());
+        }
+        if flags.write || flags.truncate {
+            let data = if flags.truncate { Data::Dropped } else { Data::Whole };
+            let place = self.raise_file(&node, &mut state, data)?;
+            self.check_writable(&place)?;
+            if flags.truncate {
+                self.truncate(&place, &mut state, flags.kill_priv)?;
+            }
+        }
+        let node = self.node(id)?;
+        let opened = self.start_io(&node, &mut state, flags)?;
+        state.opens += 1;
+        Ok(opened)
+    }
+
+    fn check_writable(&self, place: &Place) -> Result<()> {
+        match self.graft(place.layer) {
+            Some(graft) if graft.read_only => Err(Errno::ROFS.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn truncate(&self, place: &Place, state: &mut FileState, kill_priv: bool) -> Result<()> {
+        if kill_priv {
+            self.clear_privilege(place)?;
+        }
+        let size = crate::types::AttrChange { size: Some(0), ..Default::default() };
+        place.dir.set_attr(Some(&place.name), &size)?;
+        state.data = None;
+        Ok(())
+    }
+
+    /// Decides how a newly opened file is served.
+    fn start_io(&self, node: &Node, state: &mut FileState, flags: OpenFlags) -> Result<Opened> {
+        let place = match &state.data {
+            Some(data) => data.clone(),
+            None => self.place(node, Some(state))?,
+        };
+        match state.io {
+            Io::Passthrough { layer, .. } if layer != place.layer => {
+                if state.opens > 0 {
+                    self.detach(node, state)?;
+                    return Err(Errno::STALE.into());
+                }
+                self.release_id(state);
+            }
+            Io::Passthrough { id, .. } if state.opens > 0 || self.prefers(&place, flags)? => {
+                self.table.set_pages_valid(node.id, false);
+                self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+                let mode = OpenMode::Passthrough { backing_id: id };
+                return Ok(Opened { fh: FH_PASSTHROUGH, mode });
+            }
+            Io::Passthrough { .. } => self.release_id(state),
+            Io::Cached if state.opens > 0 => return Ok(self.opened_cached(node)),
+            Io::Cached | Io::Idle => {}
+        }
+        if state.life == Life::Linked
+            && self.prefers(&place, flags)?
+            && let Some(id) = self.register(&place)?
+        {
+            state.io = Io::Passthrough { id, layer: place.layer };
+            self.table.set_pages_valid(node.id, false);
+            self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+            return Ok(Opened {
+                fh: FH_PASSTHROUGH,
+                mode: OpenMode::Passthrough { backing_id: id },
+            });
+        }
+        state.io = Io::Cached;
+        Ok(self.opened_cached(node))
+    }
+
+    fn opened_cached(&self, node: &Node) -> Opened {
+        let keep_cache = node.pages_valid;
+        if !keep_cache {
+            self.table.set_pages_valid(node.id, true);
+        }
+        Opened { fh: FH_CACHED, mode: OpenMode::Cached { keep_cache } }
+    }
+
+    /// States whether passthrough is the better way for a file that is opened so.
+    fn prefers(&self, place: &Place, flags: OpenFlags) -> Result<bool> {
+        if self.passthrough.get().is_none() || self.passthrough_off.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let stat = place.stat()?;
+        if stat.kind() != Kind::File {
+            return Ok(false);
+        }
+        if flags.write {
+            // The kernel would write with our rights and keep what a user's write clears.
+            let privileged = stat.mode & (S_ISUID | S_ISGID) != 0
+                || (stat.mode & 0o111 != 0 && self.has_capability(place)?);
+            return Ok(!privileged);
+        }
+        Ok(stat.size >= PASSTHROUGH_MIN)
+    }
+
+    fn has_capability(&self, place: &Place) -> Result<bool> {
+        Ok(place.dir.xattr(Some(&place.name), b"security.capability")?.is_some())
+    }
+
+    fn register(&self, place: &Place) -> Result<Option<u32>> {
+        let Some(registrar) = self.passthrough.get() else { return Ok(None) };
+        let file = place.dir.open(&place.name, Access::Path)?;
+        match registrar.register(file.as_ref()) {
+            Ok(id) => Ok(Some(id)),
+            Err(error) => {
+                // Refused for the whole mount (no privilege) or for this file system (stacked).
+                tracing::info!(%error, "passthrough is off");
+                if error.is(Errno::PERM) || error.is(Errno::OPNOTSUPP) {
+                    self.passthrough_off.store(true, Ordering::Relaxed);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn release_id(&self, state: &mut FileState) {
+        if let Io::Passthrough { id, .. } = state.io
+            && let Some(registrar) = self.passthrough.get()
+        {
+            registrar.release(id);
+        }
+        state.io = Io::Idle;
+    }
+
+    // The path leads to a new node from now on; this one stays with those who have it open.
+    fn detach(&self, node: &Node, state: &mut FileState) -> Result<()> {
+        let stat = self.stat_state(node, state)?;
+        self.table.unkey(node.id);
+        state.life = Life::Gone(stat);
+        Ok(())
+    }
+
+    /// Gives up what a state holds outside of memory, when its node is forgotten.
+    pub(super) fn retire(&self, state: &mut FileState) {
+        self.release_id(state);
+        state.file = None;
+        if state.life == Life::Unlinked
+            && let Some(place) = state.place.take()
+            && place.layer == UPPER
+            && let Err(error) = place.dir.unlink(&place.name)
+        {
+            tracing::warn!(%error, "a removed file stays in the work directory until the next mount");
+        }
+    }
+
+    /// Makes a regular file and opens it.
+    ///
+    /// # Errors
+    /// As open(2) with `O_CREAT | O_EXCL`.
+    pub fn create(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        entry: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Opened)> {
+        check_name(entry)?;
+        let parent = self.parent(parent)?;
+        let made = self.make(caller, &parent, entry, &Make::File { mode })?;
+        let told = self.made(&parent, entry)?;
+        self.open_new(told, made, flags)
+    }
+
+    fn open_new(
+        &self,
+        told: Entry,
+        made: Option<FileRef>,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Opened)> {
+        let node = self.node(told.node)?;
+        let body = self.file_body(told.node)?;
+        let file = body.file().ok_or(Errno::ISDIR)?;
+        let mut state = file.state.lock();
+        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        let opened = match made {
+            Some(made) if flags.write => self.start_new(&node, &mut state, made)?,
+            _ => self.start_io(&node, &mut state, flags)?,
+        };
+        state.opens += 1;
+        Ok((told, opened))
+    }
+
+    // A file just made has no reader and no privilege: its descriptor is at hand.
+    fn start_new(&self, node: &Node, state: &mut FileState, made: FileRef) -> Result<Opened> {
+        let granted = self.passthrough.get();
+        let off = self.passthrough_off.load(Ordering::Relaxed) || state.io != Io::Idle;
+        if let Some(registrar) = granted.filter(|_| !off)
+            && let Ok(id) = registrar.register(made.as_ref())
+        {
+            let layer = node.key.layer();
+            state.io = Io::Passthrough { id, layer };
+            self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+            return Ok(Opened {
+                fh: FH_PASSTHROUGH,
+                mode: OpenMode::Passthrough { backing_id: id },
+            });
+        }
+        state.io = Io::Cached;
+        state.file = Some((made, true));
+        self.note_file(node.id);
+        Ok(self.opened_cached(node))
+    }
+
+    /// Makes a file without a name.
+    ///
+    /// # Errors
+    /// As open(2) with `O_TMPFILE`.
+    pub fn tmpfile(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Opened)> {
+        let parent = self.parent(parent)?;
+        if parent.stack.graft.is_some() {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        let owner = self.owner(caller, UPPER)?;
+        let default_acl = self.has_default_acl(parent.body()?, &parent.dir)?;
+        let mode = if default_acl { mode } else { mode & !(caller.umask & 0o777) };
+        let (stage, staged) = self.stage_for(parent.body()?, &parent.dir)?;
+        let name = self.unique_name();
+        let orphans = &self.upper()?.orphans;
+        let run = || -> Result<FileRef> {
+            let made = stage.create(&name, mode & crate::types::MODE_MASK, owner)?;
+            stage.rename(&name, orphans.as_ref(), &name, Default::default())?;
+            Ok(made)
+        };
+        let made = run();
+        self.unstage(staged)?;
+        let made = made?;
+        let place = Place { layer: UPPER, dir: Arc::clone(orphans), name: name.clone() };
+        let stat = Stat { nlink: 0, ..place.stat()? };
+        let new = crate::union::table::NewNode {
+            parent: parent.id,
+            name,
+            key: self.key(UPPER, &stat),
+            ino: self.show_ino(&stat),
+            kind: Kind::File,
+        };
+        let (node, _) = self.table.enter(&new, || {
+            let body = FileBody::default();
+            {
+                let mut state = body.state.lock();
+                state.place = Some(place.clone());
+                state.life = Life::Unlinked;
+            }
+            Some(Arc::new(Body::File(body)))
+        });
+        let told = Entry { node: node.id, stat: self.show(&node, stat) };
+        self.open_new(told, Some(made), flags)
+    }
+
+    /// Closes a handle.
+    pub fn release(&self, id: NodeId, _fh: u64) {
+        let Ok(node) = self.node(id) else { return };
+        let Some(file) = node.body.as_deref().and_then(Body::file) else { return };
+        let mut state = file.state.lock();
+        state.opens = state.opens.saturating_sub(1);
+        if state.opens > 0 {
+            return;
+        }
+        if state.life != Life::Linked {
+            self.bury(&node, &mut state);
+        }
+        match state.io {
+            Io::Passthrough { .. } if state.life == Life::Linked => self.note_id(id, &mut state),
+            Io::Passthrough { .. } => self.release_id(&mut state),
+            Io::Cached | Io::Idle => state.io = Io::Idle,
+        }
+        drop(state);
+        self.table.drop_body(id, is_idle);
+    }
+
+    // The last handle of a file without a name is closed: its space is given back.
+    fn bury(&self, node: &Node, state: &mut FileState) {
+        let stat = self.stat_state(node, state).unwrap_or_default();
+        if state.life == Life::Unlinked {
+            self.retire(state);
+        }
+        state.pinned = false;
+        state.file = None;
+        state.life = Life::Gone(Stat { nlink: 0, ..stat });
+        if node.key.layer() == UPPER {
+            self.table.unkey(node.id);
+        }
+    }
+
+    // Registrations outlive the handle, since the next open is likely to want the same one; the
+    // least recently used one goes.
+    fn note_id(&self, id: NodeId, state: &mut FileState) {
+        let evicted = self.ids.lock().push(id, ());
+        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
+        if old == id {
+            return self.release_id(state);
+        }
+        let Some(node) = self.table.find(old) else { return };
+        if let Some(file) = node.body.as_deref().and_then(Body::file)
+            && let Some(mut other) = file.state.try_lock()
+            && other.opens == 0
+        {
+            self.release_id(&mut other);
+            drop(other);
+            self.table.drop_body(old, is_idle);
+        }
+    }
+
+    fn note_file(&self, id: NodeId) {
+        let evicted = self.files.lock().push(id, ());
+        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
+        let Some(node) = self.table.find(old) else { return };
+        if let Some(file) = node.body.as_deref().and_then(Body::file)
+            && let Some(mut other) = file.state.try_lock()
+            && !other.pinned
+        {
+            other.file = None;
+        }
+    }
+
+    /// Opens a file for as long as it has handles: nothing else leads to it.
+    pub(super) fn keep_open(&self, node: &Node, state: &mut FileState) -> Result<()> {
+        if state.file.is_none() {
+            let place = self.place(node, Some(state))?;
+            let file = match place.dir.open(&place.name, Access::Write) {
+                Ok(file) => (file, true),
+                Err(_) => (place.dir.open(&place.name, Access::Read)?, false),
+            };
+            state.file = Some(file);
+        }
+        state.pinned = true;
+        Ok(())
+    }
+
+    /// The descriptor of a file, opened if it is not at hand.
+    fn file(&self, node: &Node, state: &mut FileState, write: bool) -> Result<FileRef> {
+        if let Some((file, writable)) = &state.file
+            && (*writable || !write)
+        {
+            return Ok(Arc::clone(file));
+        }
+        let place = match &state.data {
+            Some(data) if !write => data.clone(),
+            _ => self.place(node, Some(state))?,
+        };
+        let access = if write { Access::Write } else { Access::Read };
+        let file = place.dir.open(&place.name, access)?;
+        state.file = Some((Arc::clone(&file), write));
+        self.note_file(node.id);
+        Ok(file)
+    }
+
+    /// Gives the file behind a node, open for reading, to `read`.
+    ///
+    /// # Errors
+    /// As open(2), or what `read` answers.
+    pub fn read_with<R>(&self, id: NodeId, read: impl FnOnce(&dyn File) -> Result<R>) -> Result<R> {
+        let node = self.node(id)?;
+        let body = self.file_body(id)?;
+        let file = {
+            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+            self.file(&node, &mut state, false)?
+        };
+        read(file.as_ref())
+    }
+
+    /// The file behind a node in the upper, open for writing.
+    fn writable(&self, id: NodeId, kill_priv: bool) -> Result<FileRef> {
+        let node = self.node(id)?;
+        let body = self.file_body(id)?;
+        let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+        if let Some((file, true)) = &state.file
+            && !kill_priv
+            && state.data.is_none()
+        {
+            return Ok(Arc::clone(file));
+        }
+        if state.pinned
+            && let Some((file, true)) = &state.file
+        {
+            return Ok(Arc::clone(file));
+        }
+        let place = self.raise_file(&node, &mut state, Data::Whole)?;
+        self.check_writable(&place)?;
+        if kill_priv {
+            self.clear_privilege(&place)?;
+        }
+        let node = self.node(id)?;
+        self.file(&node, &mut state, true)
+    }
+
+    /// Writes at an offset; answers how many bytes.
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub fn write(
+        &self,
+        id: NodeId,
+        _fh: u64,
+        data: &[u8],
+        offset: u64,
+        kill_priv: bool,
+    ) -> Result<usize> {
+        self.writable(id, kill_priv)?.write_at(data, offset)
+    }
+
+    /// Makes a file durable.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        if self.options.volatile {
+            return Ok(());
+        }
+        let node = self.node(id)?;
+        let body = self.file_body(id)?;
+        let file = {
+            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+            let place = self.place(&node, Some(&state))?;
+            match (&state.file, place.layer == UPPER || self.graft(place.layer).is_some()) {
+                (_, false) => return Ok(()),
+                (Some((file, _)), true) if state.data.is_none() => Arc::clone(file),
+                (_, true) if state.data.is_some() => place.dir.open(&place.name, Access::Read)?,
+                (_, true) => self.file(&node, &mut state, false)?,
+            }
+        };
+        file.sync(data_only)
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub fn fallocate(
+        &self,
+        id: NodeId,
+        mode: u32,
+        offset: u64,
+        len: u64,
+        kill_priv: bool,
+    ) -> Result<()> {
+        self.writable(id, kill_priv)?.allocate(mode, offset, len)
+    }
+
+    /// Finds the next data or hole.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn lseek(&self, id: NodeId, offset: u64, whence: Seek) -> Result<u64> {
+        self.read_with(id, |file| file.seek(offset, whence))
+    }
+
+    /// Copies between two open files; answers how many bytes.
+    ///
+    /// # Errors
+    /// As copy_file_range(2).
+    pub fn copy_file_range(
+        &self,
+        from: NodeId,
+        offset: u64,
+        to: NodeId,
+        to_offset: u64,
+        len: u64,
+        kill_priv: bool,
+    ) -> Result<u64> {
+        let target = self.writable(to, kill_priv)?;
+        let source = self.read_with(from, |_| Ok(()));
+        source?;
+        let node = self.node(from)?;
+        let body = self.file_body(from)?;
+        let source = {
+            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+            self.file(&node, &mut state, false)?
+        };
+        source.copy_range(offset, target.as_ref(), to_offset, len)
+    }
+
+    /// Runs `act` on the descriptor of a file or directory; with `change`, of its upper part.
+    pub(super) fn with_descriptor<R>(
+        &self,
+        id: NodeId,
+        change: bool,
+        act: impl FnOnce(&dyn File) -> Result<R>,
+    ) -> Result<R> {
+        let node = self.node(id)?;
+        match node.kind {
+            Kind::Dir => {
+                let stack = match change {
+                    true => self.raise_dir(id)?,
+                    false => super::dir_of(&node)?.stack(),
+                };
+                act(stack.top().ok_or(Errno::STALE)?.open_self()?.as_ref())
+            }
+            Kind::File => {
+                let body = self.file_body(id)?;
+                let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+                let place = match change {
+                    true => self.raise_file(&node, &mut state, Data::Whole)?,
+                    false => self.place(&node, Some(&state))?,
+                };
+                if let Some((file, _)) = &state.file
+                    && state.pinned
+                {
+                    return act(file.as_ref());
+                }
+                act(place.dir.open(&place.name, Access::Read)?.as_ref())
+            }
+            _ => Err(Error::Rule(Errno::NOTTY)),
+        }
+    }
+}
+
+// A file state that says no more than a new one would.
+fn is_idle(body: &Body) -> bool {
+    let Some(state) = body.file().and_then(|file| file.state.try_lock()) else { return false };
+    state.opens == 0
+        && state.io == Io::Idle
+        && state.data.is_none()
+        && state.place.is_none()
+        && state.aliases.is_empty()
+        && state.life == Life::Linked
+        && !state.indexed
+}

@@ -1,0 +1,346 @@
+//! Which object of which layer a name of the mount means.
+//!
+//! The rules are those of `fs/overlayfs/namei.c`, extended by the AUFS forms: the topmost layer
+//! that knows the name decides; directories merge downwards until a layer that hides what is
+//! below: an opaque directory, a whiteout, or anything that is no directory. A redirect sends the
+//! search in the layers below to another place. The same functions serve lookup and listing, so
+//! that the one cannot show what the other hides.
+
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::types::{Kind, Name, Stat, name};
+use crate::union::Union;
+use crate::union::body::{LayerDir, Place, Stack, UPPER, is_plain};
+use crate::union::layer::DirRef;
+use crate::union::mark::{self, Mark, Marked};
+
+/// An object of the mount.
+pub struct Found {
+    /// Attributes in the layer that gives them.
+    pub stat: Stat,
+    /// Where they stand.
+    pub place: Place,
+    /// Inode number shown.
+    pub ino: u64,
+    /// Parts, of a directory.
+    pub stack: Option<Stack>,
+    /// Where the data of a file is, if elsewhere.
+    pub data: Option<Place>,
+    /// The object is in the index; its link count differs from the backing one by this.
+    pub indexed: Option<i64>,
+}
+
+/// What one layer says of a name.
+enum Seen {
+    Nothing,
+    Whiteout,
+    Object(Stat, Marked),
+}
+
+/// How the search goes on below a layer.
+enum Below {
+    Same,
+    Stop,
+    Relative(Name),
+    Absolute(Vec<Name>),
+}
+
+impl Union {
+    /// Finds what `entry` of a directory means; `None` where there is nothing to see.
+    ///
+    /// # Errors
+    /// Of the backing; corrupt marks.
+    pub(super) fn resolve(&self, stack: &Stack, entry: &[u8]) -> Result<Option<Found>> {
+        let Some(upper) = &stack.upper else {
+            return self.resolve_lower(&stack.lowers, entry);
+        };
+        if let Some(graft) = stack.graft {
+            return self.resolve_graft(graft, upper, entry);
+        }
+        match self.see_upper(upper, entry)? {
+            Seen::Whiteout => Ok(None),
+            Seen::Nothing => self.resolve_lower(&stack.lowers, entry),
+            Seen::Object(stat, marked) => {
+                let place = Place::new(UPPER, upper, entry);
+                self.complete(place, stat, marked, &stack.lowers).map(Some)
+            }
+        }
+    }
+
+    fn resolve_graft(&self, graft: u16, dir: &DirRef, entry: &[u8]) -> Result<Option<Found>> {
+        let stat = match dir.stat(Some(entry)) {
+            Ok(stat) => stat,
+            Err(error) if error.is(crate::error::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let ino = self.show_ino(&stat);
+        let stack = (stat.kind() == Kind::Dir).then(|| Stack {
+            upper: Some(dir.dir(entry)),
+            lowers: SmallVec::new(),
+            graft: Some(graft),
+        });
+        let place = Place::new(graft, dir, entry);
+        Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
+    }
+
+    /// Finds what `entry` means in lower layers alone.
+    ///
+    /// # Errors
+    /// Of the backing; corrupt marks.
+    pub(super) fn resolve_lower(&self, lowers: &[LayerDir], entry: &[u8]) -> Result<Option<Found>> {
+        let mut rest = lowers;
+        while let Some((layer, below)) = rest.split_first() {
+            match self.see_lower(layer, entry, !below.is_empty())? {
+                Seen::Whiteout => return Ok(None),
+                Seen::Nothing => rest = below,
+                Seen::Object(stat, marked) => {
+                    let place = Place::new(layer.layer, &layer.dir, entry);
+                    let hidden = !below.is_empty() && layer.hides(entry)?;
+                    let below = if hidden { &[] } else { below };
+                    return self.complete(place, stat, marked, below).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds a path, component by component, in the layers below `layer`.
+    fn resolve_path(&self, layer: u16, path: &[Name]) -> Result<Option<Found>> {
+        let mut lowers: SmallVec<[LayerDir; 1]> =
+            self.roots.iter().filter(|root| root.layer > layer).cloned().collect();
+        let Some((last, parents)) = path.split_last() else { return Ok(None) };
+        for component in parents {
+            match self.resolve_lower(&lowers, component)?.and_then(|found| found.stack) {
+                Some(stack) => lowers = stack.lowers,
+                None => return Ok(None),
+            }
+        }
+        self.resolve_lower(&lowers, last)
+    }
+
+    fn see_upper(&self, dir: &DirRef, entry: &[u8]) -> Result<Seen> {
+        let aufs = self.writes_aufs_whiteouts();
+        let stat = match dir.stat(Some(entry)) {
+            Ok(stat) => stat,
+            Err(error) if error.is(crate::error::Errno::NOENT) => {
+                let hidden = aufs
+                    && !mark::is_aufs_name(entry)
+                    && exists(dir, &mark::aufs_whiteout(entry))?
+                    && !is_plain(dir, &mark::aufs_whiteout(entry))?;
+                return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
+            }
+            Err(error) => return Err(error),
+        };
+        if stat.is_whiteout_device() {
+            if self.is_shared_whiteout(&stat) || !is_plain(dir, entry)? {
+                return Ok(Seen::Whiteout);
+            }
+            return Ok(Seen::Object(stat, Marked::default()));
+        }
+        let marked = match stat.kind() {
+            Kind::File | Kind::Dir => Marked::from_names(&dir.xattr_names(Some(entry))?),
+            _ if self.marks_any_kind() => Marked::from_names(&dir.xattr_names(Some(entry))?),
+            _ => Marked::default(),
+        };
+        if marked.whiteout
+            && mark::may_be_xattr_whiteout(&stat)
+            && self.may_hold_xattr_whiteouts(dir)?
+        {
+            return Ok(Seen::Whiteout);
+        }
+        if aufs && mark::is_aufs_name(entry) && stat.kind() == Kind::File && !marked.plain {
+            return Ok(Seen::Nothing);
+        }
+        Ok(Seen::Object(stat, marked))
+    }
+
+    fn see_lower(&self, layer: &LayerDir, entry: &[u8], more: bool) -> Result<Seen> {
+        let stat = match layer.dir.stat(Some(entry)) {
+            Ok(stat) => stat,
+            Err(error) if error.is(crate::error::Errno::NOENT) => {
+                let hidden = more && !mark::is_aufs_name(entry) && layer.hides(entry)?;
+                return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
+            }
+            // A name that this file system cannot hold is not in this layer.
+            Err(error) if error.is(crate::error::Errno::NAMETOOLONG) => return Ok(Seen::Nothing),
+            Err(error) => return Err(error),
+        };
+        if stat.is_whiteout_device() {
+            let plain = is_plain(&layer.dir, entry)?;
+            return Ok(if plain { Seen::Object(stat, Marked::default()) } else { Seen::Whiteout });
+        }
+        let empty = mark::may_be_xattr_whiteout(&stat);
+        let aufs = mark::is_aufs_name(entry) && stat.kind() == Kind::File;
+        if !(more || empty || aufs) {
+            return Ok(Seen::Object(stat, Marked::default()));
+        }
+        let marked = match stat.kind() {
+            Kind::File | Kind::Dir => Marked::from_names(&layer.dir.xattr_names(Some(entry))?),
+            _ => Marked::default(),
+        };
+        if aufs && !marked.plain {
+            return Ok(Seen::Nothing);
+        }
+        if empty && marked.whiteout && self.may_hold_xattr_whiteouts(&layer.dir)? {
+            return Ok(Seen::Whiteout);
+        }
+        Ok(Seen::Object(stat, marked))
+    }
+
+    /// Adds to an object what the layers below contribute.
+    fn complete(
+        &self,
+        place: Place,
+        stat: Stat,
+        marked: Marked,
+        below: &[LayerDir],
+    ) -> Result<Found> {
+        if stat.kind() == Kind::Dir {
+            return self.complete_dir(place, stat, marked, below);
+        }
+        let mut data = None;
+        if marked.metacopy {
+            data = Some(self.find_data(&place, marked, below)?);
+        } else if place.layer != UPPER
+            && stat.nlink > 1
+            && stat.kind() == Kind::File
+            && let Some(indexed) = self.find_indexed(&place)?
+        {
+            return Ok(indexed);
+        }
+        let ino = self.stored_ino(&place, marked)?.unwrap_or_else(|| self.show_ino(&stat));
+        let indexed = if place.layer == UPPER && marked.nlink {
+            Some(self.read_nlink_diff(&place, &stat)?)
+        } else {
+            None
+        };
+        Ok(Found { stat, place, ino, stack: None, data, indexed })
+    }
+
+    fn complete_dir(
+        &self,
+        place: Place,
+        stat: Stat,
+        marked: Marked,
+        below: &[LayerDir],
+    ) -> Result<Found> {
+        let own = place.dir.dir(&place.name);
+        let rest = match self.below(&place, &own, marked, below)? {
+            Below::Same => self.resolve_lower(below, &place.name)?,
+            Below::Relative(other) => self.resolve_lower(below, &other)?,
+            Below::Absolute(path) => self.resolve_path(place.layer, &path)?,
+            Below::Stop => None,
+        };
+        let rest = rest.filter(|found| found.stack.is_some());
+        let mut ino = self.show_ino(&stat);
+        let mut stack = Stack::default();
+        if place.layer == UPPER {
+            if let Some(found) = &rest {
+                ino = found.ino;
+            } else if let Some(stored) = self.stored_ino(&place, marked)? {
+                ino = stored;
+            }
+            stack.upper = Some(own);
+        } else {
+            stack.lowers.push(LayerDir::new(place.layer, own));
+        }
+        if let Some(below) = rest.and_then(|found| found.stack) {
+            stack.lowers.extend(below.lowers);
+        }
+        Ok(Found { stat, place, ino, stack: Some(stack), data: None, indexed: None })
+    }
+
+    fn below(
+        &self,
+        place: &Place,
+        own: &DirRef,
+        marked: Marked,
+        below: &[LayerDir],
+    ) -> Result<Below> {
+        if marked.opaque && self.is_opaque(place)? {
+            return Ok(Below::Stop);
+        }
+        let reads_aufs = place.layer != UPPER || self.writes_aufs_whiteouts();
+        if reads_aufs && !below.is_empty() && exists(own, mark::WH_OPAQUE)? {
+            return Ok(Below::Stop);
+        }
+        if marked.redirect {
+            return self.read_redirect(place);
+        }
+        Ok(Below::Same)
+    }
+
+    fn is_opaque(&self, place: &Place) -> Result<bool> {
+        let [trusted, user] = mark::keys(Mark::Opaque);
+        for key in [&trusted[..], &user[..], b"user.fuseoverlayfs.opaque"] {
+            if self.honours(place.layer, key)
+                && place.dir.xattr(Some(&place.name), key)?.as_deref() == Some(b"y")
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads a mark in the namespaces that are honoured in the layer of a place.
+    pub(super) fn read_mark(&self, place: &Place, mark: Mark) -> Result<Option<Vec<u8>>> {
+        for key in mark::keys(mark) {
+            if self.honours(place.layer, &key)
+                && let Some(value) = place.dir.xattr(Some(&place.name), &key)?
+            {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_redirect(&self, place: &Place) -> Result<Below> {
+        let Some(value) = self.read_mark(place, Mark::Redirect)? else { return Ok(Below::Same) };
+        let corrupt = || Error::Corrupt {
+            what: format!(
+                "redirect {:?} of {:?}",
+                String::from_utf8_lossy(&value),
+                String::from_utf8_lossy(&place.name)
+            ),
+        };
+        let (absolute, path) = match value.strip_prefix(b"/") {
+            Some(path) => (true, path),
+            None => (false, &value[..]),
+        };
+        let parts: Vec<Name> = path.split(|byte| *byte == b'/').map(name).collect();
+        let bad = |part: &Name| part.is_empty() || &part[..] == b"." || &part[..] == b"..";
+        if parts.iter().any(bad) || (!absolute && parts.len() != 1) {
+            return Err(corrupt());
+        }
+        if absolute {
+            return Ok(Below::Absolute(parts));
+        }
+        parts.into_iter().next().map(Below::Relative).ok_or_else(corrupt)
+    }
+
+    fn find_data(&self, place: &Place, marked: Marked, below: &[LayerDir]) -> Result<Place> {
+        let target = if marked.redirect { self.read_redirect(place)? } else { Below::Same };
+        let found = match target {
+            Below::Relative(other) => self.resolve_lower(below, &other)?,
+            Below::Absolute(path) => self.resolve_path(place.layer, &path)?,
+            _ => self.resolve_lower(below, &place.name)?,
+        };
+        match found {
+            Some(found) if found.stat.kind() == Kind::File => Ok(found.data.unwrap_or(found.place)),
+            _ => Err(Error::Corrupt {
+                what: format!("no data below metacopy {:?}", String::from_utf8_lossy(&place.name)),
+            }),
+        }
+    }
+}
+
+/// States whether a directory has an entry.
+pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
+    match dir.stat(Some(entry)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is(crate::error::Errno::NOENT) => Ok(false),
+        Err(error) if error.is(crate::error::Errno::NAMETOOLONG) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

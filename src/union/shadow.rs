@@ -1,0 +1,178 @@
+//! What stands in the upper for something that is not there: whiteouts, and the staging of new
+//! objects that take the place of one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Errno, Result};
+use crate::types::{AttrChange, Kind, Name, Owner, RenameFlags, S_ISGID, Stat, XattrFlags};
+use crate::union::Union;
+use crate::union::body::{DirBody, Stack};
+use crate::union::layer::DirRef;
+use crate::union::mark::{self, Mark};
+use crate::union::resolve::exists;
+
+/// Default ACL of a directory, as an extended attribute.
+pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// Access ACL of an object, as an extended attribute.
+pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+
+/// A whiteout: a character device 0:0.
+const WHITEOUT_MODE: u32 = Kind::Char.mode_bits();
+
+impl Union {
+    /// States whether an inode is the whiteout that all our whiteouts are links of.
+    pub(super) fn is_shared_whiteout(&self, stat: &Stat) -> bool {
+        let shared = self.upper.as_ref().map(|upper| &upper.whiteout_ino);
+        shared.is_some_and(|ino| ino.load(Ordering::Relaxed) == stat.ino)
+    }
+
+    /// Makes a whiteout in the work directory and answers its name there.
+    pub(super) fn stage_whiteout(&self) -> Result<Name> {
+        let upper = self.upper()?;
+        let entry = self.unique_name();
+        let shared: &[u8] = b"whiteout";
+        let mut made = upper.whiteout.lock();
+        if made.is_none() {
+            upper.work.mknod(shared, WHITEOUT_MODE, 0, upper.own)?;
+            let ino = upper.work.stat(Some(shared))?.ino;
+            upper.whiteout_ino.store(ino, Ordering::Relaxed);
+            *made = Some(ino);
+        }
+        match upper.work.link(shared, upper.work.as_ref(), &entry) {
+            Ok(()) => Ok(entry),
+            Err(error) if error.is(Errno::MLINK) => {
+                // Full of links: the next one starts a new inode.
+                upper.work.unlink(shared)?;
+                upper.work.mknod(shared, WHITEOUT_MODE, 0, upper.own)?;
+                let ino = upper.work.stat(Some(shared))?.ino;
+                upper.whiteout_ino.store(ino, Ordering::Relaxed);
+                *made = Some(ino);
+                upper.work.link(shared, upper.work.as_ref(), &entry)?;
+                Ok(entry)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hides the lower entry `entry`, in place of what the upper directory holds under that name
+    /// (nothing, or no directory).
+    pub(super) fn whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        if self.writes_aufs_whiteouts() {
+            self.aufs_whiteout(dir, entry)?;
+            return match dir.unlink(entry) {
+                Err(error) if error.is(Errno::NOENT) => Ok(()),
+                other => other,
+            };
+        }
+        let work = &self.upper()?.work;
+        let staged = self.stage_whiteout()?;
+        let moved = work.rename(&staged, dir.as_ref(), entry, RenameFlags::default());
+        if moved.is_err() {
+            work.unlink(&staged)?;
+        }
+        moved
+    }
+
+    /// Makes the AUFS whiteout of `entry`.
+    pub(super) fn aufs_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        let whiteout = mark::aufs_whiteout(entry);
+        let own = self.upper()?.own;
+        match dir.mknod(&whiteout, Kind::File.mode_bits() | 0o600, 0, own) {
+            Err(error) if error.is(Errno::EXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// States whether `entry` would show if the upper had nothing under that name.
+    pub(super) fn has_lower_entry(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
+        Ok(stack.has_lower() && self.resolve_lower(&stack.lowers, entry)?.is_some())
+    }
+
+    /// States whether a directory has a default ACL; remembered.
+    pub(super) fn has_default_acl(&self, body: &DirBody, dir: &DirRef) -> Result<bool> {
+        if !self.options.acl {
+            return Ok(false);
+        }
+        let known = body.default_acl.load(Ordering::Relaxed);
+        if known != 0 {
+            return Ok(known == 2);
+        }
+        let has = dir.xattr(None, ACL_DEFAULT)?.is_some();
+        body.default_acl.store(if has { 2 } else { 1 }, Ordering::Relaxed);
+        Ok(has)
+    }
+
+    /// A directory in the work directory in which new objects get what those of `dir` inherit:
+    /// group and ACL. Answers its name if it was made for this purpose and is to be removed.
+    pub(super) fn stage_for(&self, body: &DirBody, dir: &DirRef) -> Result<(DirRef, Option<Name>)> {
+        let upper = self.upper()?;
+        let stat = dir.stat(None)?;
+        let acl = self.has_default_acl(body, dir)?;
+        if stat.mode & S_ISGID == 0 && !acl {
+            return Ok((Arc::clone(&upper.work), None));
+        }
+        let entry = self.unique_name();
+        upper.work.mkdir(&entry, 0o700, Owner { uid: upper.own.uid, gid: stat.gid })?;
+        let stage = upper.work.dir(&entry);
+        let mode = 0o700 | (stat.mode & S_ISGID);
+        stage.set_attr(None, &AttrChange { mode: Some(mode), ..AttrChange::default() })?;
+        if acl && let Some(value) = dir.xattr(None, ACL_DEFAULT)? {
+            stage.set_xattr(None, ACL_DEFAULT, &value, XattrFlags::default())?;
+        }
+        Ok((stage, Some(entry)))
+    }
+
+    /// Removes a directory made by [`Union::stage_for`].
+    pub(super) fn unstage(&self, staged: Option<Name>) -> Result<()> {
+        match staged {
+            Some(entry) => self.upper()?.work.rmdir(&entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a directory that was moved to the work directory, with the whiteouts in it.
+    pub(super) fn remove_staged_dir(&self, entry: &[u8]) -> Result<()> {
+        let work = &self.upper()?.work;
+        super::empty_dir(&work.dir(entry))?;
+        work.rmdir(entry)
+    }
+
+    /// Marks a directory as one that hides all below it.
+    pub(super) fn set_opaque(&self, dir: &DirRef, entry: Option<&[u8]>) -> Result<()> {
+        let key = self.mark_key(Mark::Opaque);
+        match dir.set_xattr(entry, &key, b"y", XattrFlags::default()) {
+            Err(error) if error.is(Errno::OPNOTSUPP) => {
+                let own = self.upper()?.own;
+                let inside = entry.map_or_else(|| Arc::clone(dir), |entry| dir.dir(entry));
+                inside.mknod(mark::WH_OPAQUE, Kind::File.mode_bits() | 0o600, 0, own)
+            }
+            other => other,
+        }
+    }
+
+    /// Marks a directory as one that holds entries whose numbers are stored with them.
+    pub(super) fn set_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
+        if body.impure.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let key = self.mark_key(Mark::Impure);
+        match dir.set_xattr(None, &key, b"y", XattrFlags::default()) {
+            Err(error) if error.is(Errno::OPNOTSUPP) || error.is(Errno::PERM) => {}
+            other => other?,
+        }
+        body.impure.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Stores with an object that looks like a whiteout that it is none.
+    pub(super) fn set_plain(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        let key = self.mark_key(Mark::Plain);
+        dir.set_xattr(Some(entry), &key, b"y", XattrFlags::default())
+    }
+
+    /// States whether the upper directory holds anything under this name, a whiteout included.
+    pub(super) fn is_occupied(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
+        exists(dir, entry)
+    }
+}
