@@ -1,0 +1,41 @@
+//! Safe system calls: the only module with unsafe code, and the only one that names libc.
+//!
+//! One function is one system call, with descriptors that are owned or borrowed and names that
+//! are bytes. A refusal is [`Error::Os`] with the name of the call; what it means is decided by
+//! the caller. rustix does the work where it knows the call, libc where it does not.
+//!
+//! - [`file`]: attributes, opening, data; [`dir`]: entries of directories; [`xattr`], [`ioctl`];
+//! - [`cred`]: the identity under which a thread makes files;
+//! - [`mount`], [`process`], [`fuse`]: mounts, processes and signals, the FUSE device.
+//!
+//! No function here follows a symbolic link in the last component of a name unless it says so.
+//! No function here keeps state, but for what the kernel was found not to know.
+
+#![allow(unsafe_code)]
+
+pub mod cred;
+pub mod dir;
+pub mod file;
+pub mod fuse;
+pub mod ioctl;
+pub mod mount;
+pub mod process;
+pub mod xattr;
+
+use crate::error::{Errno, Error};
+
+/// Wraps a refusal of the system call `op`.
+fn refused(op: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
+    move |errno| Error::os(op, Errno(errno.raw_os_error()))
+}
+
+/// Wraps what the C library left in `errno`.
+fn last(op: &'static str) -> Error {
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(Errno::IO.0);
+    Error::os(op, Errno(errno))
+}
+
+/// A NUL-terminated copy of a name. `EINVAL` for one that holds a NUL itself.
+fn c_name(op: &'static str, name: &[u8]) -> Result<std::ffi::CString, Error> {
+    std::ffi::CString::new(name).map_err(|_| Error::os(op, Errno::INVAL))
+}

@@ -1,0 +1,248 @@
+//! System calls of the FUSE front end: the device, mounting, and what the process may do.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::error::Errno;
+
+/// `O_ACCMODE` of open flags as FUSE carries them.
+pub const O_ACCMODE: u32 = libc::O_ACCMODE as u32;
+/// `O_RDONLY`.
+pub const O_RDONLY: u32 = libc::O_RDONLY as u32;
+/// `O_TRUNC`.
+pub const O_TRUNC: u32 = libc::O_TRUNC as u32;
+/// `O_APPEND`.
+pub const O_APPEND: u32 = libc::O_APPEND as u32;
+
+/// `FS_IOC_GETFLAGS`.
+pub const FS_IOC_GETFLAGS: u32 = libc::FS_IOC_GETFLAGS as u32;
+/// `FS_IOC_SETFLAGS`.
+pub const FS_IOC_SETFLAGS: u32 = libc::FS_IOC_SETFLAGS as u32;
+/// `FS_IOC32_GETFLAGS`.
+pub const FS_IOC32_GETFLAGS: u32 = rustix::ioctl::opcode::read::<u32>(b'f', 1) as u32;
+/// `FS_IOC32_SETFLAGS`.
+pub const FS_IOC32_SETFLAGS: u32 = rustix::ioctl::opcode::write::<u32>(b'f', 2) as u32;
+/// `FS_IOC_FSGETXATTR`.
+pub const FS_IOC_FSGETXATTR: u32 = rustix::ioctl::opcode::read::<[u32; 7]>(b'X', 31) as u32;
+/// `FS_IOC_FSSETXATTR`.
+pub const FS_IOC_FSSETXATTR: u32 = rustix::ioctl::opcode::write::<[u32; 7]>(b'X', 32) as u32;
+
+/// `FUSE_DEV_IOC_BACKING_CLOSE`.
+const BACKING_CLOSE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u32>(229, 2);
+
+/// The inode of the initial user namespace in nsfs (`PROC_USER_INIT_INO`).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno(error.raw_os_error())
+}
+
+/// An open `/dev/fuse`.
+#[derive(Debug)]
+pub struct Device(OwnedFd);
+
+impl Device {
+    /// Opens `/dev/fuse`; it carries no mount yet.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open() -> Result<Self, Errno> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = rustix::fs::open("/dev/fuse", flags, Mode::empty()).map_err(errno)?;
+        Ok(Self(fd))
+    }
+
+    /// Another descriptor of the same connection.
+    ///
+    /// # Errors
+    /// As fcntl(2) with `F_DUPFD_CLOEXEC`.
+    pub fn duplicate(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Self).map_err(errno)
+    }
+
+    /// The descriptor itself.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    /// Waits for one request and reads it; `ENODEV` after the unmount.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::read(&self.0, buffer).map_err(errno)
+    }
+
+    /// Writes one answer or notification; the kernel takes all or nothing.
+    ///
+    /// # Errors
+    /// As writev(2).
+    pub fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        rustix::io::writev(&self.0, parts).map_err(errno)
+    }
+
+    /// States whether the mount still exists: an unmounted or aborted connection reports an error.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let [fd] = match poll(&mut fds, Some(&now)) {
+            Ok(_) => fds,
+            Err(_) => return true, // the caller tries, and hears it from the next call
+        };
+        !fd.revents().contains(PollFlags::ERR)
+    }
+
+    /// Takes back a registered backing file (`FUSE_DEV_IOC_BACKING_CLOSE`).
+    ///
+    /// # Errors
+    /// As the ioctl.
+    pub fn close_backing(&self, id: u32) -> Result<(), Errno> {
+        // SAFETY: BACKING_CLOSE reads one u32 behind the pointer, which `Setter` provides and
+        // keeps alive for the call; an id that does not exist is answered with ENOENT.
+        let closed = unsafe {
+            let call = rustix::ioctl::Setter::<BACKING_CLOSE, u32>::new(id);
+            rustix::ioctl::ioctl(&self.0, call)
+        };
+        closed.map_err(errno)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Flags of a mount that the kernel keeps by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VfsFlags {
+    /// `MS_RDONLY`.
+    pub read_only: bool,
+    /// `MS_NOSUID`.
+    pub nosuid: bool,
+    /// `MS_NODEV`.
+    pub nodev: bool,
+    /// `MS_NOEXEC`.
+    pub noexec: bool,
+    /// `MS_NOATIME`.
+    pub noatime: bool,
+    /// `MS_RELATIME`; the kernel's default.
+    pub relatime: bool,
+    /// `MS_STRICTATIME`.
+    pub strictatime: bool,
+    /// `MS_NODIRATIME`.
+    pub nodiratime: bool,
+    /// `MS_SYNCHRONOUS`.
+    pub sync: bool,
+    /// `MS_DIRSYNC`.
+    pub dirsync: bool,
+    /// `MS_LAZYTIME`.
+    pub lazytime: bool,
+}
+
+impl VfsFlags {
+    fn bits(self) -> MountFlags {
+        let table = [
+            (self.read_only, MountFlags::RDONLY),
+            (self.nosuid, MountFlags::NOSUID),
+            (self.nodev, MountFlags::NODEV),
+            (self.noexec, MountFlags::NOEXEC),
+            (self.noatime, MountFlags::NOATIME),
+            (self.relatime, MountFlags::RELATIME),
+            (self.strictatime, MountFlags::STRICTATIME),
+            (self.nodiratime, MountFlags::NODIRATIME),
+            (self.sync, MountFlags::SYNCHRONOUS),
+            (self.dirsync, MountFlags::DIRSYNC),
+            (self.lazytime, MountFlags::LAZYTIME),
+        ];
+        table.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect()
+    }
+}
+
+/// What a FUSE mount is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct FuseMount<'a> {
+    /// First column of /proc/mounts.
+    pub source: &'a [u8],
+    /// The type is `fuse.SUBTYPE`, or `fuse` without one.
+    pub subtype: Option<&'a str>,
+    /// Flags of the VFS.
+    pub flags: VfsFlags,
+    /// Users other than the mounting one may enter.
+    pub allow_other: bool,
+    /// The kernel checks permissions by mode bits and ACLs.
+    pub default_permissions: bool,
+}
+
+/// Mounts the connection of `device` on a directory, with the real user and group as owner.
+///
+/// # Errors
+/// As mount(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace.
+pub fn mount(device: &Device, target: &Path, mount: &FuseMount<'_>) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={}",
+        device.0.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    for (set, word) in
+        [(mount.default_permissions, ",default_permissions"), (mount.allow_other, ",allow_other")]
+    {
+        if set {
+            data.push_str(word);
+        }
+    }
+    let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
+    let kind = mount.subtype.map_or_else(|| "fuse".to_owned(), |sub| format!("fuse.{sub}"));
+    rustix::mount::mount(mount.source, target, kind, mount.flags.bits(), Some(data.as_c_str()))
+        .map_err(errno)
+}
+
+/// Changes the flags of a mount and of its file system (`MS_REMOUNT`).
+///
+/// # Errors
+/// As mount(2).
+pub fn remount(target: &Path, flags: VfsFlags) -> Result<(), Errno> {
+    rustix::mount::mount_remount(target, flags.bits(), c"").map_err(errno)
+}
+
+/// Detaches what is mounted on a path: gone from the tree at once, ended when it is no longer used.
+///
+/// # Errors
+/// As umount2(2) with `MNT_DETACH | UMOUNT_NOFOLLOW`.
+pub fn detach(target: &Path) -> Result<(), Errno> {
+    unmount(target, true)
+}
+
+/// States whether this process may register passthrough files: CAP_SYS_ADMIN in the initial
+/// user namespace (`fuse_backing_open()` in the kernel's `fs/fuse/backing.c`).
+#[must_use]
+pub fn may_pass_through() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    use std::os::unix::fs::MetadataExt;
+    let admin =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    let initial = File::open("/proc/self/ns/user")
+        .and_then(|namespace| namespace.metadata())
+        .is_ok_and(|meta| meta.ino() == INITIAL_USER_NAMESPACE);
+    admin && initial
+}
+
+/// Unmounts a path; with `lazy` as [`detach`].
+///
+/// # Errors
+/// As umount2(2); `EBUSY` while it is in use.
+pub fn unmount(target: &Path, lazy: bool) -> Result<(), Errno> {
+    let mut flags = UnmountFlags::NOFOLLOW;
+    flags.set(UnmountFlags::DETACH, lazy);
+    rustix::mount::unmount(target, flags).map_err(errno)
+}

@@ -1,0 +1,88 @@
+//! Mounts: making, cloning, moving, ending them.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::Result;
+use crate::sys::{last, refused};
+
+/// `struct mount_attr` of the kernel's `include/uapi/linux/mount.h`.
+#[repr(C)]
+struct RawMountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Clones the mount of an open directory, without what is mounted beneath, so that the directory
+/// is its root. The clone stands in no name space and ends with its last descriptor (`O_PATH`).
+///
+/// # Errors
+/// As open_tree(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace, `EINVAL` where a
+/// more privileged namespace locked a mount beneath.
+pub fn clone_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(dir, c"", flags).map_err(refused("open_tree"))
+}
+
+/// Cuts a cloned mount off from the mounts made elsewhere later (`MS_PRIVATE`) and forbids to
+/// open devices through it (`MOUNT_ATTR_NODEV`). With `sealed` nothing is changed through it
+/// either (`MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOATIME`).
+///
+/// # Errors
+/// As mount_setattr(2); `ENOSYS` before Linux 5.12.
+pub fn seclude(mount: BorrowedFd<'_>, sealed: bool) -> Result<()> {
+    let (set, clear) = match sealed {
+        true => (libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
+        false => (0, 0),
+    };
+    let attr = RawMountAttr {
+        set: set | libc::MOUNT_ATTR_NODEV,
+        clear,
+        propagation: libc::MS_PRIVATE,
+        user_namespace: 0,
+    };
+    // SAFETY: the empty path is a NUL-terminated constant; the kernel reads `attr`, whose size is
+    // given and which lives until the call returns.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<RawMountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
+}
+
+/// Makes a tmpfs that stands in no name space and ends with its last descriptor.
+///
+/// # Errors
+/// As fsopen(2), fsconfig(2), fsmount(2); `EPERM` without CAP_SYS_ADMIN, `EINVAL` for a size or
+/// mode that tmpfs does not take.
+pub fn tmpfs(size: Option<&str>, mode: Option<u32>) -> Result<OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+    let context =
+        rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(refused("fsopen"))?;
+    let set = |key: &str, value: &str| {
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, value).map_err(refused("fsconfig"))
+    };
+    set("source", "lamina")?;
+    if let Some(size) = size {
+        set("size", size)?;
+    }
+    set("mode", &format!("{:o}", mode.unwrap_or(0o1777)))?;
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(refused("fsconfig"))?;
+    rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NODEV,
+    )
+    .map_err(refused("fsmount"))
+}

@@ -1,0 +1,177 @@
+//! Processes: going to the background, signals, limits.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
+
+use crate::error::Result;
+use crate::sys::{last, refused};
+
+/// Which side of a fork(2) this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The process that called, with the number of its child.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Splits the process. It must have one thread only: locks of others would stay taken in the child.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork() -> Result<Side> {
+    // SAFETY: the caller has one thread, so the child may go on as an ordinary process: no lock
+    // of the allocator or of ours is held by a thread that does not exist there.
+    match unsafe { libc::fork() } {
+        -1 => Err(last("fork")),
+        0 => Ok(Side::Child),
+        pid => Pid::from_raw(pid).map(Side::Parent).ok_or_else(|| last("fork")),
+    }
+}
+
+/// Starts a session of its own, without a terminal.
+///
+/// # Errors
+/// As setsid(2).
+pub fn setsid() -> Result<()> {
+    rustix::process::setsid().map(drop).map_err(refused("setsid"))
+}
+
+/// Waits for the end of a child and answers its exit code, 128 and more for a signal.
+///
+/// # Errors
+/// As waitpid(2).
+pub fn wait_for(child: Pid) -> Result<u8> {
+    let waited =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()));
+    let status = waited.map_err(refused("waitpid"))?.map(|(_, status)| status);
+    let code = status.and_then(|status| {
+        status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+    });
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// A pipe, closed on exec: its end for reading and its end for writing.
+///
+/// # Errors
+/// As pipe2(2).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(refused("pipe2"))
+}
+
+/// Puts `fd` in the place of the standard input, output and error.
+///
+/// # Errors
+/// As dup2(2).
+pub fn replace_standard(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::stdio::dup2_stdin(fd).map_err(refused("dup2"))?;
+    rustix::stdio::dup2_stdout(fd).map_err(refused("dup2"))?;
+    rustix::stdio::dup2_stderr(fd).map_err(refused("dup2"))
+}
+
+/// Opens `/dev/null`.
+///
+/// # Errors
+/// As open(2).
+pub fn open_null() -> Result<OwnedFd> {
+    crate::sys::file::open_path(std::path::Path::new("/dev/null"), rustix::fs::OFlags::RDWR)
+}
+
+/// Makes `/` the working directory.
+///
+/// # Errors
+/// As chdir(2).
+pub fn chdir_root() -> Result<()> {
+    rustix::process::chdir(c"/").map_err(refused("chdir"))
+}
+
+/// Clears the file creation mask: modes are decided by those who ask.
+pub fn clear_umask() {
+    rustix::process::umask(rustix::fs::Mode::empty());
+}
+
+/// Raises the limit of open descriptors to what the process may have, and answers it.
+pub fn raise_open_files() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
+
+/// Effective user and group of the process.
+#[must_use]
+pub fn effective_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Asks a process to end (`SIGTERM`).
+///
+/// # Errors
+/// As kill(2).
+pub fn terminate(pid: i32) -> Result<()> {
+    let pid = Pid::from_raw(pid).ok_or(crate::error::Errno::INVAL)?;
+    rustix::process::kill_process(pid, Signal::TERM).map_err(refused("kill"))
+}
+
+/// The signals that ask the daemon to end.
+pub struct EndSignals(libc::sigset_t);
+
+impl EndSignals {
+    /// Keeps `SIGTERM`, `SIGINT` and `SIGHUP` from this thread and all it starts later.
+    ///
+    /// # Errors
+    /// As pthread_sigmask(3).
+    pub fn block() -> Result<Self> {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set that it is given, the other calls change it;
+        // pthread_sigmask only reads it and takes a null pointer for "the old mask is not wanted".
+        let (set, done) = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            let set = set.assume_init();
+            let done = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            (set, done)
+        };
+        if done == 0 { Ok(Self(set)) } else { Err(last("pthread_sigmask")) }
+    }
+
+    /// Waits for one of them.
+    pub fn wait(&self) {
+        let mut signal = 0;
+        // SAFETY: sigwait reads the set and writes one int; both live until it returns.
+        while unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } != 0 {}
+    }
+}
+
+/// Gives the calling thread its place in the text that `ps` shows of the process.
+///
+/// # Errors
+/// As write(2) to /proc/self/comm.
+pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
+    rustix::thread::set_name(name).map_err(refused("prctl"))
+}
+
+/// Sends one byte that says "ready", or reads one: `None` where the other side is gone without.
+///
+/// # Errors
+/// As read(2).
+pub fn read_byte(fd: &OwnedFd) -> Result<Option<u8>> {
+    let mut byte = [0];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut byte));
+    Ok((read.map_err(refused("read"))? == 1).then_some(byte[0]))
+}
+
+/// Writes one byte.
+///
+/// # Errors
+/// As write(2).
+pub fn write_byte(fd: &OwnedFd, byte: u8) -> Result<()> {
+    rustix::io::retry_on_intr(|| rustix::io::write(fd.as_fd(), &[byte]))
+        .map(drop)
+        .map_err(refused("write"))
+}
