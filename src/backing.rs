@@ -1,0 +1,5 @@
+//! What the union stands on: implementations of the traits of `union::layer`.
+
+pub mod fault;
+pub mod host;
+pub mod memory;

@@ -1,0 +1,208 @@
+//! Host directories as layers, upper and grafts.
+//!
+//! A [`HostDir`] is a place: a parent and a name. Its descriptor is opened when it is needed and
+//! sits in an [`FdCache`] that all trees of a process share, so the count of open directories is
+//! bounded whatever is touched; only the root of a tree keeps its own. A descriptor that was
+//! evicted is opened again through the parents, one component at a time and never through a
+//! symbolic link; one that is cached stays right when its directory is renamed.
+//!
+//! Invariants: a name is one component, never `..`; no call follows a link; nothing is opened for
+//! reading or writing but regular files and directories. New objects get the owner that was asked
+//! for in the step that makes them, unless the kernel grants no foreign ids to this process: then
+//! they get it in a second step, and are removed again if that is refused.
+//!
+//! What is mounted beneath a tree is the caller's choice, see [`Submounts`]. The umask of the
+//! process is expected to be 0. Left to others: locks, and to know that a directory which is
+//! being removed is no longer used.
+
+mod attr;
+mod cache;
+mod file;
+mod make;
+mod place;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::{
+    Access, AttrChange, Handle, Kind, Owner, RenameFlags, Stat, StatFs, XattrFlags,
+};
+use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
+
+use file::HostFile;
+
+pub use cache::FdCache;
+pub use place::HostDir;
+pub use tree::{HostTree, Submounts};
+
+/// The name under which a call means the descriptor that it is given.
+const ITSELF: &[u8] = b"";
+
+/// Refuses what is not one component of a path.
+fn component(name: &[u8]) -> Result<&[u8]> {
+    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(name)
+}
+
+/// A directory of the host, of this implementation. `EXDEV` for any other.
+fn peer(dir: &dyn Dir) -> Result<&HostDir> {
+    dir.as_any().downcast_ref::<HostDir>().ok_or(Error::Rule(Errno::XDEV))
+}
+
+impl Dir for HostDir {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
+        let stat = self.look(name, |dir, name| sys::file::statx(dir.fd(), name))?;
+        if name.is_none() && stat.kind() != Kind::Dir {
+            return Err(Error::os("statx", Errno::NOTDIR));
+        }
+        Ok(stat)
+    }
+
+    fn dir(&self, name: &[u8]) -> DirRef {
+        self.child(name)
+    }
+
+    fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        let dir = self.opened()?;
+        // One reader at a time may use the position of the shared descriptor.
+        if let Some(listing) = dir.listing() {
+            sys::file::seek_to(dir.fd(), from)?;
+            let listed = sys::dir::getdents(dir.fd(), sink);
+            drop(listing);
+            return listed;
+        }
+        let own = self.open_again(&dir)?;
+        let own = std::os::fd::AsFd::as_fd(&own);
+        sys::file::seek_to(own, from)?;
+        sys::dir::getdents(own, sink)
+    }
+
+    fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
+        sys::dir::readlinkat(self.opened()?.fd(), component(name)?)
+    }
+
+    fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
+        let (dir, name) = (self.opened()?, component(name)?);
+        self.cache().with_room(|| HostFile::open(dir.fd(), name, access))
+    }
+
+    fn open_self(&self) -> Result<FileRef> {
+        let dir = self.opened()?;
+        self.open_again(&dir).map(HostFile::wrap)
+    }
+
+    fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.look(name, |dir, name| attr::xattr(dir, name, key))
+    }
+
+    fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
+        self.look(name, attr::xattr_names)
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        sys::file::fstatfs(self.opened()?.fd())
+    }
+
+    fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
+        let found = self.look(name, |dir, name| sys::ioctl::name_to_handle(dir.fd(), name));
+        let (kind, bytes) = match found {
+            Ok(found) => found,
+            Err(error) if error.is(Errno::OPNOTSUPP) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // The kernel's mark has one byte for the type.
+        let Ok(kind) = u8::try_from(kind) else { return Ok(None) };
+        let uuid = self.fs_uuid()?;
+        Ok(Some(Handle { kind, bytes, uuid }))
+    }
+
+    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()> {
+        self.make(name, owner, |dir, name| sys::dir::mkdirat(dir, name, mode))
+    }
+
+    fn mknod(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<()> {
+        self.make(name, owner, |dir, name| sys::dir::mknodat(dir, name, mode, rdev))
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<()> {
+        self.make(name, owner, |dir, name| sys::dir::symlinkat(target, dir, name))
+    }
+
+    fn create(&self, name: &[u8], mode: u32, owner: Owner) -> Result<FileRef> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let made = self.cache().with_room(|| {
+            self.make(name, owner, |dir, name| {
+                sys::file::openat_with_mode(dir, name, flags, mode & crate::types::MODE_MASK)
+            })
+        });
+        made.map(HostFile::wrap)
+    }
+
+    fn link(&self, name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()> {
+        let (dir, to) = (self.opened()?, peer(to)?.opened()?);
+        sys::dir::linkat((dir.fd(), component(name)?), (to.fd(), component(to_name)?))
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        sys::dir::unlinkat(self.opened()?.fd(), component(name)?)
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        sys::dir::rmdirat(self.opened()?.fd(), component(name)?)
+    }
+
+    fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()> {
+        let (dir, to) = (self.opened()?, peer(to)?.opened()?);
+        sys::dir::renameat2((dir.fd(), component(name)?), (to.fd(), component(to_name)?), flags)
+    }
+
+    fn relocate(&self, parent: &DirRef, name: &[u8]) {
+        if let Ok(parent) = peer(parent.as_ref()) {
+            self.move_to(parent, name);
+        }
+    }
+
+    fn set_attr(&self, name: Option<&[u8]>, change: &AttrChange) -> Result<()> {
+        let dir = self.opened()?;
+        attr::change(&dir, name.map_or(Ok(ITSELF), component)?, change)
+    }
+
+    fn set_xattr(
+        &self,
+        name: Option<&[u8]>,
+        key: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        let dir = self.opened()?;
+        let name = name.map_or(Ok(dir.readable_name()), component)?;
+        sys::xattr::set(dir.fd(), name, key, value, flags)
+    }
+
+    fn remove_xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<()> {
+        let dir = self.opened()?;
+        let name = name.map_or(Ok(dir.readable_name()), component)?;
+        sys::xattr::remove(dir.fd(), name, key)
+    }
+
+    fn sync_fs(&self) -> Result<()> {
+        let dir = self.opened()?;
+        if dir.is_readable() {
+            return sys::file::syncfs(dir.fd());
+        }
+        let own = self.open_again(&dir)?;
+        sys::file::syncfs(std::os::fd::AsFd::as_fd(&own))
+    }
+}

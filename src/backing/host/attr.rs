@@ -1,0 +1,81 @@
+//! Attributes of objects of the host.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::{AttrChange, Kind};
+
+use super::cache::DirFd;
+
+/// Changes attributes in the order size, owner, mode, times.
+pub(super) fn change(dir: &DirFd, name: &[u8], change: &AttrChange) -> Result<()> {
+    let fd = dir.fd();
+    if let Some(size) = change.size {
+        set_size(fd, name, size)?;
+    }
+    if change.uid.is_some() || change.gid.is_some() {
+        sys::file::fchownat(fd, name, change.uid, change.gid)?;
+    }
+    if let Some(mode) = change.mode {
+        set_mode(fd, name, mode)?;
+    }
+    if change.atime.is_some() || change.mtime.is_some() {
+        sys::file::utimensat(fd, name, change)?;
+    }
+    Ok(())
+}
+
+fn set_size(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::os("ftruncate", Errno::ISDIR));
+    }
+    // O_NONBLOCK: a FIFO without reader is refused instead of waited for.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = sys::file::openat(dir, name, flags)?;
+    sys::file::ftruncate(file.as_fd(), size)
+}
+
+/// Sets the permission bits without following a link.
+pub(super) fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()> {
+    match sys::file::fchmodat2(dir, name, mode) {
+        Err(error) if error.is(Errno::NOSYS) => {}
+        done => return done,
+    }
+    // Before Linux 6.6: through the descriptor of the object itself.
+    let object = match name {
+        b"" => sys::file::duplicate(dir)?,
+        _ => sys::file::openat(dir, name, OFlags::PATH)?,
+    };
+    if sys::file::statx(object.as_fd(), b"")?.kind() == Kind::Symlink {
+        return Err(Error::os("chmod", Errno::OPNOTSUPP));
+    }
+    sys::file::chmod(format!("/proc/self/fd/{}", object.as_raw_fd()).as_bytes(), mode)
+}
+
+/// The name for calls that take no `O_PATH` descriptor by itself.
+fn readable<'a>(dir: &DirFd, name: &'a [u8]) -> &'a [u8] {
+    if name.is_empty() { dir.readable_name() } else { name }
+}
+
+/// The value of an extended attribute, if there is one.
+pub(super) fn xattr(dir: &DirFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>> {
+    match sys::xattr::get(dir.fd(), readable(dir, name), key) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is(Errno::NODATA) || error.is(Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names of all extended attributes.
+pub(super) fn xattr_names(dir: &DirFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+    match sys::xattr::list(dir.fd(), readable(dir, name)) {
+        Ok(list) => {
+            let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            Ok(names.map(<[u8]>::to_vec).collect())
+        }
+        Err(error) if error.is(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,188 @@
+//! Places of directories, and how an open directory is got for one.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::types::{Name, name as owned};
+
+use super::cache::{DirFd, FdCache, ROOT};
+use super::tree::Tree;
+use super::{ITSELF, component};
+
+/// Deepest place: far beyond what a path can say, and the end of a walk that would go in circles.
+const DEPTH_MAX: usize = 1 << 16;
+
+/// How often a walk is tried that meets a name which is gone: between a rename and the call of
+/// `relocate` for it, places beneath lag behind for an instant.
+const WALKS: usize = 64;
+
+/// A directory of the host, as a place.
+///
+/// It holds no descriptor. Making and dropping it costs no system call unless it was opened.
+pub struct HostDir {
+    id: u64,
+    tree: Arc<Tree>,
+    this: Weak<Self>,
+    /// `None` for the root.
+    place: Mutex<Option<Place>>,
+}
+
+#[derive(Clone)]
+struct Place {
+    parent: Arc<HostDir>,
+    name: Name,
+}
+
+impl HostDir {
+    /// The root of a tree.
+    pub(super) fn root(tree: Arc<Tree>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self { id: ROOT, tree, this: this.clone(), place: Mutex::new(None) })
+    }
+
+    pub(super) fn child(&self, name: &[u8]) -> Arc<Self> {
+        // The caller holds a reference, so that this one can be had; a root takes its place if not.
+        let parent = self.this.upgrade().unwrap_or_else(|| Self::root(Arc::clone(&self.tree)));
+        Arc::new_cyclic(|this| Self {
+            id: self.tree.cache.number(),
+            tree: Arc::clone(&self.tree),
+            this: this.clone(),
+            place: Mutex::new(Some(Place { parent, name: owned(name) })),
+        })
+    }
+
+    pub(super) fn move_to(&self, parent: &Self, name: &[u8]) {
+        let Some(parent) = parent.this.upgrade() else { return };
+        let former = match &mut *self.place.lock() {
+            Some(place) => std::mem::replace(place, Place { parent, name: owned(name) }),
+            None => return, // a root has no place to leave
+        };
+        drop(former);
+    }
+
+    pub(super) fn cache(&self) -> &FdCache {
+        &self.tree.cache
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.place.lock().clone()
+    }
+
+    /// The open directory, if it need not be opened.
+    fn cached(&self) -> Option<Arc<DirFd>> {
+        if self.id == ROOT {
+            return Some(Arc::clone(&self.tree.root));
+        }
+        self.tree.cache.find(self.id)
+    }
+
+    /// The open directory.
+    pub(super) fn opened(&self) -> Result<Arc<DirFd>> {
+        if let Some(dir) = self.cached() {
+            return Ok(dir);
+        }
+        let mut walked = self.walk();
+        for _ in 1..WALKS {
+            match &walked {
+                Err(error) if error.is(Errno::NOENT) || error.is(Errno::NOTDIR) => {}
+                _ => return walked,
+            }
+            std::thread::yield_now();
+            walked = self.walk();
+        }
+        walked
+    }
+
+    /// Opens this directory from the nearest parent that is open, and keeps what it opens.
+    fn walk(&self) -> Result<Arc<DirFd>> {
+        let mut below: Vec<(u64, Name)> = Vec::new();
+        let mut next = self.place();
+        let mut id = self.id;
+        let mut dir = loop {
+            let Some(Place { parent, name }) = next else {
+                break Arc::clone(&self.tree.root);
+            };
+            below.push((id, name));
+            if let Some(dir) = parent.cached() {
+                break dir;
+            }
+            if below.len() > DEPTH_MAX {
+                return Err(Errno::LOOP.into());
+            }
+            id = parent.id;
+            next = parent.place();
+        };
+        while let Some((id, name)) = below.pop() {
+            let name = component(&name)?;
+            let opened = self.tree.cache.with_room(|| DirFd::open(dir.fd(), name))?;
+            dir = Arc::new(opened);
+            self.tree.cache.keep(id, &dir);
+        }
+        Ok(dir)
+    }
+
+    /// Looks at an entry or at the directory itself, the latter without opening it: by its name
+    /// in its parent.
+    pub(super) fn look<T>(
+        &self,
+        name: Option<&[u8]>,
+        act: impl Fn(&DirFd, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(name) = name {
+            return act(&*self.opened()?, component(name)?);
+        }
+        if let Some(dir) = self.cached() {
+            return act(&dir, ITSELF);
+        }
+        if let Some(place) = self.place() {
+            let found = act(&*place.parent.opened()?, component(&place.name)?);
+            if !matches!(&found, Err(error) if error.is(Errno::NOENT)) {
+                return found;
+            }
+        }
+        act(&*self.opened()?, ITSELF)
+    }
+
+    /// Another descriptor of the directory, with a position of its own.
+    pub(super) fn open_again(&self, dir: &DirFd) -> Result<OwnedFd> {
+        self.cache().with_room(|| DirFd::open_to_read(dir.fd(), b"."))
+    }
+
+    /// UUID of the file system, zero where it has none.
+    pub(super) fn fs_uuid(&self) -> Result<[u8; 16]> {
+        let dir = self.opened()?;
+        if dir.is_readable() {
+            return uuid_of(dir.fd());
+        }
+        let own = self.open_again(&dir)?;
+        uuid_of(std::os::fd::AsFd::as_fd(&own))
+    }
+}
+
+fn uuid_of(dir: BorrowedFd<'_>) -> Result<[u8; 16]> {
+    let unknown = |error: &Error| error.is(Errno::NOTTY) || error.is(Errno::OPNOTSUPP);
+    match sys::ioctl::fs_uuid(dir) {
+        Err(error) if unknown(&error) => {}
+        found => return found,
+    }
+    match sys::ioctl::ext4_uuid(dir) {
+        Err(error) if unknown(&error) || error.is(Errno::INVAL) => Ok([0; 16]),
+        found => found,
+    }
+}
+
+impl Drop for HostDir {
+    // One loop instead of one stack frame for each parent that goes with it.
+    fn drop(&mut self) {
+        if self.id != ROOT {
+            self.tree.cache.forget(self.id);
+        }
+        let mut next = self.place.get_mut().take();
+        while let Some(Place { parent, .. }) = next {
+            next = Arc::into_inner(parent).and_then(|mut parent| parent.place.get_mut().take());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Roots of trees: how a directory of the host becomes a layer.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::Kind;
+use crate::union::layer::DirRef;
+
+use super::cache::{DirFd, FdCache};
+use super::place::HostDir;
+
+/// A directory as a mere place.
+const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+
+/// What is seen of other file systems that are mounted beneath a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submounts {
+    /// Nothing, be it mounted before or later: the tree is a private clone of the mount, through
+    /// which no device can be opened. Where the kernel refuses the clone, they are shown.
+    Hidden,
+    /// As hidden, and nothing can be changed through the tree, not even an access time.
+    Sealed,
+    /// All of them, as for anybody who walks the path.
+    Shown,
+}
+
+/// What all places of a tree share.
+pub(super) struct Tree {
+    pub(super) cache: Arc<FdCache>,
+    pub(super) root: Arc<DirFd>,
+    /// The clone that the root was opened in; it ends with this descriptor.
+    _mount: Option<Arc<OwnedFd>>,
+}
+
+/// Opens directories of the host as trees. Each is held by descriptor: it stays the same
+/// directory whatever is renamed or mounted over it later.
+pub struct HostTree;
+
+impl HostTree {
+    /// Opens a path as the kernel resolves it, symbolic links followed.
+    ///
+    /// Nothing can be linked or renamed between two trees with [`Submounts::Hidden`], even of one
+    /// file system; [`HostTree::open_together`] is for that.
+    ///
+    /// # Errors
+    /// As open(2); `ENOTDIR` for anything but a directory.
+    pub fn open(path: &Path, submounts: Submounts, cache: &Arc<FdCache>) -> Result<DirRef> {
+        if submounts != Submounts::Shown {
+            let place = sys::file::open_path(path, PLACE)?;
+            if let Some(mount) = clone_of(place.as_fd(), submounts == Submounts::Sealed)? {
+                return Ok(Self::root(DirFd::new(mount, false), None, cache));
+            }
+        }
+        let root = DirFd::open_path(path)?;
+        Ok(Self::root(root, None, cache))
+    }
+
+    /// Takes an open directory.
+    ///
+    /// # Errors
+    /// `ENOTDIR` for anything but a directory.
+    pub fn from_fd(fd: OwnedFd, cache: &Arc<FdCache>) -> Result<DirRef> {
+        if sys::file::statx(fd.as_fd(), b"")?.kind() != Kind::Dir {
+            return Err(Error::os("statx", Errno::NOTDIR));
+        }
+        let readable = !sys::file::is_path_only(fd.as_fd())?;
+        Ok(Self::root(DirFd::new(fd, readable), None, cache))
+    }
+
+    /// Opens several directories between which files are renamed and linked: an upper and its
+    /// work directory. If all are of one mount and the kernel permits, they are opened within
+    /// one clone of it, as with [`Submounts::Hidden`], else as with [`Submounts::Shown`].
+    ///
+    /// # Errors
+    /// As [`HostTree::open`].
+    pub fn open_together(paths: &[&Path], cache: &Arc<FdCache>) -> Result<Vec<DirRef>> {
+        let places = paths
+            .iter()
+            .map(|path| sys::file::open_path(path, PLACE))
+            .collect::<Result<Vec<OwnedFd>>>()?;
+        if let Some(roots) = open_in_clone(&places, cache)? {
+            return Ok(roots);
+        }
+        let open = |path: &&Path| Ok(Self::root(DirFd::open_path(path)?, None, cache));
+        paths.iter().map(open).collect()
+    }
+
+    fn root(root: DirFd, mount: Option<Arc<OwnedFd>>, cache: &Arc<FdCache>) -> DirRef {
+        let tree = Tree { cache: Arc::clone(cache), root: Arc::new(root), _mount: mount };
+        HostDir::root(Arc::new(tree))
+    }
+}
+
+impl DirFd {
+    /// Opens a path as the kernel resolves it.
+    fn open_path(path: &Path) -> Result<Self> {
+        let place = sys::file::open_path(path, PLACE)?;
+        // By the descriptor, so that a link in the path is resolved once.
+        match Self::open_to_read(place.as_fd(), b".") {
+            Ok(fd) => Ok(Self::new(fd, true)),
+            Err(error) if error.is(Errno::ACCESS) => Ok(Self::new(place, false)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A private clone of a mount with this directory as its root; `None` where the kernel refuses:
+/// without the privilege (`EPERM`), beneath locked mounts (`EINVAL`), before Linux 5.2 (`ENOSYS`).
+fn clone_of(dir: BorrowedFd<'_>, sealed: bool) -> Result<Option<OwnedFd>> {
+    let refusals = [Errno::PERM, Errno::INVAL, Errno::NOSYS];
+    let mount = match sys::mount::clone_mount(dir) {
+        Ok(mount) => mount,
+        Err(error) if refusals.contains(&error.errno()) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match sys::mount::seclude(mount.as_fd(), sealed) {
+        Ok(()) => Ok(Some(mount)),
+        // A clone that new mounts propagate into would be worse than none: it cannot be seen.
+        Err(error) if refusals.contains(&error.errno()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the directories again within one clone of their mount, if there is one for all.
+fn open_in_clone(places: &[OwnedFd], cache: &Arc<FdCache>) -> Result<Option<Vec<DirRef>>> {
+    let Some((above, beneath)) = common_ancestor(places)? else { return Ok(None) };
+    let Some(mount) = clone_of(above.as_fd(), false)?.map(Arc::new) else { return Ok(None) };
+    let mut roots = Vec::with_capacity(places.len());
+    for (place, path) in places.iter().zip(&beneath) {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = path.as_os_str().as_bytes();
+        let Ok(again) = sys::file::open_beneath_no_links(mount.as_fd(), path, PLACE) else {
+            return Ok(None);
+        };
+        // Paths are only a way to find them; what was opened first decides.
+        let (is, must) =
+            (sys::file::statx(again.as_fd(), b"")?, sys::file::statx(place.as_fd(), b"")?);
+        if (is.dev, is.ino) != (must.dev, must.ino) {
+            return Ok(None);
+        }
+        let root = DirFd::open(again.as_fd(), b".")?;
+        roots.push(HostTree::root(root, Some(Arc::clone(&mount)), cache));
+    }
+    Ok(Some(roots))
+}
+
+/// The deepest directory of the same mount above all of these, and their paths beneath it.
+fn common_ancestor(places: &[OwnedFd]) -> Result<Option<(OwnedFd, Vec<PathBuf>)>> {
+    let mut mounts = Vec::with_capacity(places.len());
+    let mut paths = Vec::with_capacity(places.len());
+    for place in places {
+        mounts.push(sys::file::mount_id(place.as_fd(), b"")?);
+        paths.push(PathBuf::from(std::ffi::OsString::from_vec(sys::file::path_of(place.as_fd())?)));
+    }
+    let (Some(first), Some(mount)) = (paths.first(), mounts.first()) else { return Ok(None) };
+    let Some(above) = first.ancestors().find(|dir| paths.iter().all(|path| path.starts_with(dir)))
+    else {
+        return Ok(None);
+    };
+    let Ok(fd) = sys::file::open_path(above, PLACE) else { return Ok(None) };
+    if mounts.iter().any(|other| other != mount) || sys::file::mount_id(fd.as_fd(), b"")? != *mount
+    {
+        return Ok(None);
+    }
+    let beneath = paths
+        .iter()
+        .filter_map(|path| path.strip_prefix(above).ok().map(Path::to_path_buf))
+        .collect();
+    Ok(Some((fd, beneath)))
+}

@@ -1,0 +1,404 @@
+//! A file system in memory behind the traits of the union.
+//!
+//! It serves tests of the union without a mount and small trees that need no disk. It follows
+//! POSIX and Linux where a union can tell the difference: hard links with their counts, unlinked
+//! files that live while they are open, renameat2(2) with all flags, holes at 4 KiB, extended
+//! attributes on every kind, inode numbers and listing positions that are never given twice.
+//!
+//! Invariants: a [`MemoryTree`] is one file system with its own device number and UUID; nothing
+//! links or moves between two of them. Time is a logical clock that only
+//! [`MemoryTree::set_time`] moves; reading changes no time. A [`Dir`] is a place: it is resolved
+//! by name at each use, as an implementation that closes its descriptors would do.
+//!
+//! It also models a disk that loses power: [`MemoryTree::power_cut`] keeps every change of names
+//! and attributes and loses the bytes that were not synced. Left to others: permission checks,
+//! ACL inheritance, quotas, and faults (`backing::fault`).
+
+mod attr;
+mod content;
+mod file;
+mod tree;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Errno, Result};
+use crate::types::{
+    Access, AttrChange, Handle, Kind, Name, Owner, RawEntry, RenameFlags, Stat, StatFs, Time,
+    XattrFlags, name as owned,
+};
+use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
+
+use file::MemoryFile;
+use tree::{Body, ROOT_INO, Tree, check_name, fail};
+
+/// What a power cut leaves of bytes that were written and not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing, not even the length: the file is as long as it was at its last sync.
+    Empty,
+    /// The length without the bytes: what was not synced reads as zeros.
+    Holes,
+}
+
+/// How a tree differs from ext4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traits {
+    /// Files can share extents (`FICLONE`).
+    pub reflink: bool,
+    /// `user.*` attributes are refused on what is neither file nor directory, as Linux does.
+    pub user_xattr_rule: bool,
+    /// File handles are given.
+    pub handles: bool,
+}
+
+impl Default for Traits {
+    fn default() -> Self {
+        Self { reflink: false, user_xattr_rule: true, handles: true }
+    }
+}
+
+/// One file system in memory; clones are the same file system.
+#[derive(Clone)]
+pub struct MemoryTree {
+    shared: Arc<Shared>,
+}
+
+/// What all places and open files of a tree share.
+struct Shared {
+    dev: u64,
+    traits: Traits,
+    tree: Mutex<Tree>,
+}
+
+impl MemoryTree {
+    /// Makes an empty tree with the device number `dev`.
+    #[must_use]
+    pub fn new(dev: u64) -> Self {
+        Self::with_traits(dev, Traits::default())
+    }
+
+    /// Makes an empty tree that differs from ext4.
+    #[must_use]
+    pub fn with_traits(dev: u64, traits: Traits) -> Self {
+        Self::over(dev, traits, Tree::new(Time::default()))
+    }
+
+    fn over(dev: u64, traits: Traits, tree: Tree) -> Self {
+        Self { shared: Arc::new(Shared { dev, traits, tree: Mutex::new(tree) }) }
+    }
+
+    /// The root directory.
+    #[must_use]
+    pub fn root(&self) -> DirRef {
+        Arc::new(MemoryDir { shared: Arc::clone(&self.shared), place: Arc::new(Place::root()) })
+    }
+
+    /// Sets the clock of the tree.
+    pub fn set_time(&self, now: Time) {
+        self.shared.tree.lock().now = now;
+    }
+
+    /// Makes all bytes durable, as syncfs(2).
+    pub fn sync(&self) {
+        for inode in self.shared.tree.lock().inodes.values_mut() {
+            if let Body::File(content) = &mut inode.body {
+                content.sync();
+            }
+        }
+    }
+
+    /// A second file system with the same device number and the same content; what happens to one
+    /// does not touch the other. Open files stay with the original.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut tree = self.shared.tree.lock().clone();
+        tree.inodes.retain(|_, inode| {
+            inode.opens = 0;
+            inode.nlink > 0
+        });
+        Self::over(self.shared.dev, self.shared.traits, tree)
+    }
+
+    /// A fork that shows what the disk holds if power fails now.
+    #[must_use]
+    pub fn power_cut(&self, loss: Loss) -> Self {
+        let left = self.fork();
+        for inode in left.shared.tree.lock().inodes.values_mut() {
+            if let Body::File(content) = &mut inode.body {
+                *content = content.after_power_cut(loss);
+            }
+        }
+        left
+    }
+}
+
+impl Shared {
+    fn uuid(&self) -> [u8; 16] {
+        let mut uuid = *b"memory..........";
+        let (_, tail) = uuid.split_at_mut(8);
+        tail.copy_from_slice(&self.dev.to_be_bytes());
+        uuid
+    }
+}
+
+/// Where a directory is: a name in another, or the root.
+struct Place {
+    up: RwLock<Option<(Arc<Place>, Name)>>,
+}
+
+impl Place {
+    const fn root() -> Self {
+        Self { up: RwLock::new(None) }
+    }
+
+    fn below(parent: &Arc<Self>, name: &[u8]) -> Self {
+        Self { up: RwLock::new(Some((Arc::clone(parent), owned(name)))) }
+    }
+
+    /// The inode number of the directory that is here now.
+    fn resolve(&self, op: &'static str, tree: &Tree) -> Result<u64> {
+        let up = self.up.read().clone();
+        let Some((parent, name)) = up else {
+            return Ok(ROOT_INO);
+        };
+        let ino = tree.child(op, parent.resolve(op, tree)?, &name)?;
+        tree.entries(op, ino).map(|_| ino)
+    }
+}
+
+/// A directory of a [`MemoryTree`].
+struct MemoryDir {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+}
+
+impl MemoryDir {
+    /// Runs `work` on the tree with the inode number of this directory.
+    fn on<R>(&self, op: &'static str, work: impl FnOnce(&mut Tree, u64) -> Result<R>) -> Result<R> {
+        let mut tree = self.shared.tree.lock();
+        let dir = self.place.resolve(op, &tree)?;
+        work(&mut tree, dir)
+    }
+
+    /// As [`MemoryDir::on`], with the number of an entry or of the directory.
+    fn at<R>(
+        &self,
+        op: &'static str,
+        name: Option<&[u8]>,
+        work: impl FnOnce(&mut Tree, u64) -> Result<R>,
+    ) -> Result<R> {
+        self.on(op, |tree, dir| {
+            let ino = name.map_or(Ok(dir), |name| tree.child(op, dir, name))?;
+            work(tree, ino)
+        })
+    }
+
+    /// As [`MemoryDir::on`], with the number of another directory of the same tree.
+    fn with<R>(
+        &self,
+        op: &'static str,
+        to: &dyn Dir,
+        work: impl FnOnce(&mut Tree, u64, u64) -> Result<R>,
+    ) -> Result<R> {
+        match to.as_any().downcast_ref::<Self>() {
+            Some(to) if Arc::ptr_eq(&to.shared, &self.shared) => self.on(op, |tree, dir| {
+                let other = to.place.resolve(op, tree)?;
+                work(tree, dir, other)
+            }),
+            _ => fail(op, Errno::XDEV),
+        }
+    }
+
+    fn opened(&self, tree: &mut Tree, ino: u64, access: Access) -> Result<FileRef> {
+        tree.inode_mut("openat", ino)?.opens += 1;
+        Ok(Arc::new(MemoryFile::new(&self.shared, ino, access)))
+    }
+}
+
+impl Dir for MemoryDir {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
+        let dev = self.shared.dev;
+        self.at("statx", name, |tree, ino| Ok(tree.inode("statx", ino)?.stat(dev, ino)))
+    }
+
+    fn dir(&self, name: &[u8]) -> DirRef {
+        let place = Arc::new(Place::below(&self.place, name));
+        Arc::new(Self { shared: Arc::clone(&self.shared), place })
+    }
+
+    fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        // The sink may call the tree, so the lock ends before it is asked.
+        let entries: Vec<_> = self.on("getdents64", |tree, dir| {
+            let entries = tree.entries("getdents64", dir)?.behind(from);
+            entries
+                .map(|(at, name, ino)| {
+                    Ok((at, name.clone(), ino, tree.inode("getdents64", ino)?.kind()))
+                })
+                .collect::<Result<_>>()
+        })?;
+        for (next, name, ino, kind) in entries {
+            if !sink(RawEntry { name: &name, ino, kind, next }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.at("readlinkat", Some(name), |tree, ino| match &tree.inode("readlinkat", ino)?.body {
+            Body::Symlink(target) => Ok(target.clone()),
+            _ => fail("readlinkat", Errno::INVAL),
+        })
+    }
+
+    fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
+        const OP: &str = "openat";
+        self.at(OP, Some(name), |tree, ino| {
+            if access != Access::Path {
+                match tree.inode(OP, ino)?.kind() {
+                    Kind::File => {}
+                    Kind::Symlink => return fail(OP, Errno::LOOP),
+                    Kind::Dir if access == Access::Write => return fail(OP, Errno::ISDIR),
+                    Kind::Dir => {}
+                    _ => return fail(OP, Errno::NXIO),
+                }
+            }
+            self.opened(tree, ino, access)
+        })
+    }
+
+    fn open_self(&self) -> Result<FileRef> {
+        self.on("openat", |tree, dir| self.opened(tree, dir, Access::Read))
+    }
+
+    fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.at("lgetxattr", name, |tree, ino| {
+            Ok(tree.inode("lgetxattr", ino)?.xattrs.get(key).cloned())
+        })
+    }
+
+    fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
+        self.at("llistxattr", name, |tree, ino| {
+            Ok(tree.inode("llistxattr", ino)?.xattrs.keys().cloned().collect())
+        })
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        self.on("fstatfs", |tree, _| {
+            let (total, used) = (1 << 20, tree.inodes.len() as u64);
+            let free = total - used.min(total);
+            Ok(StatFs {
+                blocks: total,
+                bfree: free,
+                bavail: free,
+                files: total,
+                ffree: free,
+                bsize: 4096,
+                frsize: 4096,
+                namelen: 255,
+            })
+        })
+    }
+
+    fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
+        if !self.shared.traits.handles {
+            return Ok(None);
+        }
+        self.at("name_to_handle_at", name, |_, ino| {
+            let bytes = ino.to_be_bytes().to_vec();
+            Ok(Some(Handle { kind: 1, bytes, uuid: self.shared.uuid() }))
+        })
+    }
+
+    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()> {
+        self.on("mkdirat", |tree, dir| {
+            let mode = Tree::permissions(mode, Kind::Dir);
+            tree.make("mkdirat", dir, name, (mode, 0, owner)).map(drop)
+        })
+    }
+
+    fn mknod(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<()> {
+        let kind = Kind::from_mode(mode);
+        let rdev = match kind {
+            Kind::Char | Kind::Block => rdev,
+            Kind::Fifo | Kind::Socket | Kind::File => 0,
+            _ => return fail("mknodat", Errno::INVAL),
+        };
+        self.on("mknodat", |tree, dir| {
+            let mode = Tree::permissions(mode, kind);
+            tree.make("mknodat", dir, name, (mode, rdev, owner)).map(drop)
+        })
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<()> {
+        self.on("symlinkat", |tree, dir| tree.symlink(dir, name, target, owner))
+    }
+
+    fn create(&self, name: &[u8], mode: u32, owner: Owner) -> Result<FileRef> {
+        self.on("openat", |tree, dir| {
+            let mode = Tree::permissions(mode, Kind::File);
+            let ino = tree.make("openat", dir, name, (mode, 0, owner))?;
+            self.opened(tree, ino, Access::Write)
+        })
+    }
+
+    fn link(&self, name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()> {
+        self.with("linkat", to, |tree, dir, to| tree.link(dir, name, to, to_name))
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.on("unlinkat", |tree, dir| tree.unlink(dir, name))
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        self.on("unlinkat", |tree, dir| tree.rmdir(dir, name))
+    }
+
+    fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()> {
+        self.with("renameat2", to, |tree, dir, to| tree.rename(dir, name, to, to_name, flags))
+    }
+
+    fn relocate(&self, parent: &DirRef, name: &[u8]) {
+        let Some(parent) = parent.as_any().downcast_ref::<Self>() else {
+            return;
+        };
+        if check_name("relocate", name).is_ok() {
+            *self.place.up.write() = Some((Arc::clone(&parent.place), owned(name)));
+        }
+    }
+
+    fn set_attr(&self, name: Option<&[u8]>, change: &AttrChange) -> Result<()> {
+        self.at("setattr", name, |tree, ino| tree.set_attr(ino, change))
+    }
+
+    fn set_xattr(
+        &self,
+        name: Option<&[u8]>,
+        key: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        let rule = self.shared.traits.user_xattr_rule;
+        self.at("lsetxattr", name, |tree, ino| tree.set_xattr(ino, key, value, flags, rule))
+    }
+
+    fn remove_xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<()> {
+        let rule = self.shared.traits.user_xattr_rule;
+        self.at("lremovexattr", name, |tree, ino| tree.remove_xattr(ino, key, rule))
+    }
+
+    fn sync_fs(&self) -> Result<()> {
+        MemoryTree { shared: Arc::clone(&self.shared) }.sync();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
