@@ -47,6 +47,7 @@ pub use api::{Caller, DirSink, Entry, OpenFlags, OpenMode, Opened, Passthrough};
 pub use config::{
     Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };
+pub use copyup::copy_data;
 pub use layer::{Dir, DirRef, File, FileRef};
 
 use body::{Body, DirBody, FIRST_GRAFT, FileBody, LayerDir, Life, Place, Stack, UPPER};
@@ -57,7 +58,7 @@ use table::{Key, NewNode, Node, Table};
 const PATH_MAX: usize = 4096;
 
 /// Counters of a mount since its start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
     /// Inodes that the kernel or an open file holds at present.
     pub inodes: u64,
@@ -104,6 +105,7 @@ pub struct Union {
     options: Options,
     table: Table,
     roots: Vec<LayerDir>,
+    shifted: Vec<u16>,
     upper: Option<UpperLayer>,
     root: DirRef,
     grafts: Vec<GraftState>,
@@ -134,7 +136,11 @@ impl Union {
     pub fn new(config: Config) -> Result<Self> {
         let marks = config.options.marks;
         let mut roots = Vec::new();
+        let mut shifted = Vec::new();
         for (lower, layer) in config.lowers.iter().zip(1..FIRST_GRAFT) {
+            if lower.shifted {
+                shifted.push(layer);
+            }
             roots.push(LayerDir::new(layer, Arc::clone(&lower.root)));
             let last = roots.len() == config.lowers.len();
             if !last && is_opaque_root(&lower.root)? {
@@ -161,6 +167,7 @@ impl Union {
             options: config.options,
             table: Table::new(Key::new(layer, 0, stat.ino), origin.ino, body),
             roots,
+            shifted,
             upper,
             root,
             grafts,

@@ -37,8 +37,13 @@ impl Union {
         let file = body.file().ok_or(Errno::ISDIR)?;
         {
             let mut state = file.state.lock();
-            if let (Life::Gone(_), Some((file, _))) = (state.life, &state.file) {
-                file.stat()?;
+            if let (Life::Gone(_), Some((file, _)), Some(size)) =
+                (state.life, &state.file, change.size)
+            {
+                // An open file of a graft whose name is gone: its size is all that can change.
+                file.set_len(size)?;
+                drop(state);
+                return self.getattr(id);
             }
             let data = match change.size {
                 Some(0) => Data::Dropped,

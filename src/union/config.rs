@@ -16,14 +16,18 @@ pub struct Config {
 }
 
 /// A layer that never changes.
+#[derive(Clone)]
 pub struct Lower {
     /// Its root directory.
     pub root: DirRef,
     /// What a message calls it.
     pub label: String,
+    /// The kernel maps its ids already (an id-mapped mount): they are those of the mount.
+    pub shifted: bool,
 }
 
 /// The layer that takes all changes.
+#[derive(Clone)]
 pub struct Upper {
     /// Its root directory.
     pub root: DirRef,
@@ -36,6 +40,7 @@ pub struct Upper {
 }
 
 /// A host tree shown at a path of the mount: no union, no copy-up, no whiteouts inside.
+#[derive(Clone)]
 pub struct Graft {
     /// What is shown.
     pub root: GraftRoot,
@@ -48,6 +53,7 @@ pub struct Graft {
 }
 
 /// The host object behind a graft.
+#[derive(Clone)]
 pub enum GraftRoot {
     /// A directory and all below it.
     Dir(DirRef),

@@ -72,7 +72,7 @@ impl Union {
         let dir = parent_stack.upper.as_ref().ok_or(Errno::STALE)?;
         let lower = stack.lowers.first().ok_or(Errno::STALE)?;
         let from = Place { layer: lower.layer, dir: Arc::clone(&lower.dir), name: Name::new() };
-        let stat = lower.dir.stat(None)?;
+        let stat = self.stored_stat(lower.layer, lower.dir.stat(None)?)?;
         let staged = self.stage_dir(&from, &stat)?;
         self.table.add_key(id, staged.key);
         let moved = self.publish(&staged.name, dir, &node.name);
@@ -164,7 +164,7 @@ impl Union {
             let stack = self.raise_dir(parent_id)?;
             stack.upper.clone().ok_or(Errno::STALE)?
         };
-        let stat = from.stat()?;
+        let stat = self.stored_stat(from.layer, from.stat()?)?;
         let index = self.index_for(from, &stat, unlinked)?;
         let names = if named { 2 } else { 1 };
         let source = state.data.clone().unwrap_or_else(|| from.clone());
@@ -329,34 +329,10 @@ impl Union {
         Ok(elsewhere)
     }
 
-    /// Copies `size` bytes of data, sharing extents where the file system can, keeping holes.
-    pub(super) fn copy_data(&self, from: &Place, size: u64, to: &dyn File) -> Result<()> {
+    fn copy_data(&self, from: &Place, size: u64, to: &dyn File) -> Result<()> {
         let source = from.dir.open(&from.name, Access::Read)?;
         self.counters.copy_up_bytes.fetch_add(size, Ordering::Relaxed);
-        if source.clone_to(to).is_ok() {
-            return Ok(());
-        }
-        to.set_len(size)?;
-        let mut position = 0;
-        while position < size {
-            let start = match source.seek(position, Seek::Data) {
-                Ok(start) => start,
-                Err(error) if error.is(Errno::NXIO) => break,
-                Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => position,
-                Err(error) => return Err(error),
-            };
-            let end = source.seek(start, Seek::Hole).unwrap_or(size).clamp(start, size);
-            let mut at = start;
-            while at < end {
-                let moved = source.copy_range(at, to, at, (end - at).min(COPY_STEP))?;
-                if moved == 0 {
-                    return Err(Errno::IO.into());
-                }
-                at += moved;
-            }
-            position = end.max(start + 1);
-        }
-        Ok(())
+        copy_data(source.as_ref(), size, to)
     }
 
     /// Brings the data of a file into the upper whose attributes are there already. The mark goes
@@ -459,6 +435,37 @@ impl Union {
         let removed = place.dir.remove_xattr(Some(&place.name), b"security.capability");
         tolerate(removed, &[Errno::NODATA, Errno::OPNOTSUPP])
     }
+}
+
+/// Copies `size` bytes of data, sharing extents where the file system can, keeping holes.
+///
+/// # Errors
+/// As reading and writing; `EIO` for a source that is shorter.
+pub fn copy_data(source: &dyn File, size: u64, to: &dyn File) -> Result<()> {
+    if source.clone_to(to).is_ok() {
+        return Ok(());
+    }
+    to.set_len(size)?;
+    let mut position = 0;
+    while position < size {
+        let start = match source.seek(position, Seek::Data) {
+            Ok(start) => start,
+            Err(error) if error.is(Errno::NXIO) => break,
+            Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => position,
+            Err(error) => return Err(error),
+        };
+        let end = source.seek(start, Seek::Hole).unwrap_or(size).clamp(start, size);
+        let mut at = start;
+        while at < end {
+            let moved = source.copy_range(at, to, at, (end - at).min(COPY_STEP))?;
+            if moved == 0 {
+                return Err(Errno::IO.into());
+            }
+            at += moved;
+        }
+        position = end.max(start + 1);
+    }
+    Ok(())
 }
 
 /// The times of an object, to be set again.

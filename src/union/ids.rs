@@ -18,6 +18,12 @@ const INO_BITS: u32 = 56;
 const OVERFLOW_ID: u32 = 65534;
 
 impl IdMap {
+    /// States whether every id is shown as it is.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.ranges.is_empty() && self.squash.is_none()
+    }
+
     /// An id of the layers as the mount shows it.
     #[must_use]
     pub fn show(&self, id: u32) -> u32 {
@@ -102,7 +108,7 @@ impl Union {
     /// Attributes as the mount shows them.
     pub(super) fn show(&self, node: &Node, mut stat: Stat) -> Stat {
         stat.ino = node.ino;
-        if node.key.layer() < FIRST_GRAFT {
+        if self.maps_ids(node.key.layer()) {
             stat.uid = self.options.uid_map.show(stat.uid);
             stat.gid = self.options.gid_map.show(stat.gid);
         }
@@ -117,6 +123,20 @@ impl Union {
             }
         }
         stat
+    }
+
+    /// States whether the ids of a layer are mapped by us.
+    fn maps_ids(&self, layer: u16) -> bool {
+        layer < FIRST_GRAFT && !self.shifted.contains(&layer)
+    }
+
+    /// Attributes of a lower object with its owner as the upper keeps it.
+    pub(super) fn stored_stat(&self, layer: u16, stat: Stat) -> Result<Stat> {
+        if !self.shifted.contains(&layer) {
+            return Ok(stat);
+        }
+        let (uid, gid) = (self.store_uid(stat.uid)?, self.store_gid(stat.gid)?);
+        Ok(Stat { uid, gid, ..stat })
     }
 
     /// Attributes of an object that was just found, as the mount shows them.

@@ -55,6 +55,18 @@ pub(super) fn note_lookup(union: &Union, body: &DirBody) {
     }
 }
 
+/// Positions of a single directory are moved by two, so that none of them is taken for that behind
+/// `.` or `..`. Those at the very end stay: ext4 puts the end there, and no entry.
+const LAST: u64 = i64::MAX as u64 - 2;
+
+const fn shown_position(position: u64) -> u64 {
+    if position < LAST { position + 2 } else { position }
+}
+
+const fn backing_position(position: u64) -> u64 {
+    if position < LAST { position.saturating_sub(2) } else { position }
+}
+
 impl Union {
     /// Gives the entries of a directory behind a position until the sink is full. With `plus`
     /// the reader can take attributes too.
@@ -166,7 +178,7 @@ impl Union {
         let stored = !raw && layer == UPPER && self.is_impure(dir)?;
         let marked = !raw && self.may_hold_xattr_whiteouts(dir)?;
         let mut failed = None;
-        let mut next = if offset <= 2 { 0 } else { offset };
+        let mut next = backing_position(offset);
         let mut more = true;
         // Entries are taken in batches, since the sink may look them up in the same directory.
         while more && failed.is_none() {
@@ -183,6 +195,7 @@ impl Union {
             more = batch.len() == 256;
             for mut item in batch {
                 next = item.position;
+                item.position = shown_position(next);
                 if !raw && self.is_hidden(dir, layer, &item, marked)? {
                     continue;
                 }

@@ -409,13 +409,15 @@ impl Union {
     /// # Errors
     /// As open(2), or what `read` answers.
     pub fn read_with<R>(&self, id: NodeId, read: impl FnOnce(&dyn File) -> Result<R>) -> Result<R> {
+        read(self.readable(id)?.as_ref())
+    }
+
+    /// The file behind a node, open for reading.
+    fn readable(&self, id: NodeId) -> Result<FileRef> {
         let node = self.node(id)?;
         let body = self.file_body(id)?;
-        let file = {
-            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
-            self.file(&node, &mut state, false)?
-        };
-        read(file.as_ref())
+        let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+        self.file(&node, &mut state, false)
     }
 
     /// The file behind a node in the upper, open for writing.
@@ -518,15 +520,7 @@ impl Union {
         kill_priv: bool,
     ) -> Result<u64> {
         let target = self.writable(to, kill_priv)?;
-        let source = self.read_with(from, |_| Ok(()));
-        source?;
-        let node = self.node(from)?;
-        let body = self.file_body(from)?;
-        let source = {
-            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
-            self.file(&node, &mut state, false)?
-        };
-        source.copy_range(offset, target.as_ref(), to_offset, len)
+        self.readable(from)?.copy_range(offset, target.as_ref(), to_offset, len)
     }
 
     /// Runs `act` on the descriptor of a file or directory; with `change`, of its upper part.
