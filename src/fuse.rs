@@ -1,0 +1,16 @@
+//! The front end: a union as a FUSE file system.
+//!
+//! - [`wire`]: the kernel's protocol, bytes to requests and answers to bytes;
+//! - [`ops`]: the adapter, one function for each operation; [`convert`]: its values;
+//! - [`session`]: mounting and negotiation, the only code that names fuser;
+//! - [`worker`], [`turn`]: the threads, and who reads; [`counters`].
+//!
+//! The front end keeps no state of an inode: node numbers and handles are the union's own.
+
+pub mod convert;
+pub mod counters;
+pub mod ops;
+pub mod session;
+pub mod turn;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,169 @@
+//! The adapter: each operation is converted, asked of the union, and answered.
+//!
+//! [`Adapter::serve`] answers every request that wants an answer exactly once, also when the
+//! union panics. What the kernel was told but did not take (it was interrupted, or the mount
+//! ended) is given back to the union.
+//!
+//! `ENOSYS` is remembered by the kernel for the whole mount and is said on purpose only: to
+//! OPENDIR (directories need no handle, and are then cached), FLUSH, ACCESS, POLL, BMAP, the lock
+//! operations (the kernel keeps locks by itself) and INTERRUPT.
+
+mod attr;
+mod dir;
+mod file;
+mod ioctl;
+mod name;
+mod node;
+mod xattr;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::error::{Errno, Error};
+use crate::fuse::convert::{self, Lifetime};
+use crate::fuse::counters::Counters;
+use crate::fuse::wire::abi::InHeader;
+use crate::fuse::wire::reply::Reply;
+use crate::fuse::wire::request::{Operation, Request};
+use crate::types::NodeId;
+use crate::union::{Caller, Entry, Union};
+
+/// Serves requests from a union.
+pub struct Adapter {
+    pub(super) union: Arc<Union>,
+    pub(super) lifetime: Lifetime,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adapter").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+/// Buffers of one thread that outlive a request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    data: Vec<u8>,
+    list: Vec<u8>,
+}
+
+/// One request on its way through an operation.
+struct Call<'a> {
+    union: &'a Union,
+    lifetime: Lifetime,
+    header: &'a InHeader,
+    reply: &'a Reply<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Call<'_> {
+    /// The node that the request is about.
+    const fn node(&self) -> NodeId {
+        NodeId(self.header.nodeid)
+    }
+
+    const fn caller(&self, umask: u32) -> Caller {
+        convert::caller(self.header, umask)
+    }
+
+    /// Answers an operation that has nothing to say but success.
+    fn done(&self, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.reply.ok(),
+            Err(error) => self.reply.error(&error),
+        };
+    }
+
+    /// Answers with an object; the kernel counts a lookup when it takes the answer.
+    fn entry(&self, result: Result<Entry, Error>) {
+        match result {
+            Ok(entry) => {
+                if !self.reply.body(&self.lifetime.entry(&entry)) {
+                    self.union.forget(entry.node, 1);
+                }
+            }
+            Err(error) => {
+                self.reply.error(&error);
+            }
+        }
+    }
+
+    /// States whether set-id bits are cleared by an operation for which the protocol has no flag:
+    /// by whoever is not root, which stands for CAP_FSETID.
+    const fn kills_priv(&self) -> bool {
+        self.header.uid != 0
+    }
+}
+
+impl Adapter {
+    /// Serves one request.
+    pub fn serve(&self, request: &Request<'_>, reply: &Reply<'_>, scratch: &mut Scratch) {
+        let header = &request.header;
+        tracing::trace!(unique = header.unique, node = header.nodeid, op = ?request.op);
+        let call = Call { union: &self.union, lifetime: self.lifetime, header, reply, scratch };
+        // What a panic may leave behind in the scratch buffers is overwritten by the next use.
+        let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(call, &request.op)));
+        if outcome.is_err() {
+            self.counters.panic();
+            tracing::error!(opcode = header.opcode, node = header.nodeid, "handler panicked");
+            if !reply.is_sent() && !is_silent(&request.op) {
+                reply.errno(Errno::IO);
+            }
+        }
+    }
+}
+
+/// States whether the kernel expects no answer.
+const fn is_silent(op: &Operation<'_>) -> bool {
+    matches!(op, Operation::Forget { .. } | Operation::BatchForget { .. })
+}
+
+fn dispatch(mut call: Call<'_>, op: &Operation<'_>) {
+    let call = &mut call;
+    match *op {
+        Operation::Lookup { name } => node::lookup(call, name),
+        Operation::Forget { nlookup } => node::forget(call, nlookup),
+        Operation::BatchForget { items } => node::batch_forget(call, items),
+        Operation::ReadLink => node::readlink(call),
+        Operation::StatFs => node::statfs(call),
+        Operation::SyncFs => call.done(call.union.sync_fs()),
+        Operation::GetAttr => attr::getattr(call),
+        Operation::Statx => attr::statx(call),
+        Operation::SetAttr(ref arg) => attr::setattr(call, arg),
+        Operation::Symlink { name, target } => name::symlink(call, name, target),
+        Operation::Mknod { ref arg, name } => name::mknod(call, arg, name),
+        Operation::Mkdir { ref arg, name } => name::mkdir(call, arg, name),
+        Operation::Unlink { name } => call.done(call.union.unlink(call.node(), name)),
+        Operation::Rmdir { name } => call.done(call.union.rmdir(call.node(), name)),
+        Operation::Rename { new_parent, flags, name, new_name } => {
+            name::rename(call, name, NodeId(new_parent), new_name, flags);
+        }
+        Operation::Link { node, name } => name::link(call, NodeId(node), name),
+        Operation::Open(ref arg) => file::open(call, arg),
+        Operation::Create { ref arg, name } => file::create(call, arg, name),
+        Operation::Tmpfile(ref arg) => file::tmpfile(call, arg),
+        Operation::Release(ref arg) => file::release(call, arg),
+        Operation::Read(ref arg) => file::read(call, arg),
+        Operation::Write { ref arg, data } => file::write(call, arg, data),
+        Operation::Fsync { data_only } => call.done(call.union.fsync(call.node(), data_only)),
+        Operation::FsyncDir { data_only } => {
+            call.done(call.union.fsync_dir(call.node(), data_only));
+        }
+        Operation::Fallocate(ref arg) => file::fallocate(call, arg),
+        Operation::Lseek(ref arg) => file::lseek(call, arg),
+        Operation::CopyFileRange { ref arg, wide } => file::copy_file_range(call, arg, wide),
+        Operation::SetXattr { key, value, flags, kill_sgid } => {
+            xattr::set(call, key, value, flags, kill_sgid);
+        }
+        Operation::GetXattr { key, size } => xattr::value(call, key, size),
+        Operation::ListXattr { size } => xattr::list(call, size),
+        Operation::RemoveXattr { key } => call.done(call.union.removexattr(call.node(), key)),
+        Operation::ReadDir { ref arg, plus } => dir::readdir(call, arg, plus),
+        Operation::Ioctl { ref arg, data } => ioctl::ioctl(call, arg, data),
+        Operation::Destroy => call.done(Ok(())),
+        Operation::Unsupported => {
+            call.reply.errno(Errno::NOSYS);
+        }
+    }
+}

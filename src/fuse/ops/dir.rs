@@ -1,0 +1,48 @@
+//! READDIR and READDIRPLUS. OPENDIR is never served, so there is no handle: a position says all.
+
+use super::Call;
+use crate::fuse::convert::Lifetime;
+use crate::fuse::wire::abi::{EntryOut, ReadIn};
+use crate::fuse::wire::dirent::DirentBuffer;
+use crate::fuse::worker::MAX_WRITE;
+use crate::types::{Kind, NodeId};
+use crate::union::{DirSink, Entry, Union};
+
+/// Fills a listing from the union.
+struct Sink<'a> {
+    list: DirentBuffer<'a>,
+    union: &'a Union,
+    lifetime: Lifetime,
+}
+
+impl DirSink for Sink<'_> {
+    fn has_room(&self, name_len: usize) -> bool {
+        self.list.has_room(name_len)
+    }
+
+    fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>) {
+        // The kernel makes nothing of an entry without a node, nor of the times beside it.
+        let out = entry.map_or_else(EntryOut::default, |entry| self.lifetime.entry(entry));
+        if !self.list.push(name, ino, kind, next, out)
+            && let Some(entry) = entry
+        {
+            self.union.forget(entry.node, 1);
+        }
+    }
+}
+
+pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
+    let limit = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
+    let list = DirentBuffer::new(&mut call.scratch.list, limit, plus);
+    let mut sink = Sink { list, union: call.union, lifetime: call.lifetime };
+    let result = call.union.readdir(NodeId(call.header.nodeid), arg.offset, plus, &mut sink);
+    let sent = match &result {
+        Ok(()) => call.reply.bytes(sink.list.bytes()),
+        Err(error) => call.reply.error(error),
+    };
+    if result.is_err() || !sent {
+        for node in sink.list.nodes() {
+            call.union.forget(NodeId(node), 1);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! OPEN to RELEASE, and everything on the data of an open file.
+
+use super::Call;
+use crate::error::{Errno, Error};
+use crate::fuse::convert;
+use crate::fuse::wire::abi::{
+    CopyFileRangeIn, CopyFileRangeOut, CreateIn, FallocateIn, LseekIn, LseekOut, OpenIn, ReadIn,
+    ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
+};
+use crate::fuse::worker::MAX_WRITE;
+use crate::types::{MODE_MASK, NodeId, Seek};
+use crate::union::{Entry, Opened};
+
+/// `SEEK_DATA` and `SEEK_HOLE` of lseek(2); the kernel resolves the other kinds by itself.
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
+
+/// The answer to COPY_FILE_RANGE counts in 32 bits; what is longer is asked for again.
+const NARROW_COPY_MAX: u64 = 1 << 30;
+
+pub(super) fn open(call: &Call<'_>, arg: &OpenIn) {
+    let flags = convert::open_flags(arg.flags, arg.open_flags);
+    match call.union.open(call.node(), flags) {
+        Ok(opened) => {
+            if !call.reply.body(&convert::open(opened)) {
+                call.union.release(call.node(), opened.fh);
+            }
+        }
+        Err(error) => call.done(Err(error)),
+    }
+}
+
+pub(super) fn create(call: &Call<'_>, arg: &CreateIn, name: &[u8]) {
+    let flags = convert::open_flags(arg.flags, arg.open_flags);
+    let (caller, mode) = (call.caller(arg.umask), arg.mode & MODE_MASK);
+    created(call, call.union.create(&caller, call.node(), name, mode, flags));
+}
+
+pub(super) fn tmpfile(call: &Call<'_>, arg: &CreateIn) {
+    let flags = convert::open_flags(arg.flags, arg.open_flags);
+    let (caller, mode) = (call.caller(arg.umask), arg.mode & MODE_MASK);
+    created(call, call.union.tmpfile(&caller, call.node(), mode, flags));
+}
+
+fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
+    match result {
+        Ok((entry, opened)) => {
+            if !call.reply.body(&call.lifetime.create(&entry, opened)) {
+                call.union.release(entry.node, opened.fh);
+                call.union.forget(entry.node, 1);
+            }
+        }
+        Err(error) => call.done(Err(error)),
+    }
+}
+
+pub(super) fn release(call: &Call<'_>, arg: &ReleaseIn) {
+    call.union.release(call.node(), arg.fh);
+    call.reply.ok();
+}
+
+pub(super) fn read(call: &mut Call<'_>, arg: &ReadIn) {
+    let size = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
+    let data = &mut call.scratch.data;
+    if data.len() < size {
+        data.resize(size, 0);
+    }
+    let buffer = data.get_mut(..size).unwrap_or_default();
+    match call.union.read_with(NodeId(call.header.nodeid), |file| file.read_at(buffer, arg.offset))
+    {
+        Ok(len) => call.reply.bytes(call.scratch.data.get(..len.min(size)).unwrap_or_default()),
+        Err(error) => call.reply.error(&error),
+    };
+}
+
+pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
+    let kill_priv = arg.write_flags & WRITE_KILL_SUIDGID != 0;
+    match call.union.write(call.node(), arg.fh, data, arg.offset, kill_priv) {
+        Ok(len) => {
+            let size = u32::try_from(len).unwrap_or(arg.size);
+            call.reply.body(&WriteOut { size, padding: 0 })
+        }
+        Err(error) => call.reply.error(&error),
+    };
+}
+
+pub(super) fn fallocate(call: &Call<'_>, arg: &FallocateIn) {
+    let FallocateIn { offset, length, mode, .. } = *arg;
+    call.done(call.union.fallocate(call.node(), mode, offset, length, call.kills_priv()));
+}
+
+pub(super) fn lseek(call: &Call<'_>, arg: &LseekIn) {
+    let whence = match arg.whence {
+        SEEK_DATA => Seek::Data,
+        SEEK_HOLE => Seek::Hole,
+        _ => return call.done(Err(Errno::INVAL.into())),
+    };
+    match call.union.lseek(call.node(), arg.offset, whence) {
+        Ok(offset) => call.reply.body(&LseekOut { offset }),
+        Err(error) => call.reply.error(&error),
+    };
+}
+
+/// COPY_FILE_RANGE, and with `wide` its newer form with an answer of 64 bits.
+pub(super) fn copy_file_range(call: &Call<'_>, arg: &CopyFileRangeIn, wide: bool) {
+    if arg.flags != 0 {
+        return call.done(Err(Errno::INVAL.into()));
+    }
+    let to = NodeId(arg.nodeid_out);
+    let len = if wide { arg.len } else { arg.len.min(NARROW_COPY_MAX) };
+    let kill = call.kills_priv();
+    match call.union.copy_file_range(call.node(), arg.off_in, to, arg.off_out, len, kill) {
+        Ok(bytes_copied) if wide => call.reply.body(&CopyFileRangeOut { bytes_copied }),
+        Ok(bytes_copied) => {
+            let size = u32::try_from(bytes_copied).unwrap_or(0);
+            call.reply.body(&WriteOut { size, padding: 0 })
+        }
+        Err(error) => call.reply.error(&error),
+    };
+}

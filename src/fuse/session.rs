@@ -1,0 +1,305 @@
+//! Sessions: a union is mounted, the kernel's features are negotiated, and threads serve it.
+//!
+//! fuser carries the handshake, the way through `fusermount3` for whoever may not mount, and the
+//! registration of backing files. Requests are read and answered by our own loop on the descriptor
+//! of fuser's session, because its dispatch shows inode numbers as node numbers and hides requests
+//! that a union needs (`FUSE_TMPFILE`, `FUSE_STATX`, the kill-privilege flags).
+//!
+//! A session ends when the file system is unmounted, by whomever.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use fuser::{InitFlags, KernelConfig, MountOption, SessionACL};
+
+use crate::error::{Errno, Error, Result};
+use crate::fuse::convert::Lifetime;
+use crate::fuse::counters::Counters;
+use crate::fuse::ops::Adapter;
+use crate::fuse::turn::Turn;
+use crate::fuse::worker::{MAX_WRITE, Pace, Workers};
+use crate::sys::fuse::{Device, FuseMount, VfsFlags, may_pass_through, mount};
+use crate::union::{File, Passthrough, Union};
+
+/// Threads of a session: one reads, the others stand by for requests that take long.
+pub const THREADS: usize = 4;
+
+/// Background requests (read-ahead, RELEASE) that the kernel may have under way.
+const MAX_BACKGROUND: u16 = 64;
+
+/// What a session needs to know beyond the union.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// First column of /proc/mounts.
+    pub source: Vec<u8>,
+    /// The type is `fuse.SUBTYPE`.
+    pub subtype: Option<String>,
+    /// Flags that the VFS keeps.
+    pub flags: VfsFlags,
+    /// Users other than the mounting one may enter.
+    pub allow_other: bool,
+    /// The kernel checks permissions by mode bits and ACLs.
+    pub default_permissions: bool,
+    /// POSIX ACLs count.
+    pub acl: bool,
+    /// Files may be served by the kernel itself, where it grants that.
+    pub passthrough: bool,
+    /// How long the kernel may use names and attributes, in seconds; for ever without one.
+    pub timeout_secs: Option<f64>,
+}
+
+/// What the kernel granted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Granted {
+    /// Minor version of the protocol.
+    pub minor: u32,
+    /// Files can be registered to be served by the kernel.
+    pub passthrough: bool,
+    /// The mount can be id-mapped.
+    pub idmap: bool,
+}
+
+/// Negotiates, and does nothing else: requests never reach fuser's dispatch.
+#[derive(Debug)]
+struct Handshake {
+    wanted: InitFlags,
+    granted: Arc<OnceLock<Granted>>,
+}
+
+impl fuser::Filesystem for Handshake {
+    fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let flags = self.wanted & config.capabilities();
+        // 1: layers may stand on a plain file system, this mount below another stacked one.
+        let taken = config.add_capabilities(flags).is_ok()
+            && config.set_max_write(MAX_WRITE).is_ok()
+            && config.set_max_background(MAX_BACKGROUND).is_ok()
+            && config.set_max_stack_depth(1).is_ok();
+        if !taken {
+            return Err(std::io::Error::from_raw_os_error(Errno::OPNOTSUPP.0));
+        }
+        let granted = Granted {
+            minor: config.kernel_abi().1,
+            passthrough: flags.contains(InitFlags::FUSE_PASSTHROUGH),
+            idmap: flags.contains(InitFlags::FUSE_ALLOW_IDMAP),
+        };
+        if self.granted.set(granted).is_err() {
+            tracing::warn!("negotiated twice");
+        }
+        Ok(())
+    }
+}
+
+fn wanted(setup: &Setup) -> InitFlags {
+    let mut flags = InitFlags::FUSE_ASYNC_READ
+        | InitFlags::FUSE_ATOMIC_O_TRUNC
+        | InitFlags::FUSE_EXPORT_SUPPORT
+        | InitFlags::FUSE_BIG_WRITES
+        | InitFlags::FUSE_DONT_MASK
+        | InitFlags::FUSE_HAS_IOCTL_DIR
+        | InitFlags::FUSE_DO_READDIRPLUS
+        | InitFlags::FUSE_ASYNC_DIO
+        | InitFlags::FUSE_PARALLEL_DIROPS
+        | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+        | InitFlags::FUSE_MAX_PAGES
+        | InitFlags::FUSE_CACHE_SYMLINKS
+        | InitFlags::FUSE_NO_OPENDIR_SUPPORT
+        | InitFlags::FUSE_SETXATTR_EXT
+        | InitFlags::FUSE_HAS_RESEND;
+    flags.set(InitFlags::FUSE_POSIX_ACL, setup.acl);
+    flags.set(InitFlags::FUSE_PASSTHROUGH, setup.passthrough && may_pass_through());
+    // The kernel refuses the mount otherwise (`process_init_reply()` in fs/fuse/inode.c).
+    flags.set(InitFlags::FUSE_ALLOW_IDMAP, setup.default_permissions);
+    flags
+}
+
+/// Serves files by the kernel.
+struct Registrar(Arc<Device>);
+
+impl Passthrough for Registrar {
+    fn register(&self, file: &dyn File) -> Result<u32> {
+        const OP: &str = "FUSE_DEV_IOC_BACKING_OPEN";
+        let fd = file.fd().ok_or(Error::os(OP, Errno::OPNOTSUPP))?;
+        let registered = fuser::BackingId::create_raw(self.0.as_ref(), fd);
+        registered.map_err(|error| Error::os(OP, raw(&error)))
+    }
+
+    fn release(&self, backing_id: u32) {
+        if let Err(errno) = self.0.close_backing(backing_id) {
+            tracing::debug!(backing_id, %errno, "backing file was not released");
+        }
+    }
+}
+
+fn raw(error: &std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(Errno::IO.0))
+}
+
+/// A mounted union that nobody serves yet: requests wait in the kernel.
+pub struct Session {
+    fuser: fuser::Session<Handshake>,
+    workers: Arc<Workers>,
+    granted: Granted,
+}
+
+impl Session {
+    /// Mounts a union.
+    ///
+    /// # Errors
+    /// As open(2) of `/dev/fuse`, mount(2), or what `fusermount3` or the handshake refused.
+    pub fn mount(union: Arc<Union>, setup: &Setup) -> Result<Self> {
+        let granted = Arc::new(OnceLock::new());
+        let handshake = Handshake { wanted: wanted(setup), granted: Arc::clone(&granted) };
+        let fuser = match mount_directly(setup) {
+            Ok(device) => negotiate(handshake, device, setup)?,
+            Err(error) if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {
+                mount_with_helper(handshake, setup)?
+            }
+            Err(error) => return Err(error),
+        };
+        let granted = granted.get().copied().unwrap_or_default();
+        let device = Device::duplicate(fuser.as_fd()).map_err(|errno| Error::os("fcntl", errno))?;
+        let device = Arc::new(device);
+        if granted.passthrough {
+            union.set_passthrough(Arc::new(Registrar(Arc::clone(&device))));
+        }
+        let counters = Arc::new(Counters::default());
+        let lifetime = Lifetime::from_secs(setup.timeout_secs);
+        let workers = Workers {
+            device,
+            turn: Turn::new(Arc::clone(&counters)),
+            adapter: Adapter { union, lifetime, counters: Arc::clone(&counters) },
+            counters,
+            pace: Pace::default(),
+            xattr_ext: granted.minor >= 33,
+        };
+        Ok(Self { fuser, workers: Arc::new(workers), granted })
+    }
+
+    /// What the kernel granted.
+    #[must_use]
+    pub const fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// The counters of the session.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.workers.counters)
+    }
+
+    /// Starts the threads that serve.
+    ///
+    /// # Errors
+    /// As pthread_create(3).
+    pub fn start(self) -> Result<Running> {
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name).spawn(run);
+            thread.map_err(|error| Error::os("pthread_create", raw(&error)))
+        };
+        let mut threads = Vec::with_capacity(THREADS + 1);
+        for number in 0..THREADS {
+            let workers = Arc::clone(&self.workers);
+            let body = move || {
+                if let Err(errno) = workers.run() {
+                    tracing::error!(%errno, "the FUSE device failed");
+                }
+            };
+            threads.push(spawn(format!("fuse-{number}"), Box::new(body))?);
+        }
+        let workers = Arc::clone(&self.workers);
+        threads.push(spawn("fuse-watch".to_owned(), Box::new(move || workers.turn.watch()))?);
+        Ok(Running { _fuser: self.fuser, threads })
+    }
+}
+
+/// A session that is served.
+pub struct Running {
+    _fuser: fuser::Session<Handshake>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Waits until the file system is unmounted and every request under way is answered.
+    pub fn wait(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the session panicked");
+            }
+        }
+    }
+}
+
+fn mount_directly(setup: &Setup) -> Result<Device> {
+    let device = Device::open().map_err(|errno| Error::os("open /dev/fuse", errno))?;
+    let what = FuseMount {
+        source: &setup.source,
+        subtype: setup.subtype.as_deref(),
+        flags: setup.flags,
+        allow_other: setup.allow_other,
+        default_permissions: setup.default_permissions,
+    };
+    mount(&device, &setup.target, &what).map_err(|errno| Error::os("mount", errno))?;
+    Ok(device)
+}
+
+fn acl(setup: &Setup) -> SessionACL {
+    if setup.allow_other { SessionACL::All } else { SessionACL::Owner }
+}
+
+fn negotiate(
+    handshake: Handshake,
+    device: Device,
+    setup: &Setup,
+) -> Result<fuser::Session<Handshake>> {
+    let config = fuser::Config::default();
+    fuser::Session::from_fd(handshake, device.into_fd(), acl(setup), config).map_err(|error| {
+        // Nobody would answer: the mount must not stay.
+        if let Err(errno) = crate::sys::fuse::detach(&setup.target) {
+            tracing::error!(%errno, "a mount that nobody serves stays");
+        }
+        Error::os("FUSE_INIT", raw(&error))
+    })
+}
+
+/// Mounts through `fusermount3`, which is set-user-ID root: for users without CAP_SYS_ADMIN.
+fn mount_with_helper(handshake: Handshake, setup: &Setup) -> Result<fuser::Session<Handshake>> {
+    let mut config = fuser::Config::default();
+    config.acl = acl(setup);
+    config.mount_options = helper_options(setup);
+    fuser::Session::new(handshake, &setup.target, &config)
+        .map_err(|error| Error::os("fusermount3", raw(&error)))
+}
+
+fn helper_options(setup: &Setup) -> Vec<MountOption> {
+    let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
+    let mut options = vec![MountOption::FSName(text(&setup.source))];
+    options.extend(setup.subtype.clone().map(MountOption::Subtype));
+    let flags = setup.flags;
+    let table = [
+        (setup.default_permissions, MountOption::DefaultPermissions),
+        (flags.read_only, MountOption::RO),
+        (flags.nosuid, MountOption::NoSuid),
+        (flags.nodev, MountOption::NoDev),
+        (flags.noexec, MountOption::NoExec),
+        (flags.noatime, MountOption::NoAtime),
+        (flags.sync, MountOption::Sync),
+        (flags.dirsync, MountOption::DirSync),
+    ];
+    options.extend(table.into_iter().filter(|(set, _)| *set).map(|(_, option)| option));
+    options
+}
+
+/// Ends the mount of a session from within: it is taken out of the tree at once and ends when it
+/// is no longer used.
+///
+/// # Errors
+/// As umount2(2).
+pub fn detach(target: &Path) -> Result<()> {
+    crate::sys::fuse::detach(target).map_err(|errno| Error::os("umount2", errno))
+}

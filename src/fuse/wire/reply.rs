@@ -1,0 +1,99 @@
+//! Writes answers.
+//!
+//! A [`Reply`] answers one request once, with one writev(2) of header and body and without an
+//! allocation. The kernel refuses an answer (`ENOENT`) only when it no longer waits for it; the
+//! methods say whether it was taken, since an entry or a handle that was not taken must be given
+//! back by the caller.
+
+use std::cell::Cell;
+use std::io::IoSlice;
+
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::error::{Errno, Error};
+use crate::fuse::wire::abi::OutHeader;
+use crate::sys::fuse::Device;
+
+/// The answer to one request.
+#[derive(Debug)]
+pub struct Reply<'d> {
+    device: &'d Device,
+    unique: u64,
+    sent: Cell<bool>,
+}
+
+impl<'d> Reply<'d> {
+    /// The answer to the request `unique` that was read from `device`.
+    #[must_use]
+    pub const fn new(device: &'d Device, unique: u64) -> Self {
+        Self { device, unique, sent: Cell::new(false) }
+    }
+
+    /// States whether an answer was written.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    /// Answers success without a body.
+    pub fn ok(&self) -> bool {
+        self.write(0, &[], &[])
+    }
+
+    /// Answers success with a structure.
+    pub fn body<T: IntoBytes + Immutable>(&self, body: &T) -> bool {
+        self.write(0, body.as_bytes(), &[])
+    }
+
+    /// Answers success with bytes.
+    pub fn bytes(&self, bytes: &[u8]) -> bool {
+        self.write(0, bytes, &[])
+    }
+
+    /// Answers success with a structure and bytes behind it.
+    pub fn body_and_bytes<T: IntoBytes + Immutable>(&self, body: &T, bytes: &[u8]) -> bool {
+        self.write(0, body.as_bytes(), bytes)
+    }
+
+    /// Answers a failure of the union.
+    ///
+    /// `ENOSYS` becomes `EOPNOTSUPP`: the kernel takes the former as "this mount never serves the
+    /// operation", and a backing file system that lacks a call says nothing about the others.
+    pub fn error(&self, error: &Error) -> bool {
+        if let Error::Corrupt { what } = error {
+            tracing::error!(what, "corrupt layer");
+        }
+        match error.errno() {
+            Errno::NOSYS => self.errno(Errno::OPNOTSUPP),
+            errno => self.errno(errno),
+        }
+    }
+
+    /// Answers an errno as it is; what the kernel would not accept as one becomes `EIO`.
+    pub fn errno(&self, errno: Errno) -> bool {
+        let errno = if (1..512).contains(&errno.0) { errno } else { Errno::IO };
+        self.write(-errno.0, &[], &[])
+    }
+
+    fn write(&self, error: i32, first: &[u8], second: &[u8]) -> bool {
+        if self.sent.replace(true) {
+            tracing::error!(unique = self.unique, "a request was answered twice");
+            return false;
+        }
+        let total = size_of::<OutHeader>() + first.len() + second.len();
+        let Ok(len) = u32::try_from(total) else {
+            tracing::error!(unique = self.unique, total, "answer too long");
+            return false;
+        };
+        let header = OutHeader { len, error, unique: self.unique };
+        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(first), IoSlice::new(second)];
+        match self.device.write(&parts) {
+            Ok(_) => true,
+            Err(Errno::NOENT | Errno::NODEV) => false, // interrupted, or unmounted meanwhile
+            Err(errno) => {
+                tracing::error!(unique = self.unique, error, total, %errno, "answer refused");
+                false
+            }
+        }
+    }
+}

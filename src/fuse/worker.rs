@@ -1,0 +1,183 @@
+//! The threads that read and serve requests.
+//!
+//! A worker owns one buffer for requests and grows others as answers need them; nothing is
+//! allocated per request. See [`crate::fuse::turn`] for who reads when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use zerocopy::IntoBytes;
+
+use crate::error::Errno;
+use crate::fuse::counters::Counters;
+use crate::fuse::ops::{Adapter, Scratch};
+use crate::fuse::turn::{Seat, Turn};
+use crate::fuse::wire::abi;
+use crate::fuse::wire::reply::Reply;
+use crate::fuse::wire::request::{Malformed, Operation, Request, decode};
+use crate::sys::fuse::Device;
+
+/// Longest data of one WRITE, and of one READ: 256 pages, the most that the kernel offers
+/// without a change of `fs.fuse.max_pages_limit`.
+pub const MAX_WRITE: u32 = 1 << 20;
+
+/// What the kernel wants free in the buffer beside the data of a WRITE.
+const HEADERS: usize = 4096;
+
+/// Data above this is worth the wakeup of another reader: copying it takes longer.
+const LONG_DATA: u32 = 128 << 10;
+
+/// Operations that lately took longer than this on average hand the place over beforehand.
+const LONG_TIME: Duration = Duration::from_micros(500);
+
+/// What all workers of a session share.
+#[derive(Debug)]
+pub struct Workers {
+    pub(super) device: Arc<Device>,
+    pub(super) turn: Turn,
+    pub(super) adapter: Adapter,
+    pub(super) counters: Arc<Counters>,
+    pub(super) pace: Pace,
+    pub(super) xattr_ext: bool,
+}
+
+impl Workers {
+    /// Serves until the file system is unmounted; the body of each worker thread.
+    ///
+    /// # Errors
+    /// What read(2) of the device answered, unless it says that the mount has ended.
+    pub fn run(&self) -> Result<(), Errno> {
+        let seat = Seat::here();
+        let mut buffer = vec![0_u64; (usize::try_from(MAX_WRITE).unwrap_or(0) + HEADERS) / 8];
+        let mut scratch = Scratch::default();
+        while self.turn.wait(&seat) {
+            let led = self.lead(buffer.as_mut_slice().as_mut_bytes(), &mut scratch);
+            if let Err(errno) = led {
+                self.turn.end();
+                return match errno {
+                    Errno::NODEV => Ok(()),
+                    errno => Err(errno),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and serves until the place is lost.
+    fn lead(&self, buffer: &mut [u8], scratch: &mut Scratch) -> Result<(), Errno> {
+        loop {
+            let len = match self.device.read(buffer) {
+                Ok(len) => len,
+                // Interrupted, or a request that was taken back before it was read.
+                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let serving = self.turn.begin();
+            let bytes = buffer.get(..len).unwrap_or_default();
+            match decode(bytes, self.xattr_ext) {
+                Ok(request) => {
+                    if self.pace.is_long(&request) {
+                        self.turn.hand_over(serving);
+                    }
+                    self.serve(&request, scratch);
+                }
+                Err(malformed) => self.refuse(malformed),
+            }
+            if !self.turn.finish(serving) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn serve(&self, request: &Request<'_>, scratch: &mut Scratch) {
+        self.counters.request(request.header.opcode);
+        let start = Instant::now();
+        let reply = Reply::new(&self.device, request.header.unique);
+        self.adapter.serve(request, &reply, scratch);
+        self.pace.note(request.header.opcode, start.elapsed());
+    }
+
+    fn refuse(&self, malformed: Malformed) {
+        self.counters.malformed();
+        tracing::error!(%malformed, "request refused");
+        match malformed {
+            Malformed::Header { .. }
+            | Malformed::Arguments { opcode: abi::FORGET | abi::BATCH_FORGET, .. } => {}
+            Malformed::Arguments { unique, errno, .. } => {
+                Reply::new(&self.device, unique).errno(errno);
+            }
+        }
+    }
+}
+
+/// How long each operation took lately: a moving average in microseconds.
+#[derive(Debug)]
+pub struct Pace([AtomicU32; 64]);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self([const { AtomicU32::new(0) }; 64])
+    }
+}
+
+impl Pace {
+    fn average(&self, opcode: u32) -> Option<&AtomicU32> {
+        self.0.get(usize::try_from(opcode).ok()?)
+    }
+
+    /// States whether a request is expected to keep its thread for long.
+    fn is_long(&self, request: &Request<'_>) -> bool {
+        let data = match &request.op {
+            Operation::Read(arg) => arg.size,
+            Operation::Write { arg, .. } => arg.size,
+            _ => 0,
+        };
+        let average = self.average(request.header.opcode);
+        let micros = average.map_or(0, |average| average.load(Ordering::Relaxed));
+        data > LONG_DATA || Duration::from_micros(micros.into()) > LONG_TIME
+    }
+
+    /// An eighth of the average is the newest time. Two threads at once may lose one of their
+    /// times, which does not matter.
+    fn note(&self, opcode: u32, time: Duration) {
+        let Some(average) = self.average(opcode) else { return };
+        let new = u32::try_from(time.as_micros()).unwrap_or(u32::MAX) / 8;
+        let old = average.load(Ordering::Relaxed);
+        let sum = (old - old / 8).saturating_add(new);
+        if sum != old {
+            average.store(sum, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request<'a>(opcode: u32, op: Operation<'a>) -> Request<'a> {
+        Request { header: abi::InHeader { opcode, ..Default::default() }, op }
+    }
+
+    #[test]
+    fn large_data_is_long() {
+        let pace = Pace::default();
+        let read = |size| abi::ReadIn { size, ..Default::default() };
+        assert!(!pace.is_long(&request(abi::READ, Operation::Read(read(LONG_DATA)))));
+        assert!(pace.is_long(&request(abi::READ, Operation::Read(read(LONG_DATA + 1)))));
+    }
+
+    #[test]
+    fn an_operation_that_takes_long_is_long_until_it_is_fast_again() {
+        let pace = Pace::default();
+        let fsync = || request(abi::FSYNC, Operation::Fsync { data_only: false });
+        assert!(!pace.is_long(&fsync()));
+        pace.note(abi::FSYNC, Duration::from_millis(20));
+        assert!(pace.is_long(&fsync()));
+        assert!(!pace.is_long(&request(abi::LOOKUP, Operation::Lookup { name: b"a" })));
+        for _ in 0..64 {
+            pace.note(abi::FSYNC, Duration::from_micros(3));
+        }
+        assert!(!pace.is_long(&fsync()));
+    }
+}
