@@ -1,0 +1,103 @@
+//! Why a request of a front end failed, with the next thing to try.
+
+use std::path::PathBuf;
+
+use crate::error::{Errno, Error};
+
+/// A failure that a person is to understand: what happened, to which object.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the fields are the objects that the messages name
+pub enum Failure {
+    #[error("{what} {}: {error}", path.display())]
+    Path { what: &'static str, path: PathBuf, error: Error },
+    #[error("work directory {}: {error}", path.display())]
+    Work { path: PathBuf, error: Error },
+    #[error("upper directory {} and work directory {} are on different file systems",
+        upper.display(), work.display())]
+    Apart { upper: PathBuf, work: PathBuf },
+    #[error("upper directory {} and work directory {} overlap", upper.display(), work.display())]
+    Nested { upper: PathBuf, work: PathBuf },
+    #[error("{what} {} is inside the mount point {}", path.display(), target.display())]
+    Inside { what: &'static str, path: PathBuf, target: PathBuf },
+    #[error("{what} {} is in use by the mount on {}{}", path.display(), holder,
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse { what: &'static str, path: PathBuf, holder: String, pid: Option<u32> },
+    #[error("upper directory {} was left unclean by a volatile mount", path.display())]
+    Unclean { path: PathBuf, mark: PathBuf },
+    #[error("mount point {}: {error}", path.display())]
+    Target { path: PathBuf, error: Error },
+    #[error("/dev/fuse: {error}")]
+    Device { error: Error },
+    #[error("mounting on {}: {error}", path.display())]
+    Mount { path: PathBuf, error: Error },
+    #[error("{path} in the mount: {error}")]
+    Graft { path: String, error: Error },
+    #[error("the mount is read-only and has no {path} to graft {what} at")]
+    NoPlace { path: String, what: String },
+    #[error("volume {name:?}: {reason}")]
+    Volume { name: String, reason: String },
+    #[error("volume {name:?} does not exist")]
+    NoVolume { name: String },
+    #[error("no layer is given: a mount needs at least one lower directory")]
+    NoLayer,
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: Error },
+}
+
+impl Failure {
+    /// Wraps a refusal for a path.
+    pub(crate) fn path(
+        what: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::Path { what, path, error }
+    }
+
+    /// Wraps a refusal that concerns no path.
+    pub(crate) fn system(what: &'static str) -> impl Fn(Error) -> Self {
+        move |error| Self::System { what, error }
+    }
+
+    /// The next thing to try.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Work { path, error } if error.is(Errno::NOENT) => {
+                format!("make it: mkdir -p {}", path.display())
+            }
+            Self::Apart { upper, .. } => {
+                format!("make the work directory beside {}", upper.display())
+            }
+            Self::Nested { .. } => "give two separate directories of one file system".to_owned(),
+            Self::Inside { .. } => "choose a mount point outside the layers".to_owned(),
+            Self::InUse { holder, .. } => format!("unmount it first: umount {holder}"),
+            Self::Unclean { mark, .. } => format!(
+                "start from an empty upper directory, or accept what is there: rmdir {}",
+                mark.display()
+            ),
+            Self::Target { path, error } if error.is(Errno::NOENT) => {
+                format!("make it: mkdir -p {}", path.display())
+            }
+            Self::Device { error } if error.is(Errno::NOENT) => {
+                "load the module: modprobe fuse".to_owned()
+            }
+            Self::Device { .. } => "run as root, or let this user open /dev/fuse".to_owned(),
+            Self::Mount { error, .. } if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {
+                "run as root, or install fusermount3 (package fuse3)".to_owned()
+            }
+            Self::NoPlace { path, .. } => {
+                format!("give an upper directory, or a layer that has {path}")
+            }
+            Self::NoVolume { name } => format!("make it: lamina volume create {name}"),
+            Self::NoLayer => "give --lower DIR, or lowerdir=DIR".to_owned(),
+            Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
+                format!("check the path {}", path.display())
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What a front end hears.
+pub type Outcome<T> = Result<T, Failure>;

@@ -1,0 +1,278 @@
+//! Layers of a mount: found, checked, locked, opened. From here on they are held by descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::failure::Outcome;
+use super::spec::MountSpec;
+use super::{Failure, mounts, status};
+use crate::backing::host::{FdCache, HostTree, Submounts};
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::{Kind, Owner, Stat};
+use crate::union::{DirRef, Lower, empty_dir};
+
+/// The directory in the work directory that is ours alone; the kernel's name for it.
+const WORK: &[u8] = b"work";
+/// The kernel's index directory.
+const INDEX: &[u8] = b"index";
+/// The mark of a volatile upper (`ovl_create_volatile_dirty()` in the kernel's fs/overlayfs/super.c).
+const INCOMPAT: &[u8] = b"incompat";
+const VOLATILE: &[u8] = b"volatile";
+
+/// How long a mount waits for a daemon whose mount is gone already.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Descriptors that are left to open files, sockets and the rest.
+const RESERVED: u64 = 320;
+
+/// The locks of an upper and its work directory, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Locks(#[allow(dead_code)] Vec<OwnedFd>);
+
+/// An upper, opened and locked, with an empty work directory.
+pub(super) struct OpenUpper {
+    pub(super) root: DirRef,
+    pub(super) work: DirRef,
+    base: DirRef,
+    pub(super) own: Owner,
+    pub(super) locks: Locks,
+    volatile: bool,
+}
+
+/// A cache of directories that fits the limit of descriptors beside so many layers.
+pub(super) fn fd_cache(layers: usize) -> Arc<FdCache> {
+    let limit = sys::process::raise_open_files();
+    let taken = RESERVED.saturating_add(u64::try_from(layers).unwrap_or(u64::MAX));
+    let room = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
+    FdCache::new(room.clamp(32, FdCache::DEFAULT_CAPACITY))
+}
+
+/// The absolute path of what the kernel finds at a path.
+pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let fd = sys::file::open_path(path, OFlags::PATH)?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(sys::file::path_of(fd.as_fd())?)))
+}
+
+fn directory(what: &'static str, path: &Path) -> Outcome<PathBuf> {
+    let fd = sys::file::open_path(path, OFlags::PATH).map_err(Failure::path(what, path))?;
+    let stat = sys::file::statx(fd.as_fd(), b"").map_err(Failure::path(what, path))?;
+    if stat.kind() != Kind::Dir {
+        let error = Error::os("open", Errno::NOTDIR);
+        return Err(Failure::Path { what, path: path.to_owned(), error });
+    }
+    resolved(path).map_err(Failure::path(what, path))
+}
+
+/// Checks the mount point and gives its absolute path.
+pub(super) fn target(path: &Path) -> Outcome<PathBuf> {
+    let refuse = |error| Failure::Target { path: path.to_owned(), error };
+    let absolute = resolved(path).map_err(refuse)?;
+    let stat = sys::file::statx(sys::file::CWD, absolute.as_os_str().as_encoded_bytes());
+    match stat.map_err(refuse)?.kind() {
+        Kind::Dir => Ok(absolute),
+        _ => Err(refuse(Error::os("stat", Errno::NOTDIR))),
+    }
+}
+
+fn outside(what: &'static str, path: &Path, target: &Path) -> Outcome<()> {
+    if path != target && path.starts_with(target) {
+        let (path, target) = (path.to_owned(), target.to_owned());
+        return Err(Failure::Inside { what, path, target });
+    }
+    Ok(())
+}
+
+/// Opens the lower layers.
+pub(super) fn open_lowers(
+    spec: &MountSpec,
+    target: &Path,
+    cache: &Arc<FdCache>,
+) -> Outcome<Vec<Lower>> {
+    let mapped = !spec.rules.uid_map.is_identity() || !spec.rules.gid_map.is_identity();
+    let table = if mapped { mounts::read().unwrap_or_default() } else { Vec::new() };
+    let mut lowers = Vec::with_capacity(spec.lowers.len());
+    for path in &spec.lowers {
+        let what = "lower directory";
+        let absolute = directory(what, path)?;
+        outside(what, &absolute, target)?;
+        let root =
+            HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
+        let id = sys::file::open_path(path, OFlags::PATH)
+            .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""));
+        let shifted = id.is_ok_and(|id| {
+            let on = |entry: &mounts::MountEntry| entry.id == id;
+            table.iter().find(|entry| on(entry)).is_some_and(mounts::MountEntry::is_idmapped)
+        });
+        lowers.push(Lower { root, label: absolute.display().to_string(), shifted });
+    }
+    Ok(lowers)
+}
+
+/// Opens an upper for a mount without one: as the topmost lower, untouched.
+pub(super) fn open_upper_to_read(
+    path: &Path,
+    target: &Path,
+    cache: &Arc<FdCache>,
+) -> Outcome<Lower> {
+    let what = "upper directory";
+    let absolute = directory(what, path)?;
+    outside(what, &absolute, target)?;
+    let root = HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
+    Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
+}
+
+/// Locks and opens an upper with its work directory, and empties the latter.
+pub(super) fn open_upper(
+    spec: &MountSpec,
+    (upper, work): (&Path, &Path),
+    target: &Path,
+    cache: &Arc<FdCache>,
+) -> Outcome<OpenUpper> {
+    let absolute = directory("upper directory", upper)?;
+    let broken = |error| Failure::Work { path: work.to_owned(), error };
+    let fd = sys::file::open_path(work, OFlags::PATH | OFlags::DIRECTORY).map_err(broken)?;
+    drop(fd);
+    let base = resolved(work).map_err(broken)?;
+    outside("upper directory", &absolute, target)?;
+    outside("work directory", &base, target)?;
+    if absolute.starts_with(&base) || base.starts_with(&absolute) {
+        return Err(Failure::Nested { upper: absolute, work: base });
+    }
+    let locks = lock(spec, &absolute, &base)?;
+    let roots = HostTree::open_together(&[upper, work], cache)
+        .map_err(Failure::path("upper directory", upper))?;
+    let [root, base_dir] =
+        <[DirRef; 2]>::try_from(roots).map_err(|_| broken(Error::os("open", Errno::IO)))?;
+    let stat = root.stat(None).map_err(Failure::path("upper directory", upper))?;
+    let base_stat = base_dir.stat(None).map_err(broken)?;
+    if stat.dev != base_stat.dev {
+        return Err(Failure::Apart { upper: absolute, work: base });
+    }
+    let own = owner(&base_stat);
+    let work_dir = ensure(&base_dir, WORK, 0o700, own).map_err(broken)?;
+    if is_dirty(&work_dir).map_err(broken)? {
+        let mark = base.join("work/incompat/volatile");
+        return Err(Failure::Unclean { path: absolute, mark });
+    }
+    empty_dir(&work_dir).map_err(broken)?;
+    let volatile = spec.rules.volatile;
+    if volatile {
+        let incompat = ensure(&work_dir, INCOMPAT, 0o700, own).map_err(broken)?;
+        ensure(&incompat, VOLATILE, 0o700, own).map_err(broken)?;
+    }
+    Ok(OpenUpper { root, work: work_dir, base: base_dir, own, locks, volatile })
+}
+
+// New objects in the work directory are made with the rights of the process.
+fn owner(base: &Stat) -> Owner {
+    let (uid, gid) = sys::process::effective_ids();
+    match uid {
+        0 => Owner { uid: 0, gid: 0 },
+        _ => Owner { uid: base.uid, gid },
+    }
+}
+
+fn ensure(dir: &DirRef, name: &[u8], mode: u32, own: Owner) -> Result<DirRef> {
+    match dir.mkdir(name, mode, own) {
+        Err(error) if error.is(Errno::EXIST) => {}
+        made => made?,
+    }
+    Ok(dir.dir(name))
+}
+
+fn is_dirty(work: &DirRef) -> Result<bool> {
+    match work.dir(INCOMPAT).stat(Some(VOLATILE)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is(Errno::NOENT) || error.is(Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl OpenUpper {
+    /// The index directory, made if it is missing.
+    pub(super) fn index(&self) -> Result<DirRef> {
+        ensure(&self.base, INDEX, 0o700, self.own)
+    }
+
+    /// What remains of it after a clean end: takes the mark of a volatile mount away.
+    pub(super) fn cleaner(&self) -> impl Fn() -> Result<()> + use<> {
+        let (work, volatile) = (Arc::clone(&self.work), self.volatile);
+        move || {
+            if !volatile {
+                return Ok(());
+            }
+            empty_dir(&work)
+        }
+    }
+}
+
+fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> Outcome<Locks> {
+    refuse_kernel_mount(upper)?;
+    let mut locks = Vec::new();
+    for (what, path) in [("upper directory", upper), ("work directory", work)] {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = sys::file::open_path(path, flags).map_err(Failure::path(what, path))?;
+        lock_one(spec, what, path, &fd)?;
+        locks.push(fd);
+    }
+    Ok(Locks(locks))
+}
+
+// A daemon whose mount is gone will leave soon and is waited for; one with a live mount keeps it.
+fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> Outcome<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match sys::file::try_flock(fd.as_fd()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is(Errno::AGAIN) => {}
+            Err(error) => return Err(Failure::path(what, path)(error)),
+        }
+        let holder = spec.runtime.as_deref().and_then(|dir| status::holder_of(dir, path));
+        if let Some(holder) = &holder
+            && holder.is_mounted()
+        {
+            let (pid, target) = (Some(holder.pid), holder.target.display().to_string());
+            return Err(Failure::InUse { what, path: path.to_owned(), holder: target, pid });
+        }
+        if Instant::now() >= deadline {
+            let holder = holder.map_or_else(
+                || "another process".to_owned(),
+                |holder| holder.target.display().to_string(),
+            );
+            return Err(Failure::InUse { what, path: path.to_owned(), holder, pid: None });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+// The kernel's overlayfs does not see our locks, nor we its own; its options tell.
+fn refuse_kernel_mount(upper: &Path) -> Outcome<()> {
+    let Some(upper_text) = upper.to_str() else { return Ok(()) };
+    let needle = format!("upperdir={upper_text}");
+    let table = mounts::read().unwrap_or_default();
+    let uses = |entry: &&mounts::MountEntry| {
+        entry.kind == "overlay" && entry.options.split(',').any(|word| word == needle)
+    };
+    match table.iter().find(uses) {
+        Some(entry) => Err(Failure::InUse {
+            what: "upper directory",
+            path: upper.to_owned(),
+            holder: entry.target.display().to_string(),
+            pid: None,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// States whether a path leads to a directory, links followed; `ENOENT` for none.
+pub(super) fn is_directory(path: &Path) -> Result<bool> {
+    let fd = sys::file::open_path(path, OFlags::PATH)?;
+    Ok(sys::file::statx(fd.as_fd(), b"")?.kind() == Kind::Dir)
+}

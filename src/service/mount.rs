@@ -1,0 +1,279 @@
+//! A mount from its wish to its end.
+//!
+//! [`Prepared::new`] opens and locks everything, so that what is wrong is said before anything
+//! is mounted. [`Prepared::mount`] mounts and starts the threads. [`Live::wait`] returns after the
+//! unmount, when all that was asked is answered and the work directory is empty again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::Outcome;
+use super::layers::{self, Locks};
+use super::spec::MountSpec;
+use super::status::{self, Answering, Drivers, MountStatus};
+use super::{Failure, grafts, mounts, probe};
+use crate::error::{Errno, Result};
+use crate::fuse::session::{Running, Session, Setup};
+use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
+use crate::volume::OpenVolume;
+
+/// A mount that is ready to be made.
+pub struct Prepared {
+    union: Arc<Union>,
+    setup: Setup,
+    status: MountStatus,
+    runtime: Option<PathBuf>,
+    held: Held,
+}
+
+/// What lives as long as the mount.
+struct Held {
+    _locks: Option<Locks>,
+    _volumes: Vec<OpenVolume>,
+    clean: Box<dyn Fn() -> Result<()> + Send>,
+}
+
+/// A mount that is served.
+pub struct Live {
+    union: Arc<Union>,
+    running: Running,
+    held: Held,
+    answering: Option<Answering>,
+    target: PathBuf,
+}
+
+struct Layers {
+    lowers: Vec<Lower>,
+    upper: Option<Upper>,
+    options: Options,
+    locks: Option<Locks>,
+    clean: Box<dyn Fn() -> Result<()> + Send>,
+}
+
+impl Layers {
+    fn open(
+        spec: &MountSpec,
+        target: &Path,
+        cache: &Arc<crate::backing::host::FdCache>,
+    ) -> Outcome<Self> {
+        let mut lowers = layers::open_lowers(spec, target, cache)?;
+        let nothing = || Ok(());
+        let all = probe::Abilities { trusted: true, user: true, whiteouts: true };
+        let mut found = Self {
+            lowers: Vec::new(),
+            upper: None,
+            options: probe::options(&spec.rules, all),
+            locks: None,
+            clean: Box::new(nothing),
+        };
+        match &spec.upper {
+            Some((upper, _)) if spec.flags.read_only => {
+                // Another mount may have it open for writing: nothing is locked or touched.
+                lowers.insert(0, layers::open_upper_to_read(upper, target, cache)?);
+            }
+            Some((upper, work)) => found.open_upper(spec, (upper, work), target, cache)?,
+            None => {}
+        }
+        if lowers.is_empty() && found.upper.is_none() {
+            return Err(Failure::NoLayer);
+        }
+        found.lowers = lowers;
+        Ok(found)
+    }
+
+    fn open_upper(
+        &mut self,
+        spec: &MountSpec,
+        (upper, work): (&Path, &Path),
+        target: &Path,
+        cache: &Arc<crate::backing::host::FdCache>,
+    ) -> Outcome<()> {
+        let open = layers::open_upper(spec, (upper, work), target, cache)?;
+        let broken = |error| Failure::Work { path: work.to_owned(), error };
+        let can = probe::probe(&open.work, open.own).map_err(broken)?;
+        self.options = probe::options(&spec.rules, can);
+        let index = match self.options.index {
+            true => Some(open.index().map_err(broken)?),
+            false => None,
+        };
+        self.clean = Box::new(open.cleaner());
+        let label = upper.display().to_string();
+        self.upper = Some(Upper { root: open.root, work: open.work, index, label });
+        self.locks = Some(open.locks);
+        Ok(())
+    }
+
+    fn union(&self, grafts: &[Graft]) -> Result<Union> {
+        Union::new(Config {
+            lowers: self.lowers.clone(),
+            upper: self.upper.clone(),
+            grafts: grafts.to_vec(),
+            options: self.options.clone(),
+        })
+    }
+}
+
+impl Prepared {
+    /// Opens, checks and locks what a mount is made of.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing is mounted then.
+    pub fn new(spec: &MountSpec) -> Outcome<Self> {
+        let target = layers::target(&spec.target)?;
+        crate::sys::process::clear_umask();
+        let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
+        let layers = Layers::open(spec, &target, &cache)?;
+        let grafts = grafts::open(spec, &cache, &|grafts| layers.union(grafts))?;
+        let union = layers.union(&grafts.grafts).map_err(Failure::system("the union"))?;
+        let writes = layers.upper.is_some() || grafts.grafts.iter().any(|graft| !graft.read_only);
+        let mut flags = spec.flags;
+        flags.read_only |= !writes;
+        let source = spec.source.clone().unwrap_or_else(|| b"lamina".to_vec());
+        let status = status_of(spec, &target, &source, &layers, &grafts.grafts);
+        let setup = Setup {
+            target,
+            source,
+            subtype: spec.subtype.clone(),
+            flags,
+            allow_other: spec.allow_other,
+            default_permissions: spec.default_permissions,
+            acl: !spec.rules.no_acl,
+            passthrough: spec.rules.passthrough.unwrap_or(true),
+            timeout_secs: spec.rules.timeout_secs,
+        };
+        let held = Held { _locks: layers.locks, _volumes: grafts.volumes, clean: layers.clean };
+        Ok(Self { union: Arc::new(union), setup, status, runtime: spec.runtime.clone(), held })
+    }
+
+    /// Mounts, and serves from then on.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing stays mounted then.
+    pub fn mount(self) -> Outcome<Live> {
+        let target = self.setup.target.clone();
+        let session = Session::mount(Arc::clone(&self.union), &self.setup).map_err(|error| {
+            let missing = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+            match missing {
+                Err(_) if !error.is(Errno::BUSY) => Failure::Device { error },
+                _ => Failure::Mount { path: target.clone(), error },
+            }
+        })?;
+        let granted = session.granted();
+        let counters = session.counters();
+        let running =
+            session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
+        let mut status = self.status;
+        let io = if granted.passthrough { "passthrough" } else { "cached" };
+        io.clone_into(&mut status.drivers.io);
+        status.device = mounts::on(&target).ok().flatten().map(|entry| entry.device);
+        let union = Arc::clone(&self.union);
+        let answering = self.runtime.and_then(|dir| {
+            let say = move || MountStatus {
+                union: union.stats(),
+                requests: counters.values(),
+                ..status.clone()
+            };
+            status::answer(&dir, say)
+                .inspect_err(|error| {
+                    tracing::debug!(%error, dir = %dir.display(), "this mount tells no status");
+                })
+                .ok()
+        });
+        Ok(Live { union: self.union, running, held: self.held, answering, target })
+    }
+}
+
+impl Live {
+    /// Where it is mounted, for [`detach`] from another thread.
+    #[must_use]
+    pub fn target(&self) -> PathBuf {
+        self.target.clone()
+    }
+
+    /// Waits for the unmount and cleans up.
+    ///
+    /// # Errors
+    /// As emptying the work directory; what stays there is removed by the next mount.
+    pub fn wait(self) -> Outcome<()> {
+        self.running.wait();
+        drop(self.answering);
+        let wrap = Failure::system("emptying the work directory");
+        self.union.shutdown().map_err(&wrap)?;
+        (self.held.clean)().map_err(&wrap)
+    }
+}
+
+/// Takes a mount out of the tree; it ends when it is no longer used.
+///
+/// # Errors
+/// As umount2(2).
+pub fn detach(target: &Path) -> Outcome<()> {
+    crate::fuse::session::detach(target)
+        .map_err(|error| Failure::Mount { path: target.to_owned(), error })
+}
+
+/// Changes the flags that the VFS keeps of a mount.
+///
+/// # Errors
+/// As mount(2) with `MS_REMOUNT`.
+pub fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
+    crate::sys::fuse::remount(target, flags).map_err(|errno| Failure::Mount {
+        path: target.to_owned(),
+        error: crate::error::Error::os("mount", errno),
+    })
+}
+
+/// Unmounts, as umount(8) does.
+///
+/// # Errors
+/// As umount2(2); `EBUSY` while it is in use, unless `lazy`.
+pub fn unmount(target: &Path, lazy: bool) -> Outcome<()> {
+    crate::sys::fuse::unmount(target, lazy).map_err(|errno| Failure::Mount {
+        path: target.to_owned(),
+        error: crate::error::Error::os("umount2", errno),
+    })
+}
+
+fn status_of(
+    spec: &MountSpec,
+    target: &Path,
+    source: &[u8],
+    layers: &Layers,
+    grafts: &[Graft],
+) -> MountStatus {
+    let resolved = |path: &PathBuf| layers::resolved(path).unwrap_or_else(|_| path.clone());
+    let held = layers.upper.as_ref().and(spec.upper.as_ref());
+    let place = |graft: &Graft| {
+        let parts = graft.path.iter().map(|part| String::from_utf8_lossy(part));
+        let path = parts.fold(String::new(), |path, part| path + "/" + &part);
+        format!("{} at {path}", graft.label)
+    };
+    let options = &layers.options;
+    MountStatus {
+        pid: std::process::id(),
+        target: target.to_owned(),
+        source: String::from_utf8_lossy(source).into_owned(),
+        lowers: layers.lowers.iter().map(|lower| lower.label.clone()).collect(),
+        upper: held.map(|(upper, _)| resolved(upper)),
+        work: held.map(|(_, work)| resolved(work)),
+        grafts: grafts.iter().map(place).collect(),
+        device: None,
+        drivers: Drivers {
+            io: String::new(),
+            marks: match options.marks {
+                Marks::Trusted => "trusted".to_owned(),
+                Marks::User => "user".to_owned(),
+            },
+            whiteouts: match options.whiteouts {
+                WhiteoutForm::Device => "device".to_owned(),
+                WhiteoutForm::Aufs => "aufs".to_owned(),
+            },
+            metacopy: options.metacopy,
+            redirect: options.redirect,
+            index: options.index,
+            volatile: options.volatile,
+        },
+        union: crate::union::Stats::default(),
+        requests: crate::fuse::counters::CounterValues::default(),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the file system of an upper can hold: found by trying it in the work directory.
+
+use super::spec::Rules;
+use crate::error::{Errno, Result};
+use crate::types::{Kind, Owner, XattrFlags};
+use crate::union::{DirRef, Marks, Options, WhiteoutForm};
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// `trusted.` attributes can be set.
+    pub trusted: bool,
+    /// `user.` attributes can be set.
+    pub user: bool,
+    /// Character devices 0:0 can be made.
+    pub whiteouts: bool,
+}
+
+fn tried(result: Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) => match error.errno() {
+            Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Tries in an empty work directory, and leaves it empty.
+pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
+    let (file, device): (&[u8], &[u8]) = (b"#probe", b"#device");
+    work.mknod(file, Kind::File.mode_bits() | 0o600, 0, own)?;
+    let set = |key: &[u8]| work.set_xattr(Some(file), key, b"y", XattrFlags::default());
+    let trusted = tried(set(b"trusted.overlay.probe"));
+    let user = tried(set(b"user.overlay.probe"));
+    work.unlink(file)?;
+    let made = tried(work.mknod(device, Kind::Char.mode_bits(), 0, own))?;
+    let whiteouts = made && work.stat(Some(device))?.is_whiteout_device();
+    if made {
+        work.unlink(device)?;
+    }
+    Ok(Abilities { trusted: trusted?, user: user?, whiteouts })
+}
+
+/// The rules of a mount on a host that can do this much.
+pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
+    let trusted = can.trusted && !rules.userxattr;
+    let marked = trusted || can.user;
+    let form = if can.whiteouts && marked && !rules.aufs_whiteouts {
+        WhiteoutForm::Device
+    } else {
+        WhiteoutForm::Aufs
+    };
+    Options {
+        marks: if trusted { Marks::Trusted } else { Marks::User },
+        // In `user.` the kernel reads neither.
+        metacopy: marked && rules.metacopy.unwrap_or(trusted),
+        redirect: marked && rules.redirect.unwrap_or(trusted),
+        index: marked && rules.index.unwrap_or(true),
+        xino: rules.xino.unwrap_or(true),
+        whiteouts: form,
+        volatile: rules.volatile,
+        static_nlink: rules.static_nlink,
+        acl: !rules.no_acl,
+        uid_map: rules.uid_map.clone(),
+        gid_map: rules.gid_map.clone(),
+        stat_override: rules.stat_override,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Abilities = Abilities { trusted: true, user: true, whiteouts: true };
+
+    #[test]
+    fn root_writes_what_the_kernel_writes() {
+        let options = options(&Rules::default(), ALL);
+        assert_eq!((options.marks, options.whiteouts), (Marks::Trusted, WhiteoutForm::Device));
+        assert!(options.metacopy && options.redirect && options.index);
+    }
+
+    #[test]
+    fn user_marks_come_without_redirects_unless_asked_for() {
+        let rules = Rules { userxattr: true, ..Rules::default() };
+        let found = options(&rules, ALL);
+        assert_eq!(found.marks, Marks::User);
+        assert!(!found.metacopy && !found.redirect);
+        let rules = Rules { redirect: Some(true), ..rules };
+        assert!(options(&rules, ALL).redirect);
+    }
+
+    #[test]
+    fn without_attributes_whiteouts_are_files_and_nothing_needs_marks() {
+        let can = Abilities { trusted: false, user: false, whiteouts: true };
+        let rules = Rules { redirect: Some(true), ..Rules::default() };
+        let found = options(&rules, can);
+        assert_eq!(found.whiteouts, WhiteoutForm::Aufs);
+        assert!(!found.metacopy && !found.redirect && !found.index);
+    }
+}

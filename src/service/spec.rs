@@ -1,0 +1,122 @@
+//! What a mount is to be, in words of this program.
+
+use std::path::PathBuf;
+
+use crate::sys::fuse::VfsFlags;
+use crate::types::Name;
+use crate::union::IdMap;
+
+/// A mount that is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct MountSpec {
+    /// Where it appears.
+    pub target: PathBuf,
+    /// First column of /proc/mounts; `lamina` without one.
+    pub source: Option<Vec<u8>>,
+    /// The type shown is `fuse.SUBTYPE`; without one it is `fuse`.
+    pub subtype: Option<String>,
+    /// Lower directories, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// Upper and work directory.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// What appears inside the tree from elsewhere.
+    pub grafts: Vec<GraftSpec>,
+    /// The data root, where volumes are.
+    pub root: PathBuf,
+    /// Where the sockets of running mounts are, if anywhere.
+    pub runtime: Option<PathBuf>,
+    /// Flags that the VFS keeps.
+    pub flags: VfsFlags,
+    /// Users other than the mounting one may enter.
+    pub allow_other: bool,
+    /// The kernel checks permissions.
+    pub default_permissions: bool,
+    /// Rules of the union.
+    pub rules: Rules,
+}
+
+/// Rules of a union; `None` is what suits the host.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Marks are `user.overlay.*`.
+    pub userxattr: bool,
+    /// Attributes are copied up without data.
+    pub metacopy: Option<bool>,
+    /// Lower directories are renamed by a redirect.
+    pub redirect: Option<bool>,
+    /// Hard links of lower layers are kept.
+    pub index: Option<bool>,
+    /// Inode numbers are unique over several file systems.
+    pub xino: Option<bool>,
+    /// Whiteouts are written as `.wh.NAME`.
+    pub aufs_whiteouts: bool,
+    /// Nothing waits for the disk.
+    pub volatile: bool,
+    /// Directories show a link count of 1.
+    pub static_nlink: bool,
+    /// ACLs do not count.
+    pub no_acl: bool,
+    /// Files are served by the kernel where it grants that.
+    pub passthrough: Option<bool>,
+    /// Lifetime of names and attributes in the kernel, in seconds.
+    pub timeout_secs: Option<f64>,
+    /// Users.
+    pub uid_map: IdMap,
+    /// Groups.
+    pub gid_map: IdMap,
+    /// Owner and mode are kept in an extended attribute (`user.containers.override_stat`).
+    pub stat_override: bool,
+}
+
+/// Something of the host that appears in the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraftSpec {
+    /// What.
+    pub source: GraftSource,
+    /// Where, as components below the root of the mount; at least one.
+    pub path: Vec<Name>,
+    /// Changes are refused with `EROFS`.
+    pub read_only: bool,
+}
+
+/// What is grafted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraftSource {
+    /// A directory or file of the host.
+    Bind(PathBuf),
+    /// A named volume, made if it does not exist.
+    Volume {
+        /// Its name.
+        name: String,
+        /// An empty volume is not filled from the image.
+        nocopy: bool,
+    },
+    /// A file system in memory that ends with the mount.
+    Tmpfs {
+        /// Size limit as tmpfs takes it, `64m` or `10%`.
+        size: Option<String>,
+        /// Permission bits of its root.
+        mode: Option<u32>,
+    },
+}
+
+impl GraftSource {
+    /// What a message calls it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Bind(path) => path.display().to_string(),
+            Self::Volume { name, .. } => format!("volume {name}"),
+            Self::Tmpfs { .. } => "tmpfs".to_owned(),
+        }
+    }
+}
+
+impl GraftSpec {
+    /// The place as a path from the root of the mount.
+    #[must_use]
+    pub fn shown_path(&self) -> String {
+        let parts = self.path.iter().map(|part| String::from_utf8_lossy(part));
+        parts.fold(String::new(), |path, part| path + "/" + &part)
+    }
+}

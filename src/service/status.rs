@@ -1,0 +1,177 @@
+//! What a mount says of itself: one socket for each, below a directory of the host.
+//!
+//! Whoever connects reads one JSON object. A socket that nobody answers was left by a process that
+//! was killed; it is removed by the next who looks.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::mounts;
+use crate::fuse::counters::CounterValues;
+use crate::union::Stats;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest answer that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// What a mount says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// The daemon.
+    pub pid: u32,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// First column of /proc/mounts.
+    pub source: String,
+    /// Lower directories, topmost first.
+    pub lowers: Vec<String>,
+    /// Upper directory.
+    pub upper: Option<PathBuf>,
+    /// Work directory.
+    pub work: Option<PathBuf>,
+    /// Grafts, `WHAT at PATH`.
+    pub grafts: Vec<String>,
+    /// Number of the file system, `MAJOR:MINOR`.
+    pub device: Option<String>,
+    /// The way in which files are served, and the rules in force.
+    pub drivers: Drivers,
+    /// Counters of the union.
+    pub union: Stats,
+    /// Counters of the front end.
+    pub requests: CounterValues,
+}
+
+/// The ways that were chosen at the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drivers {
+    /// `passthrough` or `cached`.
+    pub io: String,
+    /// `trusted` or `user`.
+    pub marks: String,
+    /// `device` or `aufs`.
+    pub whiteouts: String,
+    /// Attributes are copied up without data.
+    pub metacopy: bool,
+    /// Lower directories are renamed by a redirect.
+    pub redirect: bool,
+    /// Hard links of lower layers are kept.
+    pub index: bool,
+    /// Nothing waits for the disk.
+    pub volatile: bool,
+}
+
+impl MountStatus {
+    /// States whether the file system is still mounted where its daemon lives.
+    #[must_use]
+    pub fn is_mounted(&self) -> bool {
+        let Some(device) = &self.device else { return false };
+        let table = mounts::read_of(&self.pid.to_string()).unwrap_or_default();
+        table.iter().any(|entry| entry.device == *device)
+    }
+}
+
+/// A socket that is answered until it is dropped.
+#[derive(Debug)]
+pub struct Answering {
+    path: PathBuf,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "status socket stays");
+        }
+    }
+}
+
+fn directory(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let meta = std::fs::metadata(path)?;
+    let (uid, _) = crate::sys::process::effective_ids();
+    // Somebody else's directory would show our answers, or take our name.
+    if meta.uid() != uid || meta.mode() & 0o022 != 0 {
+        return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+    }
+    Ok(())
+}
+
+/// Answers on a socket in `dir` with what `status` says at that time.
+///
+/// # Errors
+/// As bind(2); a directory that others may write is refused.
+pub fn answer(
+    dir: &Path,
+    status: impl Fn() -> MountStatus + Send + 'static,
+) -> std::io::Result<Answering> {
+    directory(dir)?;
+    let path = dir.join(format!("{}.sock", std::process::id()));
+    if path.exists() {
+        std::fs::remove_file(&path)?;
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::thread::Builder::new().name("status".to_owned()).spawn(move || {
+        for stream in listener.incoming() {
+            let said = stream.and_then(|stream| say(stream, &status()));
+            if let Err(error) = said {
+                tracing::debug!(%error, "status was not told");
+            }
+        }
+    })?;
+    Ok(Answering { path })
+}
+
+fn say(mut stream: UnixStream, status: &MountStatus) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&serde_json::to_vec(status)?)
+}
+
+fn ask(path: &Path) -> std::io::Result<MountStatus> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut text = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// Asks all mounts that answer in `dir`, in the order of their processes.
+///
+/// # Errors
+/// As reading the directory, but for one that does not exist.
+pub fn list(dir: &Path) -> std::io::Result<Vec<MountStatus>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "sock") {
+            continue;
+        }
+        match ask(&path) {
+            Ok(status) => found.push(status),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                drop(Answering { path });
+            }
+            Err(error) => tracing::debug!(%error, path = %path.display(), "no answer"),
+        }
+    }
+    found.sort_by_key(|status| status.pid);
+    Ok(found)
+}
+
+/// The mount that holds an upper or work directory.
+#[must_use]
+pub fn holder_of(dir: &Path, path: &Path) -> Option<MountStatus> {
+    let holds = |status: &MountStatus| {
+        [&status.upper, &status.work].into_iter().flatten().any(|held| held == path)
+    };
+    list(dir).ok()?.into_iter().find(holds)
+}
