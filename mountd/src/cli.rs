@@ -1,0 +1,189 @@
+//! The commands and their words.
+
+pub mod graft;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+use crate::report::Trouble;
+
+/// Union mounts of image layers, volumes in the same tree, and the helper of mount(8).
+///
+/// Called as `lamina -o lowerdir=A:B,upperdir=U,workdir=W MOUNTPOINT` or
+/// `lamina SOURCE MOUNTPOINT -o ...` it mounts as fuse-overlayfs does, for podman's mount_program.
+#[derive(Debug, Parser)]
+#[command(name = "lamina", version, disable_version_flag = true, arg_required_else_help = true)]
+struct Cli {
+    /// Print the version.
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount a union of directories.
+    Mount(MountArgs),
+    /// Unmount, and wait until the daemon has left.
+    Umount(UmountArgs),
+    /// Show the mounts of this host.
+    Status(StatusArgs),
+    /// Show what this host offers, and what is off and why.
+    Doctor(DoctorArgs),
+    /// Manage named volumes.
+    Volume(VolumeArgs),
+}
+
+/// Words of `lamina mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// A layer that is never changed; the first one given is the topmost.
+    #[arg(long = "lower", value_name = "DIR", required_unless_present = "options")]
+    pub lowers: Vec<PathBuf>,
+    /// The directory that takes all changes; without one the mount is read-only.
+    #[arg(long, value_name = "DIR", requires = "work")]
+    pub upper: Option<PathBuf>,
+    /// A directory of the file system of the upper, for this mount alone.
+    #[arg(long, value_name = "DIR", requires = "upper")]
+    pub work: Option<PathBuf>,
+    /// Show a named volume at a path; made if it is missing, filled from the image if empty.
+    #[arg(long = "volume", value_name = "NAME:/PATH[:ro]")]
+    pub volumes: Vec<OsString>,
+    /// Show a directory or file of the host at a path.
+    #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
+    pub binds: Vec<OsString>,
+    /// Show a file system in memory at a path.
+    #[arg(long = "tmpfs", value_name = "/PATH")]
+    pub tmpfs: Vec<OsString>,
+    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly.
+    #[arg(long = "mount", value_name = "SPEC")]
+    pub mounts: Vec<OsString>,
+    /// The data root, where volumes are kept [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Options as of mount(8), overlayfs and fuse-overlayfs.
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// Stay in the foreground.
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Where the union appears.
+    pub mountpoint: PathBuf,
+}
+
+/// Words of `lamina umount`.
+#[derive(Debug, Args)]
+pub struct UmountArgs {
+    /// Take it out of the tree now, end it when it is no longer used.
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+}
+
+/// Words of `lamina status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Words of `lamina doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A directory of the file system to examine for upper directories.
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+}
+
+/// Words of `lamina volume`.
+#[derive(Debug, Args)]
+pub struct VolumeArgs {
+    /// The data root [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub root: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: VolumeCommand,
+}
+
+/// Commands of `lamina volume`.
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// Make a volume; one that exists is left as it is.
+    Create {
+        /// Its name.
+        name: String,
+        /// A label.
+        #[arg(long = "label", value_name = "KEY[=VALUE]")]
+        labels: Vec<String>,
+    },
+    /// List the volumes.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Names alone.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show what is known of volumes, as JSON.
+    Inspect {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove volumes with their content.
+    Rm {
+        /// A volume that does not exist is no failure.
+        #[arg(short, long)]
+        force: bool,
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn run(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
+    let cli = Cli::try_parse_from(words)?;
+    match cli.command {
+        Command::Mount(args) => commands::mount::run(args),
+        Command::Umount(args) => commands::umount::run(&args.mountpoint, args.lazy),
+        Command::Status(args) => commands::status::run(args.json),
+        Command::Doctor(args) => commands::doctor::run(&args.directory, args.json),
+        Command::Volume(args) => commands::volume::run(args),
+    }
+}
+
+/// What `--help` prints.
+pub fn help() -> String {
+    Cli::command().render_long_help().to_string()
+}
+
+/// What `--version` prints.
+pub fn version() -> String {
+    Cli::command().render_version()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

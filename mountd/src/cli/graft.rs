@@ -1,0 +1,243 @@
+//! Words for what is grafted into a mount: the short forms and that of `--mount`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use laminafs::service::spec::{GraftSource, GraftSpec};
+use laminafs::types::{Name, name};
+
+use crate::options::OptionError;
+
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A place in the mount: an absolute path without `..`.
+fn place(option: &str, bytes: &[u8]) -> Result<Vec<Name>, OptionError> {
+    let refuse = |reason: &str| OptionError::value(option, format!("{:?} {reason}", shown(bytes)));
+    let Some(relative) = bytes.strip_prefix(b"/") else {
+        return Err(refuse("is no absolute path of the mount"));
+    };
+    let parts: Vec<Name> = relative
+        .split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(name)
+        .collect();
+    if parts.iter().any(|part| part[..] == *b"..") {
+        return Err(refuse("goes upwards"));
+    }
+    if parts.is_empty() {
+        return Err(refuse("is the root of the mount"));
+    }
+    Ok(parts)
+}
+
+struct Short {
+    source: Vec<u8>,
+    path: Vec<Name>,
+    read_only: bool,
+    nocopy: bool,
+}
+
+/// `SOURCE:/PATH[:ro|rw|nocopy]...`
+fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
+    let mut parts = word.split(|byte| *byte == b':');
+    let source = parts.next().unwrap_or_default();
+    let Some(path) = parts.next().filter(|_| !source.is_empty()) else {
+        let reason = format!("{:?} is not SOURCE:/PATH[:ro]", shown(word));
+        return Err(OptionError::value(option, reason));
+    };
+    let (mut read_only, mut nocopy) = (false, false);
+    for word in parts.flat_map(|part| part.split(|byte| *byte == b',')) {
+        match word {
+            b"ro" => read_only = true,
+            b"rw" => read_only = false,
+            b"nocopy" => nocopy = true,
+            // Labels and propagation of container engines: nothing to do in a FUSE mount.
+            b"z" | b"Z" | b"rprivate" | b"private" | b"" => {}
+            other => {
+                let reason = format!("{:?} is none of ro, rw, nocopy", shown(other));
+                return Err(OptionError::value(option, reason));
+            }
+        }
+    }
+    Ok(Short { source: source.to_vec(), path: place(option, path)?, read_only, nocopy })
+}
+
+/// `NAME:/PATH[:ro]`.
+///
+/// # Errors
+/// [`OptionError::Value`].
+pub fn volume(word: &OsStr) -> Result<GraftSpec, OptionError> {
+    let Short { source, path, read_only, nocopy } = short("volume", word.as_bytes())?;
+    let name = shown(&source);
+    if !laminafs::volume::is_name(&name) {
+        return Err(OptionError::value("volume", format!("{name:?} is no name of a volume")));
+    }
+    Ok(GraftSpec { source: GraftSource::Volume { name, nocopy }, path, read_only })
+}
+
+/// `SOURCE:/PATH[:ro]`.
+///
+/// # Errors
+/// [`OptionError::Value`].
+pub fn bind(word: &OsStr) -> Result<GraftSpec, OptionError> {
+    let Short { source, path, read_only, .. } = short("bind", word.as_bytes())?;
+    let source = PathBuf::from(OsString::from_vec(source));
+    Ok(GraftSpec { source: GraftSource::Bind(source), path, read_only })
+}
+
+/// `/PATH[:size=SIZE,mode=MODE]`.
+///
+/// # Errors
+/// [`OptionError::Value`].
+pub fn tmpfs(word: &OsStr) -> Result<GraftSpec, OptionError> {
+    let mut parts = word.as_bytes().splitn(2, |byte| *byte == b':');
+    let path = place("tmpfs", parts.next().unwrap_or_default())?;
+    let mut found = Found::default();
+    for option in parts.next().unwrap_or_default().split(|byte| *byte == b',') {
+        found.take_tmpfs("tmpfs", option)?;
+    }
+    let source = GraftSource::Tmpfs { size: found.size, mode: found.mode };
+    Ok(GraftSpec { source, path, read_only: found.read_only })
+}
+
+#[derive(Default)]
+struct Found {
+    kind: Option<String>,
+    source: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    read_only: bool,
+    nocopy: bool,
+    size: Option<String>,
+    mode: Option<u32>,
+}
+
+impl Found {
+    fn take_tmpfs(&mut self, option: &str, word: &[u8]) -> Result<(), OptionError> {
+        let text = shown(word);
+        match text.split_once('=') {
+            Some(("size" | "tmpfs-size", value)) => self.size = Some(value.to_owned()),
+            Some(("mode" | "tmpfs-mode", value)) => {
+                let mode = u32::from_str_radix(value, 8).map_err(|_| {
+                    OptionError::value(option, format!("{value:?} is no octal mode"))
+                })?;
+                self.mode = Some(mode);
+            }
+            None if matches!(text.as_str(), "" | "rw") => {}
+            None if text == "ro" => self.read_only = true,
+            _ => return Err(OptionError::value(option, format!("{text:?} is not known"))),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, word: &[u8]) -> Result<(), OptionError> {
+        let at = word.iter().position(|byte| *byte == b'=');
+        let key = shown(word.get(..at.unwrap_or(word.len())).unwrap_or_default());
+        let value = at.and_then(|at| word.get(at + 1..)).map(<[u8]>::to_vec);
+        let truth = match value.as_deref() {
+            None | Some(b"true" | b"1") => Some(true),
+            Some(b"false" | b"0") => Some(false),
+            Some(_) => None,
+        };
+        match (key.as_str(), value, truth) {
+            ("type", Some(value), _) => self.kind = Some(shown(&value)),
+            ("source" | "src", Some(value), _) => self.source = Some(value),
+            ("target" | "dst" | "destination", Some(value), _) => self.target = Some(value),
+            ("readonly" | "ro", _, Some(truth)) => self.read_only = truth,
+            ("volume-nocopy" | "nocopy", _, Some(truth)) => self.nocopy = truth,
+            ("tmpfs-size" | "tmpfs-mode" | "size" | "mode", Some(_), _) => {
+                self.take_tmpfs("mount", word)?;
+            }
+            ("bind-propagation" | "consistency", Some(_), _) => {}
+            _ => {
+                let reason = format!("{:?} is not known", shown(word));
+                return Err(OptionError::value("mount", reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `type=bind|volume|tmpfs,source=,target=,readonly`, as Docker takes it.
+///
+/// # Errors
+/// [`OptionError::Value`].
+pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
+    let mut found = Found::default();
+    for part in word.as_bytes().split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
+        found.take(part)?;
+    }
+    let missing = |what: &str| {
+        OptionError::value("mount", format!("{what} is missing in {:?}", shown(word.as_bytes())))
+    };
+    let target = found.target.ok_or_else(|| missing("target="))?;
+    let path = place("mount", &target)?;
+    let source = match (found.kind.as_deref().unwrap_or("volume"), found.source) {
+        ("bind", Some(source)) => GraftSource::Bind(PathBuf::from(OsString::from_vec(source))),
+        ("volume", Some(source)) if laminafs::volume::is_name(&shown(&source)) => {
+            GraftSource::Volume { name: shown(&source), nocopy: found.nocopy }
+        }
+        ("volume", Some(source)) => {
+            let reason = format!("{:?} is no name of a volume", shown(&source));
+            return Err(OptionError::value("mount", reason));
+        }
+        ("tmpfs", None) => GraftSource::Tmpfs { size: found.size, mode: found.mode },
+        ("tmpfs", Some(_)) => {
+            return Err(OptionError::value("mount", "a tmpfs has no source"));
+        }
+        ("bind" | "volume", None) => return Err(missing("source=")),
+        (other, _) => {
+            let reason = format!("type {other:?} is none of bind, volume, tmpfs");
+            return Err(OptionError::value("mount", reason));
+        }
+    };
+    Ok(GraftSpec { source, path, read_only: found.read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(graft: &GraftSpec) -> String {
+        let ro = if graft.read_only { " ro" } else { "" };
+        format!("{} at {}{ro}", graft.source.label(), graft.shown_path())
+    }
+
+    #[test]
+    fn short_forms_are_those_of_docker() {
+        assert_eq!(text(&volume(OsStr::new("data:/var/lib")).unwrap()), "volume data at /var/lib");
+        assert_eq!(text(&bind(OsStr::new("/src:/a//b/./c:ro")).unwrap()), "/src at /a/b/c ro");
+        assert_eq!(text(&tmpfs(OsStr::new("/run:size=1m,mode=755")).unwrap()), "tmpfs at /run");
+    }
+
+    #[test]
+    fn the_long_form_says_the_same() {
+        let words = "type=volume,source=data,target=/v,readonly";
+        assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "volume data at /v ro");
+        let words = "type=bind,src=/s,dst=/b,ro=false";
+        assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "/s at /b");
+        let words = "type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1770";
+        let graft = mount(OsStr::new(words)).unwrap();
+        let wanted = GraftSource::Tmpfs { size: Some("64m".into()), mode: Some(0o1770) };
+        assert_eq!(graft.source, wanted);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (word, part) in [
+            ("data", "SOURCE:/PATH"),
+            ("data:relative", "absolute"),
+            ("data:/a/../b", "upwards"),
+            ("data:/", "root of the mount"),
+            ("../x:/a", "no name"),
+            ("data:/a:wo", "none of ro"),
+        ] {
+            let error = volume(OsStr::new(word)).unwrap_err().to_string();
+            assert!(error.contains(part), "{word}: {error}");
+        }
+        let error = mount(OsStr::new("type=nfs,source=a,target=/b")).unwrap_err().to_string();
+        assert!(error.contains("nfs"), "{error}");
+    }
+}

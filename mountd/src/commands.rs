@@ -1,0 +1,9 @@
+//! One file for each command.
+
+pub mod doctor;
+pub mod helper;
+pub mod mount;
+pub mod program;
+pub mod status;
+pub mod umount;
+pub mod volume;

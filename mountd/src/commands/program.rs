@@ -1,0 +1,120 @@
+//! `lamina -o LIST TARGET` and `lamina SOURCE TARGET -o LIST`: as container engines call
+//! fuse-overlayfs. What is unknown is a warning, since engines pass on what their users wrote.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::mount::{allow, spec};
+use crate::options::{Parsed, parse};
+use crate::report::{Trouble, say, warn};
+use crate::{cli, run};
+
+/// Words of this form.
+#[derive(Debug, Default)]
+pub struct Words {
+    pub parsed: Parsed,
+    pub positional: Vec<OsString>,
+    pub foreground: bool,
+    pub quick: Option<Quick>,
+}
+
+/// What ends at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quick {
+    Help,
+    Version,
+}
+
+/// Reads the words; options may come repeatedly, with `-o` apart or in the same word.
+pub fn words(args: &[OsString]) -> Result<Words, Trouble> {
+    let mut words = Words::default();
+    let mut rest = args.iter();
+    while let Some(word) = rest.next() {
+        match word.as_bytes() {
+            b"-o" => {
+                let usage = || Trouble::Usage("-o needs a list of options".to_owned());
+                let list = rest.next().ok_or_else(usage)?;
+                parse(&mut words.parsed, list.as_bytes())?;
+            }
+            b"-f" | b"--foreground" => words.foreground = true,
+            b"-d" | b"--debug" => words.foreground = true,
+            b"-s" => {}
+            b"-h" | b"--help" => words.quick = Some(Quick::Help),
+            b"-V" | b"--version" => words.quick = Some(Quick::Version),
+            b"--" => words.positional.extend(rest.by_ref().cloned()),
+            [b'-', b'o', list @ ..] => parse(&mut words.parsed, list)?,
+            [b'-', _, ..] => {
+                let reason = format!("unknown word {}: see lamina --help", word.display());
+                return Err(Trouble::Usage(reason));
+            }
+            _ => words.positional.push(word.clone()),
+        }
+    }
+    Ok(words)
+}
+
+/// Source and target of one or two positional words.
+pub fn places(positional: &[OsString]) -> Result<(Option<OsString>, PathBuf), Trouble> {
+    match positional {
+        [target] => Ok((None, PathBuf::from(target))),
+        [source, target] => Ok((Some(source.clone()), PathBuf::from(target))),
+        [] => Err(Trouble::Usage("no mount point is given: see lamina --help".to_owned())),
+        [_, _, third, ..] => Err(Trouble::Usage(format!("one word too many: {}", third.display()))),
+    }
+}
+
+/// Runs this form.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
+    let words = words(args)?;
+    match words.quick {
+        Some(Quick::Help) => return say(&cli::help()).map(|()| ExitCode::SUCCESS),
+        Some(Quick::Version) => return say(&cli::version()).map(|()| ExitCode::SUCCESS),
+        None => {}
+    }
+    let (source, target) = places(&words.positional)?;
+    let mut parsed = words.parsed;
+    if parsed.flags.remount {
+        laminafs::service::mount::remount(&target, parsed.flags.vfs)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for word in &parsed.unknown {
+        warn(&format!("unknown option {word:?} is ignored"));
+    }
+    parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
+    // The defaults of fuse-overlayfs, which users of podman rely on.
+    parsed.flags.vfs.nodev = parsed.dev != Some(true);
+    parsed.flags.vfs.noatime |= !parsed.atime_said;
+    allow(&mut parsed);
+    let foreground = words.foreground || parsed.foreground;
+    run::mount(&spec(parsed, target)?, foreground)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &[&str]) -> Words {
+        words(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn options_come_apart_or_in_one_word_and_repeatedly() {
+        let words = read(&["-olowerdir=/a", "src", "/m", "-o", "ro", "-o", "noexec"]);
+        assert_eq!(places(&words.positional).unwrap().1, PathBuf::from("/m"));
+        assert_eq!(words.parsed.lowers, [PathBuf::from("/a")]);
+        assert!(words.parsed.flags.vfs.read_only && words.parsed.flags.vfs.noexec);
+        assert!(!words.foreground);
+    }
+
+    #[test]
+    fn the_number_of_places_is_checked() {
+        assert!(places(&[]).is_err());
+        let three: Vec<OsString> = ["a", "b", "c"].iter().map(OsString::from).collect();
+        assert!(places(&three).unwrap_err().to_string().contains('c'));
+    }
+}

@@ -1,0 +1,69 @@
+//! `lamina status`.
+
+use std::process::ExitCode;
+
+use laminafs::service::status::{MountStatus, list};
+
+use crate::report::{Trouble, say, say_json};
+use crate::run;
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn run(json: bool) -> Result<ExitCode, Trouble> {
+    let dir = run::runtime_dir();
+    let found = match &dir {
+        Some(dir) => {
+            list(dir).map_err(|error| Trouble::Io { what: dir.display().to_string(), error })?
+        }
+        None => Vec::new(),
+    };
+    if json {
+        say_json(&found)?;
+    } else {
+        say(&found.iter().map(text).collect::<String>())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &MountStatus) -> String {
+    let mut lines =
+        vec![format!("{} on {} (process {})", status.source, status.target.display(), status.pid)];
+    match &status.upper {
+        Some(upper) => lines.push(format!("upper     {}", upper.display())),
+        None => lines.push("upper     none, read-only".to_owned()),
+    }
+    let lowers = status.lowers.iter().enumerate();
+    lines.extend(lowers.map(|(index, lower)| match index {
+        0 => format!("lowers    {lower}"),
+        _ => format!("          {lower}"),
+    }));
+    lines.extend(status.grafts.iter().map(|graft| format!("graft     {graft}")));
+    let drivers = &status.drivers;
+    let rules = [
+        (drivers.metacopy, "metacopy"),
+        (drivers.redirect, "redirect_dir"),
+        (drivers.index, "index"),
+        (drivers.volatile, "volatile"),
+    ];
+    let on: Vec<&str> = rules.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    lines.push(format!(
+        "drivers   io {}, marks {}, whiteouts {}, {}",
+        drivers.io,
+        drivers.marks,
+        drivers.whiteouts,
+        on.join(" ")
+    ));
+    let union = &status.union;
+    lines.push(format!(
+        "counters  {} inodes, {} lookups, {} opens ({} passthrough), {} copy-ups ({} bytes)",
+        union.inodes,
+        union.lookups,
+        union.opens,
+        union.passthrough_opens,
+        union.copy_ups,
+        union.copy_up_bytes
+    ));
+    lines.join("\n  ") + "\n"
+}

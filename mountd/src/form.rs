@@ -1,0 +1,66 @@
+//! As what the program was called.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What the words of a command line mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A command with words of its own.
+    Command,
+    /// The helper of mount(8).
+    MountHelper,
+    /// The helper of umount(8).
+    UmountHelper,
+    /// The `mount_program` of container engines.
+    MountProgram,
+}
+
+/// The commands; everything else that begins with a plain word is a source.
+const COMMANDS: [&str; 7] =
+    ["mount", "umount", "status", "doctor", "volume", "help", "completions"];
+
+/// Decides by name and first words.
+pub fn form(words: &[OsString]) -> Form {
+    let called = words.first().map(|word| Path::new(word).file_name().unwrap_or_default());
+    let called = called.and_then(|name| name.to_str()).unwrap_or_default();
+    if called.starts_with("mount.") {
+        return Form::MountHelper;
+    }
+    if called.starts_with("umount.") {
+        return Form::UmountHelper;
+    }
+    let first = words.get(1).and_then(|word| word.to_str());
+    match first {
+        None if words.len() < 2 => Form::Command,
+        Some("-h" | "--help" | "-V" | "--version") => Form::Command,
+        Some(word) if COMMANDS.contains(&word) => Form::Command,
+        _ => Form::MountProgram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn formed(words: &[&str]) -> Form {
+        form(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_name_decides_first() {
+        assert_eq!(formed(&["/sbin/mount.lamina", "mount", "/m"]), Form::MountHelper);
+        assert_eq!(formed(&["mount.fuse.lamina", "src", "/m", "-o", "ro"]), Form::MountHelper);
+        assert_eq!(formed(&["umount.fuse.lamina", "/m"]), Form::UmountHelper);
+    }
+
+    #[test]
+    fn what_is_no_command_is_a_mount() {
+        assert_eq!(formed(&["lamina", "mount", "--lower", "/a", "/m"]), Form::Command);
+        assert_eq!(formed(&["lamina"]), Form::Command);
+        assert_eq!(formed(&["fuse-overlayfs", "--version"]), Form::Command);
+        assert_eq!(formed(&["lamina", "-o", "lowerdir=/a", "/m"]), Form::MountProgram);
+        assert_eq!(formed(&["fuse-overlayfs", "src", "/m", "-olowerdir=/a"]), Form::MountProgram);
+        assert_eq!(formed(&["lamina", "-f", "-o", "lowerdir=/a", "/m"]), Form::MountProgram);
+    }
+}

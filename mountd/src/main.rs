@@ -1,0 +1,42 @@
+//! The program `lamina`: union mounts, volumes, and the helper of mount(8), in one binary.
+//!
+//! What it does is decided by the name under which it is called and by its first words:
+//!
+//! | called as | with | is |
+//! | --- | --- | --- |
+//! | `mount.lamina`, `mount.fuse.lamina` | `SOURCE TARGET [-o ...]` | the helper of mount(8) |
+//! | `umount.fuse.lamina` | `TARGET` | the helper of umount(8), which waits for the daemon |
+//! | any other name | a command of `lamina --help` | that command |
+//! | any other name | `-o LIST TARGET` or `SOURCE TARGET -o LIST` | the `mount_program` of podman |
+//!
+//! Exit codes stand in [`report`].
+
+mod cli;
+mod commands;
+mod form;
+mod options;
+mod report;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use report::Trouble;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    run::start_log();
+    match dispatch(words) {
+        Ok(code) => code,
+        Err(trouble) => trouble.report(),
+    }
+}
+
+fn dispatch(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
+    match form::form(&words) {
+        form::Form::Command => cli::run(words),
+        form::Form::MountHelper => commands::helper::mount(words.get(1..).unwrap_or_default()),
+        form::Form::UmountHelper => commands::helper::umount(words.get(1..).unwrap_or_default()),
+        form::Form::MountProgram => commands::program::run(words.get(1..).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,317 @@
+//! What each option means. Names and values are those of the kernel's overlayfs, of
+//! fuse-overlayfs and of FUSE; what is ours alone begins with a name of the command line
+//! (`volume=`, `bind=`, `tmpfs=`, `root=`, `passthrough=`).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use laminafs::service::IdRange;
+use laminafs::service::spec::{GraftSpec, Rules};
+
+use super::{Flags, OptionError, paths, split, unescape};
+use crate::cli::graft;
+
+/// What the lists of options of one command say.
+#[derive(Debug, Clone, Default)]
+pub struct Parsed {
+    /// Lower directories, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// Upper directory.
+    pub upper: Option<PathBuf>,
+    /// Work directory.
+    pub work: Option<PathBuf>,
+    /// First column of /proc/mounts.
+    pub source: Option<Vec<u8>>,
+    /// Subtype; `Some("")` for none.
+    pub subtype: Option<String>,
+    /// Flags of the VFS.
+    pub flags: Flags,
+    /// Device files work: said, or `None` where the form decides.
+    pub dev: Option<bool>,
+    /// Access time words were given.
+    pub atime_said: bool,
+    /// `allow_other`.
+    pub allow_other: bool,
+    /// `allow_root` alone.
+    pub allow_root: bool,
+    /// `default_permissions`.
+    pub default_permissions: bool,
+    /// Rules of the union.
+    pub rules: Rules,
+    /// Volumes and binds.
+    pub grafts: Vec<GraftSpec>,
+    /// Data root.
+    pub root: Option<PathBuf>,
+    /// Options that nobody knows.
+    pub unknown: Vec<String>,
+    /// Options that are known and without effect here, with the reason.
+    pub ignored: Vec<String>,
+    /// Stay in the foreground (`debug`).
+    pub foreground: bool,
+}
+
+fn path(value: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(value)))
+}
+
+/// Takes one more list of options.
+///
+/// # Errors
+/// A value that cannot be taken. What is unknown is collected in [`Parsed::unknown`].
+pub fn parse(parsed: &mut Parsed, list: &[u8]) -> Result<(), OptionError> {
+    for word in split(list) {
+        let at = word.iter().position(|byte| *byte == b'=');
+        let key = String::from_utf8_lossy(word.get(..at.unwrap_or(word.len())).unwrap_or_default())
+            .into_owned();
+        let value = at.and_then(|at| word.get(at + 1..));
+        let text = String::from_utf8_lossy(&word).into_owned();
+        if parsed.flags.take(&text) {
+            note_flag(parsed, &text);
+            continue;
+        }
+        let known = layer(parsed, &key, value)?
+            || identity(parsed, &key, value)?
+            || rule(parsed, &key, value)?
+            || fuse(parsed, &key, value);
+        if !known {
+            parsed.unknown.push(text);
+        }
+    }
+    Ok(())
+}
+
+fn note_flag(parsed: &mut Parsed, word: &str) {
+    match word {
+        "dev" => parsed.dev = Some(true),
+        "nodev" => parsed.dev = Some(false),
+        "atime" | "noatime" | "relatime" | "norelatime" | "strictatime" => parsed.atime_said = true,
+        _ => {}
+    }
+}
+
+fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
+    let Some(value) = value else { return Ok(false) };
+    match key {
+        "lowerdir" => {
+            let found = paths(value);
+            if found.iter().any(Vec::is_empty) && !value.is_empty() {
+                let reason = "an empty path; layers of data alone (::) are not supported";
+                return Err(OptionError::value(key, reason));
+            }
+            let found = found.into_iter().filter(|path| !path.is_empty());
+            parsed.lowers = found.map(|path| PathBuf::from(OsString::from_vec(path))).collect();
+        }
+        "lowerdir+" => parsed.lowers.push(PathBuf::from(OsString::from_vec(value.to_vec()))),
+        "datadir+" => {
+            return Err(OptionError::value(key, "layers of data alone are not supported"));
+        }
+        // An empty path means none, as podman passes it on.
+        "upperdir" => parsed.upper = Some(path(value)).filter(|path| !path.as_os_str().is_empty()),
+        "workdir" => parsed.work = Some(path(value)).filter(|path| !path.as_os_str().is_empty()),
+        "root" => parsed.root = Some(path(value)),
+        "volume" => parsed.grafts.push(graft::volume(&os(value))?),
+        "bind" => parsed.grafts.push(graft::bind(&os(value))?),
+        "tmpfs" => parsed.grafts.push(graft::tmpfs(&os(value))?),
+        "fsname" => parsed.source = Some(unescape(value)),
+        "subtype" => parsed.subtype = Some(String::from_utf8_lossy(value).into_owned()),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn os(value: &[u8]) -> OsString {
+    OsString::from_vec(unescape(value))
+}
+
+fn identity(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
+    let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
+    let rules = &mut parsed.rules;
+    match (key, &text) {
+        ("uidmapping", Some(text)) => rules.uid_map.ranges = mapping(key, text)?,
+        ("gidmapping", Some(text)) => rules.gid_map.ranges = mapping(key, text)?,
+        ("squash_to_root", None) => {
+            rules.uid_map.squash = Some(0);
+            rules.gid_map.squash = Some(0);
+        }
+        ("squash_to_uid", Some(text)) => rules.uid_map.squash = Some(id(key, text)?),
+        ("squash_to_gid", Some(text)) => rules.gid_map.squash = Some(id(key, text)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn id(key: &str, text: &str) -> Result<u32, OptionError> {
+    text.parse().map_err(|_| OptionError::value(key, format!("{text:?} is no id")))
+}
+
+/// Triples `IN-THE-LAYER:IN-THE-MOUNT:COUNT`; a colon may stand in front.
+fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
+    let numbers: Vec<u32> = text
+        .split(':')
+        .filter(|part| !part.is_empty())
+        .map(|part| id(key, part))
+        .collect::<Result<_, _>>()?;
+    if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
+        let reason = format!("{text:?} is no list of LAYER:MOUNT:COUNT");
+        return Err(OptionError::value(key, reason));
+    }
+    let range = |part: &[u32]| match *part {
+        [disk, shown, len] => Some(IdRange { disk, shown, len }),
+        _ => None,
+    };
+    Ok(numbers.chunks_exact(3).filter_map(range).collect())
+}
+
+fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, OptionError> {
+    if on.contains(&text) {
+        return Ok(true);
+    }
+    if off.contains(&text) {
+        return Ok(false);
+    }
+    let values = [on, off].concat().join("|");
+    Err(OptionError::value(key, format!("{text:?} is none of {values}")))
+}
+
+fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
+    let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
+    let rules = &mut parsed.rules;
+    const ON: &[&str] = &["on", "1", "true"];
+    const OFF: &[&str] = &["off", "0", "false"];
+    match (key, text.as_deref()) {
+        ("redirect_dir", Some(text)) => {
+            let off = ["off", "nofollow", "follow", "0"];
+            rules.redirect = Some(switch(key, text, ON, &off)?);
+        }
+        ("metacopy", Some(text)) => rules.metacopy = Some(switch(key, text, ON, OFF)?),
+        ("index", Some(text)) => rules.index = Some(switch(key, text, ON, OFF)?),
+        ("xino", Some(text)) => {
+            rules.xino = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
+        }
+        ("passthrough", Some(text)) => {
+            rules.passthrough = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
+        }
+        ("userxattr", None) => rules.userxattr = true,
+        ("volatile", None) => rules.volatile = true,
+        ("fsync", Some(text)) => rules.volatile |= !switch(key, text, ON, OFF)?,
+        ("noacl", None) => rules.no_acl = true,
+        ("static_nlink", None) => rules.static_nlink = true,
+        ("xattr_permissions", Some(text)) => {
+            rules.stat_override = match text {
+                "0" => false,
+                "1" | "2" => true,
+                other => {
+                    return Err(OptionError::value(key, format!("{other:?} is none of 0|1|2")));
+                }
+            };
+        }
+        ("timeout", Some(text)) => match text.parse::<f64>() {
+            Ok(secs) if secs >= 0.0 => rules.timeout_secs = Some(secs),
+            _ => return Err(OptionError::value(key, format!("{text:?} is no count of seconds"))),
+        },
+        ("nfs_export" | "verity" | "uuid", Some(_)) => {
+            parsed.ignored.push(format!("{key}: no effect here"));
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Options of FUSE and of older programs.
+fn fuse(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> bool {
+    match (key, value.is_some()) {
+        ("allow_other", false) => parsed.allow_other = true,
+        ("allow_root", false) => parsed.allow_root = true,
+        ("default_permissions", false) => parsed.default_permissions = true,
+        ("debug", false) => parsed.foreground = true,
+        // The kernel reports these; they come back with a remount.
+        ("user_id" | "group_id" | "rootmode" | "fd" | "max_read" | "blksize", true) => {}
+        // SELinux labels are set by mount(8) and by engines; this kernel call has no use for them.
+        ("context" | "fscontext" | "defcontext" | "rootcontext", true) => {}
+        // podman's word for "not shared", which a FUSE mount of ours is anyway.
+        ("private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared", false) => {}
+        ("threaded" | "fast_ino" | "writeback" | "noxattrs" | "plugins", true)
+        | ("max_write" | "max_readahead" | "max_background" | "congestion_threshold", true)
+        | ("attr_timeout" | "entry_timeout" | "negative_timeout", true)
+        | ("ino32_t" | "kernel_cache" | "auto_cache" | "use_ino" | "hard_remove", _)
+        | ("big_writes" | "clone_fd" | "auto_unmount" | "nonempty" | "async_read", _)
+        | ("splice_read" | "splice_write" | "splice_move", _)
+        | ("no_splice_read" | "no_splice_write" | "no_splice_move", _)
+        | ("lowerdir" | "upperdir" | "workdir", false) => {
+            parsed.ignored.push(format!("{key}: no effect here"));
+        }
+        _ => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use laminafs::service::IdMap;
+
+    fn parsed(list: &str) -> Parsed {
+        let mut parsed = Parsed::default();
+        parse(&mut parsed, list.as_bytes()).unwrap();
+        parsed
+    }
+
+    fn refused(list: &str) -> String {
+        parse(&mut Parsed::default(), list.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_podman_passes_is_taken() {
+        let list = "lowerdir=l/A:l/B/../diff1,upperdir=x/diff,workdir=x/work,,volatile,\
+                    uidmapping=:0:200000:5000,gidmapping=0:1:1005:1005:0:1,private,\
+                    context=\"system_u:object_r:container_file_t:s0:c1,c2\",";
+        let parsed = parsed(list);
+        let lowers: Vec<_> = parsed.lowers.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(lowers, ["l/A", "l/B/../diff1"]);
+        assert_eq!(parsed.upper.as_deref().unwrap().to_str(), Some("x/diff"));
+        assert!(parsed.rules.volatile);
+        let range = IdRange { disk: 0, shown: 200_000, len: 5000 };
+        assert_eq!(parsed.rules.uid_map, IdMap { ranges: vec![range], squash: None });
+        assert_eq!(parsed.rules.gid_map.ranges.len(), 2);
+        assert_eq!(parsed.unknown, Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_options_of_fuse_overlayfs_are_known() {
+        let list = "lowerdir=/a,redirect_dir=off,timeout=0,threaded=1,fsync=0,fast_ino=1,\
+                    writeback=1,noxattrs=1,plugins=a:b,xattr_permissions=2,squash_to_root,\
+                    squash_to_uid=5,squash_to_gid=6,static_nlink,noacl,xino=auto,ino32_t,\
+                    allow_root,allow_other,default_permissions,suid,nodev,noexec,noatime,\
+                    nodiratime,splice_read,kernel_cache,max_write=4096,ro,context=x";
+        let parsed = parsed(list);
+        assert_eq!(parsed.unknown, Vec::<String>::new());
+        assert_eq!(parsed.rules.uid_map.squash, Some(5));
+        assert_eq!(parsed.rules.redirect, Some(false));
+        assert_eq!(parsed.rules.timeout_secs, Some(0.0));
+        assert!(parsed.rules.volatile && parsed.rules.stat_override && parsed.rules.no_acl);
+        assert!(parsed.flags.vfs.read_only && parsed.flags.vfs.nodev);
+    }
+
+    #[test]
+    fn escapes_reach_paths_as_they_are_meant() {
+        let parsed = parsed(r"lowerdir=/a\:b:/c\,d,upperdir=/u:x,workdir=/w\\y,fsname=a\,b");
+        let lowers: Vec<_> = parsed.lowers.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(lowers, ["/a:b", "/c,d"]);
+        assert_eq!(parsed.upper.unwrap().to_str(), Some("/u:x"));
+        assert_eq!(parsed.work.unwrap().to_str(), Some(r"/w\y"));
+        assert_eq!(parsed.source.unwrap(), b"a,b");
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_and_what_is_wrong_refused() {
+        assert_eq!(parsed("lowerdir=/a,bogus=1,ro").unknown, ["bogus=1"]);
+        assert_eq!(
+            refused("redirect_dir=maybe"),
+            "option redirect_dir: \"maybe\" is none of on|1|true|off|nofollow|follow|0"
+        );
+        assert!(refused("uidmapping=0:1").contains("LAYER:MOUNT:COUNT"));
+        assert!(refused("lowerdir=/a::/b").contains("::"));
+        assert!(refused("timeout=-1").contains("seconds"));
+    }
+}

@@ -1,0 +1,114 @@
+//! What went wrong, as a person reads it, and the exit codes.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done; for a mount: it is live |
+//! | 1 | the request failed |
+//! | 2 | the words of the command are wrong |
+//! | 32 | mount(8) and umount(8): the mount failed |
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use laminafs::service::Failure;
+
+use crate::options::OptionError;
+
+/// A request failed.
+pub const FAILED: u8 = 1;
+/// The words are wrong.
+pub const USAGE: u8 = 2;
+/// As mount(8) says that a mount failed.
+pub const MOUNT_FAILED: u8 = 32;
+
+/// Why the program ends without success.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The library refused.
+    #[error("{0}")]
+    Failure(#[from] Failure),
+    /// An option is wrong.
+    #[error("{0}")]
+    Option(#[from] OptionError),
+    /// Volumes refused.
+    #[error("{0}")]
+    Volume(#[from] laminafs::volume::VolumeError),
+    /// The words are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Something else of the host.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the host answered.
+        error: std::io::Error,
+    },
+    /// Clap's own answer: help, version, or a usage error.
+    #[error("{0}")]
+    Clap(#[from] clap::Error),
+    /// Any of these, in a helper of mount(8).
+    #[error("{0}")]
+    Helper(Box<Trouble>),
+}
+
+impl Trouble {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failure(_) | Self::Volume(_) | Self::Io { .. } => FAILED,
+            Self::Option(_) | Self::Usage(_) => USAGE,
+            Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
+            Self::Helper(_) => MOUNT_FAILED,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Failure(failure) => failure.hint(),
+            Self::Helper(inner) => inner.hint(),
+            Self::Volume(laminafs::volume::VolumeError::InUse(_)) => {
+                Some("unmount what uses it: lamina status".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Says it on the standard error.
+    pub fn report(&self) -> ExitCode {
+        let code = ExitCode::from(self.code());
+        if let Self::Clap(error) = self {
+            return if error.print().is_ok() { code } else { ExitCode::from(FAILED) };
+        }
+        let mut text = format!("lamina: {self}\n");
+        if let Some(hint) = self.hint() {
+            text.push_str(&format!("  try: {hint}\n"));
+        }
+        match std::io::stderr().write_all(text.as_bytes()) {
+            Ok(()) | Err(_) => code,
+        }
+    }
+}
+
+/// Says something that does not stop the program.
+pub fn warn(text: &str) {
+    if let Err(error) = writeln!(std::io::stderr(), "lamina: warning: {text}") {
+        tracing::debug!(%error, "a warning was not heard");
+    }
+}
+
+/// Writes to the standard output; whoever closed it does not want the rest.
+pub fn say(text: &str) -> Result<(), Trouble> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Trouble::Io { what: "standard output".to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes JSON to the standard output.
+pub fn say_json(value: &impl serde::Serialize) -> Result<(), Trouble> {
+    let wrap = |error| Trouble::Io { what: "JSON".to_owned(), error: std::io::Error::other(error) };
+    let text: Result<String, serde_json::Error> = serde_json::to_string_pretty(value);
+    say(&format!("{}\n", text.map_err(wrap)?))
+}

@@ -1,0 +1,119 @@
+//! A mount is run: to the background, served, ended by unmount or signal. And what the process
+//! takes from its environment.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`) |
+//! | `LAMINA_LOG_FILE` | where to, instead of the standard error |
+//! | `LAMINA_ROOT` | the data root |
+//! | `LAMINA_RUNTIME_DIR` | where mounts answer `lamina status` |
+//! | `FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT` | whiteouts are written as `.wh.` files |
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use laminafs::service::background::{self, Ready, Role};
+use laminafs::service::mount::{Prepared, detach};
+use laminafs::service::spec::MountSpec;
+use laminafs::service::{EndSignals, Failure};
+
+use crate::report::Trouble;
+
+/// How long a detached mount may be used after a signal before the process ends all the same.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Starts the log, if one is asked for.
+pub fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let Ok(filter) = EnvFilter::try_from_env("LAMINA_LOG") else { return };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let file = std::env::var_os("LAMINA_LOG_FILE")
+        .map(|path| std::fs::File::options().create(true).append(true).open(path));
+    let started = match file {
+        Some(Ok(file)) => log.with_writer(std::sync::Mutex::new(file)).try_init(),
+        Some(Err(_)) | None => log.with_writer(std::io::stderr).try_init(),
+    };
+    if let Err(error) = started {
+        crate::report::warn(&format!("no log: {error}"));
+    }
+}
+
+fn is_host_root(path: &str) -> bool {
+    // Root of a user namespace sees the directories of the host as somebody else's.
+    std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && laminafs::service::is_root()
+}
+
+fn home(variable: &str, below: &str) -> Option<PathBuf> {
+    let set = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(below)))
+}
+
+/// The data root.
+pub fn data_root(given: Option<PathBuf>) -> PathBuf {
+    let set = given.or_else(|| std::env::var_os("LAMINA_ROOT").map(PathBuf::from));
+    set.unwrap_or_else(|| {
+        if is_host_root("/var/lib") {
+            return PathBuf::from("/var/lib/lamina");
+        }
+        let data = home("XDG_DATA_HOME", ".local/share");
+        data.map_or_else(|| PathBuf::from("/var/lib/lamina"), |data| data.join("lamina"))
+    })
+}
+
+/// Where mounts answer.
+pub fn runtime_dir() -> Option<PathBuf> {
+    if let Some(set) = std::env::var_os("LAMINA_RUNTIME_DIR") {
+        return Some(PathBuf::from(set));
+    }
+    if is_host_root("/run") {
+        return Some(PathBuf::from("/run/lamina"));
+    }
+    let dir: Option<OsString> = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    dir.map(|dir| Path::new(&dir).join("lamina"))
+}
+
+/// States whether whiteouts are to be files.
+pub fn wants_aufs_whiteouts() -> bool {
+    std::env::var_os("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT").is_some_and(|value| !value.is_empty())
+}
+
+/// Mounts, and returns when the mount is live, or with `foreground` when it has ended.
+///
+/// # Errors
+/// [`Failure`].
+pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
+    let ready = if foreground {
+        Ready::nobody()
+    } else {
+        match background::split()? {
+            Role::Starter(code) => return Ok(ExitCode::from(code)),
+            Role::Daemon(ready) => ready,
+        }
+    };
+    let signals =
+        EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
+    let live = Prepared::new(spec)?.mount()?;
+    let target = live.target();
+    if let Err(failure) = ready.report() {
+        detach(&target)?;
+        return Err(failure.into());
+    }
+    let watch = std::thread::Builder::new().name("signals".to_owned());
+    let watching = watch.spawn(move || {
+        signals.wait();
+        if let Err(failure) = detach(&target) {
+            tracing::error!(%failure, "unmounting after a signal");
+        }
+        std::thread::sleep(GRACE);
+        tracing::warn!("the mount is still in use: its users lose it");
+        std::process::exit(i32::from(crate::report::FAILED));
+    });
+    if let Err(error) = watching {
+        return Err(Trouble::Io { what: "starting a thread".to_owned(), error });
+    }
+    live.wait()?;
+    Ok(ExitCode::SUCCESS)
+}
