@@ -1,0 +1,23 @@
+//! Tests of the library that need neither root nor a mount.
+//!
+//! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `tidy`
+//! reads the sources themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod crash;
+mod driver;
+mod flatten;
+mod layers;
+mod model;
+mod ops;
+mod reference;
+mod rules;
+mod shell;
+mod tidy;

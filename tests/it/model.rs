@@ -1,0 +1,166 @@
+//! The union against the reference: random layers, random operations, remounts between.
+
+use laminafs::backing::memory::MemoryTree;
+use laminafs::types::{Owner, Time};
+use laminafs::union::{DirRef, Marks, Options, WhiteoutForm};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence};
+
+use super::driver::{Mount, compare, mount, prepare_upper};
+use super::flatten::flatten;
+use super::layers::{self, Item};
+use super::ops::{self, Op, Run};
+use super::reference::Tree;
+
+/// The clock of the mount starts behind that of the layers.
+const START: i64 = 1000;
+
+#[derive(Clone, Debug)]
+struct Case {
+    layers: Vec<Vec<Item>>,
+    one_file_system: bool,
+    cached: bool,
+    options: Options,
+    ops: Vec<Op>,
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let marks = prop_oneof![3 => Just(Marks::Trusted), 1 => Just(Marks::User)];
+    let form = prop_oneof![3 => Just(WhiteoutForm::Device), 1 => Just(WhiteoutForm::Aufs)];
+    let often = || prop::bool::weighted(0.8);
+    (marks, form, often(), often()).prop_map(|(marks, whiteouts, metacopy, redirect)| Options {
+        marks,
+        whiteouts,
+        metacopy,
+        redirect,
+        ..Options::default()
+    })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let layers = prop::collection::vec(layers::layer(), 1..5);
+    let ops = prop::collection::vec(ops::op(), 0..40);
+    (layers, any::<bool>(), any::<bool>(), options(), ops).prop_map(
+        |(layers, one_file_system, cached, options, ops)| Case {
+            layers,
+            one_file_system,
+            cached,
+            options,
+            ops,
+        },
+    )
+}
+
+/// The layers of a case and what they show.
+struct Stage {
+    lowers: Vec<DirRef>,
+    upper: MemoryTree,
+    options: Options,
+    uppers_made: u64,
+}
+
+impl Stage {
+    fn new(case: &Case) -> Self {
+        let shared = MemoryTree::new(100);
+        let mut lowers = Vec::new();
+        for (number, items) in case.layers.iter().enumerate() {
+            let tree = if case.one_file_system {
+                shared.clone()
+            } else {
+                MemoryTree::new(number as u64 + 1)
+            };
+            let name = format!("layer{number}");
+            tree.root().mkdir(name.as_bytes(), 0o755, Owner::default()).unwrap();
+            let root = tree.root().dir(name.as_bytes());
+            layers::build(&tree, &root, items);
+            lowers.push(root);
+        }
+        let upper = new_upper(0);
+        Self { lowers, upper, options: case.options.clone(), uppers_made: 1 }
+    }
+
+    /// The tree that the mount must show; the upper, empty now, gives the root its attributes.
+    fn flatten(&self) -> Tree {
+        let mut layers = vec![self.upper.root().dir(b"upper")];
+        layers.extend(self.lowers.iter().cloned());
+        flatten(&layers)
+    }
+
+    fn mount(&self) -> Mount {
+        Mount::new(mount(&self.lowers, Some(&self.upper.root()), &self.options).unwrap())
+    }
+
+    fn restack(&mut self) {
+        self.lowers.insert(0, self.upper.root().dir(b"upper"));
+        self.upper = new_upper(self.uppers_made);
+        self.uppers_made += 1;
+    }
+}
+
+fn new_upper(number: u64) -> MemoryTree {
+    let upper = MemoryTree::new(200 + number);
+    upper.set_time(Time { secs: START - 1, nanos: 0 });
+    prepare_upper(&upper);
+    upper
+}
+
+fn check(case: &Case) {
+    let mut stage = Stage::new(case);
+    let mut run = Run::new(stage.flatten());
+    run.cached = case.cached;
+    let mut union = stage.mount();
+    compare(&mut union, &run.tree, &mut run.inos, false);
+    for (step, op) in case.ops.iter().enumerate() {
+        run.step = step;
+        run.tree.now = Time { secs: START + step as i64, nanos: 3 };
+        stage.upper.set_time(run.tree.now);
+        match op {
+            Op::ForgetAll if !run.has_open() => union.forget_all(&run.tree),
+            Op::Remount | Op::Restack => {
+                run.close_all(&mut union);
+                union.union.shutdown().unwrap();
+                if matches!(op, Op::Restack) && !shows_links(&run.tree) {
+                    stage.restack();
+                    run.inos.clear();
+                    let root = flatten(&[stage.upper.root().dir(b"upper")]);
+                    let keep = std::mem::take(&mut run.tree.node_mut(0).children);
+                    *run.tree.node_mut(0) = root.node(0).clone();
+                    run.tree.node_mut(0).children = keep;
+                }
+                union = stage.mount();
+                compare(&mut union, &run.tree, &mut run.inos, step % 2 == 0);
+            }
+            _ => run.apply(&mut union, op),
+        }
+    }
+    compare(&mut union, &run.tree, &mut run.inos, true);
+    run.close_all(&mut union);
+    union.union.shutdown().unwrap();
+    let mut again = stage.mount();
+    compare(&mut again, &run.tree, &mut run.inos, false);
+}
+
+/// Hard links are kept in the index of an upper, which is no part of a layer.
+fn shows_links(tree: &Tree) -> bool {
+    tree.nodes.values().any(|node| node.kind != laminafs::types::Kind::Dir && node.nlink > 1)
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: cases(),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        max_shrink_iters: 20_000,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    })]
+
+    #[test]
+    fn union_equals_the_reference(case in case()) {
+        check(&case);
+    }
+}
+
+/// As many cases as fit a few seconds, or what `PROPTEST_CASES` asks.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
+}

@@ -1,0 +1,287 @@
+//! A POSIX tree in the plainest form: what a mount must look like, operation by operation.
+
+use std::collections::BTreeMap;
+
+use laminafs::error::Errno;
+use laminafs::types::{Kind, RenameFlags, S_ISGID, S_ISUID, S_IXGRP, Time};
+
+/// Identity of an object of the reference.
+pub type Id = usize;
+/// A path: components below the root.
+pub type Path = Vec<Vec<u8>>;
+
+pub const ROOT: Id = 0;
+
+/// An object.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    pub nlink: u32,
+    pub atime: Time,
+    pub mtime: Time,
+    /// Bytes of a file, target of a symbolic link.
+    pub data: Vec<u8>,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub children: BTreeMap<Vec<u8>, Id>,
+}
+
+impl Node {
+    pub fn new(kind: Kind, mode: u32, (uid, gid): (u32, u32), now: Time) -> Self {
+        Self {
+            kind,
+            mode,
+            uid,
+            gid,
+            rdev: 0,
+            nlink: 1,
+            atime: now,
+            mtime: now,
+            data: Vec::new(),
+            xattrs: BTreeMap::new(),
+            children: BTreeMap::new(),
+        }
+    }
+
+    /// What a write or a truncation by somebody without privilege does to the mode.
+    pub fn kill_privileges(&mut self) {
+        self.mode &= !S_ISUID;
+        if self.mode & S_IXGRP != 0 {
+            self.mode &= !S_ISGID;
+        }
+    }
+}
+
+/// A tree.
+#[derive(Clone)]
+pub struct Tree {
+    pub nodes: BTreeMap<Id, Node>,
+    pub now: Time,
+}
+
+pub type Answer<T> = Result<T, Errno>;
+
+impl Tree {
+    pub fn new(root: Node) -> Self {
+        Self { nodes: BTreeMap::from([(ROOT, root)]), now: Time::default() }
+    }
+
+    pub fn node(&self, id: Id) -> &Node {
+        &self.nodes[&id]
+    }
+
+    pub fn node_mut(&mut self, id: Id) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap()
+    }
+
+    pub fn add(&mut self, node: Node) -> Id {
+        let id = self.nodes.keys().last().unwrap() + 1;
+        self.nodes.insert(id, node);
+        id
+    }
+
+    /// All names, directories before what they hold.
+    pub fn paths(&self) -> Vec<(Path, Id)> {
+        let mut found = vec![(Path::new(), ROOT)];
+        let mut at = 0;
+        while at < found.len() {
+            let (path, id) = found[at].clone();
+            for (name, child) in &self.node(id).children {
+                let mut path = path.clone();
+                path.push(name.clone());
+                found.push((path, *child));
+            }
+            at += 1;
+        }
+        found
+    }
+
+    pub fn find(&self, path: &[Vec<u8>]) -> Answer<Id> {
+        let mut at = ROOT;
+        for name in path {
+            if self.node(at).kind != Kind::Dir {
+                return Err(Errno::NOTDIR);
+            }
+            at = *self.node(at).children.get(name).ok_or(Errno::NOENT)?;
+        }
+        Ok(at)
+    }
+
+    fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
+        self.node(dir).children.get(name).copied()
+    }
+
+    fn put(&mut self, dir: Id, name: &[u8], id: Id) {
+        let now = self.now;
+        let dir = self.node_mut(dir);
+        dir.children.insert(name.to_vec(), id);
+        dir.mtime = now;
+    }
+
+    fn take(&mut self, dir: Id, name: &[u8]) {
+        let now = self.now;
+        let dir = self.node_mut(dir);
+        dir.children.remove(name);
+        dir.mtime = now;
+    }
+
+    /// Makes an object; `mode` is masked already.
+    pub fn make(&mut self, dir: Id, name: &[u8], mut node: Node) -> Answer<Id> {
+        if self.child(dir, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        (node.atime, node.mtime) = (self.now, self.now);
+        let parent = self.node(dir);
+        if parent.mode & S_ISGID != 0 {
+            node.gid = parent.gid;
+            if node.kind == Kind::Dir {
+                node.mode |= S_ISGID;
+            }
+        }
+        let id = self.add(node);
+        self.put(dir, name, id);
+        Ok(id)
+    }
+
+    pub fn link(&mut self, id: Id, dir: Id, name: &[u8]) -> Answer<()> {
+        if self.child(dir, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        if self.node(id).kind == Kind::Dir {
+            return Err(Errno::PERM);
+        }
+        self.node_mut(id).nlink += 1;
+        self.put(dir, name, id);
+        Ok(())
+    }
+
+    pub fn unlink(&mut self, dir: Id, name: &[u8]) -> Answer<()> {
+        let id = self.child(dir, name).ok_or(Errno::NOENT)?;
+        if self.node(id).kind == Kind::Dir {
+            return Err(Errno::ISDIR);
+        }
+        self.take(dir, name);
+        self.node_mut(id).nlink -= 1;
+        Ok(())
+    }
+
+    pub fn rmdir(&mut self, dir: Id, name: &[u8]) -> Answer<()> {
+        let id = self.child(dir, name).ok_or(Errno::NOENT)?;
+        let node = self.node(id);
+        if node.kind != Kind::Dir {
+            return Err(Errno::NOTDIR);
+        }
+        if !node.children.is_empty() {
+            return Err(Errno::NOTEMPTY);
+        }
+        self.take(dir, name);
+        self.node_mut(id).nlink = 0;
+        Ok(())
+    }
+
+    /// States whether `id` is `top` or is reached through it.
+    fn is_beneath(&self, top: Id, id: Id) -> bool {
+        top == id || self.node(top).children.values().any(|child| self.is_beneath(*child, id))
+    }
+
+    pub fn rename(
+        &mut self,
+        (dir, name): (Id, &[u8]),
+        (to, to_name): (Id, &[u8]),
+        flags: RenameFlags,
+    ) -> Answer<()> {
+        let id = self.child(dir, name).ok_or(Errno::NOENT)?;
+        let target = self.child(to, to_name);
+        match target {
+            Some(_) if flags.noreplace => return Err(Errno::EXIST),
+            None if flags.exchange => return Err(Errno::NOENT),
+            _ => {}
+        }
+        let is_dir = self.node(id).kind == Kind::Dir;
+        if is_dir && self.is_beneath(id, to) {
+            return Err(Errno::INVAL);
+        }
+        if let Some(target) = target {
+            if self.node(target).kind == Kind::Dir && self.is_beneath(target, dir) {
+                return Err(if flags.exchange { Errno::INVAL } else { Errno::NOTEMPTY });
+            }
+            if target == id {
+                return Ok(());
+            }
+            if !flags.exchange {
+                match (is_dir, self.node(target).kind == Kind::Dir) {
+                    (true, false) => return Err(Errno::NOTDIR),
+                    (false, true) => return Err(Errno::ISDIR),
+                    _ if !self.node(target).children.is_empty() => return Err(Errno::NOTEMPTY),
+                    _ => {}
+                }
+            }
+        }
+        self.take(dir, name);
+        self.put(to, to_name, id);
+        match target {
+            Some(target) if flags.exchange => self.put(dir, name, target),
+            Some(target) if self.node(target).kind == Kind::Dir => self.node_mut(target).nlink = 0,
+            Some(target) => self.node_mut(target).nlink -= 1,
+            None => {}
+        }
+        if flags.whiteout {
+            let device = self.add(Node::new(Kind::Char, 0, (0, 0), self.now));
+            self.put(dir, name, device);
+        }
+        Ok(())
+    }
+
+    pub fn write(&mut self, id: Id, data: &[u8], offset: usize, kill: bool) {
+        let now = self.now;
+        let node = self.node_mut(id);
+        node.data.resize(node.data.len().max(offset + data.len()), 0);
+        node.data[offset..offset + data.len()].copy_from_slice(data);
+        node.mtime = now;
+        node.xattrs.remove(&b"security.capability"[..]);
+        if kill {
+            node.kill_privileges();
+        }
+    }
+
+    pub fn truncate(&mut self, id: Id, len: usize, kill: bool) {
+        let now = self.now;
+        let node = self.node_mut(id);
+        node.data.resize(len, 0);
+        node.mtime = now;
+        node.xattrs.remove(&b"security.capability"[..]);
+        if kill {
+            node.kill_privileges();
+        }
+    }
+
+    pub fn chown(&mut self, id: Id, uid: Option<u32>, gid: Option<u32>) {
+        let node = self.node_mut(id);
+        node.uid = uid.unwrap_or(node.uid);
+        node.gid = gid.unwrap_or(node.gid);
+        if node.kind != Kind::Dir {
+            node.kill_privileges();
+            node.xattrs.remove(&b"security.capability"[..]);
+        }
+    }
+
+    pub fn set_xattr(&mut self, id: Id, key: &[u8], value: &[u8]) -> Answer<()> {
+        self.check_key(id, key)?;
+        self.node_mut(id).xattrs.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    pub fn remove_xattr(&mut self, id: Id, key: &[u8]) -> Answer<()> {
+        self.check_key(id, key)?;
+        self.node_mut(id).xattrs.remove(key).map(drop).ok_or(Errno::NODATA)
+    }
+
+    fn check_key(&self, id: Id, key: &[u8]) -> Answer<()> {
+        let plain = matches!(self.node(id).kind, Kind::Dir | Kind::File);
+        if key.starts_with(b"user.") && !plain { Err(Errno::PERM) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,535 @@
+//! Reads the sources themselves: which module names which, sizes, comments, links of documents.
+//!
+//! A check is a function from sources to findings, so that each is also shown a bad source. What
+//! is excused stands in [`EXCEPTIONS`]; one that nothing needs any more is a failure itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
+/// and `error` are words that all others speak.
+const EDGES: [(&str, &[&str]); 8] = [
+    ("types", &[]),
+    ("error", &["types"]),
+    ("sys", &["types", "error"]),
+    ("union", &["types", "error"]),
+    ("backing", &["types", "error", "sys", "union"]),
+    ("volume", &["types", "error", "sys"]),
+    ("fuse", &["types", "error", "sys", "union"]),
+    ("service", &["types", "error", "sys", "union", "backing", "volume", "fuse"]),
+];
+
+/// Which modules of the library the program may name.
+const FRONT_END: [&str; 3] = ["service", "types", "error"];
+
+/// A word, and the beginnings of the paths that may use it.
+const WORDS: [(&str, &[&str]); 10] = [
+    ("libc", &["src/sys"]),
+    ("unsafe", &["src/sys"]),
+    ("fuser", &["src/fuse/session.rs"]),
+    ("clap", &["mountd/"]),
+    ("std::env", &["mountd/"]),
+    ("std::process::exit", &["mountd/"]),
+    ("println", &["mountd/"]),
+    ("eprintln", &["mountd/"]),
+    ("dbg", &[]),
+    ("rustix", &["src/sys", "mountd/"]),
+];
+
+/// What the union, which is pure logic, does not name.
+const NOT_IN_UNION: [&str; 8] =
+    ["fuser", "libc", "rustix", "std::fs", "std::io", "std::process", "Instant", "SystemTime"];
+
+const FILE_LINES: usize = 600;
+const FUNCTION_LINES: usize = 70;
+const LINE_CHARS: usize = 100;
+const PARAMETERS: usize = 5;
+const SCRIPT_LINES: usize = 50;
+
+/// Rule, path and object of what is excused, and why.
+const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
+    ("parameters", "src/union/listing.rs", "list_single", "a listing, its range and its sink"),
+    ("parameters", "src/union/listing.rs", "list_merged", "a listing, its range and its sink"),
+    ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
+    ("parameters", "src/union/namespace.rs", "unlink_last", "what is known of the name so far"),
+    ("parameters", "src/union/open.rs", "copy_file_range", "the system call has as many"),
+];
+
+/// A file with two views of it, both with the line numbers of the whole.
+struct Source {
+    path: String,
+    text: String,
+    /// Without comments and without what stands in quotes.
+    code: String,
+    /// The comments alone.
+    comments: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    rule: &'static str,
+    path: String,
+    object: String,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        let (code, comments) = views(text);
+        Self { path: path.to_owned(), text: text.to_owned(), code, comments }
+    }
+
+    fn finding(&self, rule: &'static str, object: impl Into<String>) -> Finding {
+        Finding { rule, path: self.path.clone(), object: object.into() }
+    }
+
+    /// The module of the library that the file belongs to.
+    fn module(&self) -> Option<&str> {
+        let below = self.path.strip_prefix("src/")?;
+        below.split(['/', '.']).next().filter(|name| *name != "lib")
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.contains("tests/") || self.path.ends_with("/tests.rs")
+    }
+
+    /// The code without its module of tests; empty for a file of tests.
+    fn product(&self) -> &str {
+        if self.is_test() {
+            return "";
+        }
+        let end = self.code.find("#[cfg(test)]\nmod tests {").unwrap_or(self.code.len());
+        &self.code[..end]
+    }
+}
+
+/// Splits a text into code and comments; the rest of each view is blank.
+fn views(text: &str) -> (String, String) {
+    let bytes = text.as_bytes();
+    let (mut code, mut comments) = (text.as_bytes().to_vec(), text.as_bytes().to_vec());
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = at + token_len(&text[at..]);
+        let is_comment = text[at..].starts_with("//") || text[at..].starts_with("/*");
+        let is_quoted = !is_comment && end > at + 1 && !bytes[at].is_ascii_alphabetic();
+        for place in at..end {
+            if bytes[place] != b'\n' {
+                if is_comment || is_quoted {
+                    code[place] = b' ';
+                }
+                if !is_comment {
+                    comments[place] = b' ';
+                }
+            }
+        }
+        at = end;
+    }
+    (lossy(&code), lossy(&comments))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The length of a comment, of a quoted text, of a word, or of one character.
+fn token_len(rest: &str) -> usize {
+    let first = rest.chars().next().expect("there is a rest");
+    let until = |mark: &str, from: usize| {
+        rest[from..].find(mark).map_or(rest.len(), |len| from + len + mark.len())
+    };
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return until("*/", 2);
+    }
+    if first == '"' {
+        return quoted_len(rest, b'"');
+    }
+    if first == '\'' {
+        // A lifetime has no second quote.
+        let is_char = rest[1..].starts_with('\\') || rest[1..].chars().nth(1) == Some('\'');
+        return if is_char { quoted_len(rest, b'\'') } else { 1 };
+    }
+    if first.is_alphanumeric() || first == '_' {
+        let len = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let hashes = rest[len..].bytes().take_while(|byte| *byte == b'#').count();
+        if ["r", "br"].contains(&&rest[..len]) && rest[len + hashes..].starts_with('"') {
+            return until(&format!("\"{}", "#".repeat(hashes)), len + hashes + 1);
+        }
+        return len;
+    }
+    first.len_utf8()
+}
+
+fn quoted_len(rest: &str, quote: u8) -> usize {
+    let mut escaped = false;
+    for (at, byte) in rest.bytes().enumerate().skip(1) {
+        if byte == quote && !escaped {
+            return at + 1;
+        }
+        escaped = byte == b'\\' && !escaped;
+    }
+    rest.len()
+}
+
+/// The places of a word or path that is not part of a longer word.
+fn uses<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let joins = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        !code[..*at].ends_with(joins) && !code[at + word.len()..].starts_with(joins)
+    })
+}
+
+/// The first names behind each `ROOT::`, also within braces.
+fn named_behind(code: &str, root: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for at in uses(code, root) {
+        let Some(rest) = code[at + root.len()..].strip_prefix("::") else { continue };
+        let Some(group) = rest.strip_prefix('{') else {
+            names.push(first_word(rest));
+            continue;
+        };
+        let (mut depth, mut fresh) = (0, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => fresh = true,
+                c if fresh && c.is_alphabetic() => {
+                    names.push(first_word(&group[at..]));
+                    fresh = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn edges(source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(module) = source.module() {
+        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == module) else {
+            return vec![source.finding("edge", "a module that the table does not know")];
+        };
+        for name in named_behind(source.product(), "crate") {
+            if name != module && !allowed.contains(&&name[..]) {
+                found.push(source.finding("edge", name));
+            }
+        }
+        if module == "backing" {
+            let names = named_behind(source.product(), "crate::union").into_iter();
+            let others = names.filter(|name| name != "layer");
+            found.extend(others.map(|name| source.finding("edge", format!("union::{name}"))));
+        }
+        if module == "union" {
+            let named = |word: &&&str| uses(source.product(), word).next().is_some();
+            let words = NOT_IN_UNION.iter().filter(named);
+            found.extend(words.map(|word| source.finding("union is pure", *word)));
+        }
+    }
+    if source.path.starts_with("mountd/") {
+        let names = named_behind(source.product(), "laminafs").into_iter();
+        let others = names.filter(|name| !FRONT_END.contains(&&name[..]));
+        found.extend(others.map(|name| source.finding("edge", name)));
+    }
+    found
+}
+
+fn words(source: &Source) -> Vec<Finding> {
+    let is_free = |allowed: &[&str]| allowed.iter().any(|path| source.path.starts_with(path));
+    let named = WORDS.iter().filter(|(word, allowed)| {
+        !is_free(allowed) && uses(source.product(), word).next().is_some()
+    });
+    named.map(|(word, _)| source.finding("word", *word)).collect()
+}
+
+/// The functions of a code view: name, count of lines, count of parameters beside self.
+fn functions(code: &str) -> Vec<(String, usize, usize)> {
+    let mut found = Vec::new();
+    for at in uses(code, "fn") {
+        let name = first_word(code[at + 2..].trim_start());
+        let Some(open) = code[at..].find('(').map(|open| at + open) else { continue };
+        if name.is_empty() || code[at..open].contains([';', '{', '=']) {
+            continue;
+        }
+        let Some(close) = closing(code, open) else { continue };
+        let inside = &code[open + 1..close];
+        let (mut depth, mut parameters) = (0i32, vec![String::new()]);
+        for c in inside.replace("->", "").chars() {
+            depth += i32::from("([{<".contains(c)) - i32::from(")]}>".contains(c));
+            match parameters.last_mut() {
+                Some(last) if c != ',' || depth > 0 => last.push(c),
+                _ => parameters.push(String::new()),
+            }
+        }
+        let is_own = |text: &str| uses(text.split(':').next().unwrap_or(text), "self").count() > 0;
+        let counted = |text: &&String| !text.trim().is_empty() && !is_own(text);
+        let body = code[close..].find([';', '{']).map(|body| close + body);
+        let body = body.filter(|body| code[*body..].starts_with('{'));
+        let end = body.and_then(|body| closing(code, body)).unwrap_or(close);
+        let lines = code[at..end].lines().count();
+        found.push((name, lines, parameters.iter().filter(counted).count()));
+    }
+    found
+}
+
+/// The place of the bracket that closes the one at `open`.
+fn closing(code: &str, open: usize) -> Option<usize> {
+    let mut depth = 0;
+    for (at, c) in code[open..].char_indices() {
+        match c {
+            '(' | '{' | '[' => depth += 1,
+            ')' | '}' | ']' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(open + at);
+        }
+    }
+    None
+}
+
+fn sizes(source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let whole = if source.path.contains("tests/") { &source.code[..] } else { source.product() };
+    let lines = whole.lines().count();
+    if lines > FILE_LINES {
+        found.push(source.finding("file size", format!("{lines} lines")));
+    }
+    for (number, line) in source.text.lines().enumerate() {
+        if line.chars().count() > LINE_CHARS {
+            found.push(source.finding("line length", format!("line {}", number + 1)));
+        }
+    }
+    for (name, lines, parameters) in functions(&source.code) {
+        if lines > FUNCTION_LINES {
+            found.push(source.finding("function size", &name[..]));
+        }
+        if parameters > PARAMETERS {
+            found.push(source.finding("parameters", name));
+        }
+    }
+    found
+}
+
+fn comments(source: &Source) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !source.text.starts_with("//!") {
+        found.push(source.finding("module comment", "first line"));
+    }
+    for word in ["TODO", "FIXME"] {
+        for at in uses(&source.comments, word) {
+            let rest = source.comments[at + word.len()..].trim_start_matches([' ', '(', ':']);
+            let digits = rest
+                .strip_prefix('#')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            if !digits {
+                found.push(source.finding("issue number", word));
+            }
+        }
+    }
+    found
+}
+
+fn script_size(path: &str, text: &str) -> Option<Finding> {
+    let counts = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let lines = text.lines().filter(counts).count();
+    (lines > SCRIPT_LINES).then(|| Finding {
+        rule: "script size",
+        path: path.to_owned(),
+        object: format!("{lines} lines"),
+    })
+}
+
+/// The links of a document that lead nowhere, and the files that it names and that are not there.
+fn links(root: &Path, path: &str, text: &str) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let dir = root.join(path).parent().map(Path::to_path_buf).unwrap_or_default();
+    let missing =
+        |object: &str| Finding { rule: "link", path: path.to_owned(), object: object.to_owned() };
+    for (at, _) in text.match_indices("](") {
+        let target = text[at + 2..].split(')').next().unwrap_or_default();
+        let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+        if file.contains("://") {
+            continue;
+        }
+        let file = if file.is_empty() { root.join(path) } else { dir.join(file) };
+        let aimed = fs::read_to_string(&file).ok();
+        let is_there = if heading.is_empty() {
+            file.exists()
+        } else {
+            aimed.is_some_and(|text| headings(&text).any(|slug| slug == heading))
+        };
+        if !is_there {
+            found.push(missing(target));
+        }
+    }
+    let is_part = |c: char| c.is_alphanumeric() || "/_.-".contains(c);
+    for word in text.split(|c| !is_part(c)) {
+        let word = word.trim_end_matches('.');
+        let is_path = ["scripts/", "src/", "docs/", "tests/", "mountd/"]
+            .iter()
+            .any(|place| word.starts_with(place));
+        if is_path && !root.join(word).exists() {
+            found.push(missing(word));
+        }
+    }
+    found
+}
+
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| {
+        let line = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = line.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+/// What is not excused, and what is excused for nothing.
+fn judge(found: &[Finding], excused: &[(&str, &str, &str, &str)]) -> Vec<String> {
+    let is = |finding: &Finding, (rule, path, object, _): &(&str, &str, &str, &str)| {
+        finding.rule == *rule && finding.path == *path && finding.object == *object
+    };
+    let open = found.iter().filter(|finding| !excused.iter().any(|entry| is(finding, entry)));
+    let stale = excused.iter().filter(|entry| !found.iter().any(|finding| is(finding, entry)));
+    open.map(|finding| format!("{}: {}: {}", finding.rule, finding.path, finding.object))
+        .chain(stale.map(|entry| format!("no longer needed: {entry:?}")))
+        .collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(below: &str, wanted: &dyn Fn(&Path) -> bool) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut left: Vec<PathBuf> = vec![root().join(below)];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.exists() && wanted(&path) {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let is_rust = |path: &Path| path.extension().is_some_and(|end| end == "rs");
+    let places = ["src", "mountd", "tests", "benches", "fuzz"];
+    let all = places.iter().flat_map(|place| files(place, &is_rust));
+    all.map(|(path, text)| Source::new(&path, &text)).collect()
+}
+
+#[test]
+fn sources_are_tidy() {
+    let sources = sources();
+    assert!(sources.len() > 50, "{} sources were found", sources.len());
+    let checks = [edges, words, sizes, comments];
+    let mut found: Vec<Finding> =
+        sources.iter().flat_map(|source| checks.map(|check| check(source))).flatten().collect();
+    let scripts = files("scripts", &|path| path.extension().is_none());
+    found.extend(scripts.iter().filter_map(|(path, text)| script_size(path, text)));
+    let problems = judge(&found, EXCEPTIONS);
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn documents_lead_somewhere() {
+    let is_document = |path: &Path| path.extension().is_some_and(|end| end == "md");
+    let mut documents = files("docs", &is_document);
+    for name in ["README.md", "CHANGELOG.md"] {
+        documents.extend(files(name, &is_document));
+    }
+    assert!(documents.len() >= 4, "{} documents were found", documents.len());
+    let found: Vec<Finding> =
+        documents.iter().flat_map(|(path, text)| links(root(), path, text)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn table_of_modules_is_that_of_the_architecture() {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    for (module, _) in EDGES {
+        assert!(page.contains(&format!("| `{module}` | ")), "{module} is not on the page");
+        assert!(library.contains(&format!("pub mod {module};")), "{module} is no module");
+    }
+    assert_eq!(library.matches("pub mod ").count(), EDGES.len());
+}
+
+#[track_caller]
+fn objects(check: fn(&Source) -> Vec<Finding>, path: &str, text: &str) -> Vec<String> {
+    check(&Source::new(path, text)).into_iter().map(|finding| finding.object).collect()
+}
+
+#[test]
+fn forbidden_edges_are_found() {
+    let bad = "use crate::{types::Name, fuse::wire};\nfn f() { crate::sys::x() }";
+    assert_eq!(objects(edges, "src/union/attr.rs", bad), ["fuse", "sys"]);
+    assert_eq!(objects(edges, "src/backing/host.rs", "use crate::union::mark;"), ["union::mark"]);
+    assert_eq!(objects(edges, "src/union.rs", "use std::time::Instant;"), ["Instant"]);
+    assert_eq!(objects(edges, "mountd/src/main.rs", "use laminafs::union::Union;"), ["union"]);
+    assert_eq!(objects(edges, "src/extra.rs", "").len(), 1, "a module outside the table");
+    let good = "// crate::fuse\nconst A: &str = \"crate::fuse\";\n#[cfg(test)]\nmod tests {\n\
+                use crate::backing::memory; }";
+    assert_eq!(objects(edges, "src/union/attr.rs", good), Vec::<String>::new());
+    assert_eq!(objects(edges, "src/union/tests.rs", "use crate::fuse::x;"), Vec::<String>::new());
+}
+
+#[test]
+fn forbidden_words_are_found() {
+    let bad = "use libc::c_int; fn f() { unsafe { g() } dbg!(1); }";
+    assert_eq!(objects(words, "src/fuse.rs", bad), ["libc", "unsafe", "dbg"]);
+    assert_eq!(objects(words, "src/sys/file.rs", "unsafe { libc::x() }"), Vec::<String>::new());
+    assert_eq!(objects(words, "src/fuse/ops.rs", "use fuser::Session;"), ["fuser"]);
+    assert_eq!(objects(words, "src/service.rs", "std::env::var(x); clap::x"), ["clap", "std::env"]);
+    let good = "#![deny(unsafe_code)] // unsafe\nlet fusers = \"libc\"; let c = '\"'; // fuser";
+    assert_eq!(objects(words, "src/fuse.rs", good), Vec::<String>::new());
+}
+
+#[test]
+fn excess_size_is_found() {
+    let long = format!("fn long() {{\n{}}}\n", "    x();\n".repeat(FUNCTION_LINES));
+    assert_eq!(objects(sizes, "src/a.rs", &long), ["long"]);
+    let wide = "fn wide(&self, a: A<B, C>, b: fn(X, Y) -> Z, (c, d): (C, D), e: E, f: F) {}";
+    assert_eq!(objects(sizes, "src/a.rs", wide), Vec::<String>::new(), "five beside self");
+    assert_eq!(objects(sizes, "src/a.rs", &wide.replace("f: F", "f: F, g: G")), ["wide"]);
+    assert_eq!(objects(sizes, "src/a.rs", &"x();\n".repeat(FILE_LINES + 1)), ["601 lines"]);
+    assert_eq!(objects(sizes, "src/a.rs", &"\u{e9}".repeat(LINE_CHARS + 1)), ["line 1"]);
+    assert!(script_size("scripts/x", &"run\n".repeat(SCRIPT_LINES + 1)).is_some());
+    assert!(script_size("scripts/x", &"run\n# why\n\n".repeat(SCRIPT_LINES)).is_none());
+}
+
+#[test]
+fn missing_comments_and_issue_numbers_are_found() {
+    assert_eq!(objects(comments, "src/a.rs", "use x;\n"), ["first line"]);
+    let bad = format!("//! A.\n// {}: later\n// {} #12: known\n", "TODO", "FIXME");
+    assert_eq!(objects(comments, "src/a.rs", &bad), ["TODO"]);
+}
+
+#[test]
+fn dead_links_are_found() {
+    let text = "[a](docs/none.md) [b](docs/SEMANTICS.md) [c](docs/SEMANTICS.md#promises) \
+                [d](docs/SEMANTICS.md#no) `scripts/none` [e](https://example.org/x)";
+    let found = links(root(), "README.md", text).into_iter().map(|finding| finding.object);
+    let wanted = ["docs/none.md", "docs/SEMANTICS.md#no", "docs/none.md", "scripts/none"];
+    assert_eq!(found.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn stale_exceptions_are_found() {
+    let found = [Finding { rule: "word", path: "src/a.rs".to_owned(), object: "libc".to_owned() }];
+    let entry = ("word", "src/a.rs", "libc", "why");
+    assert_eq!(judge(&found, &[entry]), Vec::<String>::new());
+    assert_eq!(judge(&found, &[]).len(), 1);
+    assert_eq!(judge(&[], &[entry]).len(), 1);
+}

@@ -1,0 +1,80 @@
+//! One list of behaviour, judged on three file systems: a plain directory, the kernel's overlayfs
+//! and a Lamina mount. Where the judges agree a case is written once; where the kernel's overlayfs
+//! is known to differ the case says so by the group it stands in.
+//!
+//! Needs root and `/dev/fuse`. Without them every case reports that it was skipped, and fails if
+//! `LAMINA_NO_SKIP` is set. `LAMINA_BIN` names the program under test; without it the tests build
+//! one.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
+
+/// Makes a module of tests out of each case: one test for each judge of the group.
+///
+/// Groups: `everywhere` (all three), `unions` (kernel and Lamina: the case looks at layers),
+/// `beyond_kernel` (plain and Lamina: overlayfs is known to differ), `lamina` (ours alone).
+macro_rules! judged {
+    (everywhere: $($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
+            #[test]
+            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+        }
+    )* };
+    (unions: $($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+        }
+    )* };
+    (beyond_kernel: $($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+        }
+    )* };
+    (lamina: $($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+        }
+    )* };
+}
+
+mod calls;
+mod harness;
+mod tools;
+mod tree;
+
+mod acl;
+mod content;
+mod create;
+mod exchange;
+mod handles;
+mod holes;
+mod identity;
+mod layers;
+mod link;
+mod listing;
+mod locks;
+mod mapping;
+mod names;
+mod negative;
+mod options;
+mod privilege;
+mod random;
+mod rename;
+mod times;
+mod xattr;
