@@ -4,6 +4,17 @@
 //! The modules and what each may use are listed in docs/ARCHITECTURE.md; `tests/it/tidy.rs`
 //! holds the code to that table.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        reason = "a test stops at the first surprise"
+    )
+)]
+
 pub mod backing;
 pub mod error;
 pub mod fuse;

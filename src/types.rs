@@ -128,6 +128,10 @@ pub struct Stat {
     pub ctime: Time,
     /// Birth, where the file system keeps it.
     pub btime: Option<Time>,
+    /// Nothing of it may change (`STATX_ATTR_IMMUTABLE`).
+    pub immutable: bool,
+    /// It may only grow (`STATX_ATTR_APPEND`).
+    pub append_only: bool,
 }
 
 impl Stat {

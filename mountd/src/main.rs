@@ -11,6 +11,11 @@
 //!
 //! Exit codes stand in [`report`].
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")
+)]
+
 mod cli;
 mod commands;
 mod form;

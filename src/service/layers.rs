@@ -23,6 +23,9 @@ const INDEX: &[u8] = b"index";
 const INCOMPAT: &[u8] = b"incompat";
 const VOLATILE: &[u8] = b"volatile";
 
+/// Says that whiteouts in the upper are `.wh.` files; the kernel passes over it.
+const FILES: &[u8] = b"lamina.whiteout-files";
+
 /// How long a mount waits for a daemon whose mount is gone already.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -194,6 +197,20 @@ fn is_dirty(work: &DirRef) -> Result<bool> {
 }
 
 impl OpenUpper {
+    /// States whether the whiteouts of this upper are files, as they were before; with `files`
+    /// they are from now on.
+    pub(super) fn writes_files(&self, files: bool) -> Result<bool> {
+        match self.base.stat(Some(FILES)) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+        if files {
+            ensure(&self.base, FILES, 0o700, self.own)?;
+        }
+        Ok(files)
+    }
+
     /// The index directory, made if it is missing.
     pub(super) fn index(&self) -> Result<DirRef> {
         ensure(&self.base, INDEX, 0o700, self.own)

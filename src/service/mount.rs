@@ -92,6 +92,10 @@ impl Layers {
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
         self.options = probe::options(&spec.rules, can);
+        let files = self.options.whiteouts == WhiteoutForm::Aufs;
+        if open.writes_files(files).map_err(broken)? {
+            self.options.whiteouts = WhiteoutForm::Aufs;
+        }
         let index = match self.options.index {
             true => Some(open.index().map_err(broken)?),
             false => None,

@@ -29,6 +29,7 @@ fn time(stamp: StatxTimestamp) -> Time {
 
 fn attributes(found: &Statx) -> Stat {
     let born = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+    let attribute = |flag| found.stx_attributes.contains(flag);
     Stat {
         dev: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
         ino: found.stx_ino,
@@ -44,6 +45,8 @@ fn attributes(found: &Statx) -> Stat {
         mtime: time(found.stx_mtime),
         ctime: time(found.stx_ctime),
         btime: born.then(|| time(found.stx_btime)),
+        immutable: attribute(rustix::fs::StatxAttributes::IMMUTABLE),
+        append_only: attribute(rustix::fs::StatxAttributes::APPEND),
     }
 }
 

@@ -25,6 +25,9 @@ impl Union {
     /// As chmod(2), chown(2), truncate(2), utimensat(2).
     pub fn setattr(&self, id: NodeId, change: &AttrChange, kill_priv: bool) -> Result<Stat> {
         let node = self.node(id)?;
+        if change.is_empty() {
+            return self.getattr(id);
+        }
         let change = self.stored_change(&node, change)?;
         if node.kind == Kind::Dir {
             let stack = self.raise_dir(id)?;

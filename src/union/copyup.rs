@@ -113,7 +113,11 @@ impl Union {
         let work = &self.upper()?.work;
         let before = dir.stat(None)?;
         work.rename(staged, dir.as_ref(), entry, RenameFlags::default())?;
-        dir.set_attr(None, &times(&before))
+        // It is done, whatever the times are.
+        if let Err(error) = dir.set_attr(None, &times(&before)) {
+            tracing::warn!(%error, "times of a directory are those of a copy-up");
+        }
+        Ok(())
     }
 
     /// Sees to it that a file is in the upper with as much of its data as is needed. Called with
@@ -166,30 +170,41 @@ impl Union {
         };
         let stat = self.stored_stat(from.layer, from.stat()?)?;
         let index = self.index_for(from, &stat, unlinked)?;
-        let names = if named { 2 } else { 1 };
         let source = state.data.clone().unwrap_or_else(|| from.clone());
-        let counted = index.is_some().then_some(names);
-        let staged = self.stage_file(node, from, &stat, (&source, data), counted)?;
+        let staged = self.stage_file(node, from, &stat, (&source, data), index.is_some())?;
         self.table.add_key(node.id, staged.key);
         let entry = if unlinked { self.unique_name() } else { node.name.clone() };
-        let moved = self.place_copy(&staged.name, index.as_ref(), &dir, &entry, named || unlinked);
+        let place = Place { layer: UPPER, dir, name: entry };
+        // From this step on every name of a file with several leads to the copy in the index.
+        let work = &self.upper()?.work;
+        let moved = match &index {
+            Some(index) => {
+                let flags = RenameFlags::default();
+                work.rename(&staged.name, index.dir.as_ref(), &index.name, flags)
+            }
+            None => self.publish(&staged.name, &place.dir, &place.name),
+        };
         if let Err(error) = moved {
             self.table.drop_key(node.id, staged.key);
+            work.unlink(&staged.name)?;
             return Err(error);
-        }
-        if !unlinked && named {
-            self.set_impure(dir_of(&self.node(parent_id)?)?, &dir)?;
         }
         self.table.rekey(node.id, staged.key);
         state.file = None;
         state.data = staged.data;
         self.counters.copy_ups.fetch_add(1, Ordering::Relaxed);
-        let place = Place { layer: UPPER, dir, name: entry };
         if let Some(indexed) = index {
             state.indexed = true;
-            state.nlink_diff = i64::from(stat.nlink) - names;
+            state.nlink_diff = i64::from(stat.nlink) - 1;
             state.place = Some(indexed.clone());
+            if named {
+                self.name_indexed(state, stat.nlink, &place)?;
+                self.set_impure(dir_of(&self.node(parent_id)?)?, &place.dir)?;
+            }
             return Ok(indexed);
+        }
+        if !unlinked {
+            self.set_impure(dir_of(&self.node(parent_id)?)?, &place.dir)?;
         }
         state.place = unlinked.then(|| place.clone());
         Ok(place)
@@ -207,37 +222,17 @@ impl Union {
         Ok(origin.map(|origin| Place::new(UPPER, index, &mark::index_name(&origin))))
     }
 
-    fn place_copy(
-        &self,
-        staged: &[u8],
-        index: Option<&Place>,
-        dir: &DirRef,
-        entry: &[u8],
-        named: bool,
-    ) -> Result<()> {
+    /// Gives a copy in the index one more name.
+    fn name_indexed(&self, state: &mut FileState, nlink: u32, name: &Place) -> Result<()> {
         let work = &self.upper()?.work;
-        if let Some(indexed) = index {
-            if !named {
-                let flags = RenameFlags::default();
-                return work.rename(staged, indexed.dir.as_ref(), &indexed.name, flags);
-            }
-            match work.link(staged, indexed.dir.as_ref(), &indexed.name) {
-                Err(error) if error.is(Errno::EXIST) => {
-                    // Left by a stop between the two steps: nothing leads to it yet.
-                    indexed.dir.unlink(&indexed.name)?;
-                    work.link(staged, indexed.dir.as_ref(), &indexed.name)?;
-                }
-                other => other?,
-            }
+        let Some(indexed) = state.place.clone() else { return Err(Errno::STALE.into()) };
+        let temporary = self.unique_name();
+        indexed.dir.link(&indexed.name, work.as_ref(), &temporary)?;
+        if let Err(error) = self.publish(&temporary, &name.dir, &name.name) {
+            work.unlink(&temporary)?;
+            return Err(error);
         }
-        let published = self.publish(staged, dir, entry);
-        if published.is_err() {
-            work.unlink(staged)?;
-            if let Some(indexed) = index {
-                indexed.dir.unlink(&indexed.name)?;
-            }
-        }
-        published
+        self.write_nlink_diff(state, i64::from(nlink) - 2)
     }
 
     fn stage_file(
@@ -246,7 +241,7 @@ impl Union {
         from: &Place,
         stat: &Stat,
         source: (&Place, Data),
-        names: Option<i64>,
+        indexed: bool,
     ) -> Result<Staged> {
         let upper = self.upper()?;
         let name = self.unique_name();
@@ -261,11 +256,8 @@ impl Union {
             }
         };
         let finish = || -> Result<Key> {
-            if let Some(names) = names {
-                let value = format!("U{:+}", i64::from(stat.nlink) - names);
-                let key = self.mark_key(Mark::Nlink);
-                let flags = XattrFlags::default();
-                upper.work.set_xattr(Some(&name), &key, value.as_bytes(), flags)?;
+            if indexed {
+                self.count_links(&upper.work, &name, stat.nlink)?;
             }
             Ok(self.key(UPPER, &upper.work.stat(Some(&name))?))
         };
@@ -320,10 +312,7 @@ impl Union {
         }
         self.write_origin(from, &upper.work, name)?;
         if stat.kind() == Kind::File || self.marks_any_kind() {
-            let key = self.mark_key(Mark::Ino);
-            let value = node.ino.to_le_bytes();
-            let stored = upper.work.set_xattr(Some(name), &key, &value, XattrFlags::default());
-            tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])?;
+            self.store_ino(&upper.work, Some(name), node.ino)?;
         }
         self.copy_attributes(stat, &upper.work, name)?;
         Ok(elsewhere)
@@ -358,19 +347,37 @@ impl Union {
     }
 
     fn drop_data(&self, place: &Place, state: &mut FileState) -> Result<()> {
-        place.dir.open(&place.name, Access::Write)?.set_len(0)?;
-        self.remove_data_marks(place)?;
+        // Empty, the mark means nothing; with a size again it would bring the old data back.
+        let before = place.stat()?;
+        let file = place.dir.open(&place.name, Access::Write)?;
+        file.set_len(0)?;
+        if let Err(error) = self.remove_data_marks(place) {
+            file.set_len(before.size)?;
+            place.dir.set_attr(Some(&place.name), &times(&before))?;
+            return Err(error);
+        }
         state.data = None;
         state.file = None;
         Ok(())
     }
 
     fn remove_data_marks(&self, place: &Place) -> Result<()> {
-        for mark in [Mark::Metacopy, Mark::Redirect] {
-            let removed = place.dir.remove_xattr(Some(&place.name), &self.mark_key(mark));
-            tolerate(removed, &[Errno::NODATA])?;
+        let entry = Some(&place.name[..]);
+        let removed = place.dir.remove_xattr(entry, &self.mark_key(Mark::Metacopy));
+        tolerate(removed, &[Errno::NODATA])?;
+        // Without the other mark this one means nothing.
+        let removed = place.dir.remove_xattr(entry, &self.mark_key(Mark::Redirect));
+        if let Err(error) = tolerate(removed, &[Errno::NODATA]) {
+            tracing::warn!(%error, "a redirect without meaning stays");
         }
         Ok(())
+    }
+
+    /// Stores the inode number that an object shows with it.
+    pub(super) fn store_ino(&self, dir: &DirRef, name: Option<&[u8]>, ino: u64) -> Result<()> {
+        let key = self.mark_key(Mark::Ino);
+        let stored = dir.set_xattr(name, &key, &ino.to_le_bytes(), XattrFlags::default());
+        tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])
     }
 
     fn write_origin(&self, from: &Place, dir: &DirRef, name: &[u8]) -> Result<()> {

@@ -12,8 +12,10 @@ use crate::union::mark::{self, Mark, Marked};
 use crate::union::resolve::Found;
 use crate::union::table::{Key, Node};
 
-/// Bits of an inode number that are shown as they are; the file system stands above them.
-const INO_BITS: u32 = 56;
+/// Bits above an inode number that say its file system, where 255 file systems suffice.
+const FEW_DEVICES: u32 = 8;
+/// The same with more of them.
+const MANY_DEVICES: u32 = 16;
 /// Shown for an id that the map does not know (`/proc/sys/fs/overflowuid`).
 const OVERFLOW_ID: u32 = 65534;
 
@@ -48,6 +50,11 @@ impl IdMap {
     }
 }
 
+/// How many bits above an inode number say its file system, with so many known at the mount.
+pub(super) const fn device_bits(devices: usize) -> u32 {
+    if devices < 1 << FEW_DEVICES { FEW_DEVICES } else { MANY_DEVICES }
+}
+
 impl Union {
     fn device(&self, dev: u64) -> u16 {
         let known = self.devices.read().iter().position(|known| *known == dev);
@@ -77,13 +84,14 @@ impl Union {
         if device == 0 || !self.options.xino {
             return ino;
         }
-        let device = u64::from(device).min((1 << (64 - INO_BITS)) - 1);
-        if ino >> INO_BITS == 0 {
-            return (device << INO_BITS) | ino;
+        let ino_bits = u64::BITS - self.device_bits;
+        let device = u64::from(device).min((1 << self.device_bits) - 1);
+        if ino >> ino_bits == 0 {
+            return (device << ino_bits) | ino;
         }
         // Larger numbers than any disk file system gives: spread, not unique by construction.
         let mixed = (ino ^ (ino >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (device << INO_BITS) | (mixed >> (64 - INO_BITS))
+        (device << ino_bits) | (mixed >> self.device_bits)
     }
 
     /// The key of an object.

@@ -9,6 +9,8 @@ use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Stat, XattrFlags};
 use crate::union::Union;
 use crate::union::body::{FileState, Place, UPPER};
+use crate::union::copyup::tolerate;
+use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::resolve::Found;
 use crate::union::table::Node;
@@ -69,7 +71,10 @@ impl Union {
         let text = std::str::from_utf8(&value).map_err(|_| corrupt())?;
         let number = text.get(1..).and_then(|digits| digits.parse::<i64>().ok());
         match (text.as_bytes().first(), number) {
-            (Some(b'U'), Some(diff)) => Ok(diff),
+            (Some(b'U'), Some(diff)) => {
+                let whole = self.whole_count(place, text)?;
+                Ok(whole.map_or(diff, |whole| whole - i64::from(stat.nlink)))
+            }
             // Relative to the lower file: one name of it less or more. Its count is not at hand,
             // so what the kernel wrote before a copy-up is taken as the upper count.
             (Some(b'L'), Some(_)) => Ok(i64::from(stat.nlink == 1)),
@@ -77,14 +82,36 @@ impl Union {
         }
     }
 
+    /// Stores with a copy that will stand in the index alone how many names the file has. The whole
+    /// count holds until the relative one is written anew, after the copy got its second name: a
+    /// stop between the two would make the sum wrong.
+    pub(super) fn count_links(&self, dir: &DirRef, entry: &[u8], nlink: u32) -> Result<()> {
+        let relative = format!("U{:+}", i64::from(nlink) - 1);
+        let whole = format!("{nlink} {relative}");
+        for (mark, value) in [(Mark::Links, whole), (Mark::Nlink, relative)] {
+            let flags = XattrFlags::default();
+            dir.set_xattr(Some(entry), &self.mark_key(mark), value.as_bytes(), flags)?;
+        }
+        Ok(())
+    }
+
+    // The whole count, where it belongs to the relative one.
+    fn whole_count(&self, place: &Place, relative: &str) -> Result<Option<i64>> {
+        let Some(value) = self.read_mark(place, Mark::Links)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&value);
+        let pair = text.split_once(' ').filter(|(_, beside)| *beside == relative);
+        Ok(pair.and_then(|(count, _)| count.parse().ok()))
+    }
+
     /// Stores how much the link count shown differs from that of the upper file.
     pub(super) fn write_nlink_diff(&self, state: &mut FileState, diff: i64) -> Result<()> {
-        let Some(place) = &state.place else { return Ok(()) };
+        let Some(place) = state.place.clone() else { return Ok(()) };
+        state.nlink_diff = diff;
         let value = format!("U{diff:+}");
         let key = self.mark_key(Mark::Nlink);
         let entry = Some(&place.name[..]);
         place.dir.set_xattr(entry, &key, value.as_bytes(), XattrFlags::default())?;
-        state.nlink_diff = diff;
-        Ok(())
+        let removed = place.dir.remove_xattr(entry, &self.mark_key(Mark::Links));
+        tolerate(removed, &[Errno::NODATA])
     }
 }

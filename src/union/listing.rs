@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
-use crate::types::{Kind, Name, NodeId, name};
+use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::api::DirSink;
 use crate::union::body::{DirBody, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
@@ -325,7 +325,7 @@ impl Union {
             item.ino = if layer == UPPER && item.kind == Kind::Dir {
                 let marked = Marked::from_names(&dir.xattr_names(Some(&item.name))?);
                 merges = u64::from(!marked.opaque && !marked.redirect);
-                if marked.redirect {
+                if marked.redirect || marked.opaque {
                     self.resolve(stack, &item.name)?.map_or(item.ino, |found| found.ino)
                 } else {
                     self.show_ino_of(dev, item.ino)
@@ -397,7 +397,10 @@ impl Union {
                 let found = self.resolve(&stack, &place.name)?;
                 return Ok(found.map_or(item.ino, |found| found.ino));
             }
-            return Ok(self.show_ino_of(dev, item.ino));
+            // What cannot carry a mark shows the number of its node for as long as that is known.
+            let key = self.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
+            let known = self.table.find_key(key).and_then(|id| self.table.find(id));
+            return Ok(known.map_or_else(|| self.show_ino_of(dev, item.ino), |node| node.ino));
         }
         let place = Place::new(UPPER, dir, &item.name);
         let stored = self.stored_ino(&place, Marked { ino: true, ..Marked::default() })?;

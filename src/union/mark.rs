@@ -2,7 +2,8 @@
 //!
 //! Names and values are those of the kernel (`fs/overlayfs/overlayfs.h`, `ovl_xattr_table`), of
 //! the AUFS form that image tools unpack (`.wh.NAME`, `.wh..wh..opq`), and of older userspace
-//! unions for reading. What we add is below `trusted.lamina.` or `user.lamina.`.
+//! unions for reading. What we add is `lamina.ino` and `lamina.plain` among them: the kernel shows
+//! no attribute of `trusted.overlay.` or `user.overlay.`, so that it hides ours too.
 //!
 //! A user of the mount can neither see nor set a mark: `*.overlay.X` is stored as
 //! `*.overlay.overlay.X` (the kernel's escape for nested overlays), the rest is refused.
@@ -18,9 +19,7 @@ pub const WH_OPAQUE: &[u8] = b".wh..wh..opq";
 const TRUSTED: &[u8] = b"trusted.overlay.";
 const USER: &[u8] = b"user.overlay.";
 const ESCAPE: &[u8] = b"overlay.";
-const PRIVATE: [&[u8]; 6] = [
-    b"trusted.lamina.",
-    b"user.lamina.",
+const PRIVATE: [&[u8]; 4] = [
     b"user.fuseoverlayfs.",
     b"security.fuseoverlayfs.",
     b"user.containers.override_stat",
@@ -44,38 +43,38 @@ pub enum Mark {
     Impure,
     /// `nlink`: link count of an indexed file relative to the upper one.
     Nlink,
-    /// Ours, `ino`: the inode number shown for a copied-up object.
+    /// Ours, `lamina.ino`: the inode number shown for a copied-up object.
     Ino,
-    /// Ours, `plain`: what looks like a whiteout and is none.
+    /// Ours, `lamina.links`: the whole link count, and the relative one beside which it counts.
+    Links,
+    /// Ours, `lamina.plain`: what looks like a whiteout and is none.
     Plain,
 }
 
 impl Mark {
-    const fn suffix(self) -> (&'static [u8], bool) {
+    const fn suffix(self) -> &'static [u8] {
         match self {
-            Self::Opaque => (b"opaque", false),
-            Self::Redirect => (b"redirect", false),
-            Self::Metacopy => (b"metacopy", false),
-            Self::Whiteout => (b"whiteout", false),
-            Self::Origin => (b"origin", false),
-            Self::Impure => (b"impure", false),
-            Self::Nlink => (b"nlink", false),
-            Self::Ino => (b"ino", true),
-            Self::Plain => (b"plain", true),
+            Self::Opaque => b"opaque",
+            Self::Redirect => b"redirect",
+            Self::Metacopy => b"metacopy",
+            Self::Whiteout => b"whiteout",
+            Self::Origin => b"origin",
+            Self::Impure => b"impure",
+            Self::Nlink => b"nlink",
+            Self::Ino => b"lamina.ino",
+            Self::Links => b"lamina.links",
+            Self::Plain => b"lamina.plain",
         }
     }
 
     /// Name of the attribute in a namespace.
     #[must_use]
     pub fn key(self, marks: Marks) -> Vec<u8> {
-        let (suffix, ours) = self.suffix();
-        let prefix: &[u8] = match (marks, ours) {
-            (Marks::Trusted, false) => TRUSTED,
-            (Marks::User, false) => USER,
-            (Marks::Trusted, true) => b"trusted.lamina.",
-            (Marks::User, true) => b"user.lamina.",
+        let prefix = match marks {
+            Marks::Trusted => TRUSTED,
+            Marks::User => USER,
         };
-        [prefix, suffix].concat()
+        [prefix, self.suffix()].concat()
     }
 }
 
@@ -111,12 +110,8 @@ impl Marked {
                     b"metacopy" => found.metacopy = true,
                     b"whiteout" => found.whiteout = true,
                     b"nlink" => found.nlink = true,
-                    _ => {}
-                }
-            } else if let Some(suffix) = strip(name, &[b"trusted.lamina.", b"user.lamina."]) {
-                match suffix {
-                    b"ino" => found.ino = true,
-                    b"plain" => found.plain = true,
+                    b"lamina.ino" => found.ino = true,
+                    b"lamina.plain" => found.plain = true,
                     _ => {}
                 }
             } else if name == b"user.fuseoverlayfs.opaque" {
@@ -230,7 +225,7 @@ mod tests {
         assert_eq!(stored, b"user.overlay.overlay.opaque");
         assert_eq!(unescape(&stored), Some(b"user.overlay.opaque".to_vec()));
         assert_eq!(unescape(b"trusted.overlay.opaque"), None);
-        assert_eq!(unescape(b"user.lamina.ino"), None);
+        assert_eq!(unescape(b"user.overlay.lamina.ino"), None);
         assert_eq!(unescape(b"user.mine"), Some(b"user.mine".to_vec()));
     }
 

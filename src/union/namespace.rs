@@ -141,6 +141,7 @@ impl Union {
         if self.resolve(&parent.stack, entry)?.is_some() {
             return Err(Errno::EXIST.into());
         }
+        self.yield_aufs_name(&parent.dir, entry)?;
         let covers = self.is_occupied(&parent.dir, entry)?;
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
@@ -233,15 +234,15 @@ impl Union {
         check_name(entry)?;
         let parent = self.parent(parent)?;
         let node = self.node(id)?;
-        if node.kind == Kind::Dir {
-            return Err(Errno::PERM.into());
-        }
         let source_layer = node.key.layer();
         if source_layer.max(FIRST_GRAFT - 1) != parent.layer().max(FIRST_GRAFT - 1) {
             return Err(Errno::XDEV.into());
         }
         if parent.stack.graft.is_none() && self.resolve(&parent.stack, entry)?.is_some() {
             return Err(Errno::EXIST.into());
+        }
+        if node.kind == Kind::Dir {
+            return Err(Errno::PERM.into());
         }
         let body = self.file_body(id)?;
         let file = body.file().ok_or(Errno::PERM)?;
@@ -252,6 +253,7 @@ impl Union {
             {
                 self.set_plain(&place.dir, &place.name)?;
             }
+            self.yield_aufs_name(&parent.dir, entry)?;
             self.link_place(&place, &parent, entry)?;
             if state.life == Life::Unlinked {
                 place.dir.unlink(&place.name)?;
@@ -316,6 +318,21 @@ impl Union {
         Ok(())
     }
 
+    /// Before a name of a lower file with several names goes: its copy in the index keeps count of
+    /// those that are left.
+    pub(super) fn count_names(
+        &self,
+        node: &Node,
+        state: &mut FileState,
+        found: &Found,
+    ) -> Result<()> {
+        let several = found.stat.nlink > 1 && found.stat.kind() == Kind::File;
+        if is_lower(found) && several && state.place.is_none() && self.upper()?.index.is_some() {
+            self.copy_up(node, state, &found.place, Data::Elsewhere, false)?;
+        }
+        Ok(())
+    }
+
     // A lower file with several names is tracked by its count, so it is entered for the moment.
     fn unlink_unknown(
         &self,
@@ -349,13 +366,8 @@ impl Union {
         let body = self.file_body(node.id)?;
         let file = body.file().ok_or(Errno::ISDIR)?;
         let mut state = file.state.lock();
-        let lower = found.place.layer != UPPER && found.place.layer < FIRST_GRAFT;
-        if lower && found.stat.nlink > 1 && found.stat.kind() == Kind::File {
-            let index = self.upper()?.index.is_some();
-            if index && state.place.is_none() {
-                self.copy_up(node, &mut state, &found.place, Data::Elsewhere, false)?;
-            }
-        }
+        let lower = is_lower(found);
+        self.count_names(node, &mut state, found)?;
         let before = self.stat_state(node, &state)?;
         let last = before.nlink <= 1 || (lower && !state.indexed && found.stat.nlink <= 1);
         let named = !lower && self.is_occupied(&parent.dir, entry)?;
@@ -522,12 +534,16 @@ impl Union {
             }
         }
         let device = hides && !self.writes_aufs_whiteouts();
-        if hides && !device {
+        let late = hides && !device && self.needs_xattr_whiteout(&parent.dir, entry)?;
+        if hides && !device && !late {
             self.aufs_whiteout(&parent.dir, entry)?;
         }
         let temporary: Name = self.unique_name();
         let flags = RenameFlags { whiteout: device, ..RenameFlags::default() };
         parent.dir.rename(entry, self.upper()?.work.as_ref(), &temporary, flags)?;
+        if late {
+            self.whiteout(&parent.dir, entry)?;
+        }
         self.remove_staged_dir(&temporary)
     }
 
@@ -535,6 +551,10 @@ impl Union {
     pub(super) fn is_graft_place(&self, parent: NodeId, entry: &[u8]) -> bool {
         !self.graft_places.is_empty() && self.graft_places.contains_key(&(parent, entry.to_vec()))
     }
+}
+
+fn is_lower(found: &Found) -> bool {
+    found.place.layer != UPPER && found.place.layer < FIRST_GRAFT
 }
 
 // What would be read as a whiteout if the upper became a layer.

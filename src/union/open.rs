@@ -53,6 +53,7 @@ impl Union {
             let data = if flags.truncate { Data::Dropped } else { Data::Whole };
             let place = self.raise_file(&node, &mut state, data)?;
             self.check_writable(&place)?;
+            check_fixed(&place.stat()?, flags)?;
             if flags.truncate {
                 self.truncate(&place, &mut state, flags.kill_priv)?;
             }
@@ -556,6 +557,16 @@ impl Union {
             _ => Err(Error::Rule(Errno::NOTTY)),
         }
     }
+}
+
+// The kernel opens a registered file without asking what its inode allows (`backing_file_open()`
+// in fs/backing-file.c), so `may_open()` is repeated here.
+fn check_fixed(stat: &Stat, flags: OpenFlags) -> Result<()> {
+    let grows_only = flags.append && !flags.truncate;
+    if stat.immutable || (stat.append_only && !grows_only) {
+        return Err(Errno::PERM.into());
+    }
+    Ok(())
 }
 
 // A file state that says no more than a new one would.

@@ -60,13 +60,17 @@ impl Union {
         if from_parent.stack.graft != to_parent.stack.graft {
             return Err(Errno::XDEV.into());
         }
+        if flags.whiteout && from_parent.stack.graft.is_none() && !self.marks_any_kind() {
+            // The device that it leaves could not be marked as the user's own.
+            return Err(Errno::INVAL.into());
+        }
         let _one = (parent != to).then(|| self.rename.lock());
         let source = self.end(&from_parent, entry)?;
         let target = self.end(&to_parent, to_entry)?;
-        self.check(&source, &target, flags)?;
-        if same_object(self, &source, &target) {
+        if !flags.noreplace && same_object(self, &source, &target) {
             return Ok(());
         }
+        self.check(&source, &target, flags)?;
         if from_parent.stack.graft.is_some() {
             self.rename_in_graft(&source, &target, flags)?;
         } else if flags.exchange {
@@ -125,6 +129,7 @@ impl Union {
 
     /// Moves the source over what the target name shows.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
+        self.yield_aufs_name(&target.parent.dir, target.entry)?;
         self.make_movable(source, target)?;
         if target.is_dir() && target.occupied {
             self.clear_whiteouts(target)?;
@@ -132,7 +137,10 @@ impl Union {
         let replaced = self.keep_replaced(target)?;
         let device = if user_whiteout { Some(self.stage_plain_device()?) } else { None };
         let aufs = self.writes_aufs_whiteouts();
-        if source.hides && aufs {
+        let late = source.hides
+            && aufs
+            && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
+        if source.hides && aufs && !late {
             self.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
         let to = target.parent.dir.as_ref();
@@ -148,6 +156,9 @@ impl Union {
             let whiteout = source.hides && !aufs;
             let flags = RenameFlags { whiteout, ..RenameFlags::default() };
             source.parent.dir.rename(source.entry, to, target.entry, flags)?;
+        }
+        if late {
+            self.whiteout(&source.parent.dir, source.entry)?;
         }
         if let Some(name) = device {
             let work = &self.upper()?.work;
@@ -297,6 +308,7 @@ impl Union {
         let dir = stack.upper.clone().ok_or(Errno::STALE)?;
         self.set_opaque(&dir, None)?;
         let node = self.node(id)?;
+        self.store_ino(&dir, None, node.ino)?;
         let lowers = smallvec::SmallVec::new();
         dir_of(&node)?.set_stack(Stack { upper: Some(dir), lowers, graft: None });
         Ok(())
@@ -342,6 +354,7 @@ impl Union {
         let body = self.file_body(node.id)?;
         let file = body.file().ok_or(Errno::ISDIR)?;
         let mut state = file.state.lock();
+        self.count_names(node, &mut state, found)?;
         let before = self.stat_state(node, &state)?;
         if before.nlink > 1 {
             if state.indexed && !target.occupied {

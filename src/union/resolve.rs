@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::types::{Kind, Name, Stat, name};
-use crate::union::Union;
 use crate::union::body::{LayerDir, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
+use crate::union::{Union, shadow};
 
 /// An object of the mount.
 pub struct Found {
@@ -126,8 +126,8 @@ impl Union {
             Err(error) if error.is(crate::error::Errno::NOENT) => {
                 let hidden = aufs
                     && !mark::is_aufs_name(entry)
-                    && exists(dir, &mark::aufs_whiteout(entry))?
-                    && !is_plain(dir, &mark::aufs_whiteout(entry))?;
+                    && !shadow::is_too_long(entry)
+                    && is_aufs_whiteout(dir, &mark::aufs_whiteout(entry))?;
                 return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
             }
             Err(error) => return Err(error),
@@ -200,7 +200,8 @@ impl Union {
             return self.complete_dir(place, stat, marked, below);
         }
         let mut data = None;
-        if marked.metacopy {
+        // An empty one was truncated, and its mark was to go.
+        if marked.metacopy && (stat.size > 0 || place.layer != UPPER) {
             data = Some(self.find_data(&place, marked, below)?);
         } else if place.layer != UPPER
             && stat.nlink > 1
@@ -209,7 +210,9 @@ impl Union {
         {
             return Ok(indexed);
         }
-        let ino = self.stored_ino(&place, marked)?.unwrap_or_else(|| self.show_ino(&stat));
+        // The number that a lower layer stores is one of another mount.
+        let stored = if place.layer == UPPER { self.stored_ino(&place, marked)? } else { None };
+        let ino = stored.unwrap_or_else(|| self.show_ino(&stat));
         let indexed = if place.layer == UPPER && marked.nlink {
             Some(self.read_nlink_diff(&place, &stat)?)
         } else {
@@ -262,7 +265,10 @@ impl Union {
             return Ok(Below::Stop);
         }
         let reads_aufs = place.layer != UPPER || self.writes_aufs_whiteouts();
-        if reads_aufs && !below.is_empty() && exists(own, mark::WH_OPAQUE)? {
+        if reads_aufs
+            && !below.is_empty()
+            && is_aufs_whiteout(own, mark::WH_OPAQUE)?
+        {
             return Ok(Below::Stop);
         }
         if marked.redirect {
@@ -341,6 +347,15 @@ pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.is(crate::error::Errno::NOENT) => Ok(false),
         Err(error) if error.is(crate::error::Errno::NAMETOOLONG) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// States whether a name in the AUFS form stands for a mark: a regular file that no user made.
+pub(super) fn is_aufs_whiteout(dir: &DirRef, name: &[u8]) -> Result<bool> {
+    match dir.stat(Some(name)) {
+        Ok(stat) => Ok(stat.kind() == Kind::File && !is_plain(dir, name)?),
+        Err(error) if error.is(crate::error::Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
     }
 }

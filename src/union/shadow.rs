@@ -10,7 +10,7 @@ use crate::union::Union;
 use crate::union::body::{DirBody, Stack};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark};
-use crate::union::resolve::exists;
+use crate::union::resolve::{exists, is_aufs_whiteout};
 
 /// Default ACL of a directory, as an extended attribute.
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -59,6 +59,9 @@ impl Union {
     /// (nothing, or no directory).
     pub(super) fn whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         if self.writes_aufs_whiteouts() {
+            if self.needs_xattr_whiteout(dir, entry)? {
+                return self.xattr_whiteout(dir, entry);
+            }
             self.aufs_whiteout(dir, entry)?;
             return match dir.unlink(entry) {
                 Err(error) if error.is(Errno::NOENT) => Ok(()),
@@ -72,6 +75,51 @@ impl Union {
             work.unlink(&staged)?;
         }
         moved
+    }
+
+    /// States whether the AUFS form cannot say that `entry` is gone: the name of the whiteout would
+    /// be too long, or a user has an object of that name.
+    pub(super) fn needs_xattr_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
+        if is_too_long(entry) {
+            return Ok(true);
+        }
+        let whiteout = mark::aufs_whiteout(entry);
+        Ok(exists(dir, &whiteout)? && !is_aufs_whiteout(dir, &whiteout)?)
+    }
+
+    /// Before an object of a user takes the name of a whiteout in the AUFS form: what that hides
+    /// stays hidden by one of the other form.
+    pub(super) fn yield_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        let hidden = entry.strip_prefix(mark::WH_PREFIX).filter(|name| !name.is_empty());
+        match hidden {
+            Some(hidden) if self.writes_aufs_whiteouts() && is_aufs_whiteout(dir, entry)? => {
+                self.xattr_whiteout(dir, hidden)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // A name that leaves no room for `.wh.`: an empty file with the kernel's mark, in a directory
+    // that says that it may hold such (`ovl_xattr_get_first_x`).
+    fn xattr_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        let upper = self.upper()?;
+        let staged = self.unique_name();
+        upper.work.mknod(&staged, Kind::File.mode_bits() | 0o600, 0, upper.own)?;
+        let flags = XattrFlags::default();
+        let make = || -> Result<()> {
+            let key = self.mark_key(Mark::Whiteout);
+            upper.work.set_xattr(Some(&staged), &key, b"y", flags)?;
+            let opaque = self.mark_key(Mark::Opaque);
+            if dir.xattr(None, &opaque)?.is_none() {
+                dir.set_xattr(None, &opaque, b"x", flags)?;
+            }
+            upper.work.rename(&staged, dir.as_ref(), entry, RenameFlags::default())
+        };
+        let made = make();
+        if made.is_err() {
+            upper.work.unlink(&staged)?;
+        }
+        made
     }
 
     /// Makes the AUFS whiteout of `entry`.
@@ -175,4 +223,9 @@ impl Union {
     pub(super) fn is_occupied(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
         exists(dir, entry)
     }
+}
+
+/// States whether the AUFS whiteout of a name would be no name.
+pub(super) fn is_too_long(entry: &[u8]) -> bool {
+    entry.len() + mark::WH_PREFIX.len() > crate::types::NAME_MAX
 }

@@ -113,6 +113,9 @@ impl Union {
         let node = self.node(id)?;
         let source = self.xattr_source(&node)?;
         let stored = stored_key(&source, key).ok_or(Errno::PERM)?;
+        if key.starts_with(b"user.") && !matches!(node.kind, Kind::File | Kind::Dir) {
+            return Err(Errno::PERM.into());
+        }
         if source.dir.xattr(source.name.as_deref(), &stored)?.is_none() {
             return Err(Errno::NODATA.into());
         }

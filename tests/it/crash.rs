@@ -19,6 +19,7 @@ use super::shell::{EXCHANGE, Fixture, PLAIN};
 
 type Act = fn(&mut Mount) -> Answer<()>;
 type View = BTreeMap<String, Shown>;
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One operation and the layers that it meets.
 struct Scene {
@@ -57,7 +58,7 @@ const SCENE: Scene = Scene {
 const CHANGES_MAX: usize = 400;
 
 /// Everything in a layer: names, attributes but for access times, marks, content.
-fn dump(root: &DirRef) -> BTreeMap<String, (Stat, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>)> {
+fn dump(root: &DirRef) -> BTreeMap<String, (Stat, Xattrs, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut left = vec![(String::new(), root.clone())];
     while let Some((path, dir)) = left.pop() {
@@ -150,7 +151,8 @@ impl<'a> Stage<'a> {
             view
         };
         for (path, shown) in seen {
-            let least = self.new.get(path).map_or(0, |new| new.nlink);
+            let counts = [&self.old, &self.new].map(|view| view.get(path).map(|may| may.nlink));
+            let least = counts.into_iter().flatten().min().unwrap_or(0);
             assert!(shown.nlink >= least, "{text}: {path} has {} links", shown.nlink);
         }
         let seen = bare(seen);
@@ -299,11 +301,17 @@ scenes! {
         lowers: &[&["d/a=text", "d/b>d/a", "e/c>d/a"]],
         act: |m| m.write("d/b", b"T", 0), writes: true
     }
-    mode_of_lower_file: { lowers: &[&["d/f*9000=x"]], act: |m| m.chmod("d/f", 0o4711), attributes_only: true }
+    mode_of_lower_file: {
+        lowers: &[&["d/f*9000=x"]],
+        act: |m| m.chmod("d/f", 0o4711), attributes_only: true
+    }
     mode_of_one_of_several_links: {
         lowers: &[&["d/a=text", "d/b>d/a"]], act: |m| m.chmod("d/a", 0o600), attributes_only: true
     }
-    owner_of_lower_file: { lowers: &[&["d/f=1"]], act: |m| m.change("d/f", owner(7)), attributes_only: true }
+    owner_of_lower_file: {
+        lowers: &[&["d/f=1"]],
+        act: |m| m.change("d/f", owner(7)), attributes_only: true
+    }
     attribute_of_lower_file: {
         lowers: &[&["d/f=1"]], act: |m| m.set_xattr("d/f", b"user.a", b"b"), attributes_only: true
     }

@@ -108,6 +108,7 @@ fn check(case: &Case) {
     let mut stage = Stage::new(case);
     let mut run = Run::new(stage.flatten());
     run.cached = case.cached;
+    run.user_marks = case.options.marks == Marks::User;
     let mut union = stage.mount();
     compare(&mut union, &run.tree, &mut run.inos, false);
     for (step, op) in case.ops.iter().enumerate() {
@@ -127,6 +128,7 @@ fn check(case: &Case) {
                     *run.tree.node_mut(0) = root.node(0).clone();
                     run.tree.node_mut(0).children = keep;
                 }
+                run.forget_unmarked();
                 union = stage.mount();
                 compare(&mut union, &run.tree, &mut run.inos, step % 2 == 0);
             }
@@ -136,6 +138,7 @@ fn check(case: &Case) {
     compare(&mut union, &run.tree, &mut run.inos, true);
     run.close_all(&mut union);
     union.union.shutdown().unwrap();
+    run.forget_unmarked();
     let mut again = stage.mount();
     compare(&mut again, &run.tree, &mut run.inos, false);
 }

@@ -121,6 +121,7 @@ pub struct Run {
     pub inos: BTreeMap<Id, u64>,
     held: Vec<Held>,
     pub cached: bool,
+    pub user_marks: bool,
     pub step: usize,
 }
 
@@ -128,7 +129,26 @@ const CALLER: Caller = Caller { uid: 1, gid: 2, pid: 99, umask: 0o022 };
 
 impl Run {
     pub fn new(tree: Tree) -> Self {
-        Self { tree, inos: BTreeMap::new(), held: Vec::new(), cached: true, step: 0 }
+        Self {
+            tree,
+            inos: BTreeMap::new(),
+            held: Vec::new(),
+            cached: true,
+            user_marks: false,
+            step: 0,
+        }
+    }
+
+    /// Forgets the inode numbers of what cannot carry them over a remount: links and devices have
+    /// no `user.` attributes.
+    pub fn forget_unmarked(&mut self) {
+        let tree = &self.tree;
+        let kept = |id: &Id| {
+            tree.nodes.get(id).is_some_and(|node| matches!(node.kind, Kind::File | Kind::Dir))
+        };
+        if self.user_marks {
+            self.inos.retain(|id, _| kept(id));
+        }
     }
 
     fn pick(&self, number: usize) -> (Path, Id) {
@@ -255,7 +275,8 @@ impl Run {
                 // 0:0 is the device that marks whiteouts; made by a user it is a device.
                 let kinds =
                     [(Kind::Fifo, 0), (Kind::Char, 0), (Kind::Char, 0x103), (Kind::File, 0)];
-                let (kind, rdev) = kinds[*which];
+                let which = if self.user_marks && *which == 1 { 2 } else { *which };
+                let (kind, rdev) = kinds[which];
                 wanted = node(kind, 0o640);
                 wanted.rdev = rdev;
                 mount.union.mknod(&CALLER, parent, &name, kind.mode_bits() | 0o640, rdev)
@@ -312,6 +333,13 @@ impl Run {
     ) -> (Answer<()>, Answer<()>) {
         let Some((mut path, id)) = self.pick_below(from) else { return (Ok(()), Ok(())) };
         if flag != 2 && path.len() + self.height(id) > path.len() + DEPTH + 2 {
+            return (Ok(()), Ok(()));
+        }
+        // The kernel asks no file system to move a directory into itself or over one above it, and
+        // without `trusted.` attributes no device 0:0 can be marked as a user's own.
+        let over: Path = to_path.iter().cloned().chain([to_name.clone()]).collect();
+        let nested = to_path.starts_with(&path) || (path != over && path.starts_with(&over));
+        if nested || (flag == 3 && self.user_marks) {
             return (Ok(()), Ok(()));
         }
         self.object(mount, &path, id);

@@ -398,9 +398,12 @@ fn judge(found: &[Finding], excused: &[(&str, &str, &str, &str)]) -> Vec<String>
     };
     let open = found.iter().filter(|finding| !excused.iter().any(|entry| is(finding, entry)));
     let stale = excused.iter().filter(|entry| !found.iter().any(|finding| is(finding, entry)));
-    open.map(|finding| format!("{}: {}: {}", finding.rule, finding.path, finding.object))
+    let mut problems: Vec<String> = open
+        .map(|finding| format!("{}: {}: {}", finding.rule, finding.path, finding.object))
         .chain(stale.map(|entry| format!("no longer needed: {entry:?}")))
-        .collect()
+        .collect();
+    problems.dedup();
+    problems
 }
 
 fn root() -> &'static Path {

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FileType, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
@@ -96,11 +96,28 @@ fn change(at: &Path, round: usize) {
     }
 }
 
+/// Whether a process beside the test names the site in its words.
+fn is_served(s: &Site) -> bool {
+    let root = s.root().as_os_str().as_encoded_bytes();
+    let own = std::process::id().to_string();
+    let others = fs::read_dir("/proc").unwrap().flatten();
+    others.filter(|entry| entry.file_name().to_string_lossy() != own).any(|entry| {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        words.windows(root.len()).any(|part| part == root)
+    })
+}
+
 /// Mounts by the other one and asserts that the tree is the same.
 #[track_caller]
 fn hand_over(s: &mut Site, to_kernel: bool) {
     let before = tree::read(&s.mnt());
     s.unmount();
+    // The kernel takes no work directory that a daemon is still emptying.
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while is_served(s) {
+        assert!(Instant::now() < deadline, "the daemon leaves");
+        std::thread::yield_now();
+    }
     if to_kernel {
         s.mount_kernel().expect("the kernel takes the upper");
     } else {
@@ -247,16 +264,13 @@ fn holes_and_times_are_exchanged(s: &mut Site) {
     sparse.write_all_at(b"head", 0).unwrap();
     sparse.write_all_at(b"tail", 8 << 20).unwrap();
     let old = UNIX_EPOCH - Duration::new(1000, 5);
-    sparse.set_times(fs::FileTimes::new().set_accessed(old).set_modified(old)).unwrap();
+    sparse.set_modified(old).unwrap();
     s.mount_lamina();
     for kernel in [true, false, true] {
         let file = open(s.at("sparse"), OFlags::RDWR).unwrap();
         rustix::io::pwrite(&file, b"x", 4 << 20).unwrap();
         drop(file);
-        fs::File::open(s.at("sparse"))
-            .unwrap()
-            .set_times(fs::FileTimes::new().set_accessed(old).set_modified(old))
-            .unwrap();
+        fs::File::open(s.at("sparse")).unwrap().set_modified(old).unwrap();
         hand_over(s, kernel);
         let file = open(s.at("sparse"), OFlags::RDONLY).unwrap();
         let seek = |from| rustix::fs::seek(file.as_fd(), from).unwrap();
@@ -264,8 +278,7 @@ fn holes_and_times_are_exchanged(s: &mut Site) {
         assert!(hole < 1 << 20, "{hole}");
         assert_eq!(seek(SeekFrom::Data(hole)), 4 << 20);
         let meta = stat(s.at("sparse"));
-        assert_eq!((meta.st_atime, meta.st_mtime), (-1001, -1001));
-        assert_eq!((meta.st_atime_nsec, meta.st_mtime_nsec), (999_999_995, 999_999_995));
+        assert_eq!((meta.st_mtime, meta.st_mtime_nsec), (-1001, 999_999_995));
         assert!(meta.st_blocks < 200, "{} blocks", meta.st_blocks);
     }
 }

@@ -195,7 +195,7 @@ impl Site {
             data += &format!(",upperdir={},workdir={}", upper.display(), work.display());
         }
         if self.options.contains("userxattr") {
-            data += ",userxattr";
+            data += ",userxattr,index=on";
         } else {
             data += &format!(",{KERNEL_OPTIONS}");
         }
@@ -241,7 +241,16 @@ impl Site {
     /// Unmounts; nothing to do on a plain directory.
     pub fn unmount(&mut self) {
         if self.mounted {
-            rustix::mount::unmount(self.mnt(), UnmountFlags::empty()).expect("unmounts");
+            // A process that another case starts holds our descriptors until it runs its program.
+            let deadline = Instant::now() + LEAVE_LIMIT;
+            loop {
+                match rustix::mount::unmount(self.mnt(), UnmountFlags::empty()) {
+                    Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                        std::thread::yield_now();
+                    }
+                    done => break done.expect("unmounts"),
+                }
+            }
             self.mounted = false;
         }
     }

@@ -17,11 +17,12 @@ judged!(everywhere:
     allocate_keeping_the_size,
     punched_hole_reads_as_zeroes,
     zeroed_range_reads_as_zeroes,
-    collapsed_range_is_gone,
-    inserted_range_moves_the_rest,
     allocate_checks_its_arguments,
     size_beyond_four_gigabytes,
 );
+// `fuse_file_fallocate()` in the kernel's fs/fuse/file.c takes no such mode.
+judged!(beyond_fuse: collapsed_range_is_gone, inserted_range_moves_the_rest);
+judged!(lamina: collapse_and_insert_are_refused);
 
 const MIB: u64 = 1 << 20;
 /// Four MiB in blocks of 512 bytes: overlayfs keeps holes of a MiB and more only.
@@ -144,9 +145,19 @@ fn allocate_checks_its_arguments(s: &mut Site) {
     let file = open(s.at("f"), OFlags::RDWR).unwrap();
     fails(fallocate(&file, FallocateFlags::empty(), 0, 0), Errno::INVAL);
     fails(fallocate(&file, FallocateFlags::PUNCH_HOLE, 0, 4096), Errno::OPNOTSUPP);
-    fails(fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 1, 3), Errno::INVAL);
     fails(fallocate(&file, FallocateFlags::empty(), 1 << 62, 1 << 62), Errno::FBIG);
     assert_eq!(get(s.at("f")), b"abc");
+}
+
+fn collapse_and_insert_are_refused(s: &mut Site) {
+    let bytes = vec![7; 16_384];
+    put(s.lower("f"), &bytes);
+    s.mount();
+    let file = open(s.at("f"), OFlags::RDWR).unwrap();
+    for mode in [FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE] {
+        fails(fallocate(&file, mode, 4096, 4096), Errno::OPNOTSUPP);
+    }
+    assert_eq!(get(s.at("f")), bytes);
 }
 
 fn size_beyond_four_gigabytes(s: &mut Site) {

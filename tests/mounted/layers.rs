@@ -271,7 +271,8 @@ fn upper_becomes_a_lower(s: &mut Site) {
 
 fn every_opaque_mark_hides_what_is_below(s: &mut Site) {
     let (above, below) = two(s);
-    let marks: [(&str, &dyn Fn(&Path)); 4] = [
+    type Mark = dyn Fn(&Path);
+    let marks: [(&str, &Mark); 4] = [
         ("trusted", &|path| set_xattr(path, "trusted.overlay.opaque", b"y").unwrap()),
         ("user", &|path| set_xattr(path, "user.overlay.opaque", b"y").unwrap()),
         ("fuse", &|path| set_xattr(path, "user.fuseoverlayfs.opaque", b"y").unwrap()),

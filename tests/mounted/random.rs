@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FallocateFlags, FileType, OFlags, RenameFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -257,6 +257,15 @@ fn mount_kernel(s: &Site, target: &Path) {
     rustix::mount::mount("overlay", target, "overlay", flags, Some(data.as_c_str())).unwrap();
 }
 
+/// Unmounts; a program that another test starts holds our descriptors until it runs.
+fn unmount_kernel(target: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(errno) = rustix::mount::unmount(target, UnmountFlags::empty()) {
+        assert!(errno == rustix::io::Errno::BUSY && Instant::now() < deadline, "{errno}");
+        std::thread::yield_now();
+    }
+}
+
 fn compete(s: &mut Site, seed: u64, kinds: &[usize], (names, depth): (usize, usize)) {
     for name in ["plain", "kernel", "kernel-upper", "kernel-work"] {
         dir(s.root().join(name));
@@ -275,7 +284,7 @@ fn compete(s: &mut Site, seed: u64, kinds: &[usize], (names, depth): (usize, usi
         if step % 60 == 59 {
             places.compare(&format!("seed {seed}, step {step}"));
             let (kernel, lamina) = (tree::read(&places.kernel), tree::read(&places.lamina));
-            rustix::mount::unmount(&places.kernel, UnmountFlags::empty()).unwrap();
+            unmount_kernel(&places.kernel);
             mount_kernel(s, &places.kernel);
             s.remount();
             tree::assert_same("kernel", &kernel, "remounted", &tree::read(&places.kernel));
@@ -283,7 +292,7 @@ fn compete(s: &mut Site, seed: u64, kinds: &[usize], (names, depth): (usize, usi
         }
     }
     s.unmount();
-    rustix::mount::unmount(&places.kernel, UnmountFlags::empty()).unwrap();
+    unmount_kernel(&places.kernel);
     for name in ["upper", "work", "lower", "plain", "kernel-upper", "kernel-work"] {
         fs::remove_dir_all(s.root().join(name)).unwrap();
         dir(s.root().join(name));

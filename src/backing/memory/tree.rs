@@ -68,6 +68,8 @@ impl Inode {
             atime: self.atime,
             mtime: self.mtime,
             ctime: self.ctime,
+            immutable: false,
+            append_only: false,
             btime: Some(self.btime),
         }
     }
@@ -241,7 +243,8 @@ impl Tree {
             return fail(op, Errno::NOENT);
         }
         let inherits = parent.mode & S_ISGID;
-        let mut inode = self.blank(mode, rdev, owner);
+        let group = if inherits == 0 { owner.gid } else { parent.owner.gid };
+        let mut inode = self.blank(mode, rdev, Owner { gid: group, ..owner });
         if inode.kind() == Kind::Dir {
             inode.mode |= inherits;
             inode.body = Body::Dir(Entries::new(dir));

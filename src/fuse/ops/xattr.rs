@@ -32,7 +32,13 @@ pub(super) fn value(call: &Call<'_>, key: &[u8], size: u32) {
 }
 
 pub(super) fn list(call: &Call<'_>, size: u32) {
-    answer(call, call.union.listxattr(call.node()), size);
+    let names = call.union.listxattr(call.node());
+    // Only who could read them is told of these (`simple_xattr_list()` in the kernel's fs/xattr.c).
+    let shown = |name: &&[u8]| call.header.uid == 0 || !name.starts_with(b"trusted.");
+    let names = names.map(|names| {
+        names.split_inclusive(|byte| *byte == 0).filter(shown).collect::<Vec<_>>().concat()
+    });
+    answer(call, names, size);
 }
 
 /// Answers bytes to a caller with room for `size` of them; 0 asks for the length alone.
