@@ -303,7 +303,8 @@ impl Union {
             _ => upper.work.mknod(name, stat.mode & !MODE_MASK | 0o600, stat.rdev, upper.own)?,
         }
         self.copy_xattrs(from, &upper.work, name)?;
-        if stat.is_whiteout_device() {
+        let named_so = mark::is_aufs_name(&from.name) || mark::is_aufs_name(&node.name);
+        if stat.is_whiteout_device() || (stat.kind() == Kind::File && named_so) {
             self.set_plain(&upper.work, name)?;
         }
         if elsewhere.is_some() {

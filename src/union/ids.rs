@@ -164,7 +164,10 @@ impl Union {
         if layer >= FIRST_GRAFT {
             return Ok(Owner { uid: caller.uid, gid: caller.gid });
         }
-        let (uid, gid) = (self.store_uid(caller.uid)?, self.store_gid(caller.gid)?);
+        // Root of the host, say, in a mount that shows the ids of a container.
+        let (uids, gids) = (&self.options.uid_map, &self.options.gid_map);
+        let uid = uids.store(caller.uid).unwrap_or(OVERFLOW_ID);
+        let gid = gids.store(caller.gid).unwrap_or(OVERFLOW_ID);
         Ok(Owner { uid, gid })
     }
 

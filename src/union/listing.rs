@@ -307,12 +307,13 @@ impl Union {
             }
             if let Some(above) = seen.get(&item.name) {
                 // A directory of the upper that merges shows the number of its lower part.
+                // Anything else, a whiteout too, ends the search for that.
                 if let Some(shown) = above.and_then(|index| items.get_mut(index))
-                    && shown.kind == Kind::Dir
-                    && item.kind == Kind::Dir
                     && shown.position == 1
                 {
-                    shown.ino = self.show_ino_of(dev, item.ino);
+                    if item.kind == Kind::Dir {
+                        shown.ino = self.show_ino_of(dev, item.ino);
+                    }
                     shown.position = 0;
                 }
                 continue;
@@ -340,7 +341,10 @@ impl Union {
             items.push(item);
         }
         for whiteout in whiteouts {
-            seen.entry(whiteout).or_insert(None);
+            let above = *seen.entry(whiteout).or_insert(None);
+            if let Some(shown) = above.and_then(|index| items.get_mut(index)) {
+                shown.position = 0;
+            }
         }
         Ok(())
     }

@@ -141,7 +141,7 @@ impl Union {
         if self.resolve(&parent.stack, entry)?.is_some() {
             return Err(Errno::EXIST.into());
         }
-        self.yield_aufs_name(&parent.dir, entry)?;
+        self.refuse_aufs_name(entry)?;
         let covers = self.is_occupied(&parent.dir, entry)?;
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
@@ -244,6 +244,9 @@ impl Union {
         if node.kind == Kind::Dir {
             return Err(Errno::PERM.into());
         }
+        if parent.stack.graft.is_none() {
+            self.refuse_aufs_name(entry)?;
+        }
         let body = self.file_body(id)?;
         let file = body.file().ok_or(Errno::PERM)?;
         {
@@ -253,7 +256,6 @@ impl Union {
             {
                 self.set_plain(&place.dir, &place.name)?;
             }
-            self.yield_aufs_name(&parent.dir, entry)?;
             self.link_place(&place, &parent, entry)?;
             if state.life == Life::Unlinked {
                 place.dir.unlink(&place.name)?;

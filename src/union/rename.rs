@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, Kind, MODE_MASK, Name, NodeId, RenameFlags, Stat, XattrFlags};
-use crate::union::body::{Body, FIRST_GRAFT, Life, Place, Stack, UPPER};
+use crate::union::body::{Body, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::copyup::{Data, times};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark};
@@ -63,6 +63,12 @@ impl Union {
         if flags.whiteout && from_parent.stack.graft.is_none() && !self.marks_any_kind() {
             // The device that it leaves could not be marked as the user's own.
             return Err(Errno::INVAL.into());
+        }
+        if from_parent.stack.graft.is_none() {
+            self.refuse_aufs_name(to_entry)?;
+            if flags.exchange {
+                self.refuse_aufs_name(entry)?;
+            }
         }
         let _one = (parent != to).then(|| self.rename.lock());
         let source = self.end(&from_parent, entry)?;
@@ -129,7 +135,6 @@ impl Union {
 
     /// Moves the source over what the target name shows.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
-        self.yield_aufs_name(&target.parent.dir, target.entry)?;
         self.make_movable(source, target)?;
         if target.is_dir() && target.occupied {
             self.clear_whiteouts(target)?;
@@ -137,9 +142,8 @@ impl Union {
         let replaced = self.keep_replaced(target)?;
         let device = if user_whiteout { Some(self.stage_plain_device()?) } else { None };
         let aufs = self.writes_aufs_whiteouts();
-        let late = source.hides
-            && aufs
-            && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
+        let late =
+            source.hides && aufs && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
         if source.hides && aufs && !late {
             self.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
@@ -213,17 +217,33 @@ impl Union {
         let body = self.file_body(id)?;
         let file = body.file().ok_or(Errno::ISDIR)?;
         let mut state = file.state.lock();
-        let place = self.raise_file(&node, &mut state, Data::Whole)?;
-        if !exists_as_object(self, &end.parent.dir, end.entry)? {
-            // Known by another name: this one becomes real before it moves.
-            place.dir.link(&place.name, end.parent.dir.as_ref(), end.entry)?;
-            if state.indexed {
-                let diff = state.nlink_diff - 1;
-                self.write_nlink_diff(&mut state, diff)?;
-            }
-        }
+        self.raise_name(&node, &mut state, &end.parent.dir, end.entry)?;
         if mark::is_aufs_name(other.entry) && node.kind == Kind::File {
             self.set_plain(&end.parent.dir, end.entry)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a file into the upper under this very name: one with several may be known there by
+    /// another, or by the index alone.
+    fn raise_name(
+        &self,
+        node: &Node,
+        state: &mut FileState,
+        dir: &DirRef,
+        entry: &[u8],
+    ) -> Result<()> {
+        let place = self.raise_file(node, state, Data::Whole)?;
+        if exists_as_object(self, dir, entry)? {
+            return Ok(());
+        }
+        // To a user nothing changes in the directory.
+        let before = dir.stat(None)?;
+        place.dir.link(&place.name, dir.as_ref(), entry)?;
+        dir.set_attr(None, &times(&before))?;
+        if state.indexed {
+            let diff = state.nlink_diff - 1;
+            self.write_nlink_diff(state, diff)?;
         }
         Ok(())
     }
@@ -300,7 +320,8 @@ impl Union {
                 let body = self.file_body(told.node)?;
                 let file = body.file().ok_or(Errno::IO)?;
                 let mut state = file.state.lock();
-                self.raise_file(&node, &mut state, Data::Whole).map(|_| ())
+                let dir = stack.upper.as_ref().ok_or(Errno::STALE)?;
+                self.raise_name(&node, &mut state, dir, &entry)
             };
             self.forget(told.node, 1);
             done?;
@@ -308,6 +329,7 @@ impl Union {
         let dir = stack.upper.clone().ok_or(Errno::STALE)?;
         self.set_opaque(&dir, None)?;
         let node = self.node(id)?;
+        self.set_impure(dir_of(&node)?, &dir)?;
         self.store_ino(&dir, None, node.ino)?;
         let lowers = smallvec::SmallVec::new();
         dir_of(&node)?.set_stack(Stack { upper: Some(dir), lowers, graft: None });

@@ -133,10 +133,11 @@ impl Union {
             Err(error) => return Err(error),
         };
         if stat.is_whiteout_device() {
-            if self.is_shared_whiteout(&stat) || !is_plain(dir, entry)? {
+            if self.is_shared_whiteout(&stat) {
                 return Ok(Seen::Whiteout);
             }
-            return Ok(Seen::Object(stat, Marked::default()));
+            let marked = Marked::from_names(&dir.xattr_names(Some(entry))?);
+            return Ok(if marked.plain { Seen::Object(stat, marked) } else { Seen::Whiteout });
         }
         let marked = match stat.kind() {
             Kind::File | Kind::Dir => Marked::from_names(&dir.xattr_names(Some(entry))?),
@@ -265,10 +266,7 @@ impl Union {
             return Ok(Below::Stop);
         }
         let reads_aufs = place.layer != UPPER || self.writes_aufs_whiteouts();
-        if reads_aufs
-            && !below.is_empty()
-            && is_aufs_whiteout(own, mark::WH_OPAQUE)?
-        {
+        if reads_aufs && !below.is_empty() && is_aufs_whiteout(own, mark::WH_OPAQUE)? {
             return Ok(Below::Stop);
         }
         if marked.redirect {

@@ -87,16 +87,12 @@ impl Union {
         Ok(exists(dir, &whiteout)? && !is_aufs_whiteout(dir, &whiteout)?)
     }
 
-    /// Before an object of a user takes the name of a whiteout in the AUFS form: what that hides
-    /// stays hidden by one of the other form.
-    pub(super) fn yield_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
-        let hidden = entry.strip_prefix(mark::WH_PREFIX).filter(|name| !name.is_empty());
-        match hidden {
-            Some(hidden) if self.writes_aufs_whiteouts() && is_aufs_whiteout(dir, entry)? => {
-                self.xattr_whiteout(dir, hidden)
-            }
-            _ => Ok(()),
+    /// Refuses a name that means a whiteout where whiteouts are files.
+    pub(super) fn refuse_aufs_name(&self, entry: &[u8]) -> Result<()> {
+        if self.writes_aufs_whiteouts() && mark::is_aufs_name(entry) {
+            return Err(Errno::PERM.into());
         }
+        Ok(())
     }
 
     // A name that leaves no room for `.wh.`: an empty file with the kernel's mark, in a directory

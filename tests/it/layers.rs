@@ -41,7 +41,7 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Item {
     path: Vec<usize>,
-    what: What,
+    pub what: What,
     owner: u32,
 }
 
@@ -118,16 +118,21 @@ fn put(dir: &DirRef, name: &[u8], item: &Item, count: usize, last: &mut Option<(
         What::Xattr => dir.set_xattr(Some(name), b"user.layer", &[count as u8], plain),
         What::WhiteoutDevice => dir.mknod(name, 0o020_000, 0, owner),
         What::WhiteoutAufs => dir.create(&[b".wh.", name].concat(), 0o444, owner).map(drop),
-        What::WhiteoutXattr(key) => dir.create(name, 0o444, owner).map(|_| {
-            dir.set_xattr(Some(name), WHITEOUT_KEYS[*key], b"", plain).unwrap();
+        // Only a directory that says so holds such whiteouts, and an opaque one cannot.
+        What::WhiteoutXattr(key) => {
             let form = WHITEOUT_KEYS[*key].strip_suffix(b"whiteout").unwrap();
             let opaque = [form, b"opaque"].concat();
-            // An opaque directory stays so; a plain one now says that it holds such whiteouts.
             let create = XattrFlags { create: true, replace: false };
-            let _kept = dir.set_xattr(None, &opaque, b"x", create);
-        }),
+            match dir.set_xattr(None, &opaque, b"x", create) {
+                Err(_) if dir.xattr(None, &opaque).unwrap().as_deref() != Some(b"x") => Ok(()),
+                _ => dir.create(name, 0o444, owner).map(|_| {
+                    dir.set_xattr(Some(name), WHITEOUT_KEYS[*key], b"", plain).unwrap();
+                }),
+            }
+        }
         What::OpaqueXattr(key) if dir.dir(name).stat(None).is_ok() => {
-            dir.set_xattr(Some(name), OPAQUE_KEYS[*key], b"y", plain)
+            let create = XattrFlags { create: true, replace: false };
+            dir.set_xattr(Some(name), OPAQUE_KEYS[*key], b"y", create)
         }
         What::OpaqueXattr(_) => Ok(()),
         What::OpaqueAufs => dir.create(b".wh..wh..opq", 0o444, owner).map(drop),

@@ -122,6 +122,7 @@ pub struct Run {
     held: Vec<Held>,
     pub cached: bool,
     pub user_marks: bool,
+    pub aufs: bool,
     pub step: usize,
 }
 
@@ -135,6 +136,7 @@ impl Run {
             held: Vec::new(),
             cached: true,
             user_marks: false,
+            aufs: false,
             step: 0,
         }
     }
@@ -176,7 +178,9 @@ impl Run {
             .filter(|(path, id)| path.len() < DEPTH && self.tree.node(*id).kind == Kind::Dir)
             .collect();
         let (path, id) = dirs[slot.dir % dirs.len()].clone();
-        (path, id, NAMES[slot.name].to_vec())
+        // Where whiteouts are files their names are refused: the last of these.
+        let name = if self.aufs { slot.name % (NAMES.len() - 1) } else { slot.name };
+        (path, id, NAMES[name].to_vec())
     }
 
     /// Closes all files and ends what they kept alive.

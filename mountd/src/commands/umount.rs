@@ -20,8 +20,9 @@ fn served_by(target: &Path) -> Option<MountStatus> {
     found.into_iter().rev().find(|status| status.target == absolute)
 }
 
+// One that has ended and that nobody asked for its exit code has no words any more.
 fn is_alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty())
 }
 
 /// Runs the command.
