@@ -173,7 +173,10 @@ impl Union {
         }
         let empty = mark::may_be_xattr_whiteout(&stat);
         let aufs = mark::is_aufs_name(entry) && stat.kind() == Kind::File;
-        if !(more || empty || aufs) {
+        // A redirect leads to another place of the layers below, merged here or not.
+        let redirects = matches!(stat.kind(), Kind::Dir | Kind::File)
+            && self.roots.last().is_some_and(|last| last.layer > layer.layer);
+        if !(more || empty || aufs || redirects) {
             return Ok(Seen::Object(stat, Marked::default()));
         }
         let marked = match stat.kind() {
