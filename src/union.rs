@@ -119,6 +119,7 @@ pub struct Union {
     ids: Mutex<LruCache<NodeId, ()>>,
     listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
     plus_credit: AtomicI32,
+    live_writers: AtomicU64,
     counters: Counters,
     rename: Mutex<()>,
 }
@@ -182,6 +183,7 @@ impl Union {
             ids: cache(256),
             listings: cache(64),
             plus_credit: AtomicI32::new(0),
+            live_writers: AtomicU64::new(0),
             counters: Counters::default(),
             rename: Mutex::new(()),
         };

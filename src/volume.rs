@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(made.mountpoint, root.path().join("volumes/data/_data"));
         fs::write(made.mountpoint.join("f"), "kept").unwrap();
         assert_eq!(volumes.create("data", BTreeMap::new()).unwrap(), made);
-        assert_eq!(volumes.list().unwrap(), [made.clone()]);
+        assert_eq!(volumes.list().unwrap(), std::slice::from_ref(&made));
         assert_eq!(fs::read(made.mountpoint.join("f")).unwrap(), b"kept");
         volumes.remove("data").unwrap();
         assert!(matches!(volumes.inspect("data"), Err(VolumeError::Missing(_))));

@@ -31,6 +31,15 @@ impl Lifetime {
         }
     }
 
+    /// The same for names; attributes are for the moment only.
+    #[must_use]
+    pub fn entry_live(self, entry: &Entry) -> EntryOut {
+        EntryOut { attr_valid: 0, attr_valid_nsec: 0, ..self.entry(entry) }
+    }
+
+    /// Attributes are for the moment only.
+    pub const NONE: Self = Self { secs: 0, nanos: 0 };
+
     /// The answer to LOOKUP and to what makes an object.
     #[must_use]
     pub fn entry(self, entry: &Entry) -> EntryOut {
@@ -68,8 +77,9 @@ impl Lifetime {
 
     /// The answer to CREATE and TMPFILE.
     #[must_use]
-    pub fn create(self, entry: &Entry, opened: Opened) -> CreateOut {
-        CreateOut { entry: self.entry(entry), open: open(opened) }
+    pub fn create(self, entry: &Entry, opened: Opened, live: bool) -> CreateOut {
+        let told = if live { self.entry_live(entry) } else { self.entry(entry) };
+        CreateOut { entry: told, open: open(opened) }
     }
 }
 

@@ -22,9 +22,10 @@ use std::sync::Arc;
 use crate::error::{Errno, Error};
 use crate::fuse::convert::{self, Lifetime};
 use crate::fuse::counters::Counters;
-use crate::fuse::wire::abi::InHeader;
+use crate::fuse::wire::abi::{EntryOut, InHeader};
 use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
+use crate::sys::process::{self, Capability};
 use crate::types::NodeId;
 use crate::union::{Caller, Entry, Union};
 
@@ -79,7 +80,7 @@ impl Call<'_> {
     fn entry(&self, result: Result<Entry, Error>) {
         match result {
             Ok(entry) => {
-                if !self.reply.body(&self.lifetime.entry(&entry)) {
+                if !self.reply.body(&self.told(&entry)) {
                     self.union.forget(entry.node, 1);
                 }
             }
@@ -89,10 +90,23 @@ impl Call<'_> {
         }
     }
 
+    /// An object as the kernel is told of it.
+    fn told(&self, entry: &Entry) -> EntryOut {
+        if self.union.is_live(entry.node) {
+            return self.lifetime.entry_live(entry);
+        }
+        self.lifetime.entry(entry)
+    }
+
+    /// How long attributes of the node may be used.
+    fn attr_lifetime(&self) -> Lifetime {
+        if self.union.is_live(self.node()) { Lifetime::NONE } else { self.lifetime }
+    }
+
     /// States whether set-id bits are cleared by an operation for which the protocol has no flag:
-    /// by whoever is not root, which stands for CAP_FSETID.
-    const fn kills_priv(&self) -> bool {
-        self.header.uid != 0
+    /// by whoever lacks CAP_FSETID.
+    fn kills_priv(&self) -> bool {
+        self.header.uid != 0 && !process::has_capability(self.header.pid, Capability::FSetId)
     }
 }
 

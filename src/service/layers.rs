@@ -12,6 +12,7 @@ use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
+use crate::sys::mount::AccessTimes;
 use crate::types::{Kind, Owner, Stat};
 use crate::union::{DirRef, Lower, empty_dir};
 
@@ -147,7 +148,10 @@ pub(super) fn open_upper(
         return Err(Failure::Nested { upper: absolute, work: base });
     }
     let locks = lock(spec, &absolute, &base)?;
-    let roots = HostTree::open_together(&[upper, work], cache)
+    let flags = spec.flags;
+    let times =
+        AccessTimes { none: flags.noatime, strict: flags.strictatime, no_dirs: flags.nodiratime };
+    let roots = HostTree::open_together(&[upper, work], times, cache)
         .map_err(Failure::path("upper directory", upper))?;
     let [root, base_dir] =
         <[DirRef; 2]>::try_from(roots).map_err(|_| broken(Error::os("open", Errno::IO)))?;

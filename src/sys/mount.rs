@@ -29,17 +29,34 @@ pub fn clone_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::mount::open_tree(dir, c"", flags).map_err(refused("open_tree"))
 }
 
+/// Which access times are kept of what is read through a cloned mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AccessTimes {
+    /// None (`MOUNT_ATTR_NOATIME`).
+    pub none: bool,
+    /// All (`MOUNT_ATTR_STRICTATIME`).
+    pub strict: bool,
+    /// None of directories (`MOUNT_ATTR_NODIRATIME`).
+    pub no_dirs: bool,
+}
+
 /// Cuts a cloned mount off from the mounts made elsewhere later (`MS_PRIVATE`) and forbids to
 /// open devices through it (`MOUNT_ATTR_NODEV`). With `sealed` nothing is changed through it
 /// either (`MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOATIME`).
 ///
 /// # Errors
 /// As mount_setattr(2); `ENOSYS` before Linux 5.12.
-pub fn seclude(mount: BorrowedFd<'_>, sealed: bool) -> Result<()> {
-    let (set, clear) = match sealed {
-        true => (libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
-        false => (0, 0),
-    };
+pub fn seclude(mount: BorrowedFd<'_>, sealed: bool, times: AccessTimes) -> Result<()> {
+    let mut set = if sealed { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let clear = libc::MOUNT_ATTR__ATIME;
+    if sealed || times.none {
+        set |= libc::MOUNT_ATTR_NOATIME;
+    } else if times.strict {
+        set |= libc::MOUNT_ATTR_STRICTATIME;
+    }
+    if times.no_dirs {
+        set |= libc::MOUNT_ATTR_NODIRATIME;
+    }
     let attr = RawMountAttr {
         set: set | libc::MOUNT_ATTR_NODEV,
         clear,

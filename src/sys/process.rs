@@ -175,3 +175,28 @@ pub fn write_byte(fd: &OwnedFd, byte: u8) -> Result<()> {
         .map(drop)
         .map_err(refused("write"))
 }
+
+/// A capability that a caller is asked for (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// `CAP_FSETID`.
+    FSetId = 4,
+    /// `CAP_SYS_ADMIN`.
+    SysAdmin = 21,
+}
+
+/// States whether a thread has a capability in effect; not, where it cannot be asked.
+#[must_use]
+pub fn has_capability(thread: u32, capability: Capability) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
+    let effective = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << capability as u64) != 0)
+}
+
+/// States whether a thread lives in the user namespace of this process.
+#[must_use]
+pub fn is_in_own_user_namespace(thread: u32) -> bool {
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user")).ok();
+    namespace(&thread.to_string()).is_some_and(|its| Some(its) == namespace("self"))
+}

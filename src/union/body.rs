@@ -211,6 +211,8 @@ pub enum Life {
 pub struct FileState {
     /// Open handles.
     pub opens: u32,
+    /// Of these, those through which the kernel writes by itself.
+    pub writers: u32,
     /// How they are served.
     pub io: Io,
     /// Where the data is, if not with the attributes (`metacopy`).

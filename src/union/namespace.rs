@@ -504,7 +504,7 @@ impl Union {
             parent.dir.rmdir(entry)?;
         } else {
             if !self.is_empty(stack)? {
-                return Err(Errno::NOTEMPTY.into());
+                return Err(not_empty(&parent.dir)?.into());
             }
             let hides = self.has_lower_entry(&parent.stack, entry)?;
             self.remove_dir(&parent, entry, stack, hides)?;
@@ -553,6 +553,12 @@ impl Union {
     pub(super) fn is_graft_place(&self, parent: NodeId, entry: &[u8]) -> bool {
         !self.graft_places.is_empty() && self.graft_places.contains_key(&(parent, entry.to_vec()))
     }
+}
+
+// What may not be removed at all is refused before its content counts, as `may_delete()` does.
+fn not_empty(parent: &DirRef) -> Result<Errno> {
+    let stat = parent.stat(None)?;
+    Ok(if stat.immutable || stat.append_only { Errno::PERM } else { Errno::NOTEMPTY })
 }
 
 fn is_lower(found: &Found) -> bool {

@@ -32,6 +32,8 @@ const PASSTHROUGH_MIN: u64 = 64 * 1024;
 const FH_CACHED: u64 = 1;
 /// Handle of a file that the kernel serves by itself.
 const FH_PASSTHROUGH: u64 = 2;
+/// Set in the handle of one that it may write by itself.
+const FH_WRITES: u64 = 4;
 
 impl Union {
     /// Opens a file.
@@ -60,8 +62,29 @@ impl Union {
         }
         let node = self.node(id)?;
         let opened = self.start_io(&node, &mut state, flags)?;
+        Ok(self.count_open(&mut state, opened, flags.write))
+    }
+
+    fn count_open(&self, state: &mut FileState, opened: Opened, write: bool) -> Opened {
         state.opens += 1;
-        Ok(opened)
+        if !write || opened.fh != FH_PASSTHROUGH {
+            return opened;
+        }
+        state.writers += 1;
+        self.live_writers.fetch_add(1, Ordering::Relaxed);
+        Opened { fh: opened.fh | FH_WRITES, ..opened }
+    }
+
+    /// States whether the kernel writes a file by itself at present, through a shared mapping
+    /// perhaps: its size and times are told for the moment only.
+    #[must_use]
+    pub fn is_live(&self, id: NodeId) -> bool {
+        if self.live_writers.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Some(node) = self.table.find(id) else { return false };
+        let file = node.body.as_deref().and_then(Body::file);
+        file.is_some_and(|file| file.state.lock().writers > 0)
     }
 
     fn check_writable(&self, place: &Place) -> Result<()> {
@@ -231,7 +254,7 @@ impl Union {
             Some(made) if flags.write => self.start_new(&node, &mut state, made)?,
             _ => self.start_io(&node, &mut state, flags)?,
         };
-        state.opens += 1;
+        let opened = self.count_open(&mut state, opened, flags.write);
         Ok((told, opened))
     }
 
@@ -308,11 +331,15 @@ impl Union {
     }
 
     /// Closes a handle.
-    pub fn release(&self, id: NodeId, _fh: u64) {
+    pub fn release(&self, id: NodeId, fh: u64) {
         let Ok(node) = self.node(id) else { return };
         let Some(file) = node.body.as_deref().and_then(Body::file) else { return };
         let mut state = file.state.lock();
         state.opens = state.opens.saturating_sub(1);
+        if fh & FH_WRITES != 0 && state.writers > 0 {
+            state.writers -= 1;
+            self.live_writers.fetch_sub(1, Ordering::Relaxed);
+        }
         if state.opens > 0 {
             return;
         }

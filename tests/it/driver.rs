@@ -90,6 +90,9 @@ pub struct Mount {
     pub nodes: BTreeMap<Id, NodeId>,
 }
 
+/// Some entries of a directory, in the order of the listing.
+type Piece = Vec<(Vec<u8>, Listed)>;
+
 impl Mount {
     pub fn new(union: Union) -> Self {
         let nodes = BTreeMap::from([(ROOT, NodeId::ROOT)]);
@@ -183,7 +186,7 @@ impl Mount {
         from: u64,
         plus: bool,
         room: usize,
-    ) -> Result<(Vec<(Vec<u8>, Listed)>, u64)> {
+    ) -> Result<(Piece, u64)> {
         let mut sink = Batch { room, next: from, seen: Vec::new(), counted: Vec::new() };
         self.union.readdir(dir, from, plus, &mut sink)?;
         for entry in &sink.counted {

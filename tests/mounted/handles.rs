@@ -71,7 +71,7 @@ fn handle_outlives_copy_up_and_rename(s: &mut Site) {
     rename(s.at("f"), s.at("d/g")).unwrap();
     drop_caches();
     let root = open(s.mnt(), OFlags::DIRECTORY).unwrap();
-    let file = open_by_handle(root.as_fd(), &handle, rustix::fs::OFlags::RDWR.bits() as i32);
+    let file = open_by_handle(root.as_fd(), &handle, OFlags::RDWR.bits() as i32);
     let file = file.unwrap();
     assert_eq!(content(&file), b"xy");
     rustix::io::pwrite(&file, b"XY", 0).unwrap();

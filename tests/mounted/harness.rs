@@ -119,11 +119,6 @@ impl Site {
         site
     }
 
-    /// The judge in office.
-    pub fn judge(&self) -> Judge {
-        self.judge
-    }
-
     /// Whether the judge is a union, so that there are layers to look at.
     pub fn is_union(&self) -> bool {
         self.judge != Judge::Plain

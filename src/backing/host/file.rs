@@ -31,9 +31,11 @@ impl HostFile {
             Access::Write => OFlags::RDWR,
         };
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match sys::file::openat(dir, name, flags | OFlags::NOATIME) {
-            // Only an owner may leave the access time alone. What else is EPERM stays so.
-            Err(error) if error.is(Errno::PERM) => sys::file::openat(dir, name, flags)?,
+        let fd = match sys::file::openat(dir, name, flags) {
+            // A file that may only grow is opened so; whoever may not write it is refused again.
+            Err(error) if error.is(Errno::PERM) && access == OFlags::RDWR => {
+                sys::file::openat(dir, name, flags | OFlags::APPEND)?
+            }
             opened => opened?,
         };
         // Asked of the descriptor: whoever may make devices could have swapped the name.

@@ -421,7 +421,7 @@ fn trees_opened_together_are_one_mount() {
         fs::create_dir(host.at(name)).unwrap();
     }
     let (upper, work) = (host.at("upper"), host.at("work"));
-    let roots = HostTree::open_together(&[&upper, &work], &host.cache).unwrap();
+    let roots = HostTree::open_together(&[&upper, &work], Default::default(), &host.cache).unwrap();
     roots[1].create(b"staged", 0o644, host.own()).unwrap();
     roots[1].rename(b"staged", &*roots[0], b"named", PLAIN).unwrap();
     roots[0].link(b"named", &*roots[1], b"again").unwrap();

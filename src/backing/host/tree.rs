@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
+use crate::sys::mount::AccessTimes;
 use crate::types::Kind;
 use crate::union::layer::DirRef;
 
@@ -52,7 +53,8 @@ impl HostTree {
     pub fn open(path: &Path, submounts: Submounts, cache: &Arc<FdCache>) -> Result<DirRef> {
         if submounts != Submounts::Shown {
             let place = sys::file::open_path(path, PLACE)?;
-            if let Some(mount) = clone_of(place.as_fd(), submounts == Submounts::Sealed)? {
+            let sealed = submounts == Submounts::Sealed;
+            if let Some(mount) = clone_of(place.as_fd(), sealed, AccessTimes::default())? {
                 return Ok(Self::root(DirFd::new(mount, false), None, cache));
             }
         }
@@ -74,16 +76,20 @@ impl HostTree {
 
     /// Opens several directories between which files are renamed and linked: an upper and its
     /// work directory. If all are of one mount and the kernel permits, they are opened within
-    /// one clone of it, as with [`Submounts::Hidden`], else as with [`Submounts::Shown`].
+    /// one clone of it with these access times, as with [`Submounts::Hidden`], else as with [`Submounts::Shown`].
     ///
     /// # Errors
     /// As [`HostTree::open`].
-    pub fn open_together(paths: &[&Path], cache: &Arc<FdCache>) -> Result<Vec<DirRef>> {
+    pub fn open_together(
+        paths: &[&Path],
+        times: AccessTimes,
+        cache: &Arc<FdCache>,
+    ) -> Result<Vec<DirRef>> {
         let places = paths
             .iter()
             .map(|path| sys::file::open_path(path, PLACE))
             .collect::<Result<Vec<OwnedFd>>>()?;
-        if let Some(roots) = open_in_clone(&places, cache)? {
+        if let Some(roots) = open_in_clone(&places, times, cache)? {
             return Ok(roots);
         }
         let open = |path: &&Path| Ok(Self::root(DirFd::open_path(path)?, None, cache));
@@ -111,14 +117,14 @@ impl DirFd {
 
 /// A private clone of a mount with this directory as its root; `None` where the kernel refuses:
 /// without the privilege (`EPERM`), beneath locked mounts (`EINVAL`), before Linux 5.2 (`ENOSYS`).
-fn clone_of(dir: BorrowedFd<'_>, sealed: bool) -> Result<Option<OwnedFd>> {
+fn clone_of(dir: BorrowedFd<'_>, sealed: bool, times: AccessTimes) -> Result<Option<OwnedFd>> {
     let refusals = [Errno::PERM, Errno::INVAL, Errno::NOSYS];
     let mount = match sys::mount::clone_mount(dir) {
         Ok(mount) => mount,
         Err(error) if refusals.contains(&error.errno()) => return Ok(None),
         Err(error) => return Err(error),
     };
-    match sys::mount::seclude(mount.as_fd(), sealed) {
+    match sys::mount::seclude(mount.as_fd(), sealed, times) {
         Ok(()) => Ok(Some(mount)),
         // A clone that new mounts propagate into would be worse than none: it cannot be seen.
         Err(error) if refusals.contains(&error.errno()) => Ok(None),
@@ -127,9 +133,13 @@ fn clone_of(dir: BorrowedFd<'_>, sealed: bool) -> Result<Option<OwnedFd>> {
 }
 
 /// Opens the directories again within one clone of their mount, if there is one for all.
-fn open_in_clone(places: &[OwnedFd], cache: &Arc<FdCache>) -> Result<Option<Vec<DirRef>>> {
+fn open_in_clone(
+    places: &[OwnedFd],
+    times: AccessTimes,
+    cache: &Arc<FdCache>,
+) -> Result<Option<Vec<DirRef>>> {
     let Some((above, beneath)) = common_ancestor(places)? else { return Ok(None) };
-    let Some(mount) = clone_of(above.as_fd(), false)?.map(Arc::new) else { return Ok(None) };
+    let Some(mount) = clone_of(above.as_fd(), false, times)?.map(Arc::new) else { return Ok(None) };
     let mut roots = Vec::with_capacity(places.len());
     for (place, path) in places.iter().zip(&beneath) {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };

@@ -22,7 +22,12 @@ impl DirSink for Sink<'_> {
 
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>) {
         // The kernel makes nothing of an entry without a node, nor of the times beside it.
-        let out = entry.map_or_else(EntryOut::default, |entry| self.lifetime.entry(entry));
+        let out = entry.map_or_else(EntryOut::default, |entry| {
+            if self.union.is_live(entry.node) {
+                return self.lifetime.entry_live(entry);
+            }
+            self.lifetime.entry(entry)
+        });
         if !self.list.push(name, ino, kind, next, out)
             && let Some(entry) = entry
         {

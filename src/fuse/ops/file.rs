@@ -9,7 +9,7 @@ use crate::fuse::wire::abi::{
 };
 use crate::fuse::worker::MAX_WRITE;
 use crate::types::{MODE_MASK, NodeId, Seek};
-use crate::union::{Entry, Opened};
+use crate::union::{Entry, OpenMode, Opened};
 
 /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2); the kernel resolves the other kinds by itself.
 const SEEK_DATA: u32 = 3;
@@ -22,6 +22,10 @@ pub(super) fn open(call: &Call<'_>, arg: &OpenIn) {
     let flags = convert::open_flags(arg.flags, arg.open_flags);
     match call.union.open(call.node(), flags) {
         Ok(opened) => {
+            // What the kernel knows of it holds no longer than the next write that it makes itself.
+            if flags.write && matches!(opened.mode, OpenMode::Passthrough { .. }) {
+                call.reply.forget_attributes(call.node());
+            }
             if !call.reply.body(&convert::open(opened)) {
                 call.union.release(call.node(), opened.fh);
             }
@@ -45,7 +49,8 @@ pub(super) fn tmpfile(call: &Call<'_>, arg: &CreateIn) {
 fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
     match result {
         Ok((entry, opened)) => {
-            if !call.reply.body(&call.lifetime.create(&entry, opened)) {
+            let live = call.union.is_live(entry.node);
+            if !call.reply.body(&call.lifetime.create(&entry, opened, live)) {
                 call.union.release(entry.node, opened.fh);
                 call.union.forget(entry.node, 1);
             }

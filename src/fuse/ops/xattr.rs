@@ -3,6 +3,7 @@
 use super::Call;
 use crate::error::{Errno, Error};
 use crate::fuse::wire::abi::GetXattrOut;
+use crate::sys::process::{self, Capability};
 use crate::types::XattrFlags;
 
 /// `XATTR_CREATE` and `XATTR_REPLACE` of setxattr(2).
@@ -34,9 +35,13 @@ pub(super) fn value(call: &Call<'_>, key: &[u8], size: u32) {
 pub(super) fn list(call: &Call<'_>, size: u32) {
     let names = call.union.listxattr(call.node());
     // Only who could read them is told of these (`simple_xattr_list()` in the kernel's fs/xattr.c).
-    let shown = |name: &&[u8]| call.header.uid == 0 || !name.starts_with(b"trusted.");
     let names = names.map(|names| {
-        names.split_inclusive(|byte| *byte == 0).filter(shown).collect::<Vec<_>>().concat()
+        let all = || names.split_inclusive(|byte| *byte == 0);
+        let is_trusted = |name: &&[u8]| name.starts_with(b"trusted.");
+        if call.header.uid == 0 || !all().any(|name| is_trusted(&name)) || is_admin(call) {
+            return names;
+        }
+        all().filter(|name| !is_trusted(name)).collect::<Vec<_>>().concat()
     });
     answer(call, names, size);
 }
@@ -52,4 +57,10 @@ fn answer(call: &Call<'_>, result: Result<Vec<u8>, Error>, size: u32) {
         Ok(len) if len <= size => call.reply.bytes(&bytes),
         _ => call.reply.errno(Errno::RANGE),
     };
+}
+
+// The kernel tells no ids where the mount may be id-mapped.
+fn is_admin(call: &Call<'_>) -> bool {
+    process::is_in_own_user_namespace(call.header.pid)
+        && process::has_capability(call.header.pid, Capability::SysAdmin)
 }

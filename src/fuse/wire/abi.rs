@@ -118,6 +118,9 @@ pub const FOPEN_NOFLUSH: u32 = 1 << 5;
 /// `FOPEN_PASSTHROUGH`: the kernel serves the file from [`OpenOut::backing_id`].
 pub const FOPEN_PASSTHROUGH: u32 = 1 << 7;
 
+/// `FUSE_NOTIFY_INVAL_INODE`: a notification, in the place of an errno.
+pub const NOTIFY_INVAL_INODE: i32 = 2;
+
 /// `STATX_BASIC_STATS` of [`Statx::mask`].
 pub const STATX_BASIC_STATS: u32 = 0x7ff;
 /// `STATX_BTIME`.
@@ -245,6 +248,8 @@ wire_structs! {
     }
     /// `struct fuse_copy_file_range_out`, the answer to [`COPY_FILE_RANGE_64`].
     CopyFileRangeOut { bytes_copied: u64, }
+    /// `struct fuse_notify_inval_inode_out`.
+    NotifyInvalInodeOut { ino: u64, off: i64, len: i64, }
     /// The head of `struct fuse_dirent`; the name follows, padded to 8 bytes.
     Dirent { ino: u64, off: u64, namelen: u32, kind: u32, }
     /// `struct fsxattr` of FS_IOC_FSGETXATTR.
