@@ -60,6 +60,13 @@ union_mount() { # MODE BASE [OPTIONS]
     esac
 }
 
+# Puts the program as the helper of mount(8) in front of /usr/sbin, for this mount namespace only.
+own_helper() { # NAME
+    mkdir -p "$scratch/sbin"
+    [ -e "$scratch/sbin/$1" ] || ln -s "$lamina" "$scratch/sbin/$1"
+    mount -t overlay -o "ro,lowerdir=$scratch/sbin:/usr/sbin" sbin /usr/sbin
+}
+
 # Counts and prints one result: `ok NAME`, or `FAIL NAME reason`.
 failed=0
 pass() { echo "ok $1"; }

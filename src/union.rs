@@ -523,7 +523,7 @@ fn is_opaque_root(root: &DirRef) -> Result<bool> {
     let [trusted, user] = mark::keys(mark::Mark::Opaque);
     Ok(root_mark(root, &trusted)?
         || root_mark(root, &user)?
-        || resolve::exists(root, mark::WH_OPAQUE)?)
+        || resolve::is_aufs_whiteout(root, mark::WH_OPAQUE)?)
 }
 
 // The file system of the upper (or of the topmost lower) is number 0, so that its inode numbers

@@ -28,6 +28,11 @@ END
     pjdfstest true ::erofs_
 } >"$results/pjdfstest.cases"
 while read -r name verdict; do
-    if [ "$verdict" = ok ]; then pass "pjdfstest::$name"; else fail "pjdfstest::$name" "$verdict"; fi
+    case "$name $verdict" in
+        *" ok") pass "pjdfstest::$name" ;;
+        # The C library knows no LINK_MAX of FUSE, nor of overlayfs: the case cannot run there.
+        "link::link_count_max skipped") echo "skip pjdfstest::$name: LINK_MAX is unknown" ;;
+        *) fail "pjdfstest::$name" "$verdict" ;;
+    esac
 done <"$results/pjdfstest.cases"
 equal pjdfstest::cases "$(wc -l <"$results/pjdfstest.cases")" 398

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Part of scripts/xfstests: makes the two XFS images, the helpers that mount(8) calls, and the configuration.
 # Takes scratch, suite, mode, lamina and fuse_overlayfs from the environment; leaves all below $scratch.
-set -eu
+. "$(dirname "$0")/../lib.sh"
 
 image() { # NAME SIZE
     truncate -s "$2" "$scratch/$1.img"
@@ -31,7 +31,6 @@ mkdir -p "$scratch/bin" "$scratch/sbin"
 case $mode in
     ours)
         name=lamina
-        ln -s "$lamina" "$scratch/sbin/mount.fuse.lamina"
         ;;
     fuse-overlayfs)
         name=fuse-overlayfs
@@ -41,7 +40,7 @@ case $mode in
         chmod +x "$scratch/sbin/mount.fuse.fuse-overlayfs"
         ;;
 esac
-mount -t overlay -o "ro,lowerdir=$scratch/sbin:/usr/sbin" sbin /usr/sbin
+own_helper "mount.fuse.$name"
 cat >>"$config" <<END
 export FSTYP=fuse FUSE_SUBTYP=.$name TEST_DEV=$name-test SCRATCH_DEV=$name-scratch
 export TEST_FS_MOUNT_OPTS="$(options test)"

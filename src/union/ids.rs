@@ -110,7 +110,8 @@ impl Union {
             return Ok(None);
         }
         let value = self.read_mark(place, Mark::Ino)?;
-        Ok(value.and_then(|value| value.try_into().ok()).map(u64::from_le_bytes))
+        let number = value.and_then(|value| value.try_into().ok()).map(u64::from_le_bytes);
+        Ok(number.filter(|number| *number != 0))
     }
 
     /// Attributes as the mount shows them.

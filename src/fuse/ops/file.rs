@@ -82,6 +82,9 @@ pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
     let kill_priv = arg.write_flags & WRITE_KILL_SUIDGID != 0;
     match call.union.write(call.node(), arg.fh, data, arg.offset, kill_priv) {
         Ok(len) => {
+            if kill_priv {
+                call.reply.forget_attributes(call.node());
+            }
             let size = u32::try_from(len).unwrap_or(arg.size);
             call.reply.body(&WriteOut { size, padding: 0 })
         }
@@ -91,7 +94,13 @@ pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
 
 pub(super) fn fallocate(call: &Call<'_>, arg: &FallocateIn) {
     let FallocateIn { offset, length, mode, .. } = *arg;
-    call.done(call.union.fallocate(call.node(), mode, offset, length, call.kills_priv()));
+    let kill = call.kills_priv();
+    let done = call.union.fallocate(call.node(), mode, offset, length, kill);
+    // The kernel forgets size and times by itself, and keeps the mode that was cleared.
+    if kill {
+        call.reply.forget_attributes(call.node());
+    }
+    call.done(done);
 }
 
 pub(super) fn lseek(call: &Call<'_>, arg: &LseekIn) {
@@ -114,7 +123,11 @@ pub(super) fn copy_file_range(call: &Call<'_>, arg: &CopyFileRangeIn, wide: bool
     let to = NodeId(arg.nodeid_out);
     let len = if wide { arg.len } else { arg.len.min(NARROW_COPY_MAX) };
     let kill = call.kills_priv();
-    match call.union.copy_file_range(call.node(), arg.off_in, to, arg.off_out, len, kill) {
+    let copied = call.union.copy_file_range(call.node(), arg.off_in, to, arg.off_out, len, kill);
+    if kill {
+        call.reply.forget_attributes(to);
+    }
+    match copied {
         Ok(bytes_copied) if wide => call.reply.body(&CopyFileRangeOut { bytes_copied }),
         Ok(bytes_copied) => {
             let size = u32::try_from(bytes_copied).unwrap_or(0);

@@ -35,7 +35,11 @@ pub(super) fn ioctl(call: &Call<'_>, arg: &IoctlIn, data: &[u8]) {
 
 fn done(call: &Call<'_>, result: Result<(), Error>) {
     match result {
-        Ok(()) => call.reply.body(&IoctlOut::default()),
+        Ok(()) => {
+            // The change time is a new one.
+            call.reply.forget_attributes(call.node());
+            call.reply.body(&IoctlOut::default())
+        }
         Err(error) => call.reply.error(&error),
     };
 }
