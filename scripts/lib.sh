@@ -43,7 +43,7 @@ leave_nothing() {
     findmnt -rno TARGET | { grep "^$scratch/" || true; } | tac | while read -r mount; do
         umount "$mount" 2>/dev/null || umount -l "$mount" || true
     done
-    losetup -nO NAME,BACK-FILE | grep -F " $scratch/" | cut -d' ' -f1 | xargs -r -n 1 losetup -d
+    losetup -nO NAME,BACK-FILE | { grep -F " $scratch/" || true; } | cut -d' ' -f1 | xargs -r -n 1 losetup -d
     rm -rf --one-file-system "$scratch"
 }
 
@@ -52,7 +52,7 @@ union_mount() { # MODE BASE [OPTIONS]
     local layers="lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work${3:+,$3}"
     mkdir -p "$2/lower" "$2/upper" "$2/work" "$2/mnt"
     case $1 in
-        ours) "$lamina" -o "$layers" "$2/mnt" ;;
+        ours) "$lamina" -o "$layers,dev" "$2/mnt" ;;
         kernel) mount -t overlay -o "$layers" overlay "$2/mnt" ;;
         fuse-overlayfs) "$fuse_overlayfs" -o "$layers,allow_other,dev,suid" "$2/mnt" ;;
         plain) mount --bind "$2/lower" "$2/mnt" ;;

@@ -21,6 +21,11 @@ pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange};
 pub use failure::Failure;
 
+/// Volumes, as front ends ask for them.
+pub mod volumes {
+    pub use crate::volume::{Volume, VolumeError, Volumes, is_name};
+}
+
 /// States whether this process runs as root of its user namespace.
 #[must_use]
 pub fn is_root() -> bool {

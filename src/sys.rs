@@ -4,7 +4,8 @@
 //! are bytes. A refusal is [`Error::Os`] with the name of the call; what it means is decided by
 //! the caller. rustix does the work where it knows the call, libc where it does not.
 //!
-//! - [`file`]: attributes, opening, data; [`dir`]: entries of directories; [`xattr`], [`ioctl`];
+//! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
+//! - [`xattr`], [`ioctl`]: what hangs on them;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`process`], [`fuse`]: mounts, processes and signals, the FUSE device.
 //!

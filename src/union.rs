@@ -7,7 +7,7 @@
 //! - [`body`]: state of directories (the parts they are merged from) and of open files;
 //! - `resolve`: the lookup rules; [`mark`]: whiteouts, opacity, redirects as layers spell them;
 //! - `copyup`: how an object comes into the upper, whole or not at all;
-//! - `namespace`, `rename`: changes of directories; `open`, `attr`, `xattr`: of objects;
+//! - `namespace`, `rename`: changes of directories; `open`, `io`, `attr`, `xattr`: of objects;
 //! - `listing`: merged directories with positions that stay valid.
 //!
 //! Invariants: a layer below the upper is never changed; an object appears in the upper under its
@@ -22,6 +22,7 @@ pub mod config;
 mod copyup;
 mod ids;
 mod index;
+mod io;
 pub mod layer;
 mod listing;
 pub mod mark;

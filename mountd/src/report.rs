@@ -32,7 +32,7 @@ pub enum Trouble {
     Option(#[from] OptionError),
     /// Volumes refused.
     #[error("{0}")]
-    Volume(#[from] laminafs::volume::VolumeError),
+    Volume(#[from] laminafs::service::volumes::VolumeError),
     /// The words are wrong.
     #[error("{0}")]
     Usage(String),
@@ -66,7 +66,7 @@ impl Trouble {
         match self {
             Self::Failure(failure) => failure.hint(),
             Self::Helper(inner) => inner.hint(),
-            Self::Volume(laminafs::volume::VolumeError::InUse(_)) => {
+            Self::Volume(laminafs::service::volumes::VolumeError::InUse(_)) => {
                 Some("unmount what uses it: lamina status".to_owned())
             }
             _ => None,

@@ -9,7 +9,10 @@ pub struct Errno(pub i32);
 macro_rules! errnos {
     ($($name:ident = $value:literal, $symbol:literal, $text:literal;)*) => {
         impl Errno {
-            $(#[doc = concat!("`", $symbol, "`: ", $text, ".")] pub const $name: Self = Self($value);)*
+            $(
+                #[doc = concat!("`", $symbol, "`: ", $text, ".")]
+                pub const $name: Self = Self($value);
+            )*
 
             /// The symbol of this value, or `None` for one that the library never names.
             #[must_use]

@@ -4,7 +4,7 @@
 //! several times a whole request. So one thread, the *leader*, reads and serves; the others are
 //! parked. It stops being the leader in one of two ways: it hands over before a request that is
 //! known to be long, or the watch thread takes its place away when it has been at one request for
-//! longer than [`PATIENCE`]. Whoever lost the place finishes its request and parks.
+//! longer than `PATIENCE`. Whoever lost the place finishes its request and parks.
 //!
 //! Invariants: at most one thread is leader, and only the leader reads. `state` is odd while the
 //! leader serves and even while it reads; it only grows, so a place that was lost is never

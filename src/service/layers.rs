@@ -20,7 +20,8 @@ use crate::union::{DirRef, Lower, empty_dir};
 const WORK: &[u8] = b"work";
 /// The kernel's index directory.
 const INDEX: &[u8] = b"index";
-/// The mark of a volatile upper (`ovl_create_volatile_dirty()` in the kernel's fs/overlayfs/super.c).
+/// The mark of a volatile upper (`ovl_create_volatile_dirty()` in the kernel's
+/// fs/overlayfs/super.c).
 const INCOMPAT: &[u8] = b"incompat";
 const VOLATILE: &[u8] = b"volatile";
 

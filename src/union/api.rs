@@ -84,6 +84,6 @@ pub trait DirSink {
     fn has_room(&self, name_len: usize) -> bool;
 
     /// Takes an entry. `next` is the position to resume behind it. With `entry`, the kernel is
-    /// told of the object at once (READDIRPLUS) and a lookup is counted; without, of its name alone.
+    /// told of the object at once (READDIRPLUS) and a lookup is counted; without, of its name.
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>);
 }

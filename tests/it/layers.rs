@@ -50,7 +50,8 @@ pub fn layer() -> impl Strategy<Value = Vec<Item>> {
         6 => (prop_oneof![Just(0), 1..20usize, Just(9000)], mode()).prop_map(|(len, mode)| {
             What::File { len, mode }
         }),
-        6 => prop_oneof![Just(0o755), Just(0o2775), Just(0o700)].prop_map(|mode| What::Dir { mode }),
+        6 => prop_oneof![Just(0o755), Just(0o2775), Just(0o700)]
+            .prop_map(|mode| What::Dir { mode }),
         1 => Just(What::Symlink),
         1 => Just(What::Fifo),
         1 => Just(What::Device(0x103)),

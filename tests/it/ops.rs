@@ -80,14 +80,16 @@ pub fn op() -> impl Strategy<Value = Op> {
     let id = || prop::option::of(0..3u32);
     prop_oneof![
         4 => (slot(), mode()).prop_map(|(slot, mode)| Op::Create(slot, mode)),
-        4 => (slot(), prop_oneof![Just(0o777), Just(0o700)]).prop_map(|(s, mode)| Op::Mkdir(s, mode)),
+        4 => (slot(), prop_oneof![Just(0o777), Just(0o700)])
+            .prop_map(|(slot, mode)| Op::Mkdir(slot, mode)),
         1 => slot().prop_map(Op::Symlink),
         2 => (slot(), 0..4usize).prop_map(|(slot, which)| Op::Mknod(slot, which)),
         4 => (pick(), slot()).prop_map(|(file, slot)| Op::Link(file, slot)),
         5 => pick().prop_map(Op::Unlink),
         4 => pick().prop_map(Op::Rmdir),
         8 => (pick(), slot(), 0..6usize).prop_map(|(from, to, flag)| Op::Rename(from, to, flag)),
-        4 => (pick(), pick(), 0..6usize).prop_map(|(from, to, flag)| Op::RenameOver(from, to, flag)),
+        4 => (pick(), pick(), 0..6usize)
+            .prop_map(|(from, to, flag)| Op::RenameOver(from, to, flag)),
         5 => (pick(), size(), size(), any::<bool>())
             .prop_map(|(file, offset, len, kill)| Op::Write { file, offset, len, kill }),
         3 => (pick(), size(), any::<bool>())

@@ -52,7 +52,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("parameters", "src/union/listing.rs", "list_merged", "a listing, its range and its sink"),
     ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
     ("parameters", "src/union/namespace.rs", "unlink_last", "what is known of the name so far"),
-    ("parameters", "src/union/open.rs", "copy_file_range", "the system call has as many"),
+    ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
 ];
 
 /// A file with two views of it, both with the line numbers of the whole.

@@ -17,8 +17,8 @@
 /// Makes a module of tests out of each case: one test for each judge of the group.
 ///
 /// Groups: `everywhere` (all three), `unions` (kernel and Lamina: the case looks at layers),
-/// `beyond_kernel` (plain and Lamina: overlayfs is known to differ), `beyond_fuse` (plain and kernel:
-/// the kernel's FUSE client refuses before it asks), `lamina` (ours alone).
+/// `beyond_kernel` (plain and Lamina: overlayfs is known to differ), `beyond_fuse` (plain and
+/// kernel: the kernel's FUSE client refuses before it asks), `lamina` (ours alone).
 macro_rules! judged {
     (everywhere: $($name:ident),* $(,)?) => { $(
         mod $name {

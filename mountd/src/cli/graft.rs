@@ -72,7 +72,7 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
 pub fn volume(word: &OsStr) -> Result<GraftSpec, OptionError> {
     let Short { source, path, read_only, nocopy } = short("volume", word.as_bytes())?;
     let name = shown(&source);
-    if !laminafs::volume::is_name(&name) {
+    if !laminafs::service::volumes::is_name(&name) {
         return Err(OptionError::value("volume", format!("{name:?} is no name of a volume")));
     }
     Ok(GraftSpec { source: GraftSource::Volume { name, nocopy }, path, read_only })
@@ -176,7 +176,7 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
     let path = place("mount", &target)?;
     let source = match (found.kind.as_deref().unwrap_or("volume"), found.source) {
         ("bind", Some(source)) => GraftSource::Bind(PathBuf::from(OsString::from_vec(source))),
-        ("volume", Some(source)) if laminafs::volume::is_name(&shown(&source)) => {
+        ("volume", Some(source)) if laminafs::service::volumes::is_name(&shown(&source)) => {
             GraftSource::Volume { name: shown(&source), nocopy: found.nocopy }
         }
         ("volume", Some(source)) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use laminafs::volume::{Volume, VolumeError, Volumes};
+use laminafs::service::volumes::{Volume, VolumeError, Volumes};
 
 use crate::cli::{VolumeArgs, VolumeCommand};
 use crate::report::{Trouble, say, say_json};

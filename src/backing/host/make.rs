@@ -10,8 +10,8 @@ use super::place::HostDir;
 use super::{attr, component};
 
 impl HostDir {
-    /// Makes an object by `act` so that it belongs to `owner`, but for the group that a set-group-ID
-    /// directory hands down.
+    /// Makes an object by `act` so that it belongs to `owner`, but for the group that a
+    /// set-group-ID directory hands down.
     pub(super) fn make<T>(
         &self,
         name: &[u8],

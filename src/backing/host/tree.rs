@@ -76,7 +76,8 @@ impl HostTree {
 
     /// Opens several directories between which files are renamed and linked: an upper and its
     /// work directory. If all are of one mount and the kernel permits, they are opened within
-    /// one clone of it with these access times, as with [`Submounts::Hidden`], else as with [`Submounts::Shown`].
+    /// one clone of it with these access times, as with [`Submounts::Hidden`]; else as with
+    /// [`Submounts::Shown`].
     ///
     /// # Errors
     /// As [`HostTree::open`].

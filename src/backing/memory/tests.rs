@@ -1,3 +1,5 @@
+//! Tests of memory trees.
+
 use super::*;
 use crate::types::{MODE_MASK, SetTime};
 
