@@ -8,7 +8,7 @@ use_containers() { # PREFIX [RUN-OPTION...]
     equal "$prefix::root_is_fuse" "$(grep -c ' / fuse' "$scratch/one.log")" 1
     equal "$prefix::diff" "$(engine diff one | grep -E ' /(newfile|renamed|moved|multi|etc/added|seed|links)' | sort | tr '\n' ';')" \
         "A /etc/added;A /moved;A /moved/deep;A /newfile;C /renamed;C /renamed/inner;D /multi;D /renamed/inner/file;"
-    engine commit -q one lamina/second >"$scratch/commit.log" 2>&1 || fail "$prefix::commit" "$(cat "$scratch/commit.log")"
+    engine commit one lamina/second >"$scratch/commit.log" 2>&1 || fail "$prefix::commit" "$(cat "$scratch/commit.log")"
     equal "$prefix::committed" "$(engine run --rm "$@" lamina/second sh -c 'cat /newfile /etc/added; ls /renamed/inner; ls -d /multi /moved/deep 2>/dev/null' 2>&1 | tr '\n' ' ')" \
         "hi added more /moved/deep "
     echo copied >"$scratch/copied"

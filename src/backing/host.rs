@@ -95,7 +95,8 @@ impl Dir for HostDir {
 
     fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
         let (dir, name) = (self.opened()?, component(name)?);
-        self.cache().with_room(|| HostFile::open(dir.fd(), name, access))
+        let safe = self.is_cloned();
+        self.cache().with_room(|| HostFile::open(dir.fd(), name, access, safe))
     }
 
     fn open_self(&self) -> Result<FileRef> {

@@ -113,9 +113,23 @@ impl Union {
         self.made(&parent, entry)
     }
 
-    /// Tells of an object that was just made.
+    /// Tells of an object that was just made: nothing but its attributes is to be found out, since
+    /// no layer below shows anything under its name.
     pub(super) fn made(&self, parent: &Parent, entry: &[u8]) -> Result<Entry> {
-        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+        let stat = parent.dir.stat(Some(entry))?;
+        self.made_with(parent, entry, stat)
+    }
+
+    /// The same with the attributes at hand.
+    pub(super) fn made_with(&self, parent: &Parent, entry: &[u8], stat: Stat) -> Result<Entry> {
+        let stack = (stat.kind() == Kind::Dir).then(|| Stack {
+            upper: Some(parent.dir.dir(entry)),
+            graft: parent.stack.graft,
+            ..Stack::default()
+        });
+        let place = Place::new(parent.layer(), &parent.dir, entry);
+        let ino = self.show_ino(&stat);
+        let found = Found { stat, place, ino, stack, data: None, indexed: None };
         self.enter(parent.id, entry, found)
     }
 
@@ -138,11 +152,17 @@ impl Union {
             parent.body()?.changed();
             return Ok(file);
         }
-        if self.resolve(&parent.stack, entry)?.is_some() {
-            return Err(Errno::EXIST.into());
-        }
         self.refuse_aufs_name(entry)?;
         let covers = self.is_occupied(&parent.dir, entry)?;
+        // Without anything in the upper, the layers below decide alone.
+        let seen = if covers || self.writes_aufs_whiteouts() {
+            self.resolve(&parent.stack, entry)?
+        } else {
+            self.resolve_lower(&parent.stack.lowers, entry)?
+        };
+        if seen.is_some() {
+            return Err(Errno::EXIST.into());
+        }
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
             && (covers || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
@@ -503,11 +523,16 @@ impl Union {
         if stack.graft.is_some() {
             parent.dir.rmdir(entry)?;
         } else {
-            if !self.is_empty(stack)? {
-                return Err(not_empty(&parent.dir)?.into());
-            }
             let hides = self.has_lower_entry(&parent.stack, entry)?;
-            self.remove_dir(&parent, entry, stack, hides)?;
+            // One that is in the upper alone is mostly what it seems.
+            let simple = !hides && !stack.has_lower();
+            let removed = if simple { try_rmdir(&parent.dir, entry)? } else { false };
+            if !removed {
+                if !self.is_empty(stack)? {
+                    return Err(not_empty(&parent.dir)?.into());
+                }
+                self.remove_dir(&parent, entry, stack, hides)?;
+            }
         }
         if let Some(node) = node {
             self.removed_dir(&node, gone)?;
@@ -529,11 +554,8 @@ impl Union {
         if stack.upper.is_none() {
             return self.whiteout(&parent.dir, entry);
         }
-        if !hides {
-            match parent.dir.rmdir(entry) {
-                Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => {}
-                other => return other,
-            }
+        if !hides && try_rmdir(&parent.dir, entry)? {
+            return Ok(());
         }
         let device = hides && !self.writes_aufs_whiteouts();
         let late = hides && !device && self.needs_xattr_whiteout(&parent.dir, entry)?;
@@ -559,6 +581,15 @@ impl Union {
 fn not_empty(parent: &DirRef) -> Result<Errno> {
     let stat = parent.stat(None)?;
     Ok(if stat.immutable || stat.append_only { Errno::PERM } else { Errno::NOTEMPTY })
+}
+
+// States whether the directory could be removed as it is, without whiteouts in it.
+fn try_rmdir(dir: &DirRef, entry: &[u8]) -> Result<bool> {
+    match dir.rmdir(entry) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_lower(found: &Found) -> bool {

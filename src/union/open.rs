@@ -235,7 +235,10 @@ impl Union {
         check_name(entry)?;
         let parent = self.parent(parent)?;
         let made = self.make(caller, &parent, entry, &Make::File { mode })?;
-        let told = self.made(&parent, entry)?;
+        let told = match &made {
+            Some(file) => self.made_with(&parent, entry, file.stat()?)?,
+            None => self.made(&parent, entry)?,
+        };
         self.open_new(told, made, flags)
     }
 

@@ -67,6 +67,11 @@ impl HostDir {
         &self.tree.cache
     }
 
+    /// States whether the tree is a clone of its mount, through which no device can be opened.
+    pub(super) fn is_cloned(&self) -> bool {
+        self.tree.cloned
+    }
+
     fn place(&self) -> Option<Place> {
         self.place.lock().clone()
     }

@@ -36,6 +36,7 @@ pub(super) struct Tree {
     pub(super) root: Arc<DirFd>,
     /// The clone that the root was opened in; it ends with this descriptor.
     _mount: Option<Arc<OwnedFd>>,
+    pub(super) cloned: bool,
 }
 
 /// Opens directories of the host as trees. Each is held by descriptor: it stays the same
@@ -55,7 +56,8 @@ impl HostTree {
             let place = sys::file::open_path(path, PLACE)?;
             let sealed = submounts == Submounts::Sealed;
             if let Some(mount) = clone_of(place.as_fd(), sealed, AccessTimes::default())? {
-                return Ok(Self::root(DirFd::new(mount, false), None, cache));
+                let root = DirFd::new(mount, false);
+                return Ok(Self::cloned_root(root, None, cache));
             }
         }
         let root = DirFd::open_path(path)?;
@@ -98,8 +100,14 @@ impl HostTree {
     }
 
     fn root(root: DirFd, mount: Option<Arc<OwnedFd>>, cache: &Arc<FdCache>) -> DirRef {
-        let tree = Tree { cache: Arc::clone(cache), root: Arc::new(root), _mount: mount };
-        HostDir::root(Arc::new(tree))
+        let cloned = mount.is_some();
+        let (cache, root) = (Arc::clone(cache), Arc::new(root));
+        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned }))
+    }
+
+    fn cloned_root(root: DirFd, mount: Option<Arc<OwnedFd>>, cache: &Arc<FdCache>) -> DirRef {
+        let (cache, root) = (Arc::clone(cache), Arc::new(root));
+        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned: true }))
     }
 }
 
