@@ -40,7 +40,7 @@ make_scratch() {
 # Unmounts all below $scratch, newest first, frees its loop devices, and removes it.
 leave_nothing() {
     cd /
-    findmnt -rno TARGET | { grep "^$scratch/" || true; } | tac | while read -r mount; do
+    findmnt -rno TARGET | { grep -E "^$scratch(/|$)" || true; } | tac | while read -r mount; do
         umount "$mount" 2>/dev/null || umount -l "$mount" || true
     done
     losetup -nO NAME,BACK-FILE | { grep -F " $scratch/" || true; } | cut -d' ' -f1 | xargs -r -n 1 losetup -d

@@ -301,7 +301,8 @@ impl Union {
     fn enter(&self, parent: NodeId, entry: &[u8], found: Found) -> Result<Entry> {
         let key = self.key_of(&found);
         let kind = found.stat.kind();
-        let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind };
+        let small = is_small_lower(&found);
+        let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
         let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
         let (node, fresh) = self.table.enter(&new, || match &found.stack {
             Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
@@ -498,6 +499,13 @@ impl GraftState {
             read_only: graft.read_only,
         })
     }
+}
+
+/// States whether a file of a lower layer, which never changes, is read through the page cache.
+fn is_small_lower(found: &Found) -> bool {
+    let layer = found.place.layer;
+    let lower = layer != UPPER && layer < FIRST_GRAFT;
+    lower && found.stat.kind() == Kind::File && found.stat.size < open::PASSTHROUGH_MIN
 }
 
 /// The state of a directory node.

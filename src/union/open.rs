@@ -26,7 +26,7 @@ use crate::union::{Union, check_name};
 
 /// Files below this size are read through the page cache of the mount: passthrough gains nothing
 /// there, and an old descriptor sees what is written after a copy-up.
-const PASSTHROUGH_MIN: u64 = 64 * 1024;
+pub(super) const PASSTHROUGH_MIN: u64 = 64 * 1024;
 
 /// Handle of a file served through the page cache.
 const FH_CACHED: u64 = 1;
@@ -118,7 +118,9 @@ impl Union {
                 }
                 self.release_id(state);
             }
-            Io::Passthrough { id, .. } if state.opens > 0 || self.prefers(&place, flags)? => {
+            Io::Passthrough { id, .. }
+                if state.opens > 0 || self.prefers(node, &place, flags)? =>
+            {
                 self.table.set_pages_valid(node.id, false);
                 self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
                 let mode = OpenMode::Passthrough { backing_id: id };
@@ -129,7 +131,7 @@ impl Union {
             Io::Cached | Io::Idle => {}
         }
         if state.life == Life::Linked
-            && self.prefers(&place, flags)?
+            && self.prefers(node, &place, flags)?
             && let Some(id) = self.register(&place)?
         {
             state.io = Io::Passthrough { id, layer: place.layer };
@@ -153,8 +155,11 @@ impl Union {
     }
 
     /// States whether passthrough is the better way for a file that is opened so.
-    fn prefers(&self, place: &Place, flags: OpenFlags) -> Result<bool> {
+    fn prefers(&self, node: &Node, place: &Place, flags: OpenFlags) -> Result<bool> {
         if self.passthrough.get().is_none() || self.passthrough_off.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if node.small && place.layer != UPPER && !flags.write {
             return Ok(false);
         }
         let stat = place.stat()?;
@@ -319,6 +324,7 @@ impl Union {
             key: self.key(UPPER, &stat),
             ino: self.show_ino(&stat),
             kind: Kind::File,
+            small: false,
         };
         let (node, _) = self.table.enter(&new, || {
             let body = FileBody::default();

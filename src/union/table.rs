@@ -70,6 +70,8 @@ pub struct Node {
     pub kind: Kind,
     /// The pages that the kernel may hold of it are right.
     pub pages_valid: bool,
+    /// A lower file that is too small to be served by the kernel itself.
+    pub small: bool,
     /// State beyond the slot: always there for directories.
     pub body: Option<Arc<Body>>,
 }
@@ -86,6 +88,7 @@ struct Slot {
     keyed: bool,
     retained: bool,
     pages_valid: bool,
+    small: bool,
     body: Option<Arc<Body>>,
 }
 
@@ -129,6 +132,8 @@ pub struct NewNode {
     pub ino: u64,
     /// Kind.
     pub kind: Kind,
+    /// A lower file that is too small to be served by the kernel itself.
+    pub small: bool,
 }
 
 // A node number: generation in the high 32 bits, index of the slot in its shard above the shard.
@@ -203,6 +208,7 @@ impl Slot {
             ino: self.ino,
             kind: self.kind,
             pages_valid: self.pages_valid,
+            small: self.small,
             body: self.body.clone(),
         }
     }
@@ -230,6 +236,7 @@ impl Table {
             keyed: true,
             retained: false,
             pages_valid: false,
+            small: false,
             body: Some(body),
         };
         table.lock(1).insert(1, root);
@@ -316,6 +323,7 @@ impl Table {
             keyed: true,
             retained: false,
             pages_valid: false,
+            small: new.small,
             body,
         };
         let mut node = slot.node(NodeId::ROOT);
