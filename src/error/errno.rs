@@ -14,6 +14,9 @@ macro_rules! errnos {
                 pub const $name: Self = Self($value);
             )*
 
+            /// All values that the library names, in ascending order.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
             /// The symbol of this value, or `None` for one that the library never names.
             #[must_use]
             pub const fn symbol(self) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! The inode table: what the kernel knows of, from the lookup that told it to the last forget.
 //!
-//! A slot is 72 bytes and holds a name inline, so that a million inodes stay below 150 bytes
+//! A slot is 88 bytes and holds a name inline, so that a million inodes stay below 150 bytes
 //! each with their entry in the key map. A node is found by its number, or by its key: the layer
 //! and the inode that back it. Slots hold their parent, so that a place can always be resolved.
 //!
@@ -20,7 +20,7 @@ use crate::union::body::Body;
 
 const SHARDS: usize = 16;
 const SHARD_BITS: u32 = 4;
-/// Slots of a chunk: 72 bytes each, so that a chunk is mapped and returned to the system whole.
+/// Slots of a chunk: 88 bytes each, so that a chunk is mapped and returned to the system whole.
 const CHUNK: usize = 2048;
 /// Forgotten nodes that keep their number for a while, so that file handles made of it stay valid.
 const RETAINED: usize = 4096;
@@ -494,5 +494,15 @@ impl Table {
     /// Takes back [`Table::add_key`] of a copy-up that failed.
     pub fn drop_key(&self, id: NodeId, key: Key) {
         self.remove_key(key, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_as_small_as_documented() {
+        assert_eq!(size_of::<Option<Slot>>(), 88);
     }
 }

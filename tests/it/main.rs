@@ -19,5 +19,6 @@ mod model;
 mod ops;
 mod reference;
 mod rules;
+mod semantics;
 mod shell;
 mod tidy;
