@@ -7,7 +7,8 @@
 //! - [`body`]: state of directories (the parts they are merged from) and of open files;
 //! - `resolve`: the lookup rules; [`mark`]: whiteouts, opacity, redirects as layers spell them;
 //! - `copyup`: how an object comes into the upper, whole or not at all;
-//! - `namespace`, `remove`, `rename`: changes of directories; `open`, `io`, `attr`, `xattr`: of objects;
+//! - `namespace`, `remove`, `rename`: changes of directories; `open`, `io`, `attr`, `xattr`: of
+//!   objects;
 //! - `listing`: merged directories with positions that stay valid.
 //!
 //! Invariants: a layer below the upper is never changed; an object appears in the upper under its

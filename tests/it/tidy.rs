@@ -51,7 +51,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("parameters", "src/union/listing.rs", "list_single", "a listing, its range and its sink"),
     ("parameters", "src/union/listing.rs", "list_merged", "a listing, its range and its sink"),
     ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
-    ("parameters", "src/union/namespace.rs", "unlink_last", "what is known of the name so far"),
+    ("parameters", "src/union/remove.rs", "unlink_last", "what is known of the name so far"),
     ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
 ];
 
