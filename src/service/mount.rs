@@ -125,6 +125,7 @@ impl Prepared {
     pub fn new(spec: &MountSpec) -> Outcome<Self> {
         let target = layers::target(&spec.target)?;
         crate::sys::process::clear_umask();
+        crate::sys::process::return_memory();
         let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
         let layers = Layers::open(spec, &target, &cache)?;
         let grafts = grafts::open(spec, &cache, &|grafts| layers.union(grafts))?;

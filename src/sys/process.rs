@@ -200,3 +200,20 @@ pub fn is_in_own_user_namespace(thread: u32) -> bool {
     let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user")).ok();
     namespace(&thread.to_string()).is_some_and(|its| Some(its) == namespace("self"))
 }
+
+/// Lets large blocks of memory go back to the system when they are freed, and keeps the arenas of
+/// the C library few. By itself it raises the size from which a block is mapped for itself to that
+/// of the largest one freed so far, so that the tables of a million inodes would stay.
+pub fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, 64 << 10),
+        (libc::M_TRIM_THRESHOLD, 128 << 10),
+        (libc::M_ARENA_MAX, 2),
+    ] {
+        // SAFETY: mallopt takes two numbers and may be called at any time.
+        if unsafe { libc::mallopt(parameter, value) } == 0 {
+            tracing::debug!(parameter, "the C library refused a parameter");
+        }
+    }
+}
