@@ -46,7 +46,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Name, NodeId, Stat, StatFs, name};
 
-pub use api::{Caller, DirSink, Entry, OpenFlags, OpenMode, Opened, Passthrough};
+pub use api::{Caller, DirSink, Entry, Kill, OpenFlags, OpenMode, Opened, Passthrough};
 pub use config::{
     Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };

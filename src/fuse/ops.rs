@@ -27,7 +27,7 @@ use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
 use crate::sys::process::{self, Capability};
 use crate::types::NodeId;
-use crate::union::{Caller, Entry, Union};
+use crate::union::{Caller, Entry, Kill, Union};
 
 /// Serves requests from a union.
 pub struct Adapter {
@@ -103,10 +103,17 @@ impl Call<'_> {
         if self.union.is_live(self.node()) { Lifetime::NONE } else { self.lifetime }
     }
 
-    /// States whether set-id bits are cleared by an operation for which the protocol has no flag:
-    /// by whoever lacks CAP_FSETID.
-    fn kills_priv(&self) -> bool {
-        self.header.uid != 0 && !process::has_capability(self.header.pid, Capability::FSetId)
+    /// What is cleared by an operation for which the protocol has no flag: nothing for whoever
+    /// has CAP_FSETID, and set-group-ID with the rest for whoever is not of the file's group
+    /// (`setattr_should_drop_suidgid()` in the kernel's fs/attr.c).
+    fn kills(&self, node: NodeId) -> Kill {
+        if self.header.uid == 0 || process::has_capability(self.header.pid, Capability::FSetId) {
+            return Kill::Nothing;
+        }
+        match self.union.getattr(node) {
+            Ok(stat) if process::is_of_group(self.header.pid, stat.gid) => Kill::Privilege,
+            _ => Kill::AllIds,
+        }
     }
 }
 

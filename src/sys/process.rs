@@ -217,3 +217,15 @@ pub fn return_memory() {
         }
     }
 }
+
+/// States whether a thread is of a group, by its effective one or a supplementary one; not, where
+/// it cannot be asked.
+#[must_use]
+pub fn is_of_group(thread: u32, gid: u32) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+    // The last of four numbers is the one for files.
+    let own = field("Gid:").split_whitespace().next_back();
+    let mut all = field("Groups:").split_whitespace().chain(own);
+    all.any(|group| group.parse() == Ok(gid))
+}

@@ -64,6 +64,24 @@ pub struct OpenFlags {
     pub kill_priv: bool,
 }
 
+/// What a change of data takes away from a file besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kill {
+    /// Nothing: the caller has CAP_FSETID.
+    #[default]
+    Nothing,
+    /// Capabilities, set-user-ID, and set-group-ID of what its group may execute.
+    Privilege,
+    /// Set-group-ID in any case too: the caller is not of the group.
+    AllIds,
+}
+
+impl From<bool> for Kill {
+    fn from(kill: bool) -> Self {
+        if kill { Self::Privilege } else { Self::Nothing }
+    }
+}
+
 /// Registers files with the kernel so that it serves them by itself.
 ///
 /// The front end implements it; without one the union serves every file through READ and WRITE.

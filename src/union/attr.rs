@@ -2,6 +2,7 @@
 
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, FsXattr, Kind, NodeId, Stat};
+use crate::union::api::Kill;
 use crate::union::body::{Body, FIRST_GRAFT, Life, Place};
 use crate::union::copyup::Data;
 use crate::union::table::Node;
@@ -55,7 +56,7 @@ impl Union {
             };
             let place = self.raise_file(&node, &mut state, data)?;
             if kill_priv && change.size.is_some() {
-                self.clear_privilege(&place)?;
+                self.clear_privilege(&place, Kill::Privilege)?;
             }
             self.set_on(&place, &change)?;
         }

@@ -15,6 +15,7 @@ use crate::types::{
     Access, AttrChange, Kind, MODE_MASK, Name, NodeId, Owner, RenameFlags, S_ISGID, S_ISUID, Seek,
     SetTime, Stat, XattrFlags,
 };
+use crate::union::api::Kill;
 use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::layer::{DirRef, File};
 use crate::union::mark::{self, Mark};
@@ -432,10 +433,15 @@ impl Union {
 
     /// Clears what a write by an unprivileged user clears: set-user-ID, set-group-ID of an
     /// executable, capabilities.
-    pub(super) fn clear_privilege(&self, place: &Place) -> Result<()> {
+    pub(super) fn clear_privilege(&self, place: &Place, kill: Kill) -> Result<()> {
         let entry = Some(&place.name[..]);
         let stat = place.stat()?;
-        let sgid = if stat.mode & crate::types::S_IXGRP != 0 { S_ISGID } else { 0 };
+        let sgid = match kill {
+            Kill::Nothing => return Ok(()),
+            Kill::AllIds => S_ISGID,
+            Kill::Privilege if stat.mode & crate::types::S_IXGRP != 0 => S_ISGID,
+            Kill::Privilege => 0,
+        };
         let cleared = stat.mode & !(S_ISUID | sgid) & MODE_MASK;
         if cleared != stat.mode & MODE_MASK {
             let change = AttrChange { mode: Some(cleared), ..AttrChange::default() };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Errno, Error, Result};
 use crate::types::{Access, Kind, NodeId, Seek};
 use crate::union::Union;
+use crate::union::api::Kill;
 use crate::union::body::{FileState, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::{File, FileRef};
@@ -49,12 +50,12 @@ impl Union {
     }
 
     /// The file behind a node in the upper, open for writing.
-    fn writable(&self, id: NodeId, kill_priv: bool) -> Result<FileRef> {
+    fn writable(&self, id: NodeId, kill: Kill) -> Result<FileRef> {
         let node = self.node(id)?;
         let body = self.file_body(id)?;
         let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
         if let Some((file, true)) = &state.file
-            && !kill_priv
+            && kill == Kill::Nothing
             && state.data.is_none()
         {
             return Ok(Arc::clone(file));
@@ -66,9 +67,7 @@ impl Union {
         }
         let place = self.raise_file(&node, &mut state, Data::Whole)?;
         self.check_writable(&place)?;
-        if kill_priv {
-            self.clear_privilege(&place)?;
-        }
+        self.clear_privilege(&place, kill)?;
         let node = self.node(id)?;
         self.file(&node, &mut state, true)
     }
@@ -85,7 +84,7 @@ impl Union {
         offset: u64,
         kill_priv: bool,
     ) -> Result<usize> {
-        self.writable(id, kill_priv)?.write_at(data, offset)
+        self.writable(id, kill_priv.into())?.write_at(data, offset)
     }
 
     /// Makes a file durable.
@@ -121,9 +120,9 @@ impl Union {
         mode: u32,
         offset: u64,
         len: u64,
-        kill_priv: bool,
+        kill: Kill,
     ) -> Result<()> {
-        self.writable(id, kill_priv)?.allocate(mode, offset, len)
+        self.writable(id, kill)?.allocate(mode, offset, len)
     }
 
     /// Finds the next data or hole.
@@ -145,9 +144,9 @@ impl Union {
         to: NodeId,
         to_offset: u64,
         len: u64,
-        kill_priv: bool,
+        kill: Kill,
     ) -> Result<u64> {
-        let target = self.writable(to, kill_priv)?;
+        let target = self.writable(to, kill)?;
         self.readable(from)?.copy_range(offset, target.as_ref(), to_offset, len)
     }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
 use crate::types::{Access, Kind, NodeId, S_ISGID, S_ISUID, Stat};
-use crate::union::api::{Caller, Entry, OpenFlags, OpenMode, Opened};
+use crate::union::api::{Caller, Entry, Kill, OpenFlags, OpenMode, Opened};
 use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::FileRef;
@@ -96,7 +96,7 @@ impl Union {
 
     fn truncate(&self, place: &Place, state: &mut FileState, kill_priv: bool) -> Result<()> {
         if kill_priv {
-            self.clear_privilege(place)?;
+            self.clear_privilege(place, Kill::Privilege)?;
         }
         let size = crate::types::AttrChange { size: Some(0), ..Default::default() };
         place.dir.set_attr(Some(&place.name), &size)?;

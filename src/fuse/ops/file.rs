@@ -9,7 +9,7 @@ use crate::fuse::wire::abi::{
 };
 use crate::fuse::worker::MAX_WRITE;
 use crate::types::{MODE_MASK, NodeId, Seek};
-use crate::union::{Entry, OpenMode, Opened};
+use crate::union::{Entry, Kill, OpenMode, Opened};
 
 /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2); the kernel resolves the other kinds by itself.
 const SEEK_DATA: u32 = 3;
@@ -94,10 +94,10 @@ pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
 
 pub(super) fn fallocate(call: &Call<'_>, arg: &FallocateIn) {
     let FallocateIn { offset, length, mode, .. } = *arg;
-    let kill = call.kills_priv();
+    let kill = call.kills(call.node());
     let done = call.union.fallocate(call.node(), mode, offset, length, kill);
     // The kernel forgets size and times by itself, and keeps the mode that was cleared.
-    if kill {
+    if kill != Kill::Nothing {
         call.reply.forget_attributes(call.node());
     }
     call.done(done);
@@ -122,9 +122,9 @@ pub(super) fn copy_file_range(call: &Call<'_>, arg: &CopyFileRangeIn, wide: bool
     }
     let to = NodeId(arg.nodeid_out);
     let len = if wide { arg.len } else { arg.len.min(NARROW_COPY_MAX) };
-    let kill = call.kills_priv();
+    let kill = call.kills(to);
     let copied = call.union.copy_file_range(call.node(), arg.off_in, to, arg.off_out, len, kill);
-    if kill {
+    if kill != Kill::Nothing {
         call.reply.forget_attributes(to);
     }
     match copied {
