@@ -19,7 +19,16 @@ use_containers() { # PREFIX [RUN-OPTION...]
     equal "$prefix::restarted" "$(engine cp one:/etc/added - | tar xO)" added
     equal "$prefix::volume_filled" "$(engine run --rm "$@" -v data:/renamed/inner lamina/app sh -c 'ls /renamed/inner; rm /renamed/inner/file; echo v >/renamed/inner/v' 2>&1 | tr '\n' ' ')" "file more "
     equal "$prefix::volume_kept" "$(engine run --rm "$@" -v data:/renamed/inner lamina/app sh -c 'ls /renamed/inner' 2>&1 | tr '\n' ' ')" "more v "
-    engine rm -f one >/dev/null
+    remove_container "$prefix" one
+}
+
+# The engine cleans up behind a container in a process of its own: until that is done a removal finds /dev/shm busy.
+remove_container() { # PREFIX NAME
+    for _ in $(seq 40); do
+        engine rm -f "$2" >/dev/null 2>"$scratch/rm.log" && return
+        sleep 0.25
+    done
+    fail "$1::rm" "$(tail -n 1 "$scratch/rm.log")"
 }
 
 # A host directory given as `:O`: the container's changes stay in the container. Not in docker.
