@@ -213,7 +213,7 @@ impl Union {
 
     fn index_for(&self, from: &Place, stat: &Stat, unlinked: bool) -> Result<Option<Place>> {
         let index = self.upper()?.index.as_ref();
-        let Some(index) = index.filter(|_| stat.nlink > 1 && stat.kind() == Kind::File) else {
+        let Some(index) = index.filter(|_| stat.nlink > 1 && self.can_index(stat.kind())) else {
             return Ok(None);
         };
         if unlinked {

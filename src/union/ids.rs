@@ -192,6 +192,12 @@ impl Union {
         self.options.marks == Marks::Trusted
     }
 
+    /// States whether names of one object of this kind are kept together by the index: it needs
+    /// a mark on the object.
+    pub(super) fn can_index(&self, kind: Kind) -> bool {
+        kind == Kind::File || (kind != Kind::Dir && self.marks_any_kind())
+    }
+
     /// States whether a mark counts in a layer. The upper is written by us in one namespace; in
     /// the other one its users may write what they like.
     pub(super) fn honours(&self, layer: u16, key: &[u8]) -> bool {

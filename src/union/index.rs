@@ -6,7 +6,7 @@
 //! plus the difference kept in the `nlink` mark, `U+n` or `U-n`.
 
 use crate::error::{Errno, Error, Result};
-use crate::types::{Kind, Stat, XattrFlags};
+use crate::types::{Stat, XattrFlags};
 use crate::union::Union;
 use crate::union::body::{FileState, Place, UPPER};
 use crate::union::copyup::tolerate;
@@ -24,7 +24,7 @@ impl Union {
         let Some(origin) = self.origin(lower)? else { return Ok(None) };
         let place = Place::new(UPPER, index, &mark::index_name(&origin));
         let stat = match place.stat() {
-            Ok(stat) if stat.kind() == Kind::File => stat,
+            Ok(stat) if self.can_index(stat.kind()) && !stat.is_whiteout_device() => stat,
             Ok(_) => return Ok(None),
             Err(error) if error.is(Errno::NOENT) || error.is(Errno::NAMETOOLONG) => {
                 return Ok(None);

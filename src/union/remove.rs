@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
-use crate::types::{Kind, Name, NodeId, RenameFlags, Stat};
+use crate::types::{Name, NodeId, RenameFlags, Stat};
 use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
@@ -48,7 +48,7 @@ impl Union {
         state: &mut FileState,
         found: &Found,
     ) -> Result<()> {
-        let several = found.stat.nlink > 1 && found.stat.kind() == Kind::File;
+        let several = found.stat.nlink > 1 && self.can_index(found.stat.kind());
         if is_lower(found) && several && state.place.is_none() && self.upper()?.index.is_some() {
             self.copy_up(node, state, &found.place, Data::Elsewhere, false)?;
         }

@@ -209,7 +209,7 @@ impl Union {
             data = Some(self.find_data(&place, marked, below)?);
         } else if place.layer != UPPER
             && stat.nlink > 1
-            && stat.kind() == Kind::File
+            && self.can_index(stat.kind())
             && let Some(indexed) = self.find_indexed(&place)?
         {
             return Ok(indexed);
