@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use laminafs::service::background::{self, Ready, Role};
-use laminafs::service::mount::{Prepared, detach};
+use laminafs::service::mount::{Prepared, unmount};
 use laminafs::service::spec::MountSpec;
 use laminafs::service::{EndSignals, Failure};
 
@@ -98,13 +98,13 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
     let live = Prepared::new(spec)?.mount()?;
     let target = live.target();
     if let Err(failure) = ready.report() {
-        detach(&target)?;
+        unmount(&target, true)?;
         return Err(failure.into());
     }
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let watching = watch.spawn(move || {
         signals.wait();
-        if let Err(failure) = detach(&target) {
+        if let Err(failure) = unmount(&target, true) {
             tracing::error!(%failure, "unmounting after a signal");
         }
         std::thread::sleep(GRACE);

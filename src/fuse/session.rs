@@ -10,7 +10,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -260,7 +260,7 @@ fn negotiate(
     let config = fuser::Config::default();
     fuser::Session::from_fd(handshake, device.into_fd(), acl(setup), config).map_err(|error| {
         // Nobody would answer: the mount must not stay.
-        if let Err(errno) = crate::sys::fuse::detach(&setup.target) {
+        if let Err(errno) = crate::sys::fuse::unmount(&setup.target, true) {
             tracing::error!(%errno, "a mount that nobody serves stays");
         }
         Error::os("FUSE_INIT", raw(&error))
@@ -293,13 +293,4 @@ fn helper_options(setup: &Setup) -> Vec<MountOption> {
     ];
     options.extend(table.into_iter().filter(|(set, _)| *set).map(|(_, option)| option));
     options
-}
-
-/// Ends the mount of a session from within: it is taken out of the tree at once and ends when it
-/// is no longer used.
-///
-/// # Errors
-/// As umount2(2).
-pub fn detach(target: &Path) -> Result<()> {
-    crate::sys::fuse::detach(target).map_err(|errno| Error::os("umount2", errno))
 }

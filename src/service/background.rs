@@ -26,12 +26,6 @@ impl Ready {
         Self(None)
     }
 
-    /// States whether the process went to the background.
-    #[must_use]
-    pub const fn is_background(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Leaves the terminal, the standard descriptors and the working directory of the caller, and
     /// lets the process that was started end with success.
     ///

@@ -100,22 +100,31 @@ pub(super) fn open_lowers(
 ) -> Outcome<Vec<Lower>> {
     let mapped = !spec.rules.uid_map.is_identity() || !spec.rules.gid_map.is_identity();
     let table = if mapped { mounts::read().unwrap_or_default() } else { Vec::new() };
-    let mut lowers = Vec::with_capacity(spec.lowers.len());
-    for path in &spec.lowers {
-        let what = "lower directory";
-        let absolute = directory(what, path)?;
-        outside(what, &absolute, target)?;
-        let root =
-            HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
-        let id = sys::file::open_path(path, OFlags::PATH)
-            .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""));
-        let shifted = id.is_ok_and(|id| {
-            let on = |entry: &mounts::MountEntry| entry.id == id;
-            table.iter().find(|entry| on(entry)).is_some_and(mounts::MountEntry::is_idmapped)
-        });
-        lowers.push(Lower { root, label: absolute.display().to_string(), shifted });
-    }
-    Ok(lowers)
+    let open = |path: &PathBuf| {
+        let shifted = mapped && is_idmapped(path, &table);
+        Ok(Lower { shifted, ..open_sealed("lower directory", path, target, cache)? })
+    };
+    spec.lowers.iter().map(open).collect()
+}
+
+/// States whether the kernel maps the ids of what a path leads to.
+fn is_idmapped(path: &Path, table: &[mounts::MountEntry]) -> bool {
+    let id = sys::file::open_path(path, OFlags::PATH)
+        .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""));
+    let Ok(id) = id else { return false };
+    table.iter().find(|entry| entry.id == id).is_some_and(mounts::MountEntry::is_idmapped)
+}
+
+fn open_sealed(
+    what: &'static str,
+    path: &Path,
+    target: &Path,
+    cache: &Arc<FdCache>,
+) -> Outcome<Lower> {
+    let absolute = directory(what, path)?;
+    outside(what, &absolute, target)?;
+    let root = HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
+    Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
 }
 
 /// Opens an upper for a mount without one: as the topmost lower, untouched.
@@ -124,11 +133,7 @@ pub(super) fn open_upper_to_read(
     target: &Path,
     cache: &Arc<FdCache>,
 ) -> Outcome<Lower> {
-    let what = "upper directory";
-    let absolute = directory(what, path)?;
-    outside(what, &absolute, target)?;
-    let root = HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
-    Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
+    open_sealed("upper directory", path, target, cache)
 }
 
 /// Locks and opens an upper with its work directory, and empties the latter.

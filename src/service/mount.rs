@@ -189,7 +189,7 @@ impl Prepared {
 }
 
 impl Live {
-    /// Where it is mounted, for [`detach`] from another thread.
+    /// Where it is mounted, for [`unmount`] from another thread.
     #[must_use]
     pub fn target(&self) -> PathBuf {
         self.target.clone()
@@ -208,15 +208,6 @@ impl Live {
     }
 }
 
-/// Takes a mount out of the tree; it ends when it is no longer used.
-///
-/// # Errors
-/// As umount2(2).
-pub fn detach(target: &Path) -> Outcome<()> {
-    crate::fuse::session::detach(target)
-        .map_err(|error| Failure::Mount { path: target.to_owned(), error })
-}
-
 /// Changes the flags that the VFS keeps of a mount.
 ///
 /// # Errors
@@ -228,7 +219,8 @@ pub fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
     })
 }
 
-/// Unmounts, as umount(8) does.
+/// Unmounts, as umount(8) does; with `lazy` it is taken out of the tree at once and ends when it
+/// is no longer used.
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, unless `lazy`.

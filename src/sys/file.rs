@@ -276,15 +276,6 @@ pub fn fstatfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
     })
 }
 
-/// The magic number of the file system type (`f_type` of fstatfs(2)).
-///
-/// # Errors
-/// As fstatfs(2).
-pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<u64> {
-    let found = rustix::fs::fstatfs(fd).map_err(refused("fstatfs"))?;
-    Ok(u64::from_ne_bytes(found.f_type.to_ne_bytes()))
-}
-
 /// Changes owner and group; `None` keeps.
 ///
 /// # Errors

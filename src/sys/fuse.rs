@@ -215,14 +215,6 @@ pub fn remount(target: &Path, flags: VfsFlags) -> Result<(), Errno> {
     rustix::mount::mount_remount(target, flags.bits(), c"").map_err(errno)
 }
 
-/// Detaches what is mounted on a path: gone from the tree at once, ended when it is no longer used.
-///
-/// # Errors
-/// As umount2(2) with `MNT_DETACH | UMOUNT_NOFOLLOW`.
-pub fn detach(target: &Path) -> Result<(), Errno> {
-    unmount(target, true)
-}
-
 /// States whether this process may register passthrough files: CAP_SYS_ADMIN in the initial
 /// user namespace (`fuse_backing_open()` in the kernel's `fs/fuse/backing.c`).
 #[must_use]
@@ -237,7 +229,8 @@ pub fn may_pass_through() -> bool {
     admin && initial
 }
 
-/// Unmounts a path; with `lazy` as [`detach`].
+/// Unmounts a path; with `lazy` it is gone from the tree at once and ends when it is no longer
+/// used.
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use.

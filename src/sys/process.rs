@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions};
 
 use crate::error::Result;
 use crate::sys::{last, refused};
@@ -107,15 +107,6 @@ pub fn effective_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// Asks a process to end (`SIGTERM`).
-///
-/// # Errors
-/// As kill(2).
-pub fn terminate(pid: i32) -> Result<()> {
-    let pid = Pid::from_raw(pid).ok_or(crate::error::Errno::INVAL)?;
-    rustix::process::kill_process(pid, Signal::TERM).map_err(refused("kill"))
-}
-
 /// The signals that ask the daemon to end.
 pub struct EndSignals(libc::sigset_t);
 
@@ -146,14 +137,6 @@ impl EndSignals {
         // SAFETY: sigwait reads the set and writes one int; both live until it returns.
         while unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } != 0 {}
     }
-}
-
-/// Gives the calling thread its place in the text that `ps` shows of the process.
-///
-/// # Errors
-/// As write(2) to /proc/self/comm.
-pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
-    rustix::thread::set_name(name).map_err(refused("prctl"))
 }
 
 /// Sends one byte that says "ready", or reads one: `None` where the other side is gone without.

@@ -57,11 +57,11 @@ impl HostTree {
             let sealed = submounts == Submounts::Sealed;
             if let Some(mount) = clone_of(place.as_fd(), sealed, AccessTimes::default())? {
                 let root = DirFd::new(mount, false);
-                return Ok(Self::cloned_root(root, None, cache));
+                return Ok(Self::root(root, None, true, cache));
             }
         }
         let root = DirFd::open_path(path)?;
-        Ok(Self::root(root, None, cache))
+        Ok(Self::root(root, None, false, cache))
     }
 
     /// Takes an open directory.
@@ -73,7 +73,7 @@ impl HostTree {
             return Err(Error::os("statx", Errno::NOTDIR));
         }
         let readable = !sys::file::is_path_only(fd.as_fd())?;
-        Ok(Self::root(DirFd::new(fd, readable), None, cache))
+        Ok(Self::root(DirFd::new(fd, readable), None, false, cache))
     }
 
     /// Opens several directories between which files are renamed and linked: an upper and its
@@ -95,19 +95,20 @@ impl HostTree {
         if let Some(roots) = open_in_clone(&places, times, cache)? {
             return Ok(roots);
         }
-        let open = |path: &&Path| Ok(Self::root(DirFd::open_path(path)?, None, cache));
+        let open = |path: &&Path| Ok(Self::root(DirFd::open_path(path)?, None, false, cache));
         paths.iter().map(open).collect()
     }
 
-    fn root(root: DirFd, mount: Option<Arc<OwnedFd>>, cache: &Arc<FdCache>) -> DirRef {
-        let cloned = mount.is_some();
+    /// A tree; `cloned`, one that is within a clone of its mount, which `mount` keeps if the root
+    /// itself does not.
+    fn root(
+        root: DirFd,
+        mount: Option<Arc<OwnedFd>>,
+        cloned: bool,
+        cache: &Arc<FdCache>,
+    ) -> DirRef {
         let (cache, root) = (Arc::clone(cache), Arc::new(root));
         HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned }))
-    }
-
-    fn cloned_root(root: DirFd, mount: Option<Arc<OwnedFd>>, cache: &Arc<FdCache>) -> DirRef {
-        let (cache, root) = (Arc::clone(cache), Arc::new(root));
-        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned: true }))
     }
 }
 
@@ -163,7 +164,7 @@ fn open_in_clone(
             return Ok(None);
         }
         let root = DirFd::open(again.as_fd(), b".")?;
-        roots.push(HostTree::root(root, Some(Arc::clone(&mount)), cache));
+        roots.push(HostTree::root(root, Some(Arc::clone(&mount)), true, cache));
     }
     Ok(Some(roots))
 }
