@@ -4,7 +4,7 @@ use crate::fuse::wire::abi::{
     self, Attr, AttrOut, CreateOut, EntryOut, FsXattrData, InHeader, OpenOut, SetAttrIn, StatfsOut,
     Statx, StatxOut, SxTime,
 };
-use crate::sys::fuse::{O_ACCMODE, O_APPEND, O_RDONLY, O_TRUNC};
+use crate::sys::fuse::{FMODE_EXEC, O_ACCMODE, O_APPEND, O_RDONLY, O_TRUNC};
 use crate::types::{AttrChange, FsXattr, MODE_MASK, SetTime, Stat, StatFs, Time};
 use crate::union::{Caller, Entry, OpenFlags, OpenMode, Opened};
 
@@ -192,6 +192,7 @@ pub const fn open_flags(flags: u32, fuse_flags: u32) -> OpenFlags {
         write: flags & O_ACCMODE != O_RDONLY,
         truncate: flags & O_TRUNC != 0,
         append: flags & O_APPEND != 0,
+        execute: flags & FMODE_EXEC != 0,
         kill_priv: fuse_flags & abi::OPEN_KILL_SUIDGID != 0,
     }
 }

@@ -60,6 +60,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// `O_APPEND`.
     pub append: bool,
+    /// Opened by execve(2).
+    pub execute: bool,
     /// The kernel asks to clear set-id bits with the truncation (`FUSE_OPEN_KILL_SUIDGID`).
     pub kill_priv: bool,
 }

@@ -213,6 +213,8 @@ pub struct FileState {
     pub opens: u32,
     /// Of these, those through which the kernel writes by itself.
     pub writers: u32,
+    /// And those of programs that run from the file.
+    pub runs: u32,
     /// How they are served.
     pub io: Io,
     /// Where the data is, if not with the attributes (`metacopy`).

@@ -34,6 +34,8 @@ const FH_CACHED: u64 = 1;
 const FH_PASSTHROUGH: u64 = 2;
 /// Set in the handle of one that it may write by itself.
 const FH_WRITES: u64 = 4;
+/// Set in the handle of a program that runs.
+const FH_RUNS: u64 = 8;
 
 impl Union {
     /// Opens a file.
@@ -51,6 +53,10 @@ impl Union {
         {
             return Err(Errno::STALE.into());
         }
+        // A writer the kernel has refused by itself; a reader it would, but only after this.
+        if flags.truncate && !flags.write && state.runs > 0 {
+            return Err(Errno::TXTBSY.into());
+        }
         if flags.write || flags.truncate {
             let data = if flags.truncate { Data::Dropped } else { Data::Whole };
             let place = self.raise_file(&node, &mut state, data)?;
@@ -62,17 +68,21 @@ impl Union {
         }
         let node = self.node(id)?;
         let opened = self.start_io(&node, &mut state, flags)?;
-        Ok(self.count_open(&mut state, opened, flags.write))
+        Ok(self.count_open(&mut state, opened, flags))
     }
 
-    fn count_open(&self, state: &mut FileState, opened: Opened, write: bool) -> Opened {
+    fn count_open(&self, state: &mut FileState, mut opened: Opened, flags: OpenFlags) -> Opened {
         state.opens += 1;
-        if !write || opened.fh != FH_PASSTHROUGH {
-            return opened;
+        if flags.execute {
+            state.runs += 1;
+            opened.fh |= FH_RUNS;
         }
-        state.writers += 1;
-        self.live_writers.fetch_add(1, Ordering::Relaxed);
-        Opened { fh: opened.fh | FH_WRITES, ..opened }
+        if flags.write && opened.fh == FH_PASSTHROUGH {
+            state.writers += 1;
+            self.live_writers.fetch_add(1, Ordering::Relaxed);
+            opened.fh |= FH_WRITES;
+        }
+        opened
     }
 
     /// States whether the kernel writes a file by itself at present, through a shared mapping
@@ -262,7 +272,7 @@ impl Union {
             Some(made) if flags.write => self.start_new(&node, &mut state, made)?,
             _ => self.start_io(&node, &mut state, flags)?,
         };
-        let opened = self.count_open(&mut state, opened, flags.write);
+        let opened = self.count_open(&mut state, opened, flags);
         Ok((told, opened))
     }
 
@@ -348,6 +358,9 @@ impl Union {
         if fh & FH_WRITES != 0 && state.writers > 0 {
             state.writers -= 1;
             self.live_writers.fetch_sub(1, Ordering::Relaxed);
+        }
+        if fh & FH_RUNS != 0 {
+            state.runs = state.runs.saturating_sub(1);
         }
         if state.opens > 0 {
             return;

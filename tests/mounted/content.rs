@@ -35,6 +35,9 @@ judged!(everywhere:
     dup_shares_its_offset_across_copy_up,
 );
 
+// overlayfs copies up without the data before it looks who runs the file.
+judged!(beyond_kernel: a_running_program_is_not_truncated);
+
 const LARGE: usize = 12 << 20;
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -343,4 +346,31 @@ fn dup_shares_its_offset_across_copy_up(s: &mut Site) {
     append(s.at("f"), b"x");
     rustix::io::read(&second, &mut seen).unwrap();
     assert_eq!(&seen, b"4567");
+}
+
+// open(2) with O_TRUNC but without write access truncates too, and is refused as late as that.
+fn a_running_program_is_not_truncated(s: &mut Site) {
+    fs::copy("/bin/sleep", s.lower("old")).unwrap();
+    s.mount();
+    fs::copy("/bin/sleep", s.at("new")).unwrap();
+    for name in ["old", "new"] {
+        let path = s.at(name);
+        let before = get(&path);
+        let mut program = std::process::Command::new(&path).arg("60").spawn().unwrap();
+        for flags in [OFlags::RDONLY | OFlags::TRUNC, OFlags::WRONLY, OFlags::RDWR | OFlags::TRUNC]
+        {
+            let opened = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
+            assert_eq!(opened.err(), Some(Errno::TXTBSY), "{name} {flags:?}");
+        }
+        assert!(program.try_wait().unwrap().is_none(), "{name} still runs");
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert!(get(&path) == before, "{name} is whole");
+        let free = || rustix::fs::open(&path, OFlags::RDONLY | OFlags::TRUNC, 0.into());
+        let freed = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            free().is_ok()
+        });
+        assert!(freed && get(&path).is_empty(), "{name} may be truncated again");
+    }
 }
