@@ -46,7 +46,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Name, NodeId, Stat, StatFs, name};
 
-pub use api::{Caller, DirSink, Entry, Kill, OpenFlags, OpenMode, Opened, Passthrough};
+pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened};
 pub use config::{
     Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };
@@ -116,7 +116,7 @@ pub struct Union {
     devices: RwLock<Vec<u64>>,
     device_bits: u32,
     sequence: AtomicU64,
-    passthrough: OnceLock<Arc<dyn Passthrough>>,
+    kernel: OnceLock<Arc<dyn Kernel>>,
     passthrough_off: AtomicBool,
     files: Mutex<LruCache<NodeId, ()>>,
     ids: Mutex<LruCache<NodeId, ()>>,
@@ -180,8 +180,8 @@ impl Union {
             device_bits: ids::device_bits(devices.len()),
             devices: RwLock::new(devices),
             sequence: AtomicU64::new(1),
-            passthrough: OnceLock::new(),
-            passthrough_off: AtomicBool::new(false),
+            kernel: OnceLock::new(),
+            passthrough_off: AtomicBool::new(true),
             files: cache(256),
             ids: cache(256),
             listings: cache(64),
@@ -210,11 +210,12 @@ impl Union {
         Ok(())
     }
 
-    /// Lets the kernel serve files by itself from now on.
-    pub fn set_passthrough(&self, registrar: Arc<dyn Passthrough>) {
-        if self.passthrough.set(registrar).is_err() {
-            tracing::debug!("passthrough was set already");
+    /// Uses the kernel from now on; with `passthrough` it serves files by itself.
+    pub fn set_kernel(&self, kernel: Arc<dyn Kernel>, passthrough: bool) {
+        if self.kernel.set(kernel).is_err() {
+            tracing::debug!("the kernel was set already");
         }
+        self.passthrough_off.store(!passthrough, Ordering::Relaxed);
     }
 
     /// States whether nothing can be changed.

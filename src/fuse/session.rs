@@ -21,9 +21,11 @@ use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
 use crate::fuse::ops::Adapter;
 use crate::fuse::turn::Turn;
+use crate::fuse::wire::notify;
 use crate::fuse::worker::{MAX_WRITE, Pace, Workers};
 use crate::sys::fuse::{Device, FuseMount, VfsFlags, may_pass_through, mount};
-use crate::union::{File, Passthrough, Union};
+use crate::types::NodeId;
+use crate::union::{File, Kernel, Union};
 
 /// Threads of a session: one reads, the others stand by for requests that take long.
 pub const THREADS: usize = 4;
@@ -118,21 +120,22 @@ fn wanted(setup: &Setup) -> InitFlags {
     flags
 }
 
-/// Serves files by the kernel.
-struct Registrar(Arc<Device>);
-
-impl Passthrough for Registrar {
+impl Kernel for Arc<Device> {
     fn register(&self, file: &dyn File) -> Result<u32> {
         const OP: &str = "FUSE_DEV_IOC_BACKING_OPEN";
         let fd = file.fd().ok_or(Error::os(OP, Errno::OPNOTSUPP))?;
-        let registered = fuser::BackingId::create_raw(self.0.as_ref(), fd);
+        let registered = fuser::BackingId::create_raw(self.as_ref(), fd);
         registered.map_err(|error| Error::os(OP, raw(&error)))
     }
 
     fn release(&self, backing_id: u32) {
-        if let Err(errno) = self.0.close_backing(backing_id) {
+        if let Err(errno) = self.close_backing(backing_id) {
             tracing::debug!(backing_id, %errno, "backing file was not released");
         }
+    }
+
+    fn store(&self, node: NodeId, data: &[u8]) -> Result<()> {
+        notify::store(self, node, data).map_err(|errno| Error::os("FUSE_NOTIFY_STORE", errno))
     }
 }
 
@@ -165,9 +168,7 @@ impl Session {
         let granted = granted.get().copied().unwrap_or_default();
         let device = Device::duplicate(fuser.as_fd()).map_err(|errno| Error::os("fcntl", errno))?;
         let device = Arc::new(device);
-        if granted.passthrough {
-            union.set_passthrough(Arc::new(Registrar(Arc::clone(&device))));
-        }
+        union.set_kernel(Arc::new(Arc::clone(&device)), granted.passthrough);
         let counters = Arc::new(Counters::default());
         let lifetime = Lifetime::from_secs(setup.timeout_secs);
         let workers = Workers {

@@ -19,7 +19,7 @@ pub const O_RDONLY: u32 = libc::O_RDONLY as u32;
 pub const O_TRUNC: u32 = libc::O_TRUNC as u32;
 /// `O_APPEND`.
 pub const O_APPEND: u32 = libc::O_APPEND as u32;
-/// `__FMODE_EXEC` (`include/linux/fs.h`): the file is opened by execve(2), as a program or interpreter.
+/// `__FMODE_EXEC` (`include/linux/fs.h`): opened by execve(2), as a program or its interpreter.
 pub const FMODE_EXEC: u32 = 0x20;
 
 /// `FS_IOC_GETFLAGS`.

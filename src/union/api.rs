@@ -84,10 +84,10 @@ impl From<bool> for Kill {
     }
 }
 
-/// Registers files with the kernel so that it serves them by itself.
+/// What the union has the kernel do beside its answers.
 ///
 /// The front end implements it; without one the union serves every file through READ and WRITE.
-pub trait Passthrough: Send + Sync {
+pub trait Kernel: Send + Sync {
     /// Registers an open file (`FUSE_DEV_IOC_BACKING_OPEN`).
     ///
     /// # Errors
@@ -96,6 +96,13 @@ pub trait Passthrough: Send + Sync {
 
     /// Takes a registration back (`FUSE_DEV_IOC_BACKING_CLOSE`).
     fn release(&self, backing_id: u32);
+
+    /// Puts all data of a file into the page cache (`FUSE_NOTIFY_STORE`). Waits for pages that are
+    /// being read: the file has no open handle, since those reads would wait for the caller.
+    ///
+    /// # Errors
+    /// `ENOENT` for a node that the kernel does not hold, `ENOMEM`.
+    fn store(&self, node: NodeId, data: &[u8]) -> Result<()>;
 }
 
 /// Receives the entries of a merged directory.

@@ -11,6 +11,7 @@
 //! | passthrough, same backing file | any | passthrough, same id |
 //! | passthrough, other backing file after a copy-up | any | `ESTALE` once; then a new node |
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +22,7 @@ use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::FileRef;
 use crate::union::namespace::Make;
-use crate::union::table::Node;
+use crate::union::table::{Node, Pages};
 use crate::union::{Union, check_name};
 
 /// Files below this size are read through the page cache of the mount: passthrough gains nothing
@@ -131,7 +132,7 @@ impl Union {
             Io::Passthrough { id, .. }
                 if state.opens > 0 || self.prefers(node, &place, flags)? =>
             {
-                self.table.set_pages_valid(node.id, false);
+                self.table.set_pages(node.id, Pages::Stale);
                 self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
                 let mode = OpenMode::Passthrough { backing_id: id };
                 return Ok(Opened { fh: FH_PASSTHROUGH, mode });
@@ -145,28 +146,52 @@ impl Union {
             && let Some(id) = self.register(&place)?
         {
             state.io = Io::Passthrough { id, layer: place.layer };
-            self.table.set_pages_valid(node.id, false);
+            self.table.set_pages(node.id, Pages::Stale);
             self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
             return Ok(Opened {
                 fh: FH_PASSTHROUGH,
                 mode: OpenMode::Passthrough { backing_id: id },
             });
         }
+        if node.small && node.pages == Pages::None && place.layer != UPPER && !flags.write {
+            self.store_pages(node.id, &place)?;
+        }
         state.io = Io::Cached;
         Ok(self.opened_cached(node))
     }
 
+    // A small file goes to the page cache as a whole, which saves its first READ. Nobody reads it
+    // at this moment: the file has no handle, and gets none while its lock is held.
+    fn store_pages(&self, id: NodeId, place: &Place) -> Result<()> {
+        thread_local! {
+            static DATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let Some(kernel) = self.kernel.get() else { return Ok(()) };
+        let file = place.dir.open(&place.name, Access::Read)?;
+        DATA.with_borrow_mut(|data| {
+            data.resize(PASSTHROUGH_MIN as usize, 0);
+            let len = file.read_at(data, 0)?;
+            if len > 0
+                && len < data.len()
+                && let Err(error) = kernel.store(id, data.get(..len).unwrap_or_default())
+            {
+                tracing::debug!(%error, "the page cache takes no data");
+            }
+            Ok(())
+        })
+    }
+
     fn opened_cached(&self, node: &Node) -> Opened {
-        let keep_cache = node.pages_valid;
-        if !keep_cache {
-            self.table.set_pages_valid(node.id, true);
+        let keep_cache = node.pages != Pages::Stale;
+        if node.pages != Pages::Valid {
+            self.table.set_pages(node.id, Pages::Valid);
         }
         Opened { fh: FH_CACHED, mode: OpenMode::Cached { keep_cache } }
     }
 
     /// States whether passthrough is the better way for a file that is opened so.
     fn prefers(&self, node: &Node, place: &Place, flags: OpenFlags) -> Result<bool> {
-        if self.passthrough.get().is_none() || self.passthrough_off.load(Ordering::Relaxed) {
+        if self.passthrough_off.load(Ordering::Relaxed) {
             return Ok(false);
         }
         if node.small && place.layer != UPPER && !flags.write {
@@ -190,9 +215,9 @@ impl Union {
     }
 
     fn register(&self, place: &Place) -> Result<Option<u32>> {
-        let Some(registrar) = self.passthrough.get() else { return Ok(None) };
+        let Some(kernel) = self.kernel.get() else { return Ok(None) };
         let file = place.dir.open(&place.name, Access::Path)?;
-        match registrar.register(file.as_ref()) {
+        match kernel.register(file.as_ref()) {
             Ok(id) => Ok(Some(id)),
             Err(error) => {
                 // Refused for the whole mount (no privilege) or for this file system (stacked).
@@ -207,9 +232,9 @@ impl Union {
 
     fn release_id(&self, state: &mut FileState) {
         if let Io::Passthrough { id, .. } = state.io
-            && let Some(registrar) = self.passthrough.get()
+            && let Some(kernel) = self.kernel.get()
         {
-            registrar.release(id);
+            kernel.release(id);
         }
         state.io = Io::Idle;
     }
@@ -278,10 +303,9 @@ impl Union {
 
     // A file just made has no reader and no privilege: its descriptor is at hand.
     fn start_new(&self, node: &Node, state: &mut FileState, made: FileRef) -> Result<Opened> {
-        let granted = self.passthrough.get();
         let off = self.passthrough_off.load(Ordering::Relaxed) || state.io != Io::Idle;
-        if let Some(registrar) = granted.filter(|_| !off)
-            && let Ok(id) = registrar.register(made.as_ref())
+        if let Some(kernel) = self.kernel.get().filter(|_| !off)
+            && let Ok(id) = kernel.register(made.as_ref())
         {
             let layer = node.key.layer();
             state.io = Io::Passthrough { id, layer };

@@ -53,6 +53,17 @@ impl Key {
     }
 }
 
+/// What the kernel's page cache may hold of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// Nothing yet.
+    None,
+    /// What is there is right.
+    Valid,
+    /// What is there may be older than the file.
+    Stale,
+}
+
 /// What the table knows of a node, copied out under the lock.
 #[derive(Clone)]
 pub struct Node {
@@ -68,8 +79,8 @@ pub struct Node {
     pub ino: u64,
     /// Kind.
     pub kind: Kind,
-    /// The pages that the kernel may hold of it are right.
-    pub pages_valid: bool,
+    /// What the kernel may hold of its data.
+    pub pages: Pages,
     /// A lower file that is too small to be served by the kernel itself.
     pub small: bool,
     /// State beyond the slot: always there for directories.
@@ -87,7 +98,7 @@ struct Slot {
     kind: Kind,
     keyed: bool,
     retained: bool,
-    pages_valid: bool,
+    pages: Pages,
     small: bool,
     body: Option<Arc<Body>>,
 }
@@ -207,7 +218,7 @@ impl Slot {
             key: self.key,
             ino: self.ino,
             kind: self.kind,
-            pages_valid: self.pages_valid,
+            pages: self.pages,
             small: self.small,
             body: self.body.clone(),
         }
@@ -235,7 +246,7 @@ impl Table {
             kind: Kind::Dir,
             keyed: true,
             retained: false,
-            pages_valid: false,
+            pages: Pages::None,
             small: false,
             body: Some(body),
         };
@@ -322,7 +333,7 @@ impl Table {
             kind: new.kind,
             keyed: true,
             retained: false,
-            pages_valid: false,
+            pages: Pages::None,
             small: new.small,
             body,
         };
@@ -421,10 +432,10 @@ impl Table {
         }
     }
 
-    /// Says whether the pages that the kernel may hold of a node are right.
-    pub fn set_pages_valid(&self, id: NodeId, valid: bool) {
+    /// Says what the kernel may hold of a node's data from now on.
+    pub fn set_pages(&self, id: NodeId, pages: Pages) {
         if let Some(slot) = self.lock(split(id).2).slot(id) {
-            slot.pages_valid = valid;
+            slot.pages = pages;
         }
     }
 

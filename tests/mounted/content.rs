@@ -38,6 +38,8 @@ judged!(everywhere:
 // overlayfs copies up without the data before it looks who runs the file.
 judged!(beyond_kernel: a_running_program_is_not_truncated);
 
+judged!(lamina: small_files_cost_no_read);
+
 const LARGE: usize = 12 << 20;
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -373,4 +375,29 @@ fn a_running_program_is_not_truncated(s: &mut Site) {
         });
         assert!(freed && get(&path).is_empty(), "{name} may be truncated again");
     }
+}
+
+// The first OPEN of a small lower file brings its data: no READ follows, nor after a second OPEN.
+fn small_files_cost_no_read(s: &mut Site) {
+    let sizes = [0, 1, 4095, 4096, 4097, 65_535];
+    for size in sizes {
+        put(s.lower(&format!("f{size}")), vec![b'x'; size]);
+    }
+    s.mount();
+    for _ in 0..2 {
+        for size in sizes {
+            assert!(get(s.at(&format!("f{size}"))) == vec![b'x'; size], "{size} bytes");
+        }
+    }
+    let status = std::process::Command::new(crate::harness::program())
+        .args(["status", "--json"])
+        .output()
+        .unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    let (_, own) = status.split_once(&format!("\"target\": \"{}\"", s.mnt().display())).unwrap();
+    let (own, _) = own.split_once("malformed").unwrap();
+    let words: Vec<&str> = own.split_whitespace().collect();
+    let asked = |code: &str| words.windows(2).any(|pair| pair == ["[", &format!("{code},")[..]]);
+    assert!(asked("14"), "OPEN: {own}");
+    assert!(!asked("15"), "READ: {own}");
 }

@@ -120,6 +120,8 @@ pub const FOPEN_PASSTHROUGH: u32 = 1 << 7;
 
 /// `FUSE_NOTIFY_INVAL_INODE`: a notification, in the place of an errno.
 pub const NOTIFY_INVAL_INODE: i32 = 2;
+/// `FUSE_NOTIFY_STORE`.
+pub const NOTIFY_STORE: i32 = 4;
 
 /// `STATX_BASIC_STATS` of [`Statx::mask`].
 pub const STATX_BASIC_STATS: u32 = 0x7ff;
@@ -250,6 +252,8 @@ wire_structs! {
     CopyFileRangeOut { bytes_copied: u64, }
     /// `struct fuse_notify_inval_inode_out`.
     NotifyInvalInodeOut { ino: u64, off: i64, len: i64, }
+    /// `struct fuse_notify_store_out`; the data follows.
+    NotifyStoreOut { nodeid: u64, offset: u64, size: u32, padding: u32, }
     /// The head of `struct fuse_dirent`; the name follows, padded to 8 bytes.
     Dirent { ino: u64, off: u64, namelen: u32, kind: u32, }
     /// `struct fsxattr` of FS_IOC_FSGETXATTR.

@@ -11,7 +11,8 @@ use std::io::IoSlice;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::error::{Errno, Error};
-use crate::fuse::wire::abi::{NOTIFY_INVAL_INODE, NotifyInvalInodeOut, OutHeader};
+use crate::fuse::wire::abi::OutHeader;
+use crate::fuse::wire::notify;
 use crate::sys::fuse::Device;
 use crate::types::NodeId;
 
@@ -76,17 +77,11 @@ impl<'d> Reply<'d> {
         self.write(-errno.0, &[], &[])
     }
 
-    /// Lets the kernel ask for the attributes of a node again, before the answer is written
-    /// (`FUSE_NOTIFY_INVAL_INODE`). Pages stay.
+    /// Lets the kernel ask for the attributes of a node again, before the answer is written.
     pub fn forget_attributes(&self, node: NodeId) {
-        let body = NotifyInvalInodeOut { ino: node.0, off: -1, len: 0 };
-        let total = size_of::<OutHeader>() + size_of::<NotifyInvalInodeOut>();
-        let len = u32::try_from(total).unwrap_or(0);
-        let header = OutHeader { len, error: NOTIFY_INVAL_INODE, unique: 0 };
-        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(body.as_bytes())];
-        match self.device.write(&parts) {
+        match notify::forget_attributes(self.device, node) {
             // A node that the kernel does not have in memory has no attributes there.
-            Ok(_) | Err(Errno::NOENT | Errno::NODEV) => {}
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
             Err(errno) => tracing::warn!(%errno, "attributes were not invalidated"),
         }
     }
