@@ -3,3 +3,4 @@
 pub mod fault;
 pub mod host;
 pub mod memory;
+pub mod stated;

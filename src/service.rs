@@ -16,6 +16,7 @@ mod probe;
 pub mod spec;
 pub mod status;
 
+pub use crate::backing::stated::Form as StatOverride;
 pub use crate::sys::fuse::VfsFlags;
 pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange};

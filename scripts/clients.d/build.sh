@@ -2,9 +2,9 @@
 # The caller defines `engine`, a function that runs podman or docker with its arguments.
 
 # Imports the Debian tree as lamina/base and writes the build context into $scratch/context.
-base_image() {
+base_image() { # [OPTION-OF-TAR...]
     mkdir -p "$scratch/context"
-    tar -C "$("$repo/scripts/debian-tree")" --exclude ./var/lib/apt/lists --exclude ./usr/share/locale \
+    tar -C "$("$repo/scripts/debian-tree")" --exclude ./var/lib/apt/lists --exclude ./usr/share/locale "$@" \
         -cf "$scratch/base.tar" .
     engine import "$scratch/base.tar" lamina/base >"$scratch/import.log" 2>&1 || cat "$scratch/import.log"
     rm "$scratch/base.tar"

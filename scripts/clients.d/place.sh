@@ -1,7 +1,7 @@
 # Shared by tests/clients: sourced after lib.sh and users.sh. Stores, users and programs of a client's own.
 
 # A containers/storage store in $scratch/store that mounts with PROGRAM, for podman and buildah.
-container_store() { # PROGRAM RUNTIME [CGROUPS]
+container_store() { # PROGRAM RUNTIME [CGROUPS [LINE-OF-OVERLAY-OPTIONS]]
     store=$scratch/store
     mkdir -p "$store"/{graph,run,tmp,volumes}
     cat >"$store/storage.conf" <<END
@@ -11,6 +11,7 @@ graphroot = "$store/graph"
 runroot = "$store/run"
 [storage.options.overlay]
 mount_program = "$1"
+${4:-}
 END
     engine_config "$2" "${3:-enabled}" >"$store/containers.conf"
     cat >>"$store/containers.conf" <<END

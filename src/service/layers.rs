@@ -9,6 +9,7 @@ use super::failure::Outcome;
 use super::spec::MountSpec;
 use super::{Failure, mounts, status};
 use crate::backing::host::{FdCache, HostTree, Submounts};
+use crate::backing::stated;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
@@ -46,6 +47,7 @@ pub(super) struct OpenUpper {
     pub(super) own: Owner,
     pub(super) locks: Locks,
     volatile: bool,
+    form: Option<stated::Form>,
 }
 
 /// A cache of directories that fits the limit of descriptors beside so many layers.
@@ -123,7 +125,11 @@ fn open_sealed(
 ) -> Outcome<Lower> {
     let absolute = directory(what, path)?;
     outside(what, &absolute, target)?;
-    let root = HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
+    let mut root =
+        HostTree::open(path, Submounts::Sealed, cache).map_err(Failure::path(what, path))?;
+    if let Some(form) = stated::form_of(&root).map_err(Failure::path(what, path))? {
+        root = stated::wrap(root, form, Owner::default());
+    }
     Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
 }
 
@@ -178,7 +184,7 @@ pub(super) fn open_upper(
         let incompat = ensure(&work_dir, INCOMPAT, 0o700, own).map_err(broken)?;
         ensure(&incompat, VOLATILE, 0o700, own).map_err(broken)?;
     }
-    Ok(OpenUpper { root, work: work_dir, base: base_dir, own, locks, volatile })
+    Ok(OpenUpper { root, work: work_dir, base: base_dir, own, locks, volatile, form: None })
 }
 
 // New objects in the work directory are made with the rights of the process.
@@ -207,6 +213,21 @@ fn is_dirty(work: &DirRef) -> Result<bool> {
 }
 
 impl OpenUpper {
+    /// Keeps owner, mode and kind in an attribute if the upper does so already, or in `wanted`.
+    /// States whether it does.
+    pub(super) fn state(&mut self, wanted: Option<stated::Form>) -> Result<bool> {
+        let found = stated::form_of(&self.root)?;
+        let Some(form) = found.or(wanted) else { return Ok(false) };
+        if found.is_none() {
+            stated::switch_on(&self.root, form)?;
+        }
+        for dir in [&mut self.root, &mut self.work] {
+            *dir = stated::wrap(Arc::clone(dir), form, self.own);
+        }
+        self.form = Some(form);
+        Ok(true)
+    }
+
     /// States whether the whiteouts of this upper are files, as they were before; with `files`
     /// they are from now on.
     pub(super) fn writes_files(&self, files: bool) -> Result<bool> {
@@ -223,7 +244,11 @@ impl OpenUpper {
 
     /// The index directory, made if it is missing.
     pub(super) fn index(&self) -> Result<DirRef> {
-        ensure(&self.base, INDEX, 0o700, self.own)
+        let index = ensure(&self.base, INDEX, 0o700, self.own)?;
+        Ok(match self.form {
+            Some(form) => stated::wrap(index, form, self.own),
+            None => index,
+        })
     }
 
     /// What remains of it after a clean end: takes the mark of a volatile mount away.

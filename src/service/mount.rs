@@ -88,7 +88,7 @@ impl Layers {
         target: &Path,
         cache: &Arc<crate::backing::host::FdCache>,
     ) -> Outcome<()> {
-        let open = layers::open_upper(spec, (upper, work), target, cache)?;
+        let mut open = layers::open_upper(spec, (upper, work), target, cache)?;
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
         self.options = probe::options(&spec.rules, can);
@@ -96,6 +96,10 @@ impl Layers {
         if open.writes_files(files).map_err(broken)? {
             self.options.whiteouts = WhiteoutForm::Aufs;
         }
+        let wanted = spec.rules.stat_override;
+        let stated = open.state(wanted).map_err(Failure::path("upper directory", upper))?;
+        // The file system would check and inherit by the modes of its inodes.
+        self.options.acl &= !stated;
         let index = match self.options.index {
             true => Some(open.index().map_err(broken)?),
             false => None,
@@ -142,7 +146,7 @@ impl Prepared {
             flags,
             allow_other: spec.allow_other,
             default_permissions: spec.default_permissions,
-            acl: !spec.rules.no_acl,
+            acl: layers.options.acl,
             passthrough: spec.rules.passthrough.unwrap_or(true),
             timeout_secs: spec.rules.timeout_secs,
         };

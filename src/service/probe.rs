@@ -64,7 +64,6 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         acl: !rules.no_acl,
         uid_map: rules.uid_map.clone(),
         gid_map: rules.gid_map.clone(),
-        stat_override: rules.stat_override,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backing::stated::Form as StatOverride;
 use crate::sys::fuse::VfsFlags;
 use crate::types::Name;
 use crate::union::IdMap;
@@ -64,8 +65,8 @@ pub struct Rules {
     pub uid_map: IdMap,
     /// Groups.
     pub gid_map: IdMap,
-    /// Owner and mode are kept in an extended attribute (`user.containers.override_stat`).
-    pub stat_override: bool,
+    /// Owner, mode and kind are kept in this attribute. A layer that has one keeps its own.
+    pub stat_override: Option<StatOverride>,
 }
 
 /// Something of the host that appears in the mount.

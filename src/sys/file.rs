@@ -15,7 +15,7 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::{c_name, last, refused};
 use crate::types::{AttrChange, Seek, SetTime, Stat, StatFs, Time};
 
-pub use rustix::fs::{AtFlags, OFlags};
+pub use rustix::fs::{AtFlags, OFlags, major, makedev, minor};
 
 /// The current directory, for functions that take a directory.
 pub const CWD: BorrowedFd<'static> = rustix::fs::CWD;
@@ -31,13 +31,13 @@ fn attributes(found: &Statx) -> Stat {
     let born = found.stx_mask & StatxFlags::BTIME.bits() != 0;
     let attribute = |flag| found.stx_attributes.contains(flag);
     Stat {
-        dev: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+        dev: makedev(found.stx_dev_major, found.stx_dev_minor),
         ino: found.stx_ino,
         mode: u32::from(found.stx_mode),
         nlink: found.stx_nlink,
         uid: found.stx_uid,
         gid: found.stx_gid,
-        rdev: rustix::fs::makedev(found.stx_rdev_major, found.stx_rdev_minor),
+        rdev: makedev(found.stx_rdev_major, found.stx_rdev_minor),
         size: found.stx_size,
         blocks: found.stx_blocks,
         blksize: found.stx_blksize,

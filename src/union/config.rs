@@ -131,8 +131,6 @@ pub struct Options {
     pub uid_map: IdMap,
     /// Groups.
     pub gid_map: IdMap,
-    /// Keeps owner and mode in `user.containers.override_stat` instead of the inode.
-    pub stat_override: bool,
 }
 
 impl Default for Options {
@@ -149,7 +147,6 @@ impl Default for Options {
             acl: true,
             uid_map: IdMap::default(),
             gid_map: IdMap::default(),
-            stat_override: false,
         }
     }
 }

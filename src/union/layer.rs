@@ -37,6 +37,14 @@ pub trait Dir: Send + Sync {
     /// As statx(2); a symbolic link is not followed.
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat>;
 
+    /// Attributes of an entry that [`Dir::create`] has just made and opened as `file`.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    fn stat_new(&self, _name: &[u8], file: &FileRef) -> Result<Stat> {
+        file.stat()
+    }
+
     /// The place of a subdirectory. Does no I/O; using it fails if there is no such directory.
     fn dir(&self, name: &[u8]) -> DirRef;
 

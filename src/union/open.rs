@@ -276,7 +276,10 @@ impl Union {
         let parent = self.parent(parent)?;
         let made = self.make(caller, &parent, entry, &Make::File { mode })?;
         let told = match &made {
-            Some(file) => self.made_with(&parent, entry, file.stat()?)?,
+            Some(file) => {
+                let stat = parent.dir.stat_new(entry, file)?;
+                self.made_with(&parent, entry, stat)?
+            }
             None => self.made(&parent, entry)?,
         };
         self.open_new(told, made, flags)

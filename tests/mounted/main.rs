@@ -85,5 +85,6 @@ mod options;
 mod privilege;
 mod random;
 mod rename;
+mod stated;
 mod times;
 mod xattr;

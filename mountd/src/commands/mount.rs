@@ -13,9 +13,6 @@ use crate::run;
 /// The type that is shown in /proc/mounts behind `fuse.`.
 pub const SUBTYPE: &str = "lamina";
 
-/// What is said of `xattr_permissions`.
-pub const STAT_OVERRIDE: &str = "not supported: owner and mode are those of the inodes";
-
 /// A mount from its parsed options. Device files work unless `nodev` says otherwise.
 pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Trouble> {
     let upper = match (parsed.upper, parsed.work) {
@@ -50,9 +47,6 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
 
 /// Refuses what nobody knows, for whoever writes options by hand.
 pub fn strict(parsed: &Parsed) -> Result<(), OptionError> {
-    if parsed.rules.stat_override {
-        return Err(OptionError::value("xattr_permissions", STAT_OVERRIDE));
-    }
     match parsed.unknown.first() {
         Some(word) => Err(OptionError::Unknown(word.clone())),
         None => Ok(()),

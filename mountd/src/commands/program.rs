@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::mount::{STAT_OVERRIDE, allow, spec};
+use super::mount::{allow, spec};
 use crate::options::{Parsed, parse};
 use crate::report::{Trouble, say, warn};
 use crate::{cli, run};
@@ -84,9 +84,6 @@ pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
     }
     for word in &parsed.unknown {
         warn(&format!("unknown option {word:?} is ignored"));
-    }
-    if parsed.rules.stat_override {
-        warn(&format!("xattr_permissions: {STAT_OVERRIDE}"));
     }
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
     // The defaults of fuse-overlayfs, which users of podman rely on.

@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use laminafs::service::IdRange;
 use laminafs::service::spec::{GraftSpec, Rules};
+use laminafs::service::{IdRange, StatOverride};
 
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::cli::graft;
@@ -199,8 +199,9 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("static_nlink", None) => rules.static_nlink = true,
         ("xattr_permissions", Some(text)) => {
             rules.stat_override = match text {
-                "0" => false,
-                "1" | "2" => true,
+                "0" => None,
+                "1" => Some(StatOverride::Privileged),
+                "2" => Some(StatOverride::Containers),
                 other => {
                     return Err(OptionError::value(key, format!("{other:?} is none of 0|1|2")));
                 }
@@ -289,7 +290,11 @@ mod tests {
         assert_eq!(parsed.rules.uid_map.squash, Some(5));
         assert_eq!(parsed.rules.redirect, Some(false));
         assert_eq!(parsed.rules.timeout_secs, Some(0.0));
-        assert!(parsed.rules.volatile && parsed.rules.stat_override && parsed.rules.no_acl);
+        assert!(
+            parsed.rules.volatile
+                && parsed.rules.stat_override == Some(StatOverride::Containers)
+                && parsed.rules.no_acl
+        );
         assert!(parsed.flags.vfs.read_only && parsed.flags.vfs.nodev);
     }
 
