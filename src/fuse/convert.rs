@@ -8,16 +8,17 @@ use crate::sys::fuse::{FMODE_EXEC, O_ACCMODE, O_APPEND, O_RDONLY, O_TRUNC};
 use crate::types::{AttrChange, FsXattr, MODE_MASK, SetTime, Stat, StatFs, Time};
 use crate::union::{Caller, Entry, OpenFlags, OpenMode, Opened};
 
-/// How long the kernel may use an entry or attributes without asking again.
+/// How long the kernel may use an entry or attributes without asking again, and a file handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
     secs: u64,
     nanos: u32,
+    session: u32,
 }
 
 impl Lifetime {
     /// For ever: beyond what the kernel's clock of jiffies holds, which it cuts off by itself.
-    pub const INFINITE: Self = Self { secs: u64::MAX / 4, nanos: 0 };
+    pub const INFINITE: Self = Self { secs: u64::MAX / 4, nanos: 0, session: 0 };
 
     /// A number of seconds; `None`, and what is too large to count, is for ever.
     #[must_use]
@@ -25,10 +26,17 @@ impl Lifetime {
         let duration = secs.map(|secs| std::time::Duration::try_from_secs_f64(secs.max(0.0)));
         match duration {
             Some(Ok(time)) if time.as_secs() < Self::INFINITE.secs => {
-                Self { secs: time.as_secs(), nanos: time.subsec_nanos() }
+                Self { secs: time.as_secs(), nanos: time.subsec_nanos(), session: 0 }
             }
             _ => Self::INFINITE,
         }
+    }
+
+    /// The same in a session with this number. It is told as the generation of every node, so that
+    /// a file handle of another session, whose nodes have the same numbers, is `ESTALE`.
+    #[must_use]
+    pub const fn in_session(self, session: u32) -> Self {
+        Self { session, ..self }
     }
 
     /// The same for names; attributes are for the moment only.
@@ -38,12 +46,17 @@ impl Lifetime {
     }
 
     /// Attributes are for the moment only.
-    pub const NONE: Self = Self { secs: 0, nanos: 0 };
+    pub const NONE: Self = Self { secs: 0, nanos: 0, session: 0 };
 
     /// The answer to LOOKUP and to what makes an object.
     #[must_use]
     pub fn entry(self, entry: &Entry) -> EntryOut {
-        EntryOut { nodeid: entry.node.0, attr: attr(&entry.stat), ..self.absent() }
+        EntryOut {
+            nodeid: entry.node.0,
+            generation: self.session.into(),
+            attr: attr(&entry.stat),
+            ..self.absent()
+        }
     }
 
     /// The answer that a name does not exist, which the kernel keeps like an entry.
@@ -263,9 +276,9 @@ mod tests {
         assert_eq!(Lifetime::from_secs(None), Lifetime::INFINITE);
         assert_eq!(Lifetime::from_secs(Some(f64::INFINITY)), Lifetime::INFINITE);
         assert_eq!(Lifetime::from_secs(Some(1e300)), Lifetime::INFINITE);
-        assert_eq!(Lifetime::from_secs(Some(-1.0)), Lifetime { secs: 0, nanos: 0 });
+        assert_eq!(Lifetime::from_secs(Some(-1.0)), Lifetime::NONE);
         let lifetime = Lifetime::from_secs(Some(1.5));
-        assert_eq!(lifetime, Lifetime { secs: 1, nanos: 500_000_000 });
+        assert_eq!(lifetime, Lifetime { secs: 1, nanos: 500_000_000, session: 0 });
         let entry = Entry { node: NodeId(4), stat: Stat { ino: 9, ..Default::default() } };
         let out = lifetime.entry(&entry);
         assert_eq!((out.nodeid, out.attr.ino, out.entry_valid), (4, 9, 1));

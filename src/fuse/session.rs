@@ -8,6 +8,7 @@
 //! A session ends when the file system is unmounted, by whomever.
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -170,7 +171,8 @@ impl Session {
         let device = Arc::new(device);
         union.set_kernel(Arc::new(Arc::clone(&device)), granted.passthrough);
         let counters = Arc::new(Counters::default());
-        let lifetime = Lifetime::from_secs(setup.timeout_secs);
+        let session = RandomState::new().hash_one(std::process::id()) as u32;
+        let lifetime = Lifetime::from_secs(setup.timeout_secs).in_session(session);
         let workers = Workers {
             device,
             turn: Turn::new(Arc::clone(&counters)),

@@ -18,6 +18,7 @@ judged!(beyond_kernel:
     handle_of_directory_opens_it,
     handle_of_removed_file_is_stale,
 );
+judged!(lamina: handle_never_opens_another_file_after_a_remount);
 judged!(everywhere:
     flags_of_a_new_file_are_empty,
     append_only_file_can_only_grow,
@@ -102,6 +103,27 @@ fn handle_of_removed_file_is_stale(s: &mut Site) {
         fails_io(open_by_handle(root.as_fd(), &handle, 0), Errno::STALE);
         put(s.at(name), "another");
         fails_io(open_by_handle(root.as_fd(), &handle, 0), Errno::STALE);
+    }
+}
+
+// Node numbers come again in the next session, for whatever is looked up first.
+fn handle_never_opens_another_file_after_a_remount(s: &mut Site) {
+    let names: Vec<String> = (0..3000).map(|number| format!("f{number}")).collect();
+    for name in &names {
+        put(s.lower(name), name);
+    }
+    s.mount();
+    let handles: Vec<_> = names.iter().map(|name| name_to_handle(&s.at(name)).unwrap()).collect();
+    s.remount();
+    for name in names.iter().rev() {
+        stat(s.at(name));
+    }
+    let root = open(s.mnt(), OFlags::DIRECTORY).unwrap();
+    for (name, handle) in names.iter().zip(&handles) {
+        match open_by_handle(root.as_fd(), handle, 0) {
+            Ok(file) => assert_eq!(content(&file), name.as_bytes()),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::STALE.raw_os_error())),
+        }
     }
 }
 
