@@ -92,6 +92,7 @@ impl Layers {
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
         self.options = probe::options(&spec.rules, can);
+        self.options.strict_atime = spec.flags.strictatime;
         let files = self.options.whiteouts == WhiteoutForm::Aufs;
         if open.writes_files(files).map_err(broken)? {
             self.options.whiteouts = WhiteoutForm::Aufs;

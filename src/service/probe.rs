@@ -60,6 +60,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         xino: rules.xino.unwrap_or(true),
         whiteouts: form,
         volatile: rules.volatile,
+        strict_atime: false,
         static_nlink: rules.static_nlink,
         acl: !rules.no_acl,
         uid_map: rules.uid_map.clone(),

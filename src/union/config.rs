@@ -123,6 +123,8 @@ pub struct Options {
     pub whiteouts: WhiteoutForm,
     /// Never waits for the disk.
     pub volatile: bool,
+    /// Every read of the upper changes an access time (`strictatime`).
+    pub strict_atime: bool,
     /// Reports a link count of 1 for directories.
     pub static_nlink: bool,
     /// Honours POSIX ACLs.
@@ -143,6 +145,7 @@ impl Default for Options {
             xino: true,
             whiteouts: WhiteoutForm::Device,
             volatile: false,
+            strict_atime: false,
             static_nlink: false,
             acl: true,
             uid_map: IdMap::default(),

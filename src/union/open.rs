@@ -207,7 +207,9 @@ impl Union {
                 || (stat.mode & 0o111 != 0 && self.has_capability(place)?);
             return Ok(!privileged);
         }
-        Ok(stat.size >= PASSTHROUGH_MIN)
+        // A read from the page cache would change no access time.
+        let strict = self.options.strict_atime && place.layer == UPPER;
+        Ok(strict || stat.size >= PASSTHROUGH_MIN)
     }
 
     fn has_capability(&self, place: &Place) -> Result<bool> {
