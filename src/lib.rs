@@ -16,9 +16,12 @@
 )]
 
 pub mod backing;
+pub mod cache;
 pub mod error;
+pub mod format;
 pub mod fuse;
 pub mod service;
+pub mod store;
 pub mod sys;
 pub mod types;
 pub mod union;

@@ -5,7 +5,7 @@
 //! the caller. rustix does the work where it knows the call, libc where it does not.
 //!
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
-//! - [`xattr`], [`ioctl`]: what hangs on them;
+//! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`process`], [`fuse`]: mounts, processes and signals, the FUSE device.
 //!
@@ -19,6 +19,7 @@ pub mod dir;
 pub mod file;
 pub mod fuse;
 pub mod ioctl;
+pub mod map;
 pub mod mount;
 pub mod process;
 pub mod xattr;

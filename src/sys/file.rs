@@ -349,6 +349,14 @@ pub fn flock(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::flock(fd, FlockOperation::LockExclusive).map_err(refused("flock"))
 }
 
+/// Takes a shared flock(2), waiting for it.
+///
+/// # Errors
+/// As flock(2); `EINTR` when a signal came.
+pub fn flock_shared(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::fs::flock(fd, FlockOperation::LockShared).map_err(refused("flock"))
+}
+
 /// Takes a shared flock(2) without waiting, as [`try_flock`].
 ///
 /// # Errors

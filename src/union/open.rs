@@ -219,6 +219,9 @@ impl Union {
     fn register(&self, place: &Place) -> Result<Option<u32>> {
         let Some(kernel) = self.kernel.get() else { return Ok(None) };
         let file = place.dir.open(&place.name, Access::Path)?;
+        if file.fd().is_none() {
+            return Ok(None);
+        }
         match kernel.register(file.as_ref()) {
             Ok(id) => Ok(Some(id)),
             Err(error) => {

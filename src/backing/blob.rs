@@ -1,0 +1,309 @@
+//! Layers of the store as lower layers: the index answers, the blob gives the data.
+//!
+//! What a layer says by types is shown in the words of the kernel's overlayfs, which the union
+//! reads: a whiteout is a character device 0:0, an opaque directory has `trusted.overlay.opaque`.
+//! Nothing can be changed: every such call is `EROFS`.
+
+use std::any::Any;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::error::{Errno, Error, Result};
+use crate::format::index::ROOT;
+use crate::format::layout::{Dirent, Inode};
+use crate::store::Layer;
+use crate::sys::file::makedev;
+use crate::types::{
+    Access, AttrChange, FsXattr, Handle, Kind, NAME_MAX, Owner, RawEntry, RenameFlags, Seek, Stat,
+    StatFs, Time, XattrFlags,
+};
+use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// Bytes of one step of a copy to the upper.
+const STEP: u64 = 1 << 20;
+/// Above the numbers that file systems have: the device of layer 0.
+const DEVICES: u64 = 0x4c << 56;
+
+const READ_ONLY: Error = Error::Rule(Errno::ROFS);
+
+/// The root of a layer.
+#[must_use]
+pub fn root(layer: Arc<Layer>) -> DirRef {
+    Arc::new(BlobDir { layer, ino: Some(ROOT) })
+}
+
+/// A directory of a layer; without a number it is one that is not there.
+struct BlobDir {
+    layer: Arc<Layer>,
+    ino: Option<u32>,
+}
+
+fn stat_of(layer: &Layer, ino: u32, inode: &Inode) -> Stat {
+    let time = Time { secs: inode.mtime.get(), nanos: inode.mtime_nanos.get() };
+    let device = matches!(inode.kind(), Kind::Char | Kind::Block);
+    let size = if inode.kind() == Kind::Dir { 4096 } else { inode.size.get() };
+    let data = if inode.kind() == Kind::File { layer.allocated(inode) } else { 0 };
+    Stat {
+        dev: DEVICES | u64::from(layer.number()),
+        ino: u64::from(ino) + 1,
+        mode: inode.mode.get(),
+        nlink: inode.nlink.get(),
+        uid: inode.uid.get(),
+        gid: inode.gid.get(),
+        rdev: if device { makedev(inode.a.get(), inode.b.get()) } else { 0 },
+        size,
+        blocks: data.div_ceil(512),
+        blksize: 4096,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        ..Stat::default()
+    }
+}
+
+impl BlobDir {
+    fn own(&self) -> Result<(u32, &Inode)> {
+        let ino = self.ino.ok_or(Errno::NOENT)?;
+        let inode = self.layer.index().inode(ino).ok_or(Errno::IO)?;
+        match inode.kind() {
+            Kind::Dir => Ok((ino, inode)),
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    fn entry(&self, name: &[u8]) -> Result<&Dirent> {
+        let (dir, _) = self.own()?;
+        self.layer.index().find(dir, name).ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// An object; a whiteout is none.
+    fn object(&self, name: Option<&[u8]>) -> Result<Option<(u32, &Inode)>> {
+        let Some(name) = name else { return self.own().map(Some) };
+        let Some(ino) = self.entry(name)?.object() else { return Ok(None) };
+        let inode = self.layer.index().inode(ino).ok_or(Errno::IO)?;
+        Ok(Some((ino, inode)))
+    }
+
+    fn whiteout(&self) -> Stat {
+        let dev = DEVICES | u64::from(self.layer.number());
+        Stat { dev, ino: 0, mode: Kind::Char.mode_bits(), nlink: 1, ..Stat::default() }
+    }
+}
+
+impl Dir for BlobDir {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
+        let found = self.object(name)?;
+        Ok(found.map_or_else(|| self.whiteout(), |(ino, inode)| stat_of(&self.layer, ino, inode)))
+    }
+
+    fn dir(&self, name: &[u8]) -> DirRef {
+        let ino = self.entry(name).ok().and_then(Dirent::object);
+        Arc::new(Self { layer: Arc::clone(&self.layer), ino })
+    }
+
+    fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        let (dir, _) = self.own()?;
+        let first = usize::try_from(from).unwrap_or(usize::MAX);
+        let entries = self.layer.index().entries(dir).iter().enumerate().skip(first);
+        for (at, entry) in entries {
+            let (ino, kind) = match entry.object() {
+                Some(ino) => (u64::from(ino) + 1, Kind::from_dtype(entry.kind)),
+                None => (0, Kind::Char),
+            };
+            let name = self.layer.index().name(entry);
+            if !sink(RawEntry { name, ino, kind, next: at as u64 + 1 }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
+        match self.object(Some(name))? {
+            Some((_, inode)) if inode.kind() == Kind::Symlink => {
+                Ok(self.layer.index().target(inode).to_vec())
+            }
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
+        let (ino, inode) = self.object(Some(name))?.ok_or(Errno::NXIO)?;
+        let inode = *inode;
+        match (access, inode.kind()) {
+            (Access::Write, _) => Err(READ_ONLY),
+            (Access::Path, _) | (_, Kind::File) => {
+                Ok(Arc::new(BlobFile { layer: Arc::clone(&self.layer), ino, inode }))
+            }
+            (_, Kind::Dir) => Err(Errno::ISDIR.into()),
+            _ => Err(Errno::NXIO.into()),
+        }
+    }
+
+    fn open_self(&self) -> Result<FileRef> {
+        let (ino, inode) = self.own()?;
+        Ok(Arc::new(BlobFile { layer: Arc::clone(&self.layer), ino, inode: *inode }))
+    }
+
+    fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some((_, inode)) = self.object(name)? else { return Ok(None) };
+        if key == OPAQUE {
+            return Ok(inode.is_opaque().then(|| b"y".to_vec()));
+        }
+        let found = self.layer.index().xattrs(inode).find(|(found, _)| *found == key);
+        Ok(found.map(|(_, value)| value.to_vec()))
+    }
+
+    fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
+        let Some((_, inode)) = self.object(name)? else { return Ok(Vec::new()) };
+        let opaque = inode.is_opaque().then(|| OPAQUE.to_vec());
+        let names = self.layer.index().xattrs(inode).map(|(found, _)| found.to_vec());
+        Ok(opaque.into_iter().chain(names).collect())
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        let index = self.layer.index();
+        Ok(StatFs {
+            blocks: index.blob_len().div_ceil(4096),
+            files: index.inodes().len() as u64,
+            bsize: 4096,
+            frsize: 4096,
+            namelen: NAME_MAX as u32,
+            ..StatFs::default()
+        })
+    }
+
+    fn handle(&self, _: Option<&[u8]>) -> Result<Option<Handle>> {
+        Ok(None)
+    }
+
+    fn mkdir(&self, _: &[u8], _: u32, _: Owner) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn mknod(&self, _: &[u8], _: u32, _: u64, _: Owner) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn symlink(&self, _: &[u8], _: &[u8], _: Owner) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn create(&self, _: &[u8], _: u32, _: Owner) -> Result<FileRef> {
+        Err(READ_ONLY)
+    }
+
+    fn link(&self, _: &[u8], _: &dyn Dir, _: &[u8]) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn unlink(&self, _: &[u8]) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn rmdir(&self, _: &[u8]) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn rename(&self, _: &[u8], _: &dyn Dir, _: &[u8], _: RenameFlags) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn relocate(&self, _: &DirRef, _: &[u8]) {}
+
+    fn set_attr(&self, _: Option<&[u8]>, _: &AttrChange) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn set_xattr(&self, _: Option<&[u8]>, _: &[u8], _: &[u8], _: XattrFlags) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn remove_xattr(&self, _: Option<&[u8]>, _: &[u8]) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn sync_fs(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An open file of a layer.
+struct BlobFile {
+    layer: Arc<Layer>,
+    ino: u32,
+    inode: Inode,
+}
+
+impl File for BlobFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        Ok(stat_of(&self.layer, self.ino, &self.inode))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.layer.read(&self.inode, buf, offset)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> Result<usize> {
+        Err(READ_ONLY)
+    }
+
+    fn set_len(&self, _: u64) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn allocate(&self, _: u32, _: u64, _: u64) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn seek(&self, offset: u64, whence: Seek) -> Result<u64> {
+        self.layer.seek(&self.inode, offset, whence)
+    }
+
+    fn sync(&self, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy_range(&self, from: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<u64> {
+        let mut data = vec![0; usize::try_from(len.min(STEP)).unwrap_or(0)];
+        let got = self.read_at(&mut data, from)?;
+        let data = data.get(..got).unwrap_or_default();
+        if data.is_empty() {
+            return Ok(0);
+        }
+        to.write_at(data, to_offset).map(|written| written as u64)
+    }
+
+    fn clone_to(&self, _: &dyn File) -> Result<()> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
+    fn flags(&self) -> Result<u32> {
+        Err(Errno::NOTTY.into())
+    }
+
+    fn set_flags(&self, _: u32) -> Result<()> {
+        Err(READ_ONLY)
+    }
+
+    fn fsxattr(&self) -> Result<FsXattr> {
+        Err(Errno::NOTTY.into())
+    }
+
+    fn set_fsxattr(&self, _: &FsXattr) -> Result<()> {
+        Err(READ_ONLY)
+    }
+}

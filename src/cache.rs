@@ -1,0 +1,183 @@
+//! Blocks of layers in memory: a cache that forgets the least recently used, by bytes.
+//!
+//! Sharded; no lock is held while a block is fetched, and whoever asks for a block that is being
+//! fetched waits for that one fetch. A failed fetch is not kept.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::error::Result;
+
+const SHARDS: usize = 16;
+
+/// A block: shared bytes that never change.
+pub type Block = Arc<[u8]>;
+
+/// Names a block: which layer, which frame of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Number of the layer in this process.
+    pub layer: u32,
+    /// Number of the frame.
+    pub frame: u32,
+}
+
+/// What the cache did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CacheStats {
+    /// Blocks found.
+    pub hits: u64,
+    /// Blocks fetched.
+    pub misses: u64,
+    /// Blocks given up for others.
+    pub evicted: u64,
+    /// Bytes held.
+    pub bytes: u64,
+}
+
+struct Shard {
+    blocks: LruCache<Key, Block>,
+    bytes: usize,
+    coming: HashMap<Key, Arc<Mutex<Option<Block>>>>,
+}
+
+/// The cache.
+pub struct BlockCache {
+    shards: [Mutex<Shard>; SHARDS],
+    shard_bytes: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evicted: AtomicU64,
+}
+
+impl BlockCache {
+    /// The size without an option: 64 MiB.
+    pub const DEFAULT_BYTES: usize = 64 << 20;
+
+    /// A cache of at most so many bytes, and of one block at least in each of its 16 parts.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<Self> {
+        let shard = || Shard { blocks: LruCache::unbounded(), bytes: 0, coming: HashMap::new() };
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::new(shard())),
+            shard_bytes: bytes / SHARDS,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        })
+    }
+
+    fn shard(&self, key: Key) -> &Mutex<Shard> {
+        let mixed =
+            (u64::from(key.layer) << 32 | u64::from(key.frame)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The top four bits of 64 are below 16.
+        #[allow(clippy::indexing_slicing)]
+        &self.shards[(mixed >> 60) as usize & (SHARDS - 1)]
+    }
+
+    /// A block, fetched if it is not there.
+    ///
+    /// # Errors
+    /// What `fetch` answers.
+    pub fn get(&self, key: Key, fetch: impl FnOnce() -> Result<Block>) -> Result<Block> {
+        let shard = self.shard(key);
+        let coming = {
+            let mut shard = shard.lock();
+            if let Some(block) = shard.blocks.get(&key) {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(Arc::clone(block));
+            }
+            Arc::clone(shard.coming.entry(key).or_default())
+        };
+        let mut slot = coming.lock();
+        if let Some(block) = &*slot {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Arc::clone(block));
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let fetched = fetch();
+        let mut shard = shard.lock();
+        shard.coming.remove(&key);
+        let block = fetched?;
+        *slot = Some(Arc::clone(&block));
+        self.keep(&mut shard, key, &block);
+        Ok(block)
+    }
+
+    fn keep(&self, shard: &mut Shard, key: Key, block: &Block) {
+        shard.bytes += block.len();
+        if let Some(old) = shard.blocks.put(key, Arc::clone(block)) {
+            shard.bytes -= old.len();
+        }
+        while shard.bytes > self.shard_bytes && shard.blocks.len() > 1 {
+            let Some((_, old)) = shard.blocks.pop_lru() else { break };
+            shard.bytes -= old.len();
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evicted: self.evicted.load(Ordering::Relaxed),
+            bytes: self.shards.iter().map(|shard| shard.lock().bytes as u64).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Errno;
+
+    const fn key(frame: u32) -> Key {
+        Key { layer: 1, frame }
+    }
+
+    #[test]
+    fn a_block_is_fetched_once_whoever_asks() {
+        let cache = BlockCache::new(1 << 20);
+        let fetched = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let block = cache.get(key(7), || {
+                        fetched.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(std::time::Duration::from_millis(20));
+                        Ok(Arc::from([1_u8, 2]))
+                    });
+                    assert_eq!(&*block.unwrap(), [1, 2]);
+                });
+            }
+        });
+        assert_eq!(fetched.load(Ordering::Relaxed), 1);
+        assert_eq!(cache.stats().hits, 7);
+    }
+
+    #[test]
+    fn a_failure_is_not_kept() {
+        let cache = BlockCache::new(1 << 20);
+        let failed = cache.get(key(1), || Err(Errno::IO.into()));
+        assert!(failed.unwrap_err().is(Errno::IO));
+        assert!(cache.get(key(1), || Ok(Arc::from([3_u8]))).is_ok());
+    }
+
+    #[test]
+    fn bytes_stay_below_the_cap() {
+        let cache = BlockCache::new(SHARDS * 1000);
+        for frame in 0..1000 {
+            cache.get(key(frame), || Ok(Arc::from([0_u8; 400]))).unwrap();
+        }
+        let stats = cache.stats();
+        assert!(stats.bytes <= 16_000, "{stats:?}");
+        assert_eq!(stats.evicted + stats.bytes / 400, 1000);
+    }
+}

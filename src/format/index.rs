@@ -1,0 +1,266 @@
+//! The index of a layer: all of it but the data.
+
+use std::ops::Range;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::check;
+use super::layout::{
+    Dirent, Extent, FLAG_INLINE, FLAG_OPAQUE, FRAME_LEN, Frame, HEAD_LEN, Head, Inode, Kind,
+    NO_DIGEST, SECTIONS, WHITEOUT,
+};
+use crate::error::{Error, Result};
+use crate::types;
+
+/// Memory that an index lies in: a mapping or a vector.
+pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The number of the root.
+pub const ROOT: u32 = 0;
+
+/// A checked index.
+pub struct Index {
+    bytes: Bytes,
+    sections: [Range<usize>; SECTIONS],
+    blob_len: u64,
+}
+
+/// The content of a regular file.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// All of it.
+    Inline(&'a [u8]),
+    /// Runs in the blob, by their offset; the rest is holes.
+    Extents(&'a [Extent]),
+}
+
+impl Index {
+    /// Checks an index as a whole, its digest included.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] that says what is wrong.
+    pub fn open(bytes: Bytes) -> Result<Self> {
+        let all = (*bytes).as_ref();
+        let (head, body) = Head::ref_from_prefix(all).map_err(|_| corrupt("no head"))?;
+        check::head(head, all.len())?;
+        if blake3::hash(body) != blake3::Hash::from(head.body_digest) {
+            return Err(corrupt("the digest of the index differs"));
+        }
+        let sections = check::sections(head, all.len())?;
+        let blob_len = head.blob_len.get();
+        let index = Self { bytes, sections, blob_len };
+        check::contents(&index)?;
+        Ok(index)
+    }
+
+    /// Bytes of the blob that belongs to it.
+    #[must_use]
+    pub const fn blob_len(&self) -> u64 {
+        self.blob_len
+    }
+
+    fn section(&self, kind: Kind) -> &[u8] {
+        let range = self.sections.get(kind as usize).cloned().unwrap_or_default();
+        (*self.bytes).as_ref().get(range).unwrap_or_default()
+    }
+
+    fn table<T: FromBytes + Immutable + KnownLayout + Unaligned>(&self, kind: Kind) -> &[T] {
+        <[T]>::ref_from_bytes(self.section(kind)).unwrap_or_default()
+    }
+
+    /// All objects.
+    #[must_use]
+    pub fn inodes(&self) -> &[Inode] {
+        self.table(Kind::Inodes)
+    }
+
+    /// An object.
+    #[must_use]
+    pub fn inode(&self, ino: u32) -> Option<&Inode> {
+        self.inodes().get(ino as usize)
+    }
+
+    /// All entries of all directories.
+    #[must_use]
+    pub fn dirents(&self) -> &[Dirent] {
+        self.table(Kind::Dirents)
+    }
+
+    /// The entries of a directory by name; none for what is no directory.
+    #[must_use]
+    pub fn entries(&self, dir: u32) -> &[Dirent] {
+        let Some(inode) = self.inode(dir).filter(|inode| inode.kind() == types::Kind::Dir) else {
+            return &[];
+        };
+        slice(self.dirents(), inode.a.get(), inode.b.get())
+    }
+
+    /// The name of an entry.
+    #[must_use]
+    pub fn name(&self, entry: &Dirent) -> &[u8] {
+        self.string(entry.name.get(), entry.name_len.get().into())
+    }
+
+    /// An entry of a directory by its name.
+    #[must_use]
+    pub fn find(&self, dir: u32, name: &[u8]) -> Option<&Dirent> {
+        let entries = self.entries(dir);
+        let at = entries.binary_search_by(|entry| self.name(entry).cmp(name)).ok()?;
+        entries.get(at)
+    }
+
+    /// Bytes of the strings.
+    #[must_use]
+    pub fn string(&self, offset: u32, len: u32) -> &[u8] {
+        slice(self.section(Kind::Strings), offset, len)
+    }
+
+    /// Where a symbolic link points.
+    #[must_use]
+    pub fn target(&self, inode: &Inode) -> &[u8] {
+        self.string(inode.a.get(), inode.b.get())
+    }
+
+    /// The content of a regular file.
+    #[must_use]
+    pub fn content(&self, inode: &Inode) -> Content<'_> {
+        let (first, count) = (inode.a.get(), inode.b.get());
+        match inode.flags.get() & FLAG_INLINE {
+            0 => Content::Extents(slice(self.table(Kind::Extents), first, count)),
+            _ => Content::Inline(self.string(first, count)),
+        }
+    }
+
+    /// All extents.
+    #[must_use]
+    pub fn extents(&self) -> &[Extent] {
+        self.table(Kind::Extents)
+    }
+
+    /// All frames.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        self.table(Kind::Frames)
+    }
+
+    /// BLAKE3 of the compressed bytes of each frame.
+    #[must_use]
+    pub fn frame_digests(&self) -> &[[u8; 32]] {
+        self.table(Kind::FrameDigests)
+    }
+
+    /// BLAKE3 of contents.
+    #[must_use]
+    pub fn content_digests(&self) -> &[[u8; 32]] {
+        self.table(Kind::ContentDigests)
+    }
+
+    /// BLAKE3 of the content of a file, if it is known.
+    #[must_use]
+    pub fn content_digest(&self, inode: &Inode) -> Option<&[u8; 32]> {
+        let number = inode.digest.get();
+        (number != NO_DIGEST).then(|| self.content_digests().get(number as usize))?
+    }
+
+    /// The offsets of the attribute sets.
+    pub(super) fn xattr_sets(&self) -> &[zerocopy::little_endian::U32] {
+        self.table(Kind::XattrSets)
+    }
+
+    /// The extended attributes of an object, by name and value.
+    #[must_use]
+    pub fn xattrs(&self, inode: &Inode) -> Xattrs<'_> {
+        let number = inode.xattrs.get();
+        match number {
+            0 => Xattrs { rest: &[], left: 0 },
+            _ => self.xattr_set(number),
+        }
+    }
+
+    pub(super) fn xattr_set(&self, number: u32) -> Xattrs<'_> {
+        let offset = self.xattr_sets().get(number as usize).map_or(0, |offset| offset.get());
+        let bytes = self.section(Kind::Xattrs).get(offset as usize..).unwrap_or_default();
+        match bytes.split_first_chunk() {
+            Some((count, rest)) => Xattrs { rest, left: u16::from_le_bytes(*count) },
+            None => Xattrs { rest: &[], left: 0 },
+        }
+    }
+}
+
+/// Reads the attributes of a set.
+#[derive(Debug, Clone)]
+pub struct Xattrs<'a> {
+    rest: &'a [u8],
+    left: u16,
+}
+
+impl Xattrs<'_> {
+    /// How many are to come.
+    #[must_use]
+    pub const fn left(&self) -> u16 {
+        self.left
+    }
+}
+
+impl<'a> Iterator for Xattrs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (name_len, rest) = self.rest.split_first_chunk()?;
+        let (value_len, rest) = rest.split_first_chunk()?;
+        let (name, rest) = rest.split_at_checked(u16::from_le_bytes(*name_len).into())?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_len) as usize)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+impl Inode {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> types::Kind {
+        types::Kind::from_mode(self.mode.get())
+    }
+
+    /// States whether it is a directory that hides what lies below.
+    #[must_use]
+    pub const fn is_opaque(&self) -> bool {
+        self.flags.get() & FLAG_OPAQUE != 0
+    }
+}
+
+impl Dirent {
+    /// The object; `None` for a whiteout.
+    #[must_use]
+    pub fn object(&self) -> Option<u32> {
+        let ino = self.ino.get();
+        (ino != WHITEOUT).then_some(ino)
+    }
+}
+
+impl Extent {
+    /// Count of frames that it touches.
+    #[must_use]
+    pub const fn frame_count(&self) -> u64 {
+        let behind = self.len.get().saturating_add(self.frame_offset.get() as u64);
+        behind.div_ceil(FRAME_LEN as u64)
+    }
+
+    /// The offset behind it in the file.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.start.get().saturating_add(self.len.get())
+    }
+}
+
+fn slice<T>(all: &[T], first: u32, count: u32) -> &[T] {
+    let first = first as usize;
+    all.get(first..first.saturating_add(count as usize)).unwrap_or_default()
+}
+
+pub(super) fn corrupt(what: impl Into<String>) -> Error {
+    Error::Corrupt { what: what.into() }
+}
+
+const _: () = assert!(HEAD_LEN == size_of::<Head>());

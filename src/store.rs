@@ -1,0 +1,238 @@
+//! Immutable layers by digest: import, verification, images.
+//!
+//! Below the data root, a layer is `layers/ID/` with `index` and `data`. It is built in
+//! `layers/.new-…`, made durable as a whole and renamed: a crash leaves it absent or whole. Whoever
+//! builds holds a lock on that directory, so that what a crash left is told from work under way.
+
+mod blob;
+mod build;
+mod error;
+pub mod images;
+mod layer;
+pub mod sink;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::cache::BlockCache;
+use crate::error::{Errno, Error};
+use crate::sys;
+use crate::sys::file::OFlags;
+
+pub use build::LayerBuilder;
+pub use error::StoreError;
+pub use layer::{Damage, Layer, LayerId};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Begins the name of a layer that is being built.
+const NEW: &str = ".new-";
+
+/// The store below a data root.
+pub struct Store {
+    layers: PathBuf,
+    cache: Arc<BlockCache>,
+    open: Mutex<HashMap<LayerId, Weak<Layer>>>,
+}
+
+/// A layer that is being built, and the lock that says so.
+pub struct Build {
+    /// What is put into it.
+    pub builder: LayerBuilder,
+    _lock: OwnedFd,
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(StoreError::io(path))
+}
+
+fn host(path: &Path) -> impl FnOnce(Error) -> StoreError + '_ {
+    move |error| {
+        let source = io::Error::from_raw_os_error(error.errno().0);
+        StoreError::Io { path: path.to_owned(), source }
+    }
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd> {
+    sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(host(path))
+}
+
+impl Store {
+    /// Opens the store of a data root; what is missing is made.
+    ///
+    /// # Errors
+    /// As mkdir(2), with the path.
+    pub fn open(root: &Path, cache: Arc<BlockCache>) -> Result<Self> {
+        let layers = root.join("layers");
+        make_dir(&layers)?;
+        Ok(Self { layers, cache, open: Mutex::default() })
+    }
+
+    /// Begins a layer.
+    ///
+    /// # Errors
+    /// As mkdir(2) and open(2).
+    pub fn build(&self) -> Result<Build> {
+        for number in 0_u32.. {
+            let dir = self.layers.join(format!("{NEW}{}-{number}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(StoreError::io(&dir))?,
+            }
+            let lock = open_dir(&dir)?;
+            sys::file::try_flock(lock.as_fd()).map_err(host(&dir))?;
+            return Ok(Build { builder: LayerBuilder::new(dir)?, _lock: lock });
+        }
+        let what = "no free name for a new layer".to_owned();
+        Err(StoreError::Damaged { path: self.layers.clone(), what })
+    }
+
+    /// Ends a layer: all of it is on disk before its name is. One that is there already stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Entry`] for a link that leads nowhere; what the host answers.
+    pub fn publish(&self, build: Build) -> Result<LayerId> {
+        let Build { mut builder, _lock } = build;
+        let done = self.publish_from(&mut builder);
+        if done.is_err() {
+            discard(builder.dir());
+        }
+        done
+    }
+
+    fn publish_from(&self, builder: &mut LayerBuilder) -> Result<LayerId> {
+        let index = builder.finish()?;
+        let id = LayerId::of(&index);
+        let path = builder.dir().join(layer::INDEX);
+        fs::write(&path, &index).map_err(StoreError::io(&path))?;
+        let target = self.layers.join(id.as_str());
+        if target.exists() {
+            discard(builder.dir());
+            return Ok(id);
+        }
+        let parent = open_dir(&self.layers)?;
+        sys::file::syncfs(parent.as_fd()).map_err(host(&self.layers))?;
+        match fs::rename(builder.dir(), &target) {
+            // Somebody else built the same layer meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                discard(builder.dir())
+            }
+            renamed => renamed.map_err(StoreError::io(&target))?,
+        }
+        sys::file::fsync(parent.as_fd()).map_err(host(&self.layers))?;
+        Ok(id)
+    }
+
+    /// Gives up a layer that was begun.
+    pub fn abandon(&self, build: Build) {
+        discard(build.builder.dir());
+    }
+
+    /// A layer, its index checked. The same one while somebody holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Damaged`].
+    pub fn layer(&self, id: &LayerId) -> Result<Arc<Layer>> {
+        let mut open = self.open.lock();
+        if let Some(layer) = open.get(id).and_then(Weak::upgrade) {
+            return Ok(layer);
+        }
+        let dir = self.layers.join(id.as_str());
+        if !dir.exists() {
+            return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
+        }
+        let layer = Arc::new(Layer::open(&dir, id.clone(), &self.cache)?);
+        open.insert(id.clone(), Arc::downgrade(&layer));
+        Ok(layer)
+    }
+
+    /// All layers, by id.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn layers(&self) -> Result<Vec<LayerId>> {
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let read = || -> io::Result<Vec<String>> {
+            let entries = fs::read_dir(&self.layers)?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect()
+        };
+        let mut names = read().map_err(StoreError::io(&self.layers))?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a layer.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] while a process has it open; what the host
+    /// answers.
+    pub fn remove_layer(&self, id: &LayerId) -> Result<()> {
+        let dir = self.layers.join(id.as_str());
+        let index = dir.join(layer::INDEX);
+        if let Ok(lock) = sys::file::open_path(&index, OFlags::RDONLY) {
+            match sys::file::try_flock(lock.as_fd()) {
+                Err(error) if error.is(Errno::AGAIN) => {
+                    let (name, by) = (id.to_string(), "a mount or a command".to_owned());
+                    return Err(StoreError::InUse { kind: "layer", name, by });
+                }
+                locked => locked.map_err(host(&index))?,
+            }
+            return self.remove_locked(id, &dir);
+        }
+        self.remove_locked(id, &dir)
+    }
+
+    fn remove_locked(&self, id: &LayerId, dir: &Path) -> Result<()> {
+        // It loses its name first: a crash leaves no half of it.
+        let dead = self.layers.join(format!("{NEW}{id}"));
+        match fs::rename(dir, &dead) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
+            }
+            renamed => renamed.map_err(StoreError::io(dir))?,
+        }
+        fs::remove_dir_all(&dead).map_err(StoreError::io(&dead))
+    }
+
+    /// Removes what a crash left of layers that were being built or removed; answers how many.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for name in self.names()?.iter().filter(|name| name.starts_with(NEW)) {
+            let dir = self.layers.join(name);
+            let Ok(lock) = open_dir(&dir) else { continue };
+            match sys::file::try_flock(lock.as_fd()) {
+                Ok(()) => {}
+                Err(error) if error.is(Errno::AGAIN) => continue,
+                Err(error) => return Err(host(&dir)(error)),
+            }
+            fs::remove_dir_all(&dir).map_err(StoreError::io(&dir))?;
+            swept += 1;
+        }
+        Ok(swept)
+    }
+}
+
+fn discard(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(%error, dir = %dir.display(), "a layer that was given up stays");
+    }
+}

@@ -1,0 +1,274 @@
+//! Writes the data blob of a layer: frames of at most 128 KiB, one after the other.
+//!
+//! Small files share frames in the order in which they come; a larger file has frames of its own.
+//! A file that was written before is not written again. Zeroes of 64 KiB and more that begin and
+//! end at a page become holes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use super::StoreError;
+use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX, blob_head};
+use crate::format::tables::Tables;
+
+const PAGE: usize = 4096;
+/// Zeroes from this length on become a hole.
+const HOLE_MIN: u64 = 64 << 10;
+/// zstd's own default.
+const LEVEL: i32 = 3;
+
+/// Where the content of a file is. Equal contents share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Data {
+    Inline(Vec<u8>),
+    Extents { extents: Vec<Extent>, digest: u32 },
+}
+
+pub(super) struct BlobWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    compressor: zstd::bulk::Compressor<'static>,
+    packed: Vec<u8>,
+    waiting: Vec<usize>,
+    data: Vec<Data>,
+    known: HashMap<[u8; 32], usize>,
+}
+
+impl BlobWriter {
+    pub(super) fn new(path: PathBuf) -> Result<Self, StoreError> {
+        let begin = || -> io::Result<_> {
+            let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
+            file.write_all(&blob_head())?;
+            Ok((file, zstd::bulk::Compressor::new(LEVEL)?))
+        };
+        let (file, compressor) = begin().map_err(StoreError::io(&path))?;
+        let packed = Vec::with_capacity(FRAME_LEN);
+        let (waiting, data, known) = Default::default();
+        Ok(Self { path, file, compressor, packed, waiting, data, known })
+    }
+
+    /// The content that a number stands for.
+    pub(super) fn data(&self, number: usize) -> Option<&Data> {
+        self.data.get(number)
+    }
+
+    /// Writes the content of a file of `size` bytes; answers its number.
+    pub(super) fn write(
+        &mut self,
+        tables: &mut Tables,
+        size: u64,
+        reader: &mut dyn Read,
+    ) -> Result<usize, StoreError> {
+        if size > FRAME_LEN as u64 {
+            return self.write_large(tables, size, reader);
+        }
+        let mut content = vec![0; usize::try_from(size).unwrap_or(FRAME_LEN)];
+        reader.read_exact(&mut content).map_err(cut_off)?;
+        if content.len() <= INLINE_MAX {
+            return Ok(self.add(Data::Inline(content)));
+        }
+        let digest = *blake3::hash(&content).as_bytes();
+        if let Some(number) = self.known.get(&digest) {
+            return Ok(*number);
+        }
+        if self.packed.len() + content.len() > FRAME_LEN {
+            self.flush(tables)?;
+        }
+        let extent = Extent {
+            start: 0.into(),
+            len: size.into(),
+            frame: u32::MAX.into(),
+            frame_offset: (self.packed.len() as u32).into(),
+        };
+        self.packed.extend_from_slice(&content);
+        let number = self.add_digested(tables, vec![extent], digest);
+        self.waiting.push(number);
+        Ok(number)
+    }
+
+    fn add(&mut self, data: Data) -> usize {
+        self.data.push(data);
+        self.data.len() - 1
+    }
+
+    fn add_digested(
+        &mut self,
+        tables: &mut Tables,
+        extents: Vec<Extent>,
+        digest: [u8; 32],
+    ) -> usize {
+        tables.content_digests.push(digest);
+        let number = (tables.content_digests.len() - 1) as u32;
+        let place = self.add(Data::Extents { extents, digest: number });
+        self.known.insert(digest, place);
+        place
+    }
+
+    /// Ends the frame that small files share.
+    pub(super) fn flush(&mut self, tables: &mut Tables) -> Result<(), StoreError> {
+        if self.packed.is_empty() {
+            return Ok(());
+        }
+        let packed = std::mem::take(&mut self.packed);
+        let frame = self.frame(tables, &packed)?;
+        self.packed = packed;
+        self.packed.clear();
+        for number in self.waiting.drain(..) {
+            if let Some(Data::Extents { extents, .. }) = self.data.get_mut(number)
+                && let Some(extent) = extents.first_mut()
+            {
+                extent.frame = frame.into();
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, tables: &mut Tables, content: &[u8]) -> Result<u32, StoreError> {
+        let mut write = || -> io::Result<u32> {
+            let stored = self.compressor.compress(content)?;
+            let offset = end_of(&tables.frames);
+            let number = u32::try_from(tables.frames.len()).map_err(io::Error::other)?;
+            self.file.write_all(&stored)?;
+            tables.frame_digests.push(*blake3::hash(&stored).as_bytes());
+            tables.frames.push(Frame {
+                offset: offset.into(),
+                stored: (stored.len() as u32).into(),
+                len: (content.len() as u32).into(),
+            });
+            tables.blob_len = offset + stored.len() as u64;
+            Ok(number)
+        };
+        write().map_err(StoreError::io(&self.path))
+    }
+
+    fn write_large(
+        &mut self,
+        tables: &mut Tables,
+        size: u64,
+        reader: &mut dyn Read,
+    ) -> Result<usize, StoreError> {
+        let before = tables.frames.len();
+        let mut hasher = blake3::Hasher::new();
+        let mut run = Run::default();
+        let mut block = vec![0; FRAME_LEN];
+        let mut left = size;
+        while left > 0 {
+            let len = usize::try_from(left).unwrap_or(FRAME_LEN).min(FRAME_LEN);
+            let content = block.get_mut(..len).unwrap_or_default();
+            reader.read_exact(content).map_err(cut_off)?;
+            hasher.update(content);
+            for page in content.chunks(PAGE) {
+                self.page(tables, &mut run, page)?;
+            }
+            left -= len as u64;
+        }
+        self.end_run(tables, &mut run)?;
+        let digest = *hasher.finalize().as_bytes();
+        if let Some(known) = self.known.get(&digest) {
+            let known = *known;
+            self.take_back(tables, before)?;
+            return Ok(known);
+        }
+        Ok(self.add_digested(tables, run.extents, digest))
+    }
+
+    // The content was written before, as it turned out.
+    fn take_back(&mut self, tables: &mut Tables, frames: usize) -> Result<(), StoreError> {
+        tables.frames.truncate(frames);
+        tables.frame_digests.truncate(frames);
+        tables.blob_len = end_of(&tables.frames);
+        let mut cut = || -> io::Result<()> {
+            self.file.seek(SeekFrom::Start(tables.blob_len))?;
+            self.file.get_ref().set_len(tables.blob_len)
+        };
+        cut().map_err(StoreError::io(&self.path))
+    }
+
+    fn page(&mut self, tables: &mut Tables, run: &mut Run, page: &[u8]) -> Result<(), StoreError> {
+        if page.iter().all(|byte| *byte == 0) {
+            run.zeroes += page.len() as u64;
+            return Ok(());
+        }
+        self.end_zeroes(tables, run)?;
+        self.take(tables, run, page)
+    }
+
+    // Few zeroes are data; many end the extent.
+    fn end_zeroes(&mut self, tables: &mut Tables, run: &mut Run) -> Result<(), StoreError> {
+        if run.zeroes >= HOLE_MIN {
+            self.end_extent(tables, run)?;
+            run.offset += run.zeroes;
+            run.zeroes = 0;
+        }
+        while run.zeroes > 0 {
+            let zeroes = [0; PAGE];
+            let len = usize::try_from(run.zeroes).unwrap_or(PAGE).min(PAGE);
+            run.zeroes -= len as u64;
+            self.take(tables, run, zeroes.get(..len).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    // Takes at most a page: frames are whole pages, so that it never straddles two.
+    fn take(&mut self, tables: &mut Tables, run: &mut Run, page: &[u8]) -> Result<(), StoreError> {
+        if run.frame.is_empty() && run.open.is_none() {
+            let frame = (tables.frames.len() as u32).into();
+            let (start, len) = (run.offset.into(), 0.into());
+            run.open = Some(Extent { start, len, frame, frame_offset: 0.into() });
+        }
+        run.frame.extend_from_slice(page);
+        run.offset += page.len() as u64;
+        if run.frame.len() >= FRAME_LEN {
+            self.frame(tables, &run.frame)?;
+            run.frame.clear();
+        }
+        Ok(())
+    }
+
+    fn end_extent(&mut self, tables: &mut Tables, run: &mut Run) -> Result<(), StoreError> {
+        if !run.frame.is_empty() {
+            self.frame(tables, &run.frame)?;
+            run.frame.clear();
+        }
+        if let Some(mut extent) = run.open.take() {
+            extent.len = (run.offset - extent.start.get()).into();
+            run.extents.push(extent);
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self, tables: &mut Tables, run: &mut Run) -> Result<(), StoreError> {
+        if run.zeroes < HOLE_MIN {
+            self.end_zeroes(tables, run)?;
+        }
+        self.end_extent(tables, run)
+    }
+
+    /// Writes what is left.
+    pub(super) fn finish(&mut self, tables: &mut Tables) -> Result<(), StoreError> {
+        self.flush(tables)?;
+        tables.blob_len = tables.blob_len.max(BLOB_HEAD_LEN as u64);
+        self.file.flush().map_err(StoreError::io(&self.path))
+    }
+}
+
+/// The part of a large file that is not written yet.
+#[derive(Default)]
+struct Run {
+    extents: Vec<Extent>,
+    open: Option<Extent>,
+    frame: Vec<u8>,
+    offset: u64,
+    zeroes: u64,
+}
+
+fn end_of(frames: &[Frame]) -> u64 {
+    let end = |frame: &Frame| frame.offset.get() + u64::from(frame.stored.get());
+    frames.last().map_or(BLOB_HEAD_LEN as u64, end)
+}
+
+fn cut_off(source: io::Error) -> StoreError {
+    StoreError::Stream { what: "the content of a file".to_owned(), source }
+}

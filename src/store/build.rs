@@ -1,0 +1,405 @@
+//! A layer that is being built: names and attributes in memory, data in the blob at once.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use super::blob::{BlobWriter, Data};
+use super::sink::{Body, Meta, Sink};
+use crate::error::Error;
+use crate::format::layout::{
+    DT_WHITEOUT, Dirent, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
+};
+use crate::format::tables::Tables;
+use crate::types::{Kind, Name, Time};
+
+/// The most objects of a layer: 16 million.
+const OBJECTS_MAX: usize = 1 << 24;
+
+type NodeId = usize;
+
+/// What a name leads to.
+enum Slot {
+    Node(NodeId),
+    Whiteout,
+    /// One more name for what stands at this path in the end.
+    Link(Vec<Name>),
+}
+
+enum Content {
+    Dir { entries: BTreeMap<Name, Slot>, opaque: bool },
+    File { size: u64, data: usize },
+    Symlink(Vec<u8>),
+    Special { kind: Kind, major: u32, minor: u32 },
+}
+
+struct Node {
+    meta: Meta,
+    content: Content,
+}
+
+/// Builds one layer in a directory of its own.
+pub struct LayerBuilder {
+    dir: PathBuf,
+    nodes: Vec<Node>,
+    tables: Tables,
+    blob: BlobWriter,
+}
+
+fn new_dir() -> Node {
+    let meta = Meta { mode: 0o755, mtime: Time::default(), ..Meta::default() };
+    Node { meta, content: Content::Dir { entries: BTreeMap::new(), opaque: false } }
+}
+
+fn shown(path: &[Name]) -> String {
+    let parts: Vec<_> = path.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    parts.join("/")
+}
+
+fn refuse(path: &[Name], what: &str) -> StoreError {
+    StoreError::Entry { name: shown(path), what: what.to_owned() }
+}
+
+impl LayerBuilder {
+    pub(super) fn new(dir: PathBuf) -> Result<Self, StoreError> {
+        let blob = BlobWriter::new(dir.join(super::layer::DATA))?;
+        Ok(Self { dir, nodes: vec![new_dir()], tables: Tables::default(), blob })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn entries(&mut self, dir: NodeId) -> Option<&mut BTreeMap<Name, Slot>> {
+        match &mut self.nodes.get_mut(dir)?.content {
+            Content::Dir { entries, .. } => Some(entries),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, node: Node) -> Result<NodeId, StoreError> {
+        if self.nodes.len() >= OBJECTS_MAX {
+            return Err(StoreError::Archive { what: "more than 16,777,216 objects".to_owned() });
+        }
+        self.nodes.push(node);
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// The directory at a path; what is missing is made.
+    fn walk(&mut self, path: &[Name]) -> Result<NodeId, StoreError> {
+        let mut dir = 0;
+        for (depth, name) in path.iter().enumerate() {
+            let here = path.get(..=depth).unwrap_or(path);
+            let entries =
+                self.entries(dir).ok_or_else(|| refuse(here, "its parent is no directory"))?;
+            dir = match entries.get(name) {
+                Some(Slot::Node(node)) => *node,
+                Some(Slot::Link(_)) => {
+                    return Err(refuse(here, "a link where a directory must be"));
+                }
+                slot @ (Some(Slot::Whiteout) | None) => {
+                    let opaque = slot.is_some();
+                    let node = self.add(new_dir())?;
+                    self.enter(dir, name, Slot::Node(node));
+                    if opaque {
+                        self.set_opaque(node);
+                    }
+                    node
+                }
+            };
+        }
+        match self.entries(dir) {
+            Some(_) => Ok(dir),
+            None => Err(refuse(path, "no directory, and entries below it")),
+        }
+    }
+
+    fn enter(&mut self, dir: NodeId, name: &Name, slot: Slot) {
+        if let Some(entries) = self.entries(dir) {
+            entries.insert(name.clone(), slot);
+        }
+    }
+
+    fn set_opaque(&mut self, node: NodeId) {
+        if let Some(Node { content: Content::Dir { opaque, .. }, .. }) = self.nodes.get_mut(node) {
+            *opaque = true;
+        }
+    }
+
+    fn parent<'p>(&mut self, path: &'p [Name]) -> Result<(NodeId, &'p Name), StoreError> {
+        let (name, parent) =
+            path.split_last().ok_or_else(|| refuse(path, "the root is no entry"))?;
+        Ok((self.walk(parent)?, name))
+    }
+
+    /// What a path leads to in this layer.
+    fn find(&self, path: &[Name]) -> Option<NodeId> {
+        let mut found = 0;
+        for name in path {
+            let Content::Dir { entries, .. } = &self.nodes.get(found)?.content else { return None };
+            let Some(Slot::Node(node)) = entries.get(name) else { return None };
+            found = *node;
+        }
+        Some(found)
+    }
+
+    fn put_dir(&mut self, path: &[Name], meta: Meta) -> Result<(), StoreError> {
+        let node = match path {
+            [] => 0,
+            _ => {
+                let (dir, name) = self.parent(path)?;
+                let known = self.entries(dir).and_then(|entries| match entries.get(name) {
+                    Some(Slot::Node(node)) => Some((Some(*node), false)),
+                    Some(Slot::Whiteout) => Some((None, true)),
+                    _ => None,
+                });
+                let (node, opaque) = known.unwrap_or_default();
+                match node.filter(|node| self.entries(*node).is_some()) {
+                    Some(node) => node,
+                    None => {
+                        let node = self.add(new_dir())?;
+                        self.enter(dir, name, Slot::Node(node));
+                        if opaque {
+                            self.set_opaque(node);
+                        }
+                        node
+                    }
+                }
+            }
+        };
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.meta = meta;
+        }
+        Ok(())
+    }
+
+    // Links to what came later, or to other links, found out when everything is there.
+    fn resolve_links(&mut self) -> Result<(), StoreError> {
+        let mut open: Vec<(NodeId, Name, Vec<Name>)> = Vec::new();
+        for (dir, node) in self.nodes.iter().enumerate() {
+            let Content::Dir { entries, .. } = &node.content else { continue };
+            for (name, slot) in entries {
+                if let Slot::Link(to) = slot {
+                    open.push((dir, name.clone(), to.clone()));
+                }
+            }
+        }
+        while !open.is_empty() {
+            let before = open.len();
+            let mut left = Vec::new();
+            for (dir, name, to) in open {
+                match self.find(&to) {
+                    Some(node) if self.entries(node).is_none() => {
+                        self.enter(dir, &name, Slot::Node(node));
+                    }
+                    Some(_) => return Err(refuse(&to, "a hard link to a directory")),
+                    None => left.push((dir, name, to)),
+                }
+            }
+            if left.len() == before {
+                let (_, _, to) = left.into_iter().next().unwrap_or_default();
+                return Err(refuse(&to, "a hard link leads to it, and it is not in the archive"));
+            }
+            open = left;
+        }
+        Ok(())
+    }
+
+    /// Ends the blob; answers the index.
+    pub(super) fn finish(&mut self) -> Result<Vec<u8>, StoreError> {
+        self.resolve_links()?;
+        self.blob.finish(&mut self.tables)?;
+        let mut numbers: Vec<Option<u32>> = vec![None; self.nodes.len()];
+        let mut order: Vec<NodeId> = vec![0];
+        let mut parents: Vec<u32> = vec![0];
+        let mut links: Vec<u32> = vec![2];
+        if let Some(first) = numbers.first_mut() {
+            *first = Some(0);
+        }
+        // Breadth first: a directory gets its number before all that is in it.
+        let mut dirs = VecDeque::from([0]);
+        while let Some(dir) = dirs.pop_front() {
+            let number = numbers.get(dir).copied().flatten().unwrap_or(0);
+            let Some(Node { content: Content::Dir { entries, .. }, .. }) = self.nodes.get(dir)
+            else {
+                continue;
+            };
+            for slot in entries.values() {
+                let Slot::Node(node) = slot else { continue };
+                let is_dir = matches!(
+                    self.nodes.get(*node),
+                    Some(Node { content: Content::Dir { .. }, .. })
+                );
+                let Some(place) = numbers.get_mut(*node) else { continue };
+                if let Some(known) = *place {
+                    if let Some(count) = links.get_mut(known as usize) {
+                        *count += 1;
+                    }
+                    continue;
+                }
+                *place = Some(order.len() as u32);
+                order.push(*node);
+                parents.push(if is_dir { number } else { 0 });
+                links.push(if is_dir { 2 } else { 1 });
+                if is_dir {
+                    dirs.push_back(*node);
+                    if let Some(count) = links.get_mut(number as usize) {
+                        *count += 1;
+                    }
+                }
+            }
+        }
+        for (at, node) in order.iter().enumerate() {
+            let links = links.get(at).copied().unwrap_or(1);
+            let parent = parents.get(at).copied().unwrap_or(0);
+            let inode = self.inode(*node, &numbers)?;
+            self.tables.inodes.push(Inode { nlink: links.into(), parent: parent.into(), ..inode });
+        }
+        Ok(self.tables.encode())
+    }
+
+    fn inode(&mut self, node: NodeId, numbers: &[Option<u32>]) -> Result<Inode, StoreError> {
+        let big =
+            |error: Error| StoreError::Archive { what: format!("a layer too large: {error}") };
+        let Some(found) = self.nodes.get(node) else {
+            return Err(StoreError::Archive { what: "an object was lost".to_owned() });
+        };
+        let (mut flags, mut digest) = (0, NO_DIGEST);
+        let tables = &mut self.tables;
+        let (kind, size, a, b) = match &found.content {
+            Content::Dir { entries, opaque } => {
+                flags = if *opaque { FLAG_OPAQUE } else { 0 };
+                let first = tables.dirents.len();
+                for (name, slot) in entries {
+                    let (ino, kind) = match slot {
+                        Slot::Node(node) => {
+                            let number = numbers.get(*node).copied().flatten().unwrap_or(WHITEOUT);
+                            (number, self.nodes.get(*node).map_or(0, |node| node.kind() as u8))
+                        }
+                        _ => (WHITEOUT, DT_WHITEOUT),
+                    };
+                    let offset = tables.string(name).map_err(big)?;
+                    tables.dirents.push(Dirent {
+                        name: offset.into(),
+                        ino: ino.into(),
+                        name_len: (name.len() as u16).into(),
+                        kind,
+                        reserved: 0,
+                    });
+                }
+                (Kind::Dir, 0, first as u32, entries.len() as u32)
+            }
+            Content::File { size, data } => match self.blob.data(*data) {
+                Some(Data::Inline(bytes)) => {
+                    flags = FLAG_INLINE;
+                    let offset = tables.string(bytes).map_err(big)?;
+                    (Kind::File, *size, offset, bytes.len() as u32)
+                }
+                Some(Data::Extents { extents, digest: number }) => {
+                    digest = *number;
+                    let first = tables.extents.len();
+                    tables.extents.extend_from_slice(extents);
+                    (Kind::File, *size, first as u32, extents.len() as u32)
+                }
+                None => (Kind::File, 0, 0, 0),
+            },
+            Content::Symlink(target) => {
+                let offset = tables.string(target).map_err(big)?;
+                (Kind::Symlink, target.len() as u64, offset, target.len() as u32)
+            }
+            Content::Special { kind, major, minor } => (*kind, 0, *major, *minor),
+        };
+        let meta = &found.meta;
+        let xattrs = tables.xattrs(meta.xattrs.iter()).map_err(big)?;
+        Ok(Inode {
+            mode: (kind.mode_bits() | meta.mode & crate::types::MODE_MASK).into(),
+            nlink: 0.into(),
+            uid: meta.uid.into(),
+            gid: meta.gid.into(),
+            size: size.into(),
+            mtime: meta.mtime.secs.into(),
+            mtime_nanos: meta.mtime.nanos.into(),
+            flags: flags.into(),
+            a: a.into(),
+            b: b.into(),
+            xattrs: xattrs.into(),
+            digest: digest.into(),
+            parent: 0.into(),
+            reserved: 0.into(),
+        })
+    }
+}
+
+impl Node {
+    const fn kind(&self) -> Kind {
+        match self.content {
+            Content::Dir { .. } => Kind::Dir,
+            Content::File { .. } => Kind::File,
+            Content::Symlink(_) => Kind::Symlink,
+            Content::Special { kind, .. } => kind,
+        }
+    }
+}
+
+impl Sink for LayerBuilder {
+    fn put(&mut self, path: &[Name], meta: Meta, body: Body<'_>) -> Result<(), StoreError> {
+        let special = |kind, major, minor| Content::Special { kind, major, minor };
+        let content = match body {
+            Body::Dir => return self.put_dir(path, meta),
+            Body::Char { major: 0, minor: 0 } => return self.whiteout(path),
+            Body::File { size, data } => {
+                let number = self.blob.write(&mut self.tables, size, data)?;
+                Content::File { size, data: number }
+            }
+            Body::Symlink { target } if target.is_empty() || target.len() > 4095 => {
+                return Err(refuse(path, "a link target of no byte or more than 4095"));
+            }
+            Body::Symlink { target } => Content::Symlink(target),
+            Body::Char { major, minor } => special(Kind::Char, major, minor),
+            Body::Block { major, minor } => special(Kind::Block, major, minor),
+            Body::Fifo => special(Kind::Fifo, 0, 0),
+            Body::Socket => special(Kind::Socket, 0, 0),
+        };
+        let (dir, name) = self.parent(path)?;
+        let node = self.add(Node { meta, content })?;
+        self.enter(dir, name, Slot::Node(node));
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[Name], to: &[Name]) -> Result<(), StoreError> {
+        let (dir, name) = self.parent(path)?;
+        let slot = match self.find(to) {
+            Some(node) if self.entries(node).is_some() => {
+                return Err(refuse(path, "a hard link to a directory"));
+            }
+            Some(node) => Slot::Node(node),
+            None if path == to => return Err(refuse(path, "a hard link to itself")),
+            None => Slot::Link(to.to_vec()),
+        };
+        self.enter(dir, name, slot);
+        Ok(())
+    }
+
+    fn whiteout(&mut self, path: &[Name]) -> Result<(), StoreError> {
+        let (dir, name) = self.parent(path)?;
+        let known = self.entries(dir).and_then(|entries| match entries.get(name) {
+            Some(Slot::Node(node)) => Some(Some(*node)),
+            Some(Slot::Link(_)) => Some(None),
+            _ => None,
+        });
+        match known {
+            // What this layer has there hides what is below by itself; a directory must be told.
+            Some(Some(node)) => self.set_opaque(node),
+            Some(None) => {}
+            None => self.enter(dir, name, Slot::Whiteout),
+        }
+        Ok(())
+    }
+
+    fn opaque(&mut self, path: &[Name]) -> Result<(), StoreError> {
+        let dir = self.walk(path)?;
+        self.set_opaque(dir);
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Why the store refused.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a request to the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The host refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which object.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// A stream that is imported ended or failed.
+    #[error("{what}: {source}")]
+    Stream {
+        /// What was read.
+        what: String,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// An entry of an archive cannot be part of a layer.
+    #[error("{name}: {what}")]
+    Entry {
+        /// The entry as the archive names it.
+        name: String,
+        /// Why not.
+        what: String,
+    },
+    /// An archive is none, or contradicts itself.
+    #[error("{what}")]
+    Archive {
+        /// What is wrong with it, and what is expected.
+        what: String,
+    },
+    /// What the store holds is not what was put there.
+    #[error("{}: {what}", path.display())]
+    Damaged {
+        /// Which file of the store.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// There is no such layer or image.
+    #[error("{kind} {name:?} does not exist")]
+    Missing {
+        /// `layer` or `image`.
+        kind: &'static str,
+        /// As it was asked for.
+        name: String,
+    },
+    /// A layer or image is needed by something else.
+    #[error("{kind} {name:?} is in use by {by}")]
+    InUse {
+        /// `layer` or `image`.
+        kind: &'static str,
+        /// As it was asked for.
+        name: String,
+        /// What needs it.
+        by: String,
+    },
+    /// A name that no image can have.
+    #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
+    BadName(String),
+}
+
+impl StoreError {
+    /// Names the path of a refusal of the host.
+    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}

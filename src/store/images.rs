@@ -1,0 +1,398 @@
+//! Images: which layers, in which order, with which configuration, under which names.
+//!
+//! Below the data root, `images/SHA256` is the record of the image with that configuration, and
+//! `names/NAME` (percent-encoded) holds the digits. Both are written beside their place and
+//! renamed. An import holds a shared lock on `images` from its first layer to its record; the
+//! collection of what nobody needs takes it exclusively.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{LayerId, Result, Store, StoreError, host, make_dir, open_dir};
+use crate::format::codec;
+use crate::sys;
+
+const VERSION: u16 = 1;
+/// The longest name with its tag.
+const NAME_MAX: usize = 255;
+const TAG: &str = "latest";
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// The id of the layer, 64 hexadecimal digits.
+    pub id: String,
+    /// `sha256:` and the digest of the tar stream that it was made from.
+    pub diff_id: String,
+    /// The digest of that stream as it was stored, where it is known.
+    pub digest: Option<String>,
+    /// Bytes of it as it was stored.
+    pub size: u64,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// SHA-256 of the configuration, 64 hexadecimal digits: the id that podman and Docker show.
+    pub id: String,
+    /// Layers, the lowest first.
+    pub layers: Vec<ImageLayer>,
+    /// The configuration as it was, JSON.
+    pub config: Vec<u8>,
+    /// The manifest as it was, where there was one.
+    pub manifest: Option<Vec<u8>>,
+}
+
+/// The images of a data root.
+pub struct Images {
+    images: PathBuf,
+    names: PathBuf,
+}
+
+/// Keeps the layers of an import that has no record yet.
+pub struct Importing(#[allow(dead_code)] OwnedFd);
+
+/// Puts a name into the form `NAME:TAG`.
+///
+/// # Errors
+/// [`StoreError::BadName`].
+pub fn full_name(text: &str) -> Result<String> {
+    let bad = || StoreError::BadName(text.to_owned());
+    let last = text.rsplit('/').next().unwrap_or(text);
+    let (path, tag) = match last.rsplit_once(':') {
+        Some((_, tag)) => (text.get(..text.len() - tag.len() - 1).ok_or_else(bad)?, tag),
+        None => (text, TAG),
+    };
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let ends = |byte: Option<u8>| byte.is_some_and(inner);
+        ends(part.bytes().next())
+            && ends(part.bytes().last())
+            && part.bytes().all(|byte| inner(byte) || b"._-".contains(&byte))
+    };
+    // A registry may have capitals and a port.
+    let host = |host: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
+        host.starts_with(|first: char| first.is_ascii_alphanumeric()) && host.bytes().all(plain)
+    };
+    let good = match path.split_once('/') {
+        Some((first, rest)) => (part(first) || host(first)) && rest.split('/').all(part),
+        None => part(path),
+    };
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let tagged =
+        (1..=128).contains(&tag.len()) && tag.bytes().all(word) && !tag.starts_with(['.', '-']);
+    let full = format!("{path}:{tag}");
+    if good && tagged && full.len() <= NAME_MAX { Ok(full) } else { Err(bad()) }
+}
+
+fn file_name(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
+}
+
+fn name_of(file: &str) -> String {
+    file.replace("%2F", "/").replace("%25", "%")
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Writes a file so that it is there as a whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    let new = parent.join(format!(".new-{}", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(StoreError::io(path))?;
+    sys::file::fsync(open_dir(parent)?.as_fd()).map_err(host(parent))
+}
+
+fn listed(dir: &Path) -> Result<Vec<String>> {
+    let read = || -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into())).collect()
+    };
+    let mut names = read().map_err(StoreError::io(dir))?;
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+impl Images {
+    /// Opens the images of a data root; what is missing is made.
+    ///
+    /// # Errors
+    /// As mkdir(2), with the path.
+    pub fn open(root: &Path) -> Result<Self> {
+        let found = Self { images: root.join("images"), names: root.join("names") };
+        make_dir(&found.images)?;
+        make_dir(&found.names)?;
+        Ok(found)
+    }
+
+    /// Keeps layers that no record names yet from being collected, for as long as it lives.
+    ///
+    /// # Errors
+    /// As flock(2).
+    pub fn importing(&self) -> Result<Importing> {
+        let dir = open_dir(&self.images)?;
+        sys::file::flock_shared(dir.as_fd()).map_err(host(&self.images))?;
+        Ok(Importing(dir))
+    }
+
+    /// Writes an image and gives it names.
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`]; what the host answers.
+    pub fn put(&self, image: &Image, names: &[String]) -> Result<()> {
+        let path = self.images.join(&image.id);
+        let names = names.iter().map(|name| full_name(name)).collect::<Result<Vec<_>>>()?;
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let bytes = codec::encode(VERSION, image).map_err(|error| damaged(error.to_string()))?;
+        write_whole(&path, &bytes)?;
+        for name in names {
+            write_whole(&self.names.join(file_name(&name)), image.id.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: &str) -> Result<Image> {
+        let path = self.images.join(id);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing { kind: "image", name: id.to_owned() });
+            }
+            read => read.map_err(StoreError::io(&path))?,
+        };
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let image: Image =
+            codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
+        if image.id != id {
+            return Err(damaged("the record of another image".to_owned()));
+        }
+        Ok(image)
+    }
+
+    /// An image by `NAME`, `NAME:TAG`, its id, or the first digits of its id (three at least).
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn find(&self, text: &str) -> Result<Image> {
+        if let Ok(name) = full_name(text)
+            && let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
+            && is_id(&id)
+        {
+            return self.read(&id);
+        }
+        let digits = text.trim_start_matches("sha256:").trim_start_matches('@');
+        let digits = digits.trim_start_matches("sha256:");
+        if digits.len() >= 3 {
+            let ids = listed(&self.images)?;
+            let mut like = ids.iter().filter(|id| id.starts_with(digits));
+            if let (Some(id), None) = (like.next(), like.next()) {
+                return self.read(id);
+            }
+        }
+        Err(StoreError::Missing { kind: "image", name: text.to_owned() })
+    }
+
+    /// All images with their names.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a record that cannot be read.
+    pub fn all(&self) -> Result<Vec<(Image, Vec<String>)>> {
+        let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for file in listed(&self.names)? {
+            let path = self.names.join(&file);
+            let id = fs::read_to_string(&path).map_err(StoreError::io(&path))?;
+            names.entry(id).or_default().push(name_of(&file));
+        }
+        let ids = listed(&self.images)?;
+        ids.iter().map(|id| Ok((self.read(id)?, names.remove(id).unwrap_or_default()))).collect()
+    }
+
+    /// The layers that were made of tar streams: by the digest of the stream.
+    ///
+    /// # Errors
+    /// As [`Images::all`].
+    pub fn known_layers(&self, store: &Store) -> Result<HashMap<String, ImageLayer>> {
+        let there: BTreeSet<String> = store.layers()?.iter().map(LayerId::to_string).collect();
+        let all = self.all()?.into_iter().flat_map(|(image, _)| image.layers);
+        let here = all.filter(|layer| there.contains(&layer.id));
+        Ok(here.map(|layer| (layer.diff_id.clone(), layer)).collect())
+    }
+
+    /// Takes a name away, and the image with its last name. An id takes the image with all names.
+    /// Its layers stay until they are collected.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn remove(&self, text: &str) -> Result<()> {
+        let image = self.find(text)?;
+        let all = self.all()?;
+        let names = all.into_iter().find(|(found, _)| found.id == image.id);
+        let names = names.map(|(_, names)| names).unwrap_or_default();
+        let asked = full_name(text).ok().filter(|name| names.contains(name));
+        let gone: Vec<&String> = match &asked {
+            Some(name) => vec![name],
+            None => names.iter().collect(),
+        };
+        for name in &gone {
+            let path = self.names.join(file_name(name));
+            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+        if gone.len() == names.len() {
+            let path = self.images.join(&image.id);
+            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all layers that no image needs and nobody reads, and what crashes left; answers
+    /// their ids. An import at work is waited for.
+    ///
+    /// # Errors
+    /// As [`Images::all`]: with a record that cannot be read nothing is removed.
+    pub fn collect(&self, store: &Store) -> Result<Vec<LayerId>> {
+        let dir = open_dir(&self.images)?;
+        sys::file::flock(dir.as_fd()).map_err(host(&self.images))?;
+        let all = self.all()?;
+        let needed: BTreeSet<&str> = all
+            .iter()
+            .flat_map(|(image, _)| &image.layers)
+            .map(|layer| layer.id.as_str())
+            .collect();
+        let mut removed = Vec::new();
+        for id in store.layers()? {
+            if needed.contains(id.as_str()) {
+                continue;
+            }
+            match store.remove_layer(&id) {
+                Ok(()) => removed.push(id),
+                Err(StoreError::InUse { .. } | StoreError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        store.sweep()?;
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::BlockCache;
+    use crate::store::sink::Sink;
+    use crate::types::name;
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        store: Store,
+        images: Images,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
+        let images = Images::open(dir.path()).unwrap();
+        Place { _dir: dir, store, images }
+    }
+
+    fn layer(store: &Store, file: &str) -> ImageLayer {
+        let mut build = store.build().unwrap();
+        build.builder.opaque(&[name(file.as_bytes())]).unwrap();
+        let id = store.publish(build).unwrap().to_string();
+        ImageLayer { id, diff_id: format!("sha256:{file}"), digest: None, size: 1 }
+    }
+
+    fn image(digit: char, layers: Vec<ImageLayer>) -> Image {
+        let id = digit.to_string().repeat(64);
+        Image { id, layers, config: b"{}".to_vec(), manifest: None }
+    }
+
+    #[test]
+    fn names_are_those_of_registries() {
+        let good = [
+            ("debian", "debian:latest"),
+            ("a/b-c_d.e", "a/b-c_d.e:latest"),
+            ("localhost:5000/x:1.0", "localhost:5000/x:1.0"),
+            ("Reg.Example/x", "Reg.Example/x:latest"),
+            ("x:Tag_1", "x:Tag_1"),
+        ];
+        for (text, full) in good {
+            assert_eq!(full_name(text).unwrap(), full);
+            assert_eq!(name_of(&file_name(full)), full);
+        }
+        for bad in
+            ["", "A", "a//b", "../x", "a/../b", ".", "a:", "a:b:c", "a b", "-a", "a/", "a:.x"]
+        {
+            assert!(full_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn images_are_found_by_name_and_id() {
+        let place = place();
+        let one = image('a', vec![layer(&place.store, "l")]);
+        place.images.put(&one, &["x/y".to_owned(), "z:2".to_owned()]).unwrap();
+        for text in ["x/y", "x/y:latest", "z:2", "aaa", &one.id, &format!("@sha256:{}", one.id)] {
+            assert_eq!(place.images.find(text).unwrap(), one, "{text}");
+        }
+        assert!(matches!(place.images.find("z"), Err(StoreError::Missing { .. })));
+        place.images.remove("z:2").unwrap();
+        assert_eq!(place.images.all().unwrap(), [(one, vec!["x/y:latest".to_owned()])]);
+        place.images.remove("x/y").unwrap();
+        assert_eq!(place.images.all().unwrap(), []);
+    }
+
+    #[test]
+    fn collection_takes_what_nobody_needs_and_nothing_else() {
+        let place = place();
+        let layers = ["base", "held", "loose"].map(|file| layer(&place.store, file));
+        place.images.put(&image('b', vec![layers[0].clone()]), &["b".to_owned()]).unwrap();
+        let held = place.store.layer(&layers[1].id.parse().unwrap()).unwrap();
+        let other = Store::open(place._dir.path(), BlockCache::new(1 << 20)).unwrap();
+        let removed = place.images.collect(&other).unwrap();
+        assert_eq!(removed, [layers[2].id.parse().unwrap()]);
+        drop(held);
+        assert_eq!(place.images.collect(&other).unwrap(), [layers[1].id.parse().unwrap()]);
+        place.images.remove("b").unwrap();
+        assert_eq!(place.images.collect(&other).unwrap(), [layers[0].id.parse().unwrap()]);
+    }
+
+    #[test]
+    fn collection_waits_for_an_import() {
+        let place = place();
+        let importing = place.images.importing().unwrap();
+        let new = layer(&place.store, "new");
+        std::thread::scope(|scope| {
+            let collected = scope.spawn(|| place.images.collect(&place.store).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!collected.is_finished());
+            place.images.put(&image('c', vec![new]), &["c".to_owned()]).unwrap();
+            drop(importing);
+            assert_eq!(collected.join().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_and_stops_the_collection() {
+        let place = place();
+        let one = image('d', vec![layer(&place.store, "l")]);
+        place.images.put(&one, &["d".to_owned()]).unwrap();
+        fs::write(place.images.images.join(&one.id), "nonsense").unwrap();
+        assert!(matches!(place.images.find("d"), Err(StoreError::Damaged { .. })));
+        assert!(place.images.collect(&place.store).is_err());
+        assert_eq!(place.store.layers().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! A layer of the store: its index, mapped, and its blob, read through the cache.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::StoreError;
+use crate::cache::{Block, BlockCache, Key};
+use crate::error::{Errno, Error, Result};
+use crate::format::index::{Content, Index};
+use crate::format::layout::{Extent, FRAME_LEN, Frame, Inode, blob_head};
+use crate::sys;
+use crate::types::Seek;
+
+/// The index of a layer, in its directory.
+pub(super) const INDEX: &str = "index";
+/// Its blob.
+pub(super) const DATA: &str = "data";
+
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
+/// Names a layer: the BLAKE3 of its index, as 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(String);
+
+impl LayerId {
+    /// The id of the layer with this index.
+    #[must_use]
+    pub fn of(index: &[u8]) -> Self {
+        Self(blake3::hash(index).to_hex().to_string())
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl FromStr for LayerId {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, StoreError> {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 64 && text.bytes().all(hex) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(StoreError::Missing { kind: "layer", name: text.to_owned() })
+    }
+}
+
+/// A layer that is read.
+pub struct Layer {
+    id: LayerId,
+    number: u32,
+    index: Index,
+    data: File,
+    _lock: File,
+    cache: Arc<BlockCache>,
+    damaged: AtomicU64,
+}
+
+impl Layer {
+    /// Opens the layer in a directory of the store and checks its index.
+    pub(super) fn open(
+        dir: &Path,
+        id: LayerId,
+        cache: &Arc<BlockCache>,
+    ) -> std::result::Result<Self, StoreError> {
+        let path = dir.join(INDEX);
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let file = File::open(&path).map_err(StoreError::io(&path))?;
+        // Held for as long as the layer is open: it cannot be removed meanwhile.
+        sys::file::flock_shared(file.as_fd())
+            .map_err(|error| damaged(format!("cannot be locked: {error}")))?;
+        if !path.exists() {
+            return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
+        }
+        let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
+        if LayerId::of(map.as_ref()) != id {
+            return Err(damaged("the index is not the one that its name says".to_owned()));
+        }
+        let index = Index::open(Box::new(map)).map_err(|error| damaged(error.to_string()))?;
+        let path = dir.join(DATA);
+        let data = File::open(&path).map_err(StoreError::io(&path))?;
+        let len = data.metadata().map_err(StoreError::io(&path))?.len();
+        if len != index.blob_len() {
+            let what = format!("{len} bytes, and {} are expected", index.blob_len());
+            return Err(StoreError::Damaged { path, what });
+        }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let cache = Arc::clone(cache);
+        Ok(Self { id, number, index, data, _lock: file, cache, damaged: AtomicU64::new(0) })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> &LayerId {
+        &self.id
+    }
+
+    /// A number that no other open layer of the process has.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its index.
+    #[must_use]
+    pub const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Frames that were read and were not what the index says.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Reads the content of a file; fewer bytes than asked only at its end.
+    ///
+    /// # Errors
+    /// `EIO` where the blob is not what was put there.
+    pub fn read(&self, inode: &Inode, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let size = inode.size.get();
+        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = buf.len().min(left);
+        let buf = buf.get_mut(..len).unwrap_or_default();
+        match self.index.content(inode) {
+            Content::Inline(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let bytes = bytes.get(from..).unwrap_or_default();
+                buf.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            }
+            Content::Extents(extents) => self.read_extents(extents, buf, offset)?,
+        }
+        Ok(len)
+    }
+
+    fn read_extents(&self, extents: &[Extent], buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut at = offset;
+        let mut rest = buf;
+        let mut next = extents.partition_point(|extent| extent.end() <= offset);
+        while !rest.is_empty() {
+            let extent = extents.get(next);
+            let start = extent.map_or(u64::MAX, |extent| extent.start.get());
+            if at < start {
+                let hole = usize::try_from(start - at).unwrap_or(usize::MAX).min(rest.len());
+                let (zeroes, behind) = rest.split_at_mut(hole);
+                zeroes.fill(0);
+                (rest, at) = (behind, at + hole as u64);
+                continue;
+            }
+            let Some(extent) = extent else { break };
+            let len = usize::try_from(extent.end() - at).unwrap_or(usize::MAX).min(rest.len());
+            let (part, behind) = rest.split_at_mut(len);
+            self.read_run(extent, part, at - start)?;
+            (rest, at, next) = (behind, at + len as u64, next + 1);
+        }
+        Ok(())
+    }
+
+    // Reads from a run of frames, of which all but the last are full.
+    fn read_run(&self, extent: &Extent, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut from = offset + u64::from(extent.frame_offset.get());
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let frame = u64::from(extent.frame.get()) + from / FRAME_LEN as u64;
+            let block = self.block(u32::try_from(frame).unwrap_or(u32::MAX))?;
+            let within = (from % FRAME_LEN as u64) as usize;
+            let data = block.get(within..).unwrap_or_default();
+            let len = data.len().min(rest.len());
+            if len == 0 {
+                return Err(Errno::IO.into());
+            }
+            let (part, behind) = rest.split_at_mut(len);
+            part.copy_from_slice(data.get(..len).unwrap_or_default());
+            (rest, from) = (behind, from + len as u64);
+        }
+        Ok(())
+    }
+
+    fn block(&self, number: u32) -> Result<Block> {
+        let key = Key { layer: self.number, frame: number };
+        self.cache.get(key, || self.fetch(number))
+    }
+
+    /// Reads a frame, checks it, and only then gives it to the decompressor.
+    fn fetch(&self, number: u32) -> Result<Block> {
+        let at = number as usize;
+        let (Some(frame), Some(digest)) =
+            (self.index.frames().get(at), self.index.frame_digests().get(at))
+        else {
+            return Err(Errno::IO.into());
+        };
+        self.read_frame(frame, digest).inspect_err(|_| {
+            self.damaged.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn read_frame(&self, frame: &Frame, digest: &[u8; 32]) -> Result<Block> {
+        let mut stored = vec![0; frame.stored.get() as usize];
+        let got = sys::file::pread(self.data.as_fd(), &mut stored, frame.offset.get())?;
+        let offset = frame.offset.get();
+        if got != stored.len() || blake3::hash(&stored) != blake3::Hash::from(*digest) {
+            return Err(self.broken(offset, "differs from its digest"));
+        }
+        let len = frame.len.get() as usize;
+        match zstd::bulk::decompress(&stored, len) {
+            Ok(content) if content.len() == len => Ok(content.into()),
+            _ => Err(self.broken(offset, "does not decompress to its length")),
+        }
+    }
+
+    fn broken(&self, offset: u64, what: &str) -> Error {
+        Error::Corrupt { what: format!("layer {}: the frame at byte {offset} {what}", self.id) }
+    }
+
+    /// The next data or hole at or behind an offset.
+    ///
+    /// # Errors
+    /// `ENXIO` behind the end of the file, and for data behind the last.
+    pub fn seek(&self, inode: &Inode, offset: u64, whence: Seek) -> Result<u64> {
+        let size = inode.size.get();
+        if offset >= size {
+            return Err(Errno::NXIO.into());
+        }
+        let Content::Extents(extents) = self.index.content(inode) else {
+            return Ok(if whence == Seek::Data { offset } else { size });
+        };
+        let next = extents.partition_point(|extent| extent.end() <= offset);
+        let mut rest = extents.get(next..).unwrap_or_default().iter();
+        match whence {
+            Seek::Data => {
+                let extent = rest.next().ok_or(Errno::NXIO)?;
+                Ok(extent.start.get().max(offset))
+            }
+            Seek::Hole => {
+                let mut end = offset;
+                for extent in
+                    rest.take_while(|extent| extent.start.get() <= offset.max(extent.start.get()))
+                {
+                    if extent.start.get() > end {
+                        break;
+                    }
+                    end = extent.end();
+                }
+                Ok(end)
+            }
+        }
+    }
+
+    /// Bytes of a file that are no holes.
+    #[must_use]
+    pub fn allocated(&self, inode: &Inode) -> u64 {
+        match self.index.content(inode) {
+            Content::Inline(bytes) => bytes.len() as u64,
+            Content::Extents(extents) => extents.iter().map(|extent| extent.len.get()).sum(),
+        }
+    }
+
+    /// Reads everything again and compares it with what the index says; answers what differs,
+    /// with the files that it belongs to.
+    #[must_use]
+    pub fn verify(&self) -> Vec<Damage> {
+        let mut damage = Vec::new();
+        let mut head = [0; 64];
+        let read = sys::file::pread(self.data.as_fd(), &mut head, 0);
+        if read != Ok(head.len()) || head != blob_head() {
+            damage.push(Damage {
+                what: "the head of the blob differs".to_owned(),
+                files: Vec::new(),
+            });
+        }
+        let (frames, digests) = (self.index.frames(), self.index.frame_digests());
+        for (number, (frame, digest)) in frames.iter().zip(digests).enumerate() {
+            if let Err(error) = self.read_frame(frame, digest) {
+                let files = self.files_in(number as u32);
+                damage.push(Damage { what: error.to_string(), files });
+            }
+        }
+        damage
+    }
+
+    /// The paths of the files that a frame holds something of.
+    fn files_in(&self, frame: u32) -> Vec<String> {
+        let touches = |extent: &Extent| {
+            let first = u64::from(extent.frame.get());
+            (first..first + extent.frame_count()).contains(&frame.into())
+        };
+        let mut found = Vec::new();
+        let mut open = vec![(crate::format::index::ROOT, String::new())];
+        while let Some((dir, path)) = open.pop() {
+            for entry in self.index.entries(dir) {
+                let name = String::from_utf8_lossy(self.index.name(entry));
+                let path = format!("{path}/{name}");
+                let Some((ino, inode)) =
+                    entry.object().and_then(|ino| Some((ino, self.index.inode(ino)?)))
+                else {
+                    continue;
+                };
+                match inode.kind() {
+                    crate::types::Kind::Dir => open.push((ino, path)),
+                    crate::types::Kind::File => {
+                        if let Content::Extents(extents) = self.index.content(inode)
+                            && extents.iter().any(touches)
+                        {
+                            found.push(path);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// A part of a layer that is not what was put there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What differs.
+    pub what: String,
+    /// The files that it belongs to.
+    pub files: Vec<String>,
+}

@@ -1,0 +1,295 @@
+//! Layers from builder to reader: what went in comes out, and what was changed on disk does not.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::sink::{Body, Meta, Sink};
+use super::{Layer, LayerId, Store, StoreError};
+use crate::cache::BlockCache;
+use crate::error::Errno;
+use crate::format::index::ROOT;
+use crate::format::layout::{FRAME_LEN, Inode};
+use crate::types::{Kind, Name, Seek, Time, name};
+
+struct Place {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
+    Place { dir, store }
+}
+
+fn path(text: &str) -> Vec<Name> {
+    text.split('/').filter(|part| !part.is_empty()).map(|part| name(part.as_bytes())).collect()
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn put(sink: &mut dyn Sink, at: &str, content: &[u8]) {
+    let meta = Meta { mode: 0o644, ..Meta::default() };
+    let mut data = content;
+    let body = Body::File { size: content.len() as u64, data: &mut data };
+    sink.put(&path(at), meta, body).unwrap();
+}
+
+impl Place {
+    fn build(&self, fill: impl FnOnce(&mut dyn Sink)) -> LayerId {
+        let mut build = self.store.build().unwrap();
+        fill(&mut build.builder);
+        self.store.publish(build).unwrap()
+    }
+
+    fn layer(&self, fill: impl FnOnce(&mut dyn Sink)) -> Arc<Layer> {
+        self.store.layer(&self.build(fill)).unwrap()
+    }
+
+    fn file(&self, id: &LayerId, file: &str) -> PathBuf {
+        self.dir.path().join("layers").join(id.as_str()).join(file)
+    }
+}
+
+fn find<'l>(layer: &'l Layer, at: &str) -> Option<&'l Inode> {
+    let mut ino = ROOT;
+    for part in path(at) {
+        ino = layer.index().find(ino, &part)?.object()?;
+    }
+    layer.index().inode(ino)
+}
+
+fn content(layer: &Layer, at: &str) -> crate::error::Result<Vec<u8>> {
+    let inode = find(layer, at).unwrap();
+    let mut bytes = vec![0xaa; inode.size.get() as usize + 10];
+    let len = layer.read(inode, &mut bytes, 0)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+#[test]
+fn contents_of_every_size_come_back() {
+    let place = place();
+    let sizes = [0, 1, 128, 129, 4096, FRAME_LEN - 1, FRAME_LEN, FRAME_LEN + 1, 3 * FRAME_LEN + 77];
+    let layer = place.layer(|sink| {
+        for size in sizes {
+            put(sink, &format!("d/f{size}"), &noise(size, size as u64));
+            put(sink, &format!("d/same{size}"), &noise(size, size as u64));
+        }
+    });
+    for size in sizes {
+        for prefix in ["f", "same"] {
+            assert!(
+                content(&layer, &format!("d/{prefix}{size}")).unwrap() == noise(size, size as u64)
+            );
+        }
+    }
+    let inode = find(&layer, &format!("d/f{}", 3 * FRAME_LEN + 77)).unwrap();
+    let expected = noise(3 * FRAME_LEN + 77, 3 * FRAME_LEN as u64 + 77);
+    for (offset, len) in [(0, 10), (FRAME_LEN - 5, 10), (FRAME_LEN, FRAME_LEN + 1), (400_000, 99)] {
+        let mut bytes = vec![0; len];
+        let got = layer.read(inode, &mut bytes, offset as u64).unwrap();
+        let end = (offset + len).min(expected.len());
+        assert!(bytes[..got] == expected[offset.min(end)..end], "{offset} {len}");
+    }
+    let stored: u64 = layer.index().blob_len();
+    let raw: usize = sizes.iter().sum();
+    assert!(stored < raw as u64 + 4096, "equal contents are stored once: {stored}");
+}
+
+#[test]
+fn blob_is_a_zstd_stream() {
+    let place = place();
+    let text = noise(300_000, 5);
+    let id = place.build(|sink| put(sink, "f", &text));
+    let blob = fs::read(place.file(&id, "data")).unwrap();
+    assert!(zstd::decode_all(&blob[..]).unwrap() == text);
+}
+
+#[test]
+fn holes_stay_holes() {
+    let place = place();
+    let mut bytes = vec![0; 1 << 20];
+    bytes[300_000..300_010].copy_from_slice(b"0123456789");
+    bytes[800_000..800_004].copy_from_slice(b"abcd");
+    let layer = place.layer(|sink| {
+        put(sink, "f", &bytes);
+        put(sink, "zero", &vec![0; 500_000]);
+    });
+    assert!(content(&layer, "f").unwrap() == bytes);
+    assert!(content(&layer, "zero").unwrap() == vec![0; 500_000]);
+    let inode = find(&layer, "f").unwrap();
+    let page = |offset: u64| offset / 4096 * 4096;
+    assert_eq!(layer.seek(inode, 0, Seek::Hole), Ok(0));
+    assert_eq!(layer.seek(inode, 0, Seek::Data), Ok(page(300_000)));
+    assert_eq!(layer.seek(inode, 300_000, Seek::Data), Ok(300_000));
+    assert_eq!(layer.seek(inode, 300_000, Seek::Hole), Ok(page(300_000) + 4096));
+    assert_eq!(layer.seek(inode, 500_000, Seek::Data), Ok(page(800_000)));
+    assert_eq!(layer.seek(inode, 1 << 20, Seek::Data).unwrap_err().errno(), Errno::NXIO);
+    assert_eq!(layer.allocated(inode), 8192);
+    assert_eq!(layer.allocated(find(&layer, "zero").unwrap()), 0);
+}
+
+#[test]
+fn names_kinds_and_attributes_come_back() {
+    let place = place();
+    let xattrs = [(b"user.a".to_vec(), vec![0, 255]), (b"user.b".to_vec(), Vec::new())];
+    let old = Time { secs: -77, nanos: 999_999_999 };
+    let layer = place.layer(|sink| {
+        let meta =
+            Meta { mode: 0o4751, uid: 7, gid: 70_000, mtime: old, xattrs: xattrs.clone().into() };
+        let link = Body::Symlink { target: b"../\xff".to_vec() };
+        sink.put(&path("a/l"), meta.clone(), link).unwrap();
+        sink.put(&path("a/c"), meta.clone(), Body::Char { major: 5, minor: 300_000 }).unwrap();
+        sink.put(&path("a/p"), meta.clone(), Body::Fifo).unwrap();
+        put(sink, "a/f", b"text");
+        sink.link(&path("b/g"), &path("a/f")).unwrap();
+        sink.link(&path("b/h"), &path("z/later")).unwrap();
+        sink.put(&path("a"), meta, Body::Dir).unwrap();
+        put(sink, "z/later", b"late");
+        sink.whiteout(&path("gone")).unwrap();
+        sink.whiteout(&path("a")).unwrap();
+        sink.opaque(&path("o")).unwrap();
+    });
+    let a = find(&layer, "a").unwrap();
+    assert_eq!((a.mode.get(), a.uid.get(), a.gid.get()), (0o044_751, 7, 70_000));
+    assert_eq!((a.mtime.get(), a.mtime_nanos.get(), a.nlink.get()), (-77, 999_999_999, 2));
+    assert!(a.is_opaque(), "a whiteout of what the layer has itself");
+    let found: Vec<_> = layer.index().xattrs(a).map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+    assert_eq!(found, xattrs);
+    assert_eq!(layer.index().target(find(&layer, "a/l").unwrap()), b"../\xff");
+    let device = find(&layer, "a/c").unwrap();
+    assert_eq!((device.kind(), device.a.get(), device.b.get()), (Kind::Char, 5, 300_000));
+    assert_eq!(find(&layer, "a/p").unwrap().kind(), Kind::Fifo);
+    assert_eq!(find(&layer, "a/f").unwrap().nlink.get(), 2);
+    assert_eq!(content(&layer, "b/g").unwrap(), b"text");
+    assert_eq!(content(&layer, "b/h").unwrap(), b"late");
+    assert_eq!(layer.index().find(ROOT, b"gone").unwrap().object(), None);
+    assert!(find(&layer, "o").unwrap().is_opaque());
+    assert_eq!(layer.index().inode(ROOT).unwrap().nlink.get(), 6);
+}
+
+#[test]
+fn the_last_entry_of_a_name_counts() {
+    let place = place();
+    let layer = place.layer(|sink| {
+        put(sink, "x", b"first");
+        put(sink, "x", b"second");
+        put(sink, "d/f", b"kept");
+        sink.put(&path("d"), Meta { mode: 0o700, ..Meta::default() }, Body::Dir).unwrap();
+        sink.whiteout(&path("w")).unwrap();
+        put(sink, "w/new", b"n");
+        put(sink, "y/f", b"");
+        put(sink, "y", b"a file now");
+    });
+    assert_eq!(content(&layer, "x").unwrap(), b"second");
+    assert_eq!(content(&layer, "d/f").unwrap(), b"kept");
+    assert_eq!(find(&layer, "d").unwrap().mode.get(), 0o040_700);
+    assert!(find(&layer, "w").unwrap().is_opaque(), "removed below, made again here");
+    assert_eq!(content(&layer, "y").unwrap(), b"a file now");
+}
+
+#[test]
+fn entries_that_cannot_be_are_refused() {
+    let place = place();
+    let mut build = place.store.build().unwrap();
+    let sink = &mut build.builder;
+    put(sink, "f", b"");
+    let meta = Meta::default;
+    assert!(matches!(sink.put(&path("f/x"), meta(), Body::Fifo), Err(StoreError::Entry { .. })));
+    assert!(sink.put(&[], meta(), Body::Fifo).is_err());
+    assert!(sink.whiteout(&[]).is_err());
+    assert!(sink.link(&path("l"), &[]).is_err(), "to a directory");
+    let mut short: &[u8] = b"abc";
+    let body = Body::File { size: 10, data: &mut short };
+    assert!(matches!(sink.put(&path("s"), meta(), body), Err(StoreError::Stream { .. })));
+    sink.link(&path("l"), &path("nowhere")).unwrap();
+    assert!(matches!(place.store.publish(build), Err(StoreError::Entry { .. })));
+    assert_eq!(place.store.layers().unwrap(), []);
+    assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 0);
+}
+
+#[test]
+fn equal_layers_have_one_id() {
+    let place = place();
+    let fill = |sink: &mut dyn Sink| {
+        put(sink, "b", &noise(200_000, 1));
+        put(sink, "a", b"a");
+    };
+    let id = place.build(fill);
+    assert_eq!(place.build(fill), id);
+    assert_eq!(place.store.layers().unwrap(), std::slice::from_ref(&id));
+    place.store.remove_layer(&id).unwrap();
+    assert!(matches!(place.store.layer(&id), Err(StoreError::Missing { .. })));
+}
+
+#[test]
+fn what_a_crash_left_is_swept_and_work_under_way_is_not() {
+    let place = place();
+    let build = place.store.build().unwrap();
+    let left = place.dir.path().join("layers/.new-1-0");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("data"), "half").unwrap();
+    assert_eq!(place.store.sweep().unwrap(), 1);
+    assert!(!left.exists());
+    place.store.publish(build).unwrap();
+}
+
+// Every byte of a blob and of an index, changed: an error, or nothing that differs.
+#[test]
+fn a_changed_byte_is_an_error_and_never_other_data() {
+    let place = place();
+    let files = [("a", noise(700, 1)), ("d/b", noise(200_000, 2)), ("c", b"inline".to_vec())];
+    let id = place.build(|sink| files.iter().for_each(|(at, bytes)| put(sink, at, bytes)));
+    for file in ["data", "index"] {
+        let path = place.file(&id, file);
+        let good = fs::read(&path).unwrap();
+        let step = if file == "index" { 1 } else { 37 };
+        for at in (0..64.min(good.len())).chain((64..good.len()).step_by(step)) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(&path, &bad).unwrap();
+            let store = Store::open(place.dir.path(), BlockCache::new(1 << 20)).unwrap();
+            let Ok(layer) = store.layer(&id) else {
+                assert_eq!(file, "index");
+                continue;
+            };
+            assert_eq!(file, "data", "byte {at} of an index went unseen");
+            assert!(!layer.verify().is_empty(), "byte {at} of a blob went unseen");
+            for (name, bytes) in &files {
+                match content(&layer, name) {
+                    Ok(read) => assert!(read == *bytes, "byte {at}: other data"),
+                    Err(error) => assert_eq!(error.errno(), Errno::IO),
+                }
+            }
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert_eq!(place.store.layer(&id).unwrap().verify(), []);
+}
+
+#[test]
+fn damage_names_the_file() {
+    let place = place();
+    let id = place.build(|sink| {
+        put(sink, "small", &noise(900, 3));
+        put(sink, "d/large", &noise(400_000, 4));
+    });
+    let path = place.file(&id, "data");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[200_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let damage = place.store.layer(&id).unwrap().verify();
+    assert_eq!(damage.len(), 1);
+    assert_eq!(damage[0].files, ["/d/large"]);
+}
