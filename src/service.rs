@@ -8,6 +8,8 @@ pub mod background;
 pub mod doctor;
 pub mod failure;
 mod grafts;
+pub mod images;
+pub mod import;
 mod layers;
 pub mod mount;
 pub mod mounts;

@@ -8,6 +8,7 @@ mod blob;
 mod build;
 mod error;
 pub mod images;
+pub mod import;
 mod layer;
 pub mod sink;
 
@@ -77,6 +78,12 @@ impl Store {
         let layers = root.join("layers");
         make_dir(&layers)?;
         Ok(Self { layers, cache, open: Mutex::default() })
+    }
+
+    /// A directory of the store for what is unlinked as soon as it is made.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.layers
     }
 
     /// Begins a layer.
@@ -155,6 +162,25 @@ impl Store {
         let layer = Arc::new(Layer::open(&dir, id.clone(), &self.cache)?);
         open.insert(id.clone(), Arc::downgrade(&layer));
         Ok(layer)
+    }
+
+    /// Bytes of a layer on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`]; as stat(2).
+    pub fn size(&self, id: &LayerId) -> Result<u64> {
+        let dir = self.layers.join(id.as_str());
+        let mut size = 0;
+        for file in [layer::INDEX, layer::DATA] {
+            let path = dir.join(file);
+            size += match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
+                }
+                found => found.map_err(StoreError::io(&path))?.len(),
+            };
+        }
+        Ok(size)
     }
 
     /// All layers, by id.

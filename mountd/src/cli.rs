@@ -37,14 +37,19 @@ enum Command {
     Doctor(DoctorArgs),
     /// Manage named volumes.
     Volume(VolumeArgs),
+    /// Manage images: layers as verified blobs.
+    Image(ImageArgs),
 }
 
 /// Words of `lamina mount`.
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// A layer that is never changed; the first one given is the topmost.
-    #[arg(long = "lower", value_name = "DIR", required_unless_present = "options")]
+    #[arg(long = "lower", value_name = "DIR", required_unless_present_any = ["options", "images"])]
     pub lowers: Vec<PathBuf>,
+    /// An image of the store; its layers lie below the directories.
+    #[arg(long = "image", value_name = "NAME[:TAG]")]
+    pub images: Vec<String>,
     /// The directory that takes all changes; without one the mount is read-only.
     #[arg(long, value_name = "DIR", requires = "work")]
     pub upper: Option<PathBuf>,
@@ -153,6 +158,61 @@ pub enum VolumeCommand {
     },
 }
 
+/// Words of `lamina image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// The data root [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub root: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// Commands of `lamina image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Import images from a docker-archive or an OCI layout, or one layer from a tar or directory.
+    Import {
+        /// A file (`-`: the standard input) or directory.
+        source: PathBuf,
+        /// The name of the image, in place of those in the archive.
+        #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
+        tags: Vec<String>,
+    },
+    /// List the images.
+    Ls,
+    /// Show what is known of images, as JSON.
+    Inspect {
+        /// `NAME[:TAG]`, or the first digits of an id.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Show how an image came to be.
+    History {
+        /// `NAME[:TAG]`, or the first digits of an id.
+        name: String,
+    },
+    /// Take names away, and images with their last name. `gc` gives the space back.
+    Rm {
+        /// `NAME[:TAG]`, or the first digits of an id.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Read everything again and name what is damaged; exit code 1 if anything is.
+    Verify {
+        /// One image; without it everything.
+        name: Option<String>,
+    },
+    /// Remove the layers that no image and no mount needs.
+    Gc,
+    /// List the layers.
+    Layers,
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -165,6 +225,7 @@ pub fn run(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
         Command::Status(args) => commands::status::run(args.json),
         Command::Doctor(args) => commands::doctor::run(&args.directory, args.json),
         Command::Volume(args) => commands::volume::run(args),
+        Command::Image(args) => commands::image::run(args),
     }
 }
 

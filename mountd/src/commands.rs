@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod helper;
+pub mod image;
 pub mod mount;
 pub mod program;
 pub mod status;

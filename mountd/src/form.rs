@@ -17,8 +17,7 @@ pub enum Form {
 }
 
 /// The commands; everything else that begins with a plain word is a source.
-const COMMANDS: [&str; 7] =
-    ["mount", "umount", "status", "doctor", "volume", "help", "completions"];
+const COMMANDS: [&str; 7] = ["mount", "umount", "status", "doctor", "volume", "image", "help"];
 
 /// Decides by name and first words.
 pub fn form(words: &[OsString]) -> Form {

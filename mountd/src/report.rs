@@ -33,6 +33,9 @@ pub enum Trouble {
     /// Volumes refused.
     #[error("{0}")]
     Volume(#[from] laminafs::service::volumes::VolumeError),
+    /// The store refused.
+    #[error("{0}")]
+    Store(#[from] laminafs::service::images::StoreError),
     /// The words are wrong.
     #[error("{0}")]
     Usage(String),
@@ -55,7 +58,7 @@ pub enum Trouble {
 impl Trouble {
     fn code(&self) -> u8 {
         match self {
-            Self::Failure(_) | Self::Volume(_) | Self::Io { .. } => FAILED,
+            Self::Failure(_) | Self::Volume(_) | Self::Store(_) | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
             Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
             Self::Helper(_) => MOUNT_FAILED,

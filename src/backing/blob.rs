@@ -25,17 +25,30 @@ const STEP: u64 = 1 << 20;
 /// Above the numbers that file systems have: the device of layer 0.
 const DEVICES: u64 = 0x4c << 56;
 
+/// The type of our handles: none that a file system of the kernel gives.
+const HANDLE_KIND: u8 = 0x4c;
+
 const READ_ONLY: Error = Error::Rule(Errno::ROFS);
 
-/// The root of a layer.
+/// The roots of layers that lie on each other, the lowest first. A layer that says nothing of its
+/// root shows the attributes of the one below.
 #[must_use]
-pub fn root(layer: Arc<Layer>) -> DirRef {
-    Arc::new(BlobDir { layer, ino: Some(ROOT) })
+pub fn roots(layers: Vec<Arc<Layer>>) -> Vec<DirRef> {
+    let mut said: Option<Arc<Layer>> = None;
+    let root = |layer: Arc<Layer>| -> DirRef {
+        if !layer.index().inode(ROOT).is_some_and(Inode::is_implied) {
+            said = Some(Arc::clone(&layer));
+        }
+        Arc::new(BlobDir { root: said.clone(), layer, ino: Some(ROOT) })
+    };
+    layers.into_iter().map(root).collect()
 }
 
 /// A directory of a layer; without a number it is one that is not there.
 struct BlobDir {
     layer: Arc<Layer>,
+    /// The layer that has the attributes of the root, of a root.
+    root: Option<Arc<Layer>>,
     ino: Option<u32>,
 }
 
@@ -58,6 +71,8 @@ fn stat_of(layer: &Layer, ino: u32, inode: &Inode) -> Stat {
         atime: time,
         mtime: time,
         ctime: time,
+        // It was never younger than what it holds.
+        btime: Some(time),
         ..Stat::default()
     }
 }
@@ -97,13 +112,18 @@ impl Dir for BlobDir {
     }
 
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
-        let found = self.object(name)?;
-        Ok(found.map_or_else(|| self.whiteout(), |(ino, inode)| stat_of(&self.layer, ino, inode)))
+        let Some((ino, inode)) = self.object(name)? else { return Ok(self.whiteout()) };
+        let stat = stat_of(&self.layer, ino, inode);
+        let said = self.root.as_ref().filter(|_| name.is_none());
+        let Some(inode) = said.and_then(|layer| layer.index().inode(ROOT)) else {
+            return Ok(stat);
+        };
+        Ok(Stat { dev: stat.dev, nlink: stat.nlink, ..stat_of(&self.layer, ino, inode) })
     }
 
     fn dir(&self, name: &[u8]) -> DirRef {
         let ino = self.entry(name).ok().and_then(Dirent::object);
-        Arc::new(Self { layer: Arc::clone(&self.layer), ino })
+        Arc::new(Self { layer: Arc::clone(&self.layer), root: None, ino })
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
@@ -178,8 +198,18 @@ impl Dir for BlobDir {
         })
     }
 
-    fn handle(&self, _: Option<&[u8]>) -> Result<Option<Handle>> {
-        Ok(None)
+    // What names an object of this layer for ever: hard links are indexed by it.
+    fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
+        let Some((ino, _)) = self.object(name)? else { return Ok(None) };
+        let digits = self.layer.id().as_str().bytes();
+        let mut uuid = [0; 16];
+        for (at, digit) in digits.take(2 * uuid.len()).enumerate() {
+            let value = char::from(digit).to_digit(16).unwrap_or(0) as u8;
+            if let Some(byte) = uuid.get_mut(at / 2) {
+                *byte = *byte << 4 | value;
+            }
+        }
+        Ok(Some(Handle { kind: HANDLE_KIND, bytes: ino.to_le_bytes().to_vec(), uuid }))
     }
 
     fn mkdir(&self, _: &[u8], _: u32, _: Owner) -> Result<()> {
@@ -292,7 +322,7 @@ impl File for BlobFile {
     }
 
     fn flags(&self) -> Result<u32> {
-        Err(Errno::NOTTY.into())
+        Ok(0)
     }
 
     fn set_flags(&self, _: u32) -> Result<()> {
@@ -300,7 +330,7 @@ impl File for BlobFile {
     }
 
     fn fsxattr(&self) -> Result<FsXattr> {
-        Err(Errno::NOTTY.into())
+        Ok(FsXattr::default())
     }
 
     fn set_fsxattr(&self, _: &FsXattr) -> Result<()> {

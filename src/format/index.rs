@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::check;
 use super::layout::{
-    Dirent, Extent, FLAG_INLINE, FLAG_OPAQUE, FRAME_LEN, Frame, HEAD_LEN, Head, Inode, Kind,
-    NO_DIGEST, SECTIONS, WHITEOUT,
+    Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, FRAME_LEN, Frame, HEAD_LEN, Head,
+    Inode, Kind, NO_DIGEST, SECTIONS, WHITEOUT,
 };
 use crate::error::{Error, Result};
 use crate::types;
@@ -221,6 +221,12 @@ impl Inode {
     #[must_use]
     pub const fn kind(&self) -> types::Kind {
         types::Kind::from_mode(self.mode.get())
+    }
+
+    /// States whether its attributes are nobody's word.
+    #[must_use]
+    pub const fn is_implied(&self) -> bool {
+        self.flags.get() & FLAG_IMPLIED != 0
     }
 
     /// States whether it is a directory that hides what lies below.

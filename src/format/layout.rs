@@ -177,8 +177,10 @@ structs! {
 pub const FLAG_OPAQUE: u32 = 1;
 /// The content stands in the strings.
 pub const FLAG_INLINE: u32 = 2;
+/// The archive said nothing of the root: what it has is not meant to hide what is below.
+pub const FLAG_IMPLIED: u32 = 4;
 /// All flags that a reader of this version knows.
-pub const FLAGS: u32 = FLAG_OPAQUE | FLAG_INLINE;
+pub const FLAGS: u32 = FLAG_OPAQUE | FLAG_INLINE | FLAG_IMPLIED;
 
 /// `d_type` of a whiteout (`DT_WHT`).
 pub const DT_WHITEOUT: u8 = 14;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Errno, Error};
+use crate::store::StoreError;
 
 /// A failure that a person is to understand: what happened, to which object.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +39,9 @@ pub enum Failure {
     Volume { name: String, reason: String },
     #[error("volume {name:?} does not exist")]
     NoVolume { name: String },
-    #[error("no layer is given: a mount needs at least one lower directory")]
+    #[error("image {name:?} below {}: {error}", root.display())]
+    Image { name: String, root: PathBuf, error: StoreError },
+    #[error("no layer is given: a mount needs at least one lower directory or image")]
     NoLayer,
     #[error("{what}: {error}")]
     System { what: &'static str, error: Error },
@@ -90,7 +93,13 @@ impl Failure {
                 format!("give an upper directory, or a layer that has {path}")
             }
             Self::NoVolume { name } => format!("make it: lamina volume create {name}"),
-            Self::NoLayer => "give --lower DIR, or lowerdir=DIR".to_owned(),
+            Self::NoLayer => "give --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
+            Self::Image { error: StoreError::Missing { kind: "image", .. }, .. } => {
+                "list what is there: lamina image ls".to_owned()
+            }
+            Self::Image { error: StoreError::Damaged { .. }, name, .. } => {
+                format!("see what is damaged, and import it again: lamina image verify {name}")
+            }
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
                 format!("check the path {}", path.display())
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failure::Outcome;
+use super::images::Images;
 use super::spec::MountSpec;
 use super::{Failure, mounts, status};
 use crate::backing::host::{FdCache, HostTree, Submounts};
@@ -107,6 +108,23 @@ pub(super) fn open_lowers(
         Ok(Lower { shifted, ..open_sealed("lower directory", path, target, cache)? })
     };
     spec.lowers.iter().map(open).collect()
+}
+
+/// Opens the layers of the images.
+pub(super) fn open_images(spec: &MountSpec) -> Outcome<Vec<Lower>> {
+    if spec.images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let refuse = |name: &str| {
+        let (name, root) = (name.to_owned(), spec.root.clone());
+        move |error| Failure::Image { name, root, error }
+    };
+    let mut lowers = Vec::new();
+    for name in &spec.images {
+        let images = Images::open(&spec.root).map_err(refuse(name))?;
+        lowers.extend(images.lowers(name).map_err(refuse(name))?);
+    }
+    Ok(lowers)
 }
 
 /// States whether the kernel maps the ids of what a path leads to.

@@ -57,6 +57,7 @@ impl Layers {
         cache: &Arc<crate::backing::host::FdCache>,
     ) -> Outcome<Self> {
         let mut lowers = layers::open_lowers(spec, target, cache)?;
+        lowers.extend(layers::open_images(spec)?);
         let nothing = || Ok(());
         let all = probe::Abilities { trusted: true, user: true, whiteouts: true };
         let mut found = Self {

@@ -18,6 +18,8 @@ pub struct MountSpec {
     pub subtype: Option<String>,
     /// Lower directories, topmost first.
     pub lowers: Vec<PathBuf>,
+    /// Images of the store whose layers lie below the directories, the topmost first.
+    pub images: Vec<String>,
     /// Upper and work directory.
     pub upper: Option<(PathBuf, PathBuf)>,
     /// What appears inside the tree from elsewhere.

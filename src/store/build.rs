@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use zerocopy::FromZeros;
+
 use super::StoreError;
 use super::blob::{BlobWriter, Data};
 use super::sink::{Body, Meta, Sink};
 use crate::error::Error;
 use crate::format::layout::{
-    DT_WHITEOUT, Dirent, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
+    DT_WHITEOUT, Dirent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
 };
 use crate::format::tables::Tables;
 use crate::types::{Kind, Name, Time};
@@ -42,6 +44,7 @@ struct Node {
 /// Builds one layer in a directory of its own.
 pub struct LayerBuilder {
     dir: PathBuf,
+    root_stated: bool,
     nodes: Vec<Node>,
     tables: Tables,
     blob: BlobWriter,
@@ -64,7 +67,13 @@ fn refuse(path: &[Name], what: &str) -> StoreError {
 impl LayerBuilder {
     pub(super) fn new(dir: PathBuf) -> Result<Self, StoreError> {
         let blob = BlobWriter::new(dir.join(super::layer::DATA))?;
-        Ok(Self { dir, nodes: vec![new_dir()], tables: Tables::default(), blob })
+        Ok(Self {
+            dir,
+            root_stated: false,
+            nodes: vec![new_dir()],
+            tables: Tables::default(),
+            blob,
+        })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -146,7 +155,10 @@ impl LayerBuilder {
 
     fn put_dir(&mut self, path: &[Name], meta: Meta) -> Result<(), StoreError> {
         let node = match path {
-            [] => 0,
+            [] => {
+                self.root_stated = true;
+                0
+            }
             _ => {
                 let (dir, name) = self.parent(path)?;
                 let known = self.entries(dir).and_then(|entries| match entries.get(name) {
@@ -270,6 +282,9 @@ impl LayerBuilder {
         let (kind, size, a, b) = match &found.content {
             Content::Dir { entries, opaque } => {
                 flags = if *opaque { FLAG_OPAQUE } else { 0 };
+                if node == 0 && !self.root_stated {
+                    flags |= FLAG_IMPLIED;
+                }
                 let first = tables.dirents.len();
                 for (name, slot) in entries {
                     let (ino, kind) = match slot {
@@ -280,13 +295,7 @@ impl LayerBuilder {
                         _ => (WHITEOUT, DT_WHITEOUT),
                     };
                     let offset = tables.string(name).map_err(big)?;
-                    tables.dirents.push(Dirent {
-                        name: offset.into(),
-                        ino: ino.into(),
-                        name_len: (name.len() as u16).into(),
-                        kind,
-                        reserved: 0,
-                    });
+                    tables.dirents.push(dirent(offset, name, ino, kind));
                 }
                 (Kind::Dir, 0, first as u32, entries.len() as u32)
             }
@@ -310,24 +319,32 @@ impl LayerBuilder {
             }
             Content::Special { kind, major, minor } => (*kind, 0, *major, *minor),
         };
-        let meta = &found.meta;
-        let xattrs = tables.xattrs(meta.xattrs.iter()).map_err(big)?;
+        let xattrs = tables.xattrs(found.meta.xattrs.iter()).map_err(big)?;
         Ok(Inode {
-            mode: (kind.mode_bits() | meta.mode & crate::types::MODE_MASK).into(),
-            nlink: 0.into(),
-            uid: meta.uid.into(),
-            gid: meta.gid.into(),
             size: size.into(),
-            mtime: meta.mtime.secs.into(),
-            mtime_nanos: meta.mtime.nanos.into(),
             flags: flags.into(),
             a: a.into(),
             b: b.into(),
             xattrs: xattrs.into(),
             digest: digest.into(),
-            parent: 0.into(),
-            reserved: 0.into(),
+            ..attributes(kind, &found.meta)
         })
+    }
+}
+
+fn dirent(offset: u32, name: &[u8], ino: u32, kind: u8) -> Dirent {
+    let name_len = (name.len() as u16).into();
+    Dirent { name: offset.into(), ino: ino.into(), name_len, kind, reserved: 0 }
+}
+
+fn attributes(kind: Kind, meta: &Meta) -> Inode {
+    Inode {
+        mode: (kind.mode_bits() | meta.mode & crate::types::MODE_MASK).into(),
+        uid: meta.uid.into(),
+        gid: meta.gid.into(),
+        mtime: meta.mtime.secs.into(),
+        mtime_nanos: meta.mtime.nanos.into(),
+        ..Inode::new_zeroed()
     }
 }
 

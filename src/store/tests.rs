@@ -180,6 +180,20 @@ fn names_kinds_and_attributes_come_back() {
 }
 
 #[test]
+fn a_root_of_which_nothing_is_said_shows_the_one_below() {
+    use crate::backing::blob;
+    let place = place();
+    let root = |mode| Meta { mode, uid: 3, ..Meta::default() };
+    let base = place.layer(|sink| sink.put(&[], root(0o711), Body::Dir).unwrap());
+    let silent = place.layer(|sink| put(sink, "f", b"f"));
+    let top = place.layer(|sink| sink.put(&[], root(0o700), Body::Dir).unwrap());
+    let roots = blob::roots(vec![base, silent, top]);
+    let modes: Vec<_> = roots.iter().map(|root| root.stat(None).unwrap().mode & 0o777).collect();
+    assert_eq!(modes, [0o711, 0o711, 0o700]);
+    assert_eq!(roots[1].stat(None).unwrap().uid, 3);
+}
+
+#[test]
 fn the_last_entry_of_a_name_counts() {
     let place = place();
     let layer = place.layer(|sink| {

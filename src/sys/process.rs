@@ -101,6 +101,20 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// The architecture of this host, as images name it (`GOARCH`).
+#[must_use]
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        "mips64" => "mips64le",
+        other => other,
+    }
+}
+
 /// Effective user and group of the process.
 #[must_use]
 pub fn effective_ids() -> (u32, u32) {

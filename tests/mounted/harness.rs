@@ -25,6 +25,8 @@ pub enum Judge {
     Kernel,
     /// The program under test.
     Lamina,
+    /// The program under test, with the lower layers as blobs in a store.
+    Blobs,
 }
 
 /// How long a case may take before its daemon is killed so that the rest can go on.
@@ -53,7 +55,7 @@ pub fn run(judge: Judge, case: fn(&mut Site)) {
 fn host_can(judge: Judge) -> bool {
     let missing = if !rustix::process::geteuid().is_root() {
         "root"
-    } else if judge == Judge::Lamina && !Path::new("/dev/fuse").exists() {
+    } else if matches!(judge, Judge::Lamina | Judge::Blobs) && !Path::new("/dev/fuse").exists() {
         "/dev/fuse"
     } else {
         return true;
@@ -170,7 +172,7 @@ impl Site {
         match self.judge {
             Judge::Plain => {}
             Judge::Kernel => self.mount_kernel().expect("overlayfs mounts"),
-            Judge::Lamina => {
+            Judge::Lamina | Judge::Blobs => {
                 let output = self.try_lamina();
                 assert!(output.status.success(), "lamina mount: {output:?}");
                 assert_eq!(output.stderr, b"", "silent on success");
@@ -211,7 +213,14 @@ impl Site {
         let mut command = Command::new(program());
         command.arg("mount");
         for lower in self.lower_paths() {
-            command.arg("--lower").arg(lower);
+            if self.judge == Judge::Blobs {
+                command.arg("--image").arg(self.import(&lower));
+            } else {
+                command.arg("--lower").arg(lower);
+            }
+        }
+        if self.judge == Judge::Blobs {
+            command.arg("--root").arg(self.store());
         }
         if !self.read_only {
             command.arg("--upper").arg(self.root().join("upper"));
@@ -225,6 +234,21 @@ impl Site {
         let output = command.output().expect("lamina starts");
         self.mounted = output.status.success();
         output
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root().join("store")
+    }
+
+    /// Makes a blob of a layer directory and answers the name of its image.
+    fn import(&self, lower: &Path) -> String {
+        let name = lower.file_name().and_then(|name| name.to_str()).expect("a plain name");
+        let mut command = Command::new(program());
+        command.args(["image", "import", "-t", name, "--root"]).arg(self.store()).arg(lower);
+        let output = command.stdin(Stdio::null()).output().expect("lamina starts");
+        assert!(output.status.success(), "lamina image import: {output:?}");
+        assert_eq!(output.stderr, b"", "silent in a pipe");
+        name.to_owned()
     }
 
     /// Mounts the layers with Lamina, whoever the judge is.

@@ -9,18 +9,21 @@ use crate::harness::Site;
 use crate::tools::*;
 use crate::tree;
 
+// A blob holds no reference to another layer: an import refuses them.
+judged!(unions_of_directories:
+    attributes_without_data_take_the_data_below,
+    redirect_from_the_root_leads_through_directories,
+    redirect_leads_to_another_name,
+    upper_becomes_a_lower,
+);
 judged!(unions:
     device_whiteouts_hide_what_is_below,
     attribute_whiteouts_hide_what_is_below,
     trusted_mark_makes_a_directory_opaque,
     whiteout_of_a_directory_hides_its_tree,
-    redirect_leads_to_another_name,
-    redirect_from_the_root_leads_through_directories,
-    attributes_without_data_take_the_data_below,
     directory_removed_and_made_again_is_empty,
     directory_removed_and_replaced_by_a_file_stays_away,
     file_in_between_ends_a_merge,
-    upper_becomes_a_lower,
 );
 judged!(lamina:
     every_opaque_mark_hides_what_is_below,

@@ -16,14 +16,36 @@
 
 /// Makes a module of tests out of each case: one test for each judge of the group.
 ///
-/// Groups: `everywhere` (all three), `unions` (kernel and Lamina: the case looks at layers),
-/// `beyond_kernel` (plain and Lamina: overlayfs is known to differ), `beyond_fuse` (plain and
-/// kernel: the kernel's FUSE client refuses before it asks), `lamina` (ours alone).
+/// Lamina judges twice: over directories, and over blobs made of them. Groups: `everywhere` (all),
+/// `unions` (kernel and Lamina: the case looks at layers), `beyond_kernel` (plain and Lamina:
+/// overlayfs is known to differ), `beyond_fuse` (plain and kernel: the kernel's FUSE client refuses
+/// before it asks), `lamina` (ours over directories alone), `over_directories` and
+/// `unions_of_directories` (as `everywhere` and `unions` without blobs, which hold no such thing).
 macro_rules! judged {
     (everywhere: $($name:ident),* $(,)?) => { $(
         mod $name {
             #[test]
             fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
+            #[test]
+            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+            #[test]
+            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
+        }
+    )* };
+    (over_directories: $($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
+            #[test]
+            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
+            #[test]
+            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+        }
+    )* };
+    (unions_of_directories: $($name:ident),* $(,)?) => { $(
+        mod $name {
             #[test]
             fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
             #[test]
@@ -36,6 +58,8 @@ macro_rules! judged {
             fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
             #[test]
             fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+            #[test]
+            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
         }
     )* };
     (beyond_kernel: $($name:ident),* $(,)?) => { $(
@@ -44,6 +68,8 @@ macro_rules! judged {
             fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
             #[test]
             fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
+            #[test]
+            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
         }
     )* };
     (beyond_fuse: $($name:ident),* $(,)?) => { $(

@@ -34,6 +34,7 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         source: parsed.source,
         subtype: Some(subtype).filter(|subtype| !subtype.is_empty()),
         lowers: parsed.lowers,
+        images: parsed.images,
         upper,
         grafts: parsed.grafts,
         root: run::data_root(parsed.root),
@@ -75,6 +76,7 @@ pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
     }
     let mut lowers = args.lowers;
     lowers.append(&mut parsed.lowers);
+    parsed.images.splice(..0, args.images);
     parsed.lowers = lowers;
     parsed.upper = args.upper.or(parsed.upper);
     parsed.work = args.work.or(parsed.work);

@@ -17,6 +17,8 @@ use crate::cli::graft;
 pub struct Parsed {
     /// Lower directories, topmost first.
     pub lowers: Vec<PathBuf>,
+    /// Images below them.
+    pub images: Vec<String>,
     /// Upper directory.
     pub upper: Option<PathBuf>,
     /// Work directory.
@@ -102,6 +104,7 @@ fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, O
             let found = found.into_iter().filter(|path| !path.is_empty());
             parsed.lowers = found.map(|path| PathBuf::from(OsString::from_vec(path))).collect();
         }
+        "image" => parsed.images.push(String::from_utf8_lossy(&unescape(value)).into_owned()),
         "lowerdir+" => parsed.lowers.push(PathBuf::from(OsString::from_vec(value.to_vec()))),
         "datadir+" => {
             return Err(OptionError::value(key, "layers of data alone are not supported"));

@@ -1,0 +1,173 @@
+//! `lamina image`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use laminafs::service::images::{Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo};
+use laminafs::service::import::Progress;
+
+use crate::cli::{ImageArgs, ImageCommand};
+use crate::report::{FAILED, Trouble, say, say_json};
+use crate::run;
+
+/// Digits of an id that a table shows.
+const DIGITS: usize = 12;
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
+    let images = Images::open(&run::data_root(args.root))?;
+    let json = args.json;
+    match args.command {
+        ImageCommand::Import { source, tags } => import(&images, json, &source, &tags)?,
+        ImageCommand::Ls => show(json, &images.list()?, |all| list(all))?,
+        ImageCommand::Layers => show(json, &images.layers()?, |all| layers(all))?,
+        ImageCommand::History { name } => show(json, &images.history(&name)?, |all| history(all))?,
+        ImageCommand::Inspect { names } => {
+            let found: Result<Vec<ImageDetails>, _> =
+                names.iter().map(|name| images.inspect(name)).collect();
+            say_json(&found?)?;
+        }
+        ImageCommand::Rm { names } => {
+            for name in names {
+                images.remove(&name)?;
+                say(&format!("{name}\n"))?;
+            }
+        }
+        ImageCommand::Gc => {
+            let removed = images.collect()?;
+            show(json, &removed, |all| all.iter().map(|id| format!("{id}\n")).collect())?;
+        }
+        ImageCommand::Verify { name } => {
+            let found = images.verify(name.as_deref())?;
+            show(json, &found, |all| damage(all))?;
+            if !found.is_empty() {
+                return Ok(ExitCode::from(FAILED));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(images: &Images, json: bool, source: &Path, tags: &[String]) -> Result<(), Trouble> {
+    let source = match source.to_str() {
+        Some("-") => Path::new("/dev/stdin"),
+        _ => source,
+    };
+    let mut said = Ok(());
+    let mut bar = Bar::default();
+    let ids = laminafs::service::import::import(images, source, tags, &mut |step| {
+        match serde_json::to_string(step) {
+            Ok(line) if json && said.is_ok() => said = say(&format!("{line}\n")),
+            _ => bar.show(step),
+        }
+    });
+    bar.end();
+    let ids = ids?;
+    said?;
+    if json {
+        return Ok(());
+    }
+    ids.iter().try_for_each(|id| say(&format!("{id}\n")))
+}
+
+/// A bar with rate and time left on a terminal, nothing elsewhere.
+#[derive(Default)]
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn show(&mut self, step: &Progress) {
+        match step {
+            Progress::Layer { number, of, layer, size } => {
+                self.end();
+                // Drawn to the standard error, and only where that is a terminal.
+                let form = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
+                let bar = ProgressBar::new(*size);
+                if let Ok(style) = ProgressStyle::with_template(form) {
+                    bar.set_style(style);
+                }
+                let digits = layer.rsplit(':').next().unwrap_or(layer);
+                bar.set_message(format!("layer {number} of {of} {}", short(digits)));
+                self.0 = Some(bar);
+            }
+            Progress::Read { bytes } => {
+                if let Some(bar) = &self.0 {
+                    bar.set_position(*bytes);
+                }
+            }
+            Progress::Kept { .. } | Progress::Image { .. } => {}
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish();
+        }
+    }
+}
+
+fn show<T: serde::Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Trouble> {
+    if json { say_json(value) } else { say(&text(value)) }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..DIGITS).unwrap_or(id)
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{}.{:02} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 100) >> 20)
+}
+
+fn list(images: &[ImageInfo]) -> String {
+    let none = || vec!["<none>".to_owned()];
+    let named =
+        |image: &ImageInfo| if image.names.is_empty() { none() } else { image.names.clone() };
+    let names = images.iter().flat_map(named);
+    let width = names.map(|name| name.len()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:<width$}  {:<DIGITS$}  LAYERS  {:>12}\n", "NAME", "ID", "SIZE");
+    for image in images {
+        for name in named(image) {
+            let (id, size) = (short(&image.id), mib(image.size));
+            text.push_str(&format!("{name:<width$}  {id}  {:>6}  {size:>12}\n", image.layers));
+        }
+    }
+    text
+}
+
+fn layers(layers: &[LayerInfo]) -> String {
+    let mut text = format!("{:<DIGITS$}  {:>12}  OBJECTS  IMAGES\n", "ID", "SIZE");
+    for layer in layers {
+        let images: Vec<&str> = layer.images.iter().map(|id| short(id)).collect();
+        let (id, size) = (short(&layer.id), mib(layer.size));
+        text.push_str(&format!("{id}  {size:>12}  {:>7}  {}\n", layer.objects, images.join(" ")));
+    }
+    text
+}
+
+fn history(steps: &[HistoryStep]) -> String {
+    let mut text = format!("{:<DIGITS$}  CREATED BY\n", "LAYER");
+    for step in steps {
+        let layer = step.layer.as_deref().map_or("-", short);
+        let by = step.created_by.as_deref().unwrap_or("");
+        text.push_str(&format!("{layer:<DIGITS$}  {by}\n"));
+    }
+    text
+}
+
+fn damage(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        text.push_str(&format!("layer {}: {}\n", short(&finding.layer), finding.what));
+        for file in &finding.files {
+            text.push_str(&format!("  {file}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,239 @@
+//! Images of a data root: list, inspect, verify, remove, collect; and their layers for a mount.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+
+use crate::backing::blob;
+use crate::cache::BlockCache;
+use crate::store::{Damage, LayerId, Store};
+use crate::union::Lower;
+
+pub use crate::store::StoreError;
+pub use crate::store::images::{Image, ImageLayer};
+
+/// The images and layers of a data root.
+pub struct Images {
+    pub(super) store: Store,
+    pub(super) images: crate::store::images::Images,
+}
+
+/// An image as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageInfo {
+    /// SHA-256 of its configuration.
+    pub id: String,
+    /// `NAME:TAG`, each.
+    pub names: Vec<String>,
+    /// Count of layers.
+    pub layers: usize,
+    /// Bytes of its layers in the store, those that others share included.
+    pub size: u64,
+    /// When it was made, as its configuration says.
+    pub created: Option<String>,
+}
+
+/// All that is known of an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageDetails {
+    /// As in a list.
+    #[serde(flatten)]
+    pub info: ImageInfo,
+    /// Its layers, the lowest first.
+    pub rootfs: Vec<ImageLayer>,
+    /// Its configuration.
+    pub config: serde_json::Value,
+}
+
+/// A step of the history of an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct HistoryStep {
+    /// When.
+    pub created: Option<String>,
+    /// By which command.
+    pub created_by: Option<String>,
+    /// The layer that it made, if any.
+    pub layer: Option<String>,
+}
+
+/// A layer as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerInfo {
+    /// Its id.
+    pub id: String,
+    /// Bytes in the store.
+    pub size: u64,
+    /// Count of objects.
+    pub objects: usize,
+    /// The images that need it, by id.
+    pub images: Vec<String>,
+}
+
+/// What verification found in a layer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The layer.
+    pub layer: String,
+    /// What differs from what was put there.
+    pub what: String,
+    /// The files that it belongs to.
+    pub files: Vec<String>,
+}
+
+/// The cache that all layers of the process share.
+fn cache() -> Arc<BlockCache> {
+    static CACHE: OnceLock<Arc<BlockCache>> = OnceLock::new();
+    Arc::clone(CACHE.get_or_init(|| BlockCache::new(BlockCache::DEFAULT_BYTES)))
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Images {
+    /// Opens a data root; what is missing is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn open(root: &Path) -> Result<Self> {
+        let store = Store::open(root, cache())?;
+        Ok(Self { store, images: crate::store::images::Images::open(root)? })
+    }
+
+    fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {
+        let mut size = 0;
+        for layer in &image.layers {
+            size += self.store.size(&layer.id.parse()?)?;
+        }
+        let created = config(image).get("created").and_then(text);
+        Ok(ImageInfo { id: image.id.clone(), names, layers: image.layers.len(), size, created })
+    }
+
+    /// All images.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn list(&self) -> Result<Vec<ImageInfo>> {
+        let all = self.images.all()?;
+        all.into_iter().map(|(image, names)| self.info(&image, names)).collect()
+    }
+
+    /// What is known of an image.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn inspect(&self, name: &str) -> Result<ImageDetails> {
+        let image = self.images.find(name)?;
+        let all = self.images.all()?;
+        let names = all.into_iter().find(|(found, _)| found.id == image.id);
+        let info = self.info(&image, names.map(|(_, names)| names).unwrap_or_default())?;
+        Ok(ImageDetails { info, config: config(&image), rootfs: image.layers })
+    }
+
+    /// How an image came to be, the first step first.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
+        let image = self.images.find(name)?;
+        let config = config(&image);
+        let steps = config.get("history").and_then(serde_json::Value::as_array);
+        let mut layers = image.layers.iter();
+        let step = |value: &serde_json::Value| {
+            let empty = value.get("empty_layer").and_then(serde_json::Value::as_bool);
+            let layer = if empty == Some(true) { None } else { layers.next() };
+            HistoryStep {
+                created: value.get("created").and_then(text),
+                created_by: value.get("created_by").and_then(text),
+                layer: layer.map(|layer| layer.id.clone()),
+            }
+        };
+        Ok(steps.into_iter().flatten().map(step).collect())
+    }
+
+    /// Takes a name away, and the image with its last one.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.images.remove(name)
+    }
+
+    /// All layers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn layers(&self) -> Result<Vec<LayerInfo>> {
+        let all = self.images.all()?;
+        let info = |id: &LayerId| {
+            let needs = |(image, _): &&(Image, Vec<String>)| {
+                image.layers.iter().any(|layer| layer.id == id.as_str())
+            };
+            Ok(LayerInfo {
+                id: id.to_string(),
+                size: self.store.size(id)?,
+                objects: self.store.layer(id)?.index().inodes().len(),
+                images: all.iter().filter(needs).map(|(image, _)| image.id.clone()).collect(),
+            })
+        };
+        self.store.layers()?.iter().map(info).collect()
+    }
+
+    /// Reads everything again: the layers of an image, or of all; answers what differs.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] for the image.
+    pub fn verify(&self, name: Option<&str>) -> Result<Vec<Finding>> {
+        let ids = match name {
+            Some(name) => {
+                let layers = self.images.find(name)?.layers;
+                layers.iter().map(|layer| layer.id.parse()).collect::<Result<Vec<LayerId>>>()?
+            }
+            None => {
+                self.images.all()?;
+                self.store.layers()?
+            }
+        };
+        let mut findings = Vec::new();
+        for id in ids {
+            let layer = id.to_string();
+            match self.store.layer(&id) {
+                Ok(open) => {
+                    findings.extend(open.verify().into_iter().map(|Damage { what, files }| {
+                        Finding { layer: layer.clone(), what, files }
+                    }))
+                }
+                Err(error) => {
+                    findings.push(Finding { layer, what: error.to_string(), files: Vec::new() });
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Removes the layers that no image needs and nobody reads; answers their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a record that cannot be read: then nothing is removed.
+    pub fn collect(&self) -> Result<Vec<String>> {
+        let removed = self.images.collect(&self.store)?;
+        Ok(removed.iter().map(LayerId::to_string).collect())
+    }
+
+    /// The layers of an image for a mount, topmost first.
+    pub(super) fn lowers(&self, name: &str) -> Result<Vec<Lower>> {
+        let image = self.images.find(name)?;
+        let open = |layer: &ImageLayer| self.store.layer(&layer.id.parse()?);
+        let layers = image.layers.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let labels: Vec<_> = layers.iter().map(|layer| format!("{name} {}", layer.id())).collect();
+        let lowers = blob::roots(layers).into_iter().zip(labels);
+        Ok(lowers.map(|(root, label)| Lower { root, label, shifted: false }).rev().collect())
+    }
+}
+
+fn config(image: &Image) -> serde_json::Value {
+    serde_json::from_slice(&image.config).unwrap_or_default()
+}
+
+fn text(value: &serde_json::Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}

@@ -1,0 +1,242 @@
+//! Imports: what `docker save`, `podman save`, `skopeo copy` and tar write, into the store.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::images::{Image, ImageLayer, Images, StoreError};
+use crate::store::Build;
+use crate::store::import::{
+    FoundImage, FoundLayer, ImageSource, Kind, TarOutcome, kind_of, layer_from_directory,
+    layer_from_tar,
+};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Bytes between two reports.
+const REPORT: u64 = 4 << 20;
+
+/// What an import says while it works.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are what the messages name")]
+pub enum Progress {
+    /// A layer is read; `size` is 0 where it is not known.
+    Layer { number: usize, of: usize, layer: String, size: u64 },
+    /// So many bytes of it were read.
+    Read { bytes: u64 },
+    /// A layer was there already.
+    Kept { number: usize, of: usize, layer: String },
+    /// An image is in the store, under these names.
+    Image { id: String, names: Vec<String> },
+}
+
+/// Receives what an import says.
+pub type Told<'a> = dyn FnMut(&Progress) + 'a;
+
+struct Counted<'a, 'b> {
+    inner: Box<dyn Read + 'a>,
+    bytes: u64,
+    said: u64,
+    told: &'a mut Told<'b>,
+}
+
+impl Read for Counted<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.bytes += len as u64;
+        if self.bytes - self.said >= REPORT || (len == 0 && self.said < self.bytes) {
+            self.said = self.bytes;
+            (self.told)(&Progress::Read { bytes: self.bytes });
+        }
+        Ok(len)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sha256(digest: &[u8; 32]) -> String {
+    format!("sha256:{}", hex(digest))
+}
+
+/// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
+/// which needs a name. Names given replace those in the archive. Answers the ids.
+///
+/// # Errors
+/// [`StoreError`]; layers that were complete stay until they are collected.
+pub fn import(
+    images: &Images,
+    path: &Path,
+    names: &[String],
+    told: &mut Told<'_>,
+) -> Result<Vec<String>> {
+    for name in names {
+        crate::store::images::full_name(name)?;
+    }
+    let _importing = images.images.importing()?;
+    match kind_of(path)? {
+        Kind::LayerTar => {
+            let file = File::open(path).map_err(StoreError::io(path))?;
+            let size = file.metadata().map_err(StoreError::io(path))?.len();
+            let input: Box<dyn Read> = Box::new(file);
+            let layer = one_tar(images, input, size, told)?;
+            finish_single(images, path, layer, names, told)
+        }
+        Kind::Directory => {
+            let mut build = images.store.build()?;
+            let done = layer_from_directory(path, &mut build.builder);
+            let id = publish(images, build, done.map(|_| ()))?;
+            // No tar stream was read: the layer's own id stands for its content.
+            let diff_id = format!("blake3:{id}");
+            let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
+            finish_single(images, path, layer, names, told)
+        }
+        _ => import_archive(images, path, names, told),
+    }
+}
+
+fn publish(images: &Images, build: Build, done: Result<()>) -> Result<String> {
+    match done {
+        Ok(()) => Ok(images.store.publish(build)?.to_string()),
+        Err(error) => {
+            images.store.abandon(build);
+            Err(error)
+        }
+    }
+}
+
+fn read_layer(
+    images: &Images,
+    inner: Box<dyn Read + '_>,
+    told: &mut Told<'_>,
+    check: impl FnOnce(&TarOutcome) -> Result<()>,
+) -> Result<(String, TarOutcome)> {
+    let mut build = images.store.build()?;
+    let input = Counted { inner, bytes: 0, said: 0, told };
+    let read = layer_from_tar(input, &mut build.builder);
+    let checked = read.and_then(|outcome| check(&outcome).map(|()| outcome));
+    let (outcome, done) = match checked {
+        Ok(outcome) => (Some(outcome), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let id = publish(images, build, done)?;
+    let lost = || StoreError::Archive { what: "a layer was lost".to_owned() };
+    Ok((id, outcome.ok_or_else(lost)?))
+}
+
+fn one_tar(
+    images: &Images,
+    input: Box<dyn Read>,
+    size: u64,
+    told: &mut Told<'_>,
+) -> Result<ImageLayer> {
+    told(&Progress::Layer { number: 1, of: 1, layer: "tar".to_owned(), size });
+    let (id, outcome) = read_layer(images, input, told, |_| Ok(()))?;
+    let (diff_id, digest) = (sha256(&outcome.diff_id), sha256(&outcome.compressed_digest));
+    Ok(ImageLayer { id, diff_id, digest: Some(digest), size })
+}
+
+fn finish_single(
+    images: &Images,
+    path: &Path,
+    layer: ImageLayer,
+    names: &[String],
+    told: &mut Told<'_>,
+) -> Result<Vec<String>> {
+    if names.is_empty() {
+        let what =
+            format!("{} is one layer and has no name: give it one (-t NAME)", path.display());
+        return Err(StoreError::Archive { what });
+    }
+    let config = serde_json::json!({
+        "architecture": crate::sys::process::architecture(),
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
+        "history": [{ "created_by": "lamina image import" }],
+    });
+    let config = config.to_string().into_bytes();
+    let id = hex(&Sha256::digest(&config));
+    put(images, Image { id, layers: vec![layer], config, manifest: None }, names, told)
+        .map(|id| vec![id])
+}
+
+fn put(images: &Images, image: Image, names: &[String], told: &mut Told<'_>) -> Result<String> {
+    images.images.put(&image, names)?;
+    told(&Progress::Image { id: image.id.clone(), names: names.to_vec() });
+    Ok(image.id)
+}
+
+fn import_archive(
+    images: &Images,
+    path: &Path,
+    names: &[String],
+    told: &mut Told<'_>,
+) -> Result<Vec<String>> {
+    let source = ImageSource::open(path, images.store.directory())?;
+    let found = source.images()?;
+    if found.len() > 1 && !names.is_empty() {
+        let what = format!("{} holds {} images: -t names one only", path.display(), found.len());
+        return Err(StoreError::Archive { what });
+    }
+    let mut known = images.images.known_layers(&images.store)?;
+    let mut ids = Vec::new();
+    for image in &found {
+        let layers = import_layers(images, &source, image, &mut known, told)?;
+        let id = image.config_digest.trim_start_matches("sha256:").to_owned();
+        let (config, manifest) = (image.config.clone(), image.manifest.clone());
+        let names = if names.is_empty() { &image.names } else { names };
+        ids.push(put(images, Image { id, layers, config, manifest }, names, told)?);
+    }
+    Ok(ids)
+}
+
+fn import_layers(
+    images: &Images,
+    source: &ImageSource,
+    image: &FoundImage,
+    known: &mut HashMap<String, ImageLayer>,
+    told: &mut Told<'_>,
+) -> Result<Vec<ImageLayer>> {
+    let of = image.layers.len();
+    let mut layers = Vec::with_capacity(of);
+    for (at, layer) in image.layers.iter().enumerate() {
+        let (number, name) = (at + 1, layer.diff_id.clone());
+        if let Some(there) = known.get(&layer.diff_id) {
+            told(&Progress::Kept { number, of, layer: name });
+            layers.push(there.clone());
+            continue;
+        }
+        told(&Progress::Layer { number, of, layer: name, size: layer.size });
+        let check = |outcome: &TarOutcome| expected(layer, outcome);
+        let (id, outcome) = read_layer(images, source.layer(layer)?, told, check)?;
+        let digest = Some(sha256(&outcome.compressed_digest));
+        let diff_id = layer.diff_id.clone();
+        let made = ImageLayer { id, diff_id, digest, size: layer.size };
+        known.insert(layer.diff_id.clone(), made.clone());
+        layers.push(made);
+    }
+    Ok(layers)
+}
+
+// What was read is what the image names.
+fn expected(layer: &FoundLayer, outcome: &TarOutcome) -> Result<()> {
+    let found = sha256(&outcome.diff_id);
+    if layer.diff_id != found {
+        let what = format!("layer {} is another one: {found}", layer.diff_id);
+        return Err(StoreError::Archive { what });
+    }
+    let found = sha256(&outcome.compressed_digest);
+    match &layer.digest {
+        Some(digest) if digest.starts_with("sha256:") && *digest != found => {
+            let what = format!("blob {digest} is another one: {found}");
+            Err(StoreError::Archive { what })
+        }
+        _ => Ok(()),
+    }
+}

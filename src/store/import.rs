@@ -1,0 +1,204 @@
+//! Turns archives, image archives and directories of the host into the objects of a layer.
+//!
+//! - `stream`: digests and decompression beneath a tar;
+//! - `tar`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star,
+//!   libarchive and Go write it, without reading what two of them would understand differently;
+//! - `path` and `marks`: names to places of a layer, whiteouts and opaque directories;
+//! - `entry`: members of a tar into a [`Sink`];
+//! - `directory`: a tree of the host into a [`Sink`];
+//! - `archive`: images in archives of `docker save`, `podman save` and in OCI layouts.
+//!
+//! Nothing is unpacked to a file system, so no link of an archive is ever followed. Whatever an
+//! archive states about a length is checked against a limit before memory is taken for it.
+
+use std::io::{self, BufReader, Read};
+
+use super::StoreError;
+use super::sink::Sink;
+
+pub mod archive;
+pub mod directory;
+mod entry;
+mod header;
+mod marks;
+mod number;
+mod path;
+mod pax;
+mod sparse;
+mod stream;
+mod tar;
+#[cfg(test)]
+mod testing;
+
+pub use archive::{FoundImage, FoundLayer, ImageSource, Kind, kind_of};
+pub use directory::layer_from_directory;
+
+use stream::{Hashing, Packing};
+
+/// Most objects of one layer. A layer of all of Debian has some hundred thousand.
+const ENTRIES_MAX: u64 = 16 << 20;
+
+/// Bytes that are read from a stream at once.
+const READ_BYTES: usize = 128 << 10;
+
+/// What a tar was, read to its very end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TarOutcome {
+    /// SHA-256 of the uncompressed stream, padding behind the end marker included: the diff ID.
+    pub diff_id: [u8; 32],
+    /// SHA-256 of the bytes as they were read; equals `diff_id` where nothing is compressed.
+    pub compressed_digest: [u8; 32],
+    /// Members, extension headers not counted.
+    pub entries: u64,
+    /// Whether the end was marked. Where it was not, GNU tar and Go accept the archive too, but
+    /// only a digest can tell it from one that was cut between two members.
+    pub end_marked: bool,
+}
+
+/// Reads one layer from a tar, plain or compressed by gzip or zstd, and gives its objects to
+/// `sink`.
+///
+/// The stream is read to its end, so that both digests are of all of it. Memory does not grow
+/// with the archive. What was given to the sink before a failure is to be thrown away.
+///
+/// # Errors
+/// [`StoreError::Archive`] where the stream is no tar, is damaged or ends too early;
+/// [`StoreError::Entry`] for a member that no layer can have, or that implementations of tar
+/// understand differently; [`StoreError::Stream`] where `reader` fails; what `sink` answers.
+pub fn layer_from_tar(
+    mut reader: impl Read,
+    sink: &mut dyn Sink,
+) -> Result<TarOutcome, StoreError> {
+    let head = stream::head(&mut reader).map_err(|error| stream::failed("archive", error))?;
+    let packing = Packing::of(&head)?;
+    let joined = io::Cursor::new(head).chain(reader);
+    if packing == Packing::Plain {
+        let (diff_id, entries, end_marked) = read_plain(joined, sink)?;
+        return Ok(TarOutcome { diff_id, compressed_digest: diff_id, entries, end_marked });
+    }
+    let mut raw = Hashing::new(joined);
+    let plain = stream::decoder(packing, &mut raw)?;
+    let (diff_id, entries, end_marked) = read_plain(plain, sink)?;
+    stream::drain(&mut raw).map_err(|error| stream::failed("archive", error))?;
+    Ok(TarOutcome { diff_id, compressed_digest: raw.finish(), entries, end_marked })
+}
+
+fn read_plain(plain: impl Read, sink: &mut dyn Sink) -> Result<([u8; 32], u64, bool), StoreError> {
+    let mut hashing = Hashing::new(plain);
+    let mut buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
+    let mut members = tar::Members::new(tar::Streamed(&mut buffered));
+    let entries = entry::import(&mut members, sink)?;
+    let end_marked = members.end_marked();
+    stream::drain(&mut buffered).map_err(|error| stream::failed("archive", error))?;
+    Ok((hashing.finish(), entries, end_marked))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::testing::*;
+    use super::*;
+
+    fn sha256(bytes: &[u8]) -> [u8; 32] {
+        Sha256::digest(bytes).into()
+    }
+
+    fn outcome(bytes: &[u8]) -> Result<TarOutcome, StoreError> {
+        layer_from_tar(bytes, &mut Recorder::default())
+    }
+
+    fn sample() -> Vec<u8> {
+        Tar::default().file("a", &[7; 70_000]).file("b", b"b").end()
+    }
+
+    #[test]
+    fn digests_are_of_the_whole_stream() {
+        // GNU tar fills a record of 10 KiB, and ignores what is not zero behind the end.
+        let mut plain = sample();
+        plain.resize(plain.len() + 9000, 0);
+        plain.extend_from_slice(b"garbage");
+        let seen = outcome(&plain).unwrap();
+        let digest = sha256(&plain);
+        let expected =
+            TarOutcome { diff_id: digest, compressed_digest: digest, entries: 2, end_marked: true };
+        assert_eq!(seen, expected);
+        for packed in [gzip(&plain), zstd(&plain)] {
+            let seen = outcome(&packed).unwrap();
+            let compressed_digest = sha256(&packed);
+            assert_eq!(seen, TarOutcome { compressed_digest, ..expected });
+        }
+    }
+
+    #[test]
+    fn concatenated_members_and_frames_are_one_stream() {
+        let plain = sample();
+        let (front, back) = plain.split_at(1000);
+        for packed in [[gzip(front), gzip(back)].concat(), [zstd(front), zstd(back)].concat()] {
+            let seen = outcome(&packed).unwrap();
+            assert_eq!(seen.diff_id, sha256(&plain));
+            assert_eq!(seen.compressed_digest, sha256(&packed));
+        }
+        let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0abcd";
+        let packed = [zstd(&plain).as_slice(), skippable].concat();
+        assert_eq!(outcome(&packed).unwrap().compressed_digest, sha256(&packed));
+    }
+
+    #[test]
+    fn cut_streams_are_truncated_archives() {
+        let plain = sample();
+        let cuts = [
+            plain.get(..300).unwrap().to_vec(),
+            plain.get(..5000).unwrap().to_vec(),
+            plain.get(..512).unwrap().to_vec(),
+        ];
+        let packed = [gzip(&plain), zstd(&plain)];
+        let packed = packed
+            .iter()
+            .flat_map(|all| [all.len() / 2, all.len() - 3].map(|to| all[..to].to_vec()));
+        for cut in cuts.into_iter().chain(packed) {
+            let error = outcome(&cut).unwrap_err();
+            assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+            assert!(error.to_string().contains("truncated"), "{error}");
+        }
+        assert!(outcome(b"").unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn a_missing_end_marker_is_told() {
+        let plain = Tar::default().file("a", b"a").0;
+        let seen = outcome(&plain).unwrap();
+        assert_eq!((seen.entries, seen.end_marked), (1, false));
+    }
+
+    #[test]
+    fn damage_within_a_compressed_stream_is_told() {
+        for mut packed in [gzip(&sample()), zstd(&sample())] {
+            let at = packed.len() - 6;
+            packed[at] ^= 0xff;
+            packed.extend_from_slice(b"trailing garbage");
+            let error = outcome(&packed).unwrap_err();
+            assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_fails_is_no_bad_archive() {
+        struct Fails(usize);
+        impl Read for Fails {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let plain = sample();
+                let left = plain.get(self.0..3000).unwrap_or_default();
+                if left.is_empty() {
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+                let len = left.len().min(buf.len());
+                buf[..len].copy_from_slice(&left[..len]);
+                self.0 += len;
+                Ok(len)
+            }
+        }
+        let error = layer_from_tar(Fails(0), &mut Recorder::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Stream { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,176 @@
+//! Images in archives of `docker save` and `podman save` and in OCI image layouts.
+//!
+//! An archive is a tar whose parts are read where they lie: one pass notes where each is. A
+//! compressed archive or one from a pipe is first written to a file without a name. Manifests and
+//! configurations are checked against the digests that name them; of layers the expected digests
+//! are given, for whoever reads them.
+//!
+//! Formats: OCI image specification 1.1 (`image-layout.md`, `manifest.md`, `image-index.md`), and
+//! Docker's `image/spec/v1.2.md`, "Combined Image JSON + Filesystem Changeset Format".
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::stream::{self, Packing};
+use crate::store::StoreError;
+
+mod digest;
+mod docker;
+mod kind;
+mod oci;
+mod parts;
+mod spool;
+#[cfg(test)]
+mod testing;
+
+pub use kind::{Kind, kind_of};
+
+use digest::Digest;
+use parts::Parts;
+
+/// Longest manifest or index, as registries limit them.
+const MANIFEST_MAX: u64 = 4 << 20;
+
+/// Longest configuration of an image.
+const CONFIG_MAX: u64 = 8 << 20;
+
+/// An archive or layout with images.
+pub struct ImageSource {
+    parts: Parts,
+}
+
+/// An image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundImage {
+    /// As the archive names it: with `docker save` a whole reference, in an OCI layout whatever
+    /// its maker chose, often only a tag; none for an image without a name.
+    pub names: Vec<String>,
+    /// The OCI or Docker manifest, where the archive has one.
+    pub manifest: Option<Vec<u8>>,
+    /// The configuration, to the byte.
+    pub config: Vec<u8>,
+    /// `sha256:` and 64 digits: the ID of the image.
+    pub config_digest: String,
+    /// From the lowest up.
+    pub layers: Vec<FoundLayer>,
+}
+
+/// A layer of an image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLayer {
+    /// As the manifest states it.
+    pub media_type: Option<String>,
+    /// Digest of the bytes that [`ImageSource::layer`] gives, where the archive states it. A
+    /// `sha256:` is left to whoever reads them; any other is verified by the reader.
+    pub digest: Option<String>,
+    /// `sha256:` and 64 digits: the digest of the uncompressed tar.
+    pub diff_id: String,
+    /// Bytes that [`ImageSource::layer`] gives.
+    pub size: u64,
+    /// Which part of the archive it is.
+    part: String,
+}
+
+impl ImageSource {
+    /// Opens an archive, a pipe with one, or the directory of an OCI layout. What cannot be read
+    /// in any order is written to a nameless file in the directory `spool`; it is gone with this
+    /// value, or with the process.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the host refuses; [`StoreError::Archive`] and
+    /// [`StoreError::Entry`] for what is no tar.
+    pub fn open(path: &Path, spool: &Path) -> Result<Self, StoreError> {
+        let mut file = File::open(path).map_err(StoreError::io(path))?;
+        let found = file.metadata().map_err(StoreError::io(path))?;
+        if found.is_dir() {
+            return Ok(Self { parts: Parts::directory(path)? });
+        }
+        let what = path.display().to_string();
+        let head = stream::head(&mut file).map_err(|error| stream::failed(&what, error))?;
+        let packing = Packing::of(&head)?;
+        if found.is_file() && packing == Packing::Plain {
+            return Ok(Self { parts: Parts::tar(file)? });
+        }
+        let mut plain = stream::decoder(packing, std::io::Cursor::new(head).chain(file))?;
+        Ok(Self { parts: Parts::tar(spool::spool(&mut plain, spool)?)? })
+    }
+
+    /// The images. Of several platforms of one image it is that of this host.
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] where a manifest is missing, too long, malformed or contradicts
+    /// itself, or where a part does not have the digest that names it.
+    pub fn images(&self) -> Result<Vec<FoundImage>, StoreError> {
+        if let Some(raw) = self.parts.read("manifest.json", MANIFEST_MAX)? {
+            return docker::images(&self.parts, &raw);
+        }
+        if let Some(raw) = self.parts.read("oci-layout", MANIFEST_MAX)? {
+            return oci::images(&self.parts, &raw);
+        }
+        Err(stream::archive(
+            "this is no image archive: it has neither manifest.json (docker save, podman save) \
+             nor oci-layout (OCI image layout)",
+        ))
+    }
+
+    /// The bytes of a layer as the archive holds them, perhaps compressed, for
+    /// [`layer_from_tar`](super::layer_from_tar).
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] where the archive does not have it.
+    pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, StoreError> {
+        let part = self.parts.find(&layer.part)?.ok_or_else(|| missing(&layer.part))?;
+        let part = BufReader::with_capacity(super::READ_BYTES, part);
+        let stated = layer.digest.as_deref().map(Digest::parse).transpose()?;
+        Ok(match stated {
+            Some(digest) if !digest.is_sha256() => Box::new(digest.verify(part)),
+            _ => Box::new(part),
+        })
+    }
+}
+
+fn missing(part: &str) -> StoreError {
+    let part = super::path::shown(part.as_bytes());
+    StoreError::Archive { what: format!("the archive lacks {part}, which its manifest names") }
+}
+
+fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(raw).map_err(|error| StoreError::Archive {
+        what: format!("{} is malformed: {error}", super::path::shown(part.as_bytes())),
+    })
+}
+
+/// Of an image configuration, what says how many layers belong to it.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+/// The diff IDs of a configuration, as many as there are layers.
+fn diff_ids(part: &str, config: &[u8], layers: usize) -> Result<Vec<String>, StoreError> {
+    let shown = super::path::shown(part.as_bytes());
+    let wrong = |what: String| StoreError::Archive { what: format!("{shown}: {what}") };
+    let Some(rootfs) = json::<Config>(part, config)?.rootfs else {
+        return Err(wrong("this is no configuration of an image: it has no rootfs".to_owned()));
+    };
+    let ids = rootfs.diff_ids.unwrap_or_default();
+    if ids.len() != layers {
+        let what = format!("{} diff IDs, but the manifest has {layers} layers", ids.len());
+        return Err(wrong(what));
+    }
+    for id in &ids {
+        if !Digest::parse(id)?.is_sha256() {
+            return Err(wrong("diff IDs other than sha256 are not supported".to_owned()));
+        }
+    }
+    Ok(ids)
+}

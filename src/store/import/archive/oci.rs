@@ -1,0 +1,427 @@
+//! Images of an OCI image layout.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::super::stream;
+use super::digest::Digest;
+use super::parts::Parts;
+use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, diff_ids, json, missing};
+use crate::store::StoreError;
+use crate::sys::process::architecture;
+
+/// Most indexes from `index.json` to a manifest.
+const DEPTH_MAX: usize = 4;
+
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFESTS: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+const NAME_CONTAINERD: &str = "io.containerd.image.name";
+const NAME_OCI: &str = "org.opencontainers.image.ref.name";
+/// What buildkit puts beside the manifests of images, and is none.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: Option<String>,
+    digest: String,
+    size: Option<u64>,
+    platform: Option<Platform>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize, Clone, PartialEq, Eq)]
+struct Platform {
+    architecture: Option<String>,
+    os: Option<String>,
+    variant: Option<String>,
+}
+
+impl Descriptor {
+    fn annotation(&self, key: &str) -> Option<&String> {
+        self.annotations.as_ref()?.get(key)
+    }
+
+    // containerd's is the whole reference; the other one often only a tag.
+    fn name(&self) -> Option<&String> {
+        self.annotation(NAME_CONTAINERD).or_else(|| self.annotation(NAME_OCI))
+    }
+
+    fn is_index(&self) -> bool {
+        self.media_type.as_deref().is_some_and(|kind| INDEXES.contains(&kind))
+    }
+
+    // Signatures, attestations and other artifacts stand in the same index.
+    fn is_image(&self) -> bool {
+        let known = self.media_type.as_deref().is_none_or(|kind| MANIFESTS.contains(&kind));
+        known && self.annotation(REFERENCE_TYPE).is_none() || self.is_index()
+    }
+
+    // Smaller is better; `None` for the platform of another host.
+    fn distance(&self) -> Option<u8> {
+        let Some(platform) = &self.platform else { return Some(1) };
+        let same = platform.architecture.as_deref() == Some(architecture())
+            && platform.os.as_deref().is_none_or(|os| os == "linux");
+        // `amd64/v3` needs more than any amd64 has.
+        let plain = matches!(platform.variant.as_deref(), None | Some("" | "v8" | "v7" | "v1"));
+        same.then_some(if plain { 0 } else { 2 })
+    }
+}
+
+/// The images of a layout whose file `oci-layout` has this text.
+pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, StoreError> {
+    let layout: Layout = json("oci-layout", layout)?;
+    if !layout.image_layout_version.starts_with("1.") {
+        let version = super::super::path::shown(layout.image_layout_version.as_bytes());
+        let what = format!("OCI image layout {version} is not supported; 1.0.0 is");
+        return Err(StoreError::Archive { what });
+    }
+    let raw = parts.read("index.json", MANIFEST_MAX)?.ok_or_else(|| missing("index.json"))?;
+    let index: Index = json("index.json", &raw)?;
+    let mut found: Vec<(Descriptor, Vec<String>)> = Vec::new();
+    for (name, group) in groups(index) {
+        for chosen in chosen(group)? {
+            let chosen = descend(parts, chosen)?;
+            match found.iter_mut().find(|(known, _)| known.digest == chosen.digest) {
+                Some((_, names)) => names.extend(name.clone()),
+                None => found.push((chosen, name.clone().into_iter().collect())),
+            }
+        }
+    }
+    found.into_iter().map(|(descriptor, names)| image(parts, &descriptor, names)).collect()
+}
+
+// The images of an index in its order, those of one name together.
+fn groups(index: Index) -> Vec<(Option<String>, Vec<Descriptor>)> {
+    let mut groups: Vec<(Option<String>, Vec<Descriptor>)> = Vec::new();
+    for descriptor in index.manifests.unwrap_or_default() {
+        if !descriptor.is_image() {
+            continue;
+        }
+        let name = descriptor.name().cloned();
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, group)) => group.push(descriptor),
+            None => groups.push((name, vec![descriptor])),
+        }
+    }
+    groups
+}
+
+// Images of one name that state platforms are one image for several; those that state none are
+// images of their own.
+fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, StoreError> {
+    let (stated, mut chosen): (Vec<_>, Vec<_>) =
+        group.into_iter().partition(|descriptor| descriptor.platform.is_some());
+    match stated.len() {
+        0 => {}
+        _ => chosen.push(of_this_host(stated)?),
+    }
+    Ok(chosen)
+}
+
+fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
+    // One alone was meant, as with `docker save` of an image of another platform.
+    if candidates.len() == 1 {
+        return candidates.into_iter().next().ok_or_else(nothing);
+    }
+    let platforms = candidates
+        .iter()
+        .filter_map(|descriptor| descriptor.platform.as_ref()?.architecture.clone())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let suited = candidates.into_iter().filter_map(|one| Some((one.distance()?, one)));
+    let best = suited.min_by_key(|(distance, _)| *distance).map(|(_, one)| one);
+    best.ok_or_else(|| {
+        let platforms = super::super::path::shown(platforms.as_bytes());
+        let host = architecture();
+        StoreError::Archive { what: format!("the image is for {platforms}, not for {host}") }
+    })
+}
+
+fn nothing() -> StoreError {
+    stream::archive("an index of the archive names no image")
+}
+
+// From an index to a manifest.
+fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, StoreError> {
+    for _ in 0..DEPTH_MAX {
+        if !descriptor.is_index() {
+            return Ok(descriptor);
+        }
+        let raw = blob(parts, &descriptor, MANIFEST_MAX)?;
+        let index: Index = json(&descriptor.digest, &raw)?;
+        let images = index.manifests.unwrap_or_default().into_iter().filter(Descriptor::is_image);
+        descriptor = of_this_host(images.collect()).map_err(|error| match error {
+            StoreError::Archive { what } => {
+                let index = super::super::path::shown(descriptor.digest.as_bytes());
+                StoreError::Archive { what: format!("index {index}: {what}") }
+            }
+            other => other,
+        })?;
+    }
+    Err(stream::archive("indexes of the archive are nested more than 4 deep"))
+}
+
+// The bytes of a descriptor, verified.
+fn blob(parts: &Parts, descriptor: &Descriptor, longest: u64) -> Result<Vec<u8>, StoreError> {
+    let digest = Digest::parse(&descriptor.digest)?;
+    let part = digest.part();
+    let bytes = parts.read(&part, longest)?.ok_or_else(|| missing(&part))?;
+    check_size(descriptor, bytes.len() as u64)?;
+    digest.check(&bytes)?;
+    Ok(bytes)
+}
+
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), StoreError> {
+    match descriptor.size {
+        Some(stated) if stated != found => {
+            let digest = &descriptor.digest;
+            let what = format!("{digest} has {found} bytes, but its descriptor states {stated}");
+            Err(StoreError::Archive { what })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn image(
+    parts: &Parts,
+    descriptor: &Descriptor,
+    names: Vec<String>,
+) -> Result<FoundImage, StoreError> {
+    let raw = blob(parts, descriptor, MANIFEST_MAX)?;
+    let manifest: Manifest = json(&descriptor.digest, &raw)?;
+    let stated = manifest.config.ok_or_else(|| {
+        stream::archive("a manifest of the archive has no config: it is no image")
+    })?;
+    let config = blob(parts, &stated, CONFIG_MAX)?;
+    let listed = manifest.layers.unwrap_or_default();
+    let ids = diff_ids(&stated.digest, &config, listed.len())?;
+    let layers = listed.into_iter().zip(ids).map(|(listed, id)| layer(parts, listed, id));
+    Ok(FoundImage {
+        names,
+        manifest: Some(raw),
+        // The ID of an image is the SHA-256, whatever the manifest calls it by.
+        config_digest: Digest::sha256(&config).to_string(),
+        layers: layers.collect::<Result<_, _>>()?,
+        config,
+    })
+}
+
+fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLayer, StoreError> {
+    if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
+        return Err(stream::archive("a layer of the image is encrypted, which is not supported"));
+    }
+    let part = Digest::parse(&listed.digest)?.part();
+    let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
+    check_size(&listed, size)?;
+    let (media_type, digest) = (listed.media_type, Some(listed.digest));
+    Ok(FoundLayer { media_type, digest, diff_id, size, part })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Kind;
+    use super::super::testing::*;
+    use super::*;
+
+    /// The blobs of a layout and its index.
+    #[derive(Default)]
+    struct Layout {
+        blobs: BTreeMap<String, Vec<u8>>,
+    }
+
+    impl Layout {
+        fn blob(&mut self, bytes: &[u8]) -> (String, usize) {
+            let digest = sha256(bytes);
+            self.blobs.insert(digest.clone(), bytes.to_vec());
+            (digest, bytes.len())
+        }
+
+        fn descriptor(&mut self, kind: &str, bytes: &[u8], more: &str) -> String {
+            let (digest, size) = self.blob(bytes);
+            format!(r#"{{"mediaType":"{kind}","digest":"sha256:{digest}","size":{size}{more}}}"#)
+        }
+
+        /// A manifest of one layer.
+        fn image(&mut self, name: &str, more: &str) -> String {
+            let tar = layer_tar(name);
+            let config = self.descriptor("c", &config(&[&tar]), "");
+            let layer = self.descriptor("l", &gzip(&tar), "");
+            let manifest = format!(r#"{{"config":{config},"layers":[{layer}]}}"#);
+            self.descriptor(MANIFESTS[0], manifest.as_bytes(), more)
+        }
+
+        fn index(descriptors: &[&str]) -> String {
+            format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptors.join(","))
+        }
+
+        fn tar(&self, index: &str) -> Vec<u8> {
+            let mut tar = Tar::default().member(b'5', "blobs/", b"");
+            for (digest, bytes) in &self.blobs {
+                tar = tar.file(&format!("blobs/sha256/{digest}"), bytes);
+            }
+            tar.file("index.json", index.as_bytes())
+                .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+                .end()
+        }
+
+        fn images(&self, index: &str) -> Result<Vec<FoundImage>, StoreError> {
+            opened(&self.tar(index)).unwrap().images()
+        }
+    }
+
+    fn named(key: &str, name: &str) -> String {
+        format!(r#","annotations":{{"{key}":"{name}"}}"#)
+    }
+
+    fn platform(architecture: &str) -> String {
+        format!(r#","platform":{{"architecture":"{architecture}","os":"linux"}}"#)
+    }
+
+    fn host() -> &'static str {
+        architecture()
+    }
+
+    fn error(images: Result<Vec<FoundImage>, StoreError>) -> String {
+        images.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_layout_is_read_as_tar_and_as_directory() {
+        let mut layout = Layout::default();
+        let first = layout.image("one", &named(NAME_OCI, "1.0"));
+        let again = first.replace("1.0", "latest");
+        let second = layout.image("two", &named(NAME_CONTAINERD, "docker.io/library/two:1"));
+        let index = Layout::index(&[&first, &again, &second]);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        for (digest, bytes) in &layout.blobs {
+            std::fs::write(dir.path().join("blobs/sha256").join(digest), bytes).unwrap();
+        }
+        std::fs::write(dir.path().join("index.json"), &index).unwrap();
+        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        std::fs::write(dir.path().join("oci-layout"), marker).unwrap();
+        let directory = super::super::ImageSource::open(dir.path(), dir.path()).unwrap();
+        for source in [directory, opened(&layout.tar(&index)).unwrap()] {
+            let images = source.images().unwrap();
+            let [one, two] = images.as_slice() else { panic!("{images:?}") };
+            assert_eq!(one.names, ["1.0", "latest"]);
+            assert_eq!(two.names, ["docker.io/library/two:1"]);
+            let layer = two.layers.first().unwrap();
+            assert_eq!(layer.diff_id, format!("sha256:{}", sha256(&layer_tar("two"))));
+            assert_eq!(layer.digest, Some(format!("sha256:{}", sha256(&gzip(&layer_tar("two"))))));
+            assert_eq!(layer.media_type.as_deref(), Some("l"));
+            assert_eq!(imported(&source, layer), ["file /two 3"]);
+            assert_eq!(one.config_digest, format!("sha256:{}", sha256(&one.config)));
+            assert!(one.manifest.as_ref().is_some_and(|raw| raw.starts_with(b"{\"config\"")));
+        }
+        assert_eq!(super::super::kind_of(dir.path()).unwrap(), Kind::OciDirectory);
+    }
+
+    #[test]
+    fn the_image_of_this_host_is_taken_from_nested_indexes() {
+        let mut layout = Layout::default();
+        let mine = layout.image("mine", &platform(host()));
+        let other = layout.image("other", &platform("vax"));
+        let attestation = layout.image(
+            "proof",
+            r#","annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#,
+        );
+        let inner = Layout::index(&[&other, &attestation, &mine]);
+        let inner = layout.descriptor(INDEXES[0], inner.as_bytes(), "");
+        let outer = Layout::index(&[&inner]);
+        let outer = layout.descriptor(INDEXES[1], outer.as_bytes(), &named(NAME_OCI, "a:1"));
+        for index in [Layout::index(&[&outer]), Layout::index(&[&other, &mine])] {
+            let images = layout.images(&index).unwrap();
+            let [image] = images.as_slice() else { panic!("{images:?}") };
+            let mine = format!("sha256:{}", sha256(&layer_tar("mine")));
+            assert_eq!(image.layers.first().unwrap().diff_id, mine);
+        }
+        let alone = layout.images(&Layout::index(&[&other])).unwrap();
+        assert_eq!(alone.len(), 1, "an image of another platform alone");
+        let third = layout.image("third", &platform("pdp11"));
+        let foreign = error(layout.images(&Layout::index(&[&other, &third])));
+        assert!(foreign.contains("vax, pdp11"), "{foreign}");
+    }
+
+    #[test]
+    fn indexes_end() {
+        let mut layout = Layout::default();
+        let mut index = layout.image("deep", "");
+        for _ in 0..5 {
+            let raw = Layout::index(&[&index]);
+            index = layout.descriptor(INDEXES[0], raw.as_bytes(), "");
+        }
+        assert!(error(layout.images(&Layout::index(&[&index]))).contains("nested"));
+        let empty = layout.descriptor(INDEXES[0], b"{}", "");
+        assert!(layout.images(&Layout::index(&[&empty])).is_err());
+        assert_eq!(layout.images(r#"{"manifests":null}"#).unwrap(), []);
+    }
+
+    #[test]
+    fn blobs_that_are_not_what_names_them_are_refused() {
+        let mut layout = Layout::default();
+        let image = layout.image("f", "");
+        let index = Layout::index(&[&image]);
+        let kinds = [("\"config\"", "damaged"), ("rootfs", "damaged")];
+        for (content, expected) in kinds {
+            let mut bad = Layout { blobs: layout.blobs.clone() };
+            let blob = bad
+                .blobs
+                .values_mut()
+                .find(|blob| blob.windows(content.len()).any(|part| part == content.as_bytes()));
+            let last = blob.unwrap().last_mut().unwrap();
+            *last = b' ';
+            assert!(error(bad.images(&index)).contains(expected), "{content}");
+        }
+        let longer = index.replacen("\"size\":", "\"size\":1", 1);
+        assert!(error(layout.images(&longer)).contains("states"));
+        let gz = sha256(&gzip(&layer_tar("f")));
+        layout.blobs.remove(&gz);
+        assert!(error(layout.images(&index)).contains("lacks blobs/sha256/"));
+        let escape = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
+        assert!(error(layout.images(escape)).contains("no digest"));
+    }
+
+    #[test]
+    fn artifacts_and_encrypted_layers_are_told_from_images() {
+        let mut layout = Layout::default();
+        let config = layout.descriptor("application/vnd.oci.empty.v1+json", b"{}", "");
+        let chart = format!(r#"{{"config":{config},"layers":[]}}"#);
+        let chart = layout.descriptor(MANIFESTS[0], chart.as_bytes(), "");
+        assert!(error(layout.images(&Layout::index(&[&chart]))).contains("no rootfs"));
+        let tar = layer_tar("f");
+        let config = layout.descriptor("c", &super::super::testing::config(&[&tar]), "");
+        let layer = layout.descriptor("application/vnd.oci.image.layer.v1.tar+encrypted", &tar, "");
+        let secret = format!(r#"{{"config":{config},"layers":[{layer}]}}"#);
+        let secret = layout.descriptor(MANIFESTS[0], secret.as_bytes(), "");
+        assert!(error(layout.images(&Layout::index(&[&secret]))).contains("encrypted"));
+    }
+}

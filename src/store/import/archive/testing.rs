@@ -1,0 +1,47 @@
+//! What the tests of image archives share.
+
+use std::io::Write;
+
+use super::super::layer_from_tar;
+use super::super::testing::Recorder;
+pub(super) use super::super::testing::{Tar, gzip, zstd};
+use super::*;
+
+/// The SHA-256 of bytes, as digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Digest::sha256(bytes).hex().to_owned()
+}
+
+/// A layer of one file that holds its own name.
+pub(super) fn layer_tar(name: &str) -> Vec<u8> {
+    Tar::default().file(name, name.as_bytes()).end()
+}
+
+/// A configuration with these layers.
+pub(super) fn config(layers: &[&[u8]]) -> Vec<u8> {
+    let ids: Vec<_> = layers.iter().map(|layer| format!("\"sha256:{}\"", sha256(layer))).collect();
+    let ids = ids.join(",");
+    format!(r#"{{"architecture":"amd64","rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#)
+        .into_bytes()
+}
+
+/// Opens an archive of these bytes.
+pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, StoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("archive");
+    File::create(&path).unwrap().write_all(bytes).unwrap();
+    ImageSource::open(&path, dir.path())
+}
+
+/// The objects of a layer, whose digests are checked.
+pub(super) fn imported(source: &ImageSource, layer: &FoundLayer) -> Vec<String> {
+    let mut recorder = Recorder::default();
+    let outcome = layer_from_tar(source.layer(layer).unwrap(), &mut recorder).unwrap();
+    let mut bytes = Vec::new();
+    source.layer(layer).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, layer.size);
+    let text = |digest: [u8; 32]| digest.map(|byte| format!("{byte:02x}")).concat();
+    assert_eq!(layer.diff_id, format!("sha256:{}", text(outcome.diff_id)));
+    assert_eq!(text(outcome.compressed_digest), sha256(&bytes));
+    recorder.lines
+}

@@ -1,0 +1,185 @@
+//! What lies beneath a tar: digests, compression, and the words for their failures.
+
+use std::io::{self, BufReader, ErrorKind, Read};
+
+use sha2::{Digest, Sha256};
+
+use super::READ_BYTES;
+use crate::store::StoreError;
+
+/// Bytes that tell the compressions apart.
+const HEAD_BYTES: u64 = 6;
+
+/// Largest window of a zstd frame, as log2: 128 MiB, what `zstd -d` accepts without being asked.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// Not at all.
+    Plain,
+    /// RFC 1952, any number of members.
+    Gzip,
+    /// RFC 8878, any number of frames.
+    Zstd,
+}
+
+impl Packing {
+    /// Recognises the compression by the first bytes of a stream.
+    pub(super) fn of(head: &[u8]) -> Result<Self, StoreError> {
+        let other = match head {
+            [] => return Err(archive("the archive is empty: not one byte was read")),
+            [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
+            // The second is a skippable frame, which zstd:chunked may put first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                return Ok(Self::Zstd);
+            }
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => "bzip2",
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
+            _ => return Ok(Self::Plain),
+        };
+        Err(archive(&format!("the archive is compressed by {other}; gzip and zstd are supported")))
+    }
+}
+
+/// A refusal of an archive as a whole.
+pub(super) fn archive(what: &str) -> StoreError {
+    StoreError::Archive { what: what.to_owned() }
+}
+
+/// Says what a failed read of an archive means: an end that comes too early and damage are the
+/// archive's, anything else is the reader's.
+pub(super) fn failed(what: &str, error: io::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => {
+            StoreError::Archive { what: format!("{what} is truncated: {error}") }
+        }
+        ErrorKind::InvalidData => {
+            StoreError::Archive { what: format!("{what} is damaged: {error}") }
+        }
+        _ => StoreError::Stream { what: what.to_owned(), source: error },
+    }
+}
+
+/// A second error that says the same: one is kept, one goes through the sink.
+pub(super) fn copied(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// The first bytes of a stream, fewer where it is shorter.
+pub(super) fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    reader.take(HEAD_BYTES).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Reads to the end and throws away what comes.
+pub(super) fn drain(reader: &mut dyn Read) -> io::Result<u64> {
+    io::copy(reader, &mut io::sink())
+}
+
+/// A reader that decompresses `raw`.
+pub(super) fn decoder<'r>(
+    packing: Packing,
+    raw: impl Read + 'r,
+) -> Result<Box<dyn Read + 'r>, StoreError> {
+    let buffered = BufReader::with_capacity(READ_BYTES, raw);
+    Ok(match packing {
+        Packing::Plain => Box::new(buffered),
+        Packing::Gzip => {
+            let inner = flate2::bufread::MultiGzDecoder::new(buffered);
+            Box::new(Decoding { inner, name: "gzip" })
+        }
+        Packing::Zstd => {
+            let zstd = |error| failed("zstd stream", error);
+            let mut inner = zstd::stream::read::Decoder::with_buffer(buffered).map_err(zstd)?;
+            inner.window_log_max(ZSTD_WINDOW_LOG).map_err(zstd)?;
+            Box::new(Decoding { inner, name: "zstd" })
+        }
+    })
+}
+
+/// A decoder whose own complaints are told from those of the reader beneath.
+struct Decoding<R> {
+    inner: R,
+    name: &'static str,
+}
+
+impl<R: Read> Read for Decoding<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buf).map_err(|error| match error.kind() {
+            // An errno is never the decoder's.
+            _ if error.raw_os_error().is_some() => error,
+            ErrorKind::Interrupted => error,
+            ErrorKind::UnexpectedEof => {
+                let what = format!("the {} stream ends too early", self.name);
+                io::Error::new(ErrorKind::UnexpectedEof, what)
+            }
+            _ => io::Error::new(ErrorKind::InvalidData, format!("{} stream: {error}", self.name)),
+        })
+    }
+}
+
+/// A reader that computes the SHA-256 of what passes.
+pub(super) struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R> Hashing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+
+    /// The digest of all that was read.
+    pub(super) fn finish(self) -> [u8; 32] {
+        self.hash.finalize().into()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.hash.update(buf.get(..len).unwrap_or_default());
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressions_are_known_by_their_first_bytes() {
+        assert_eq!(Packing::of(b"\x1f\x8b\x08").unwrap(), Packing::Gzip);
+        assert_eq!(Packing::of(b"\x28\xb5\x2f\xfd\0\0").unwrap(), Packing::Zstd);
+        assert_eq!(Packing::of(b"\x5e\x2a\x4d\x18\0\0").unwrap(), Packing::Zstd);
+        assert_eq!(Packing::of(b"etc/pa").unwrap(), Packing::Plain);
+        assert_eq!(Packing::of(&[0; 6]).unwrap(), Packing::Plain);
+    }
+
+    #[test]
+    fn unsupported_compressions_are_named() {
+        let xz = Packing::of(b"\xfd7zXZ\0").unwrap_err().to_string();
+        assert!(xz.contains("xz"), "{xz}");
+        let bzip2 = Packing::of(b"BZh91A").unwrap_err().to_string();
+        assert!(bzip2.contains("bzip2"), "{bzip2}");
+    }
+
+    #[test]
+    fn an_errno_stays_the_fault_of_the_reader() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(5))
+            }
+        }
+        let mut through = decoder(Packing::Gzip, Broken).unwrap();
+        let error = through.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5));
+        assert!(matches!(failed("archive", error), StoreError::Stream { .. }));
+    }
+}
