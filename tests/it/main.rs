@@ -1,6 +1,7 @@
 //! Tests of the library that need neither root nor a mount.
 //!
-//! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `tidy`
+//! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `hostile`
+//! opens indexes that somebody made up; `tidy`
 //! reads the sources themselves.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,7 @@
 mod crash;
 mod driver;
 mod flatten;
+mod hostile;
 mod layers;
 mod model;
 mod ops;
