@@ -51,5 +51,16 @@ run verify >/dev/null && fail image::damage "unseen" || pass image::damage
 run rm localhost/docker localhost/oci localhost/directory localhost/gzip >/dev/null
 run gc >/dev/null
 equal image::nothing_left "$(ls "$root/layers" "$root/images" "$root/names" | grep -vc ':$' | sed 's/^[0-9]*$/&/') $(find "$root/layers" -mindepth 1 | wc -l)" "$(printf '2 0')"
+
+# Ended at any moment, an import or a collection leaves a store that is whole, and the next one does its work.
+for step in $(seq 1 24); do
+    timeout -s KILL "0.$(printf %02d $((step * 3)))" "$lamina" image --root "$root" import "$scratch/oci.tar" -t localhost/k >/dev/null 2>&1 || true
+    [ $((step % 3)) != 0 ] || timeout -s KILL "0.0$((step % 9 + 1))" "$lamina" image --root "$root" gc >/dev/null 2>&1 || true
+    run verify >"$scratch/verify" 2>&1 || break
+done
+equal image::killed_store_is_whole "$step $(cat "$scratch/verify")" "24 "
+form k "$scratch/oci.tar"
+run gc >/dev/null
+equal image::killed_leaves_nothing "$(find "$root/layers" -mindepth 1 -maxdepth 1 -name '.*' | wc -l)" 0
 no_rest image
 [ "$failed" = 0 ]
