@@ -7,6 +7,7 @@
 mod blob;
 mod build;
 mod error;
+pub mod hex;
 pub mod images;
 pub mod import;
 mod layer;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::cache::BlockCache;
-use crate::error::{Errno, Error};
+use crate::error::Errno;
 use crate::sys;
 use crate::sys::file::OFlags;
 
@@ -58,15 +59,8 @@ fn make_dir(path: &Path) -> Result<()> {
     made.map_err(StoreError::io(path))
 }
 
-fn host(path: &Path) -> impl FnOnce(Error) -> StoreError + '_ {
-    move |error| {
-        let source = io::Error::from_raw_os_error(error.errno().0);
-        StoreError::Io { path: path.to_owned(), source }
-    }
-}
-
 fn open_dir(path: &Path) -> Result<OwnedFd> {
-    sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(host(path))
+    sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(StoreError::host(path))
 }
 
 impl Store {
@@ -98,7 +92,7 @@ impl Store {
                 made => made.map_err(StoreError::io(&dir))?,
             }
             let lock = open_dir(&dir)?;
-            sys::file::try_flock(lock.as_fd()).map_err(host(&dir))?;
+            sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(&dir))?;
             return Ok(Build { builder: LayerBuilder::new(dir)?, _lock: lock });
         }
         let what = "no free name for a new layer".to_owned();
@@ -129,7 +123,7 @@ impl Store {
             return Ok(id);
         }
         let parent = open_dir(&self.layers)?;
-        sys::file::syncfs(parent.as_fd()).map_err(host(&self.layers))?;
+        sys::file::syncfs(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
         match fs::rename(builder.dir(), &target) {
             // Somebody else built the same layer meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -137,7 +131,7 @@ impl Store {
             }
             renamed => renamed.map_err(StoreError::io(&target))?,
         }
-        sys::file::fsync(parent.as_fd()).map_err(host(&self.layers))?;
+        sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
         Ok(id)
     }
 
@@ -217,7 +211,7 @@ impl Store {
                     let (name, by) = (id.to_string(), "a mount or a command".to_owned());
                     return Err(StoreError::InUse { kind: "layer", name, by });
                 }
-                locked => locked.map_err(host(&index))?,
+                locked => locked.map_err(StoreError::host(&index))?,
             }
             return self.remove_locked(id, &dir);
         }
@@ -248,7 +242,7 @@ impl Store {
             match sys::file::try_flock(lock.as_fd()) {
                 Ok(()) => {}
                 Err(error) if error.is(Errno::AGAIN) => continue,
-                Err(error) => return Err(host(&dir)(error)),
+                Err(error) => return Err(StoreError::host(&dir)(error)),
             }
             fs::remove_dir_all(&dir).map_err(StoreError::io(&dir))?;
             swept += 1;

@@ -201,14 +201,8 @@ impl Dir for BlobDir {
     // What names an object of this layer for ever: hard links are indexed by it.
     fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
         let Some((ino, _)) = self.object(name)? else { return Ok(None) };
-        let digits = self.layer.id().as_str().bytes();
-        let mut uuid = [0; 16];
-        for (at, digit) in digits.take(2 * uuid.len()).enumerate() {
-            let value = char::from(digit).to_digit(16).unwrap_or(0) as u8;
-            if let Some(byte) = uuid.get_mut(at / 2) {
-                *byte = *byte << 4 | value;
-            }
-        }
+        let digest = blake3::Hash::from_hex(self.layer.id().as_str()).map_err(|_| Errno::IO)?;
+        let uuid = *digest.as_bytes().first_chunk().ok_or(Errno::IO)?;
         Ok(Some(Handle { kind: HANDLE_KIND, bytes: ino.to_le_bytes().to_vec(), uuid }))
     }
 

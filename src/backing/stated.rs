@@ -91,6 +91,10 @@ struct Stated {
 }
 
 impl Stated {
+    const fn new(kind: Kind, mode: u32, rdev: u64, owner: Owner) -> Self {
+        Self { uid: owner.uid, gid: owner.gid, mode: mode & MODE_MASK, kind, rdev }
+    }
+
     const fn of(stat: &Stat) -> Self {
         let Stat { uid, gid, mode, rdev, .. } = *stat;
         Self { uid, gid, mode: mode & MODE_MASK, kind: stat.kind(), rdev }
@@ -236,10 +240,6 @@ impl StatedDir {
     }
 }
 
-fn stated(kind: Kind, mode: u32, rdev: u64, owner: Owner) -> Stated {
-    Stated { uid: owner.uid, gid: owner.gid, mode: mode & MODE_MASK, kind, rdev }
-}
-
 impl Dir for StatedDir {
     fn as_any(&self) -> &dyn Any {
         self.inner.as_any()
@@ -316,7 +316,7 @@ impl Dir for StatedDir {
 
     fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()> {
         self.inner.mkdir(name, inode_mode(Kind::Dir, mode), self.own)?;
-        self.state_new(name, stated(Kind::Dir, mode, 0, owner))
+        self.state_new(name, Stated::new(Kind::Dir, mode, 0, owner))
     }
 
     fn mknod(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<()> {
@@ -327,7 +327,7 @@ impl Dir for StatedDir {
         }
         let inode = Kind::File.mode_bits() | inode_mode(kind, mode);
         self.inner.mknod(name, inode, 0, self.own)?;
-        self.state_new(name, stated(kind, mode, rdev, owner))
+        self.state_new(name, Stated::new(kind, mode, rdev, owner))
     }
 
     fn symlink(&self, name: &[u8], target: &[u8], _owner: Owner) -> Result<()> {
@@ -336,7 +336,7 @@ impl Dir for StatedDir {
 
     fn create(&self, name: &[u8], mode: u32, owner: Owner) -> Result<FileRef> {
         let file = self.inner.create(name, inode_mode(Kind::File, mode), self.own)?;
-        self.state_new(name, stated(Kind::File, mode, 0, owner))?;
+        self.state_new(name, Stated::new(Kind::File, mode, 0, owner))?;
         Ok(file)
     }
 

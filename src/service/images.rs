@@ -123,9 +123,8 @@ impl Images {
     /// [`StoreError::Missing`].
     pub fn inspect(&self, name: &str) -> Result<ImageDetails> {
         let image = self.images.find(name)?;
-        let all = self.images.all()?;
-        let names = all.into_iter().find(|(found, _)| found.id == image.id);
-        let info = self.info(&image, names.map(|(_, names)| names).unwrap_or_default())?;
+        let names = self.images.names()?.remove(&image.id).unwrap_or_default();
+        let info = self.info(&image, names)?;
         Ok(ImageDetails { info, config: config(&image), rootfs: image.layers })
     }
 

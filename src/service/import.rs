@@ -9,11 +9,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
-use crate::store::Build;
 use crate::store::import::{
     FoundImage, FoundLayer, ImageSource, Kind, TarOutcome, kind_of, layer_from_directory,
     layer_from_tar,
 };
+use crate::store::{Build, hex};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -57,12 +57,8 @@ impl Read for Counted<'_, '_> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn sha256(digest: &[u8; 32]) -> String {
-    format!("sha256:{}", hex(digest))
+    format!("sha256:{}", hex::encode(digest))
 }
 
 /// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
@@ -161,7 +157,7 @@ fn finish_single(
         "history": [{ "created_by": "lamina image import" }],
     });
     let config = config.to_string().into_bytes();
-    let id = hex(&Sha256::digest(&config));
+    let id = hex::encode(&Sha256::digest(&config));
     put(images, Image { id, layers: vec![layer], config, manifest: None }, names, told)
         .map(|id| vec![id])
 }

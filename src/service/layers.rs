@@ -112,16 +112,14 @@ pub(super) fn open_lowers(
 
 /// Opens the layers of the images.
 pub(super) fn open_images(spec: &MountSpec) -> Outcome<Vec<Lower>> {
-    if spec.images.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(first) = spec.images.first() else { return Ok(Vec::new()) };
     let refuse = |name: &str| {
         let (name, root) = (name.to_owned(), spec.root.clone());
         move |error| Failure::Image { name, root, error }
     };
+    let images = Images::open(&spec.root).map_err(refuse(first))?;
     let mut lowers = Vec::new();
     for name in &spec.images {
-        let images = Images::open(&spec.root).map_err(refuse(name))?;
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
     }
     Ok(lowers)

@@ -41,6 +41,13 @@ struct Node {
     content: Content,
 }
 
+/// A node in its place among the inodes.
+struct Numbered {
+    node: NodeId,
+    parent: u32,
+    links: u32,
+}
+
 /// Builds one layer in a directory of its own.
 pub struct LayerBuilder {
     dir: PathBuf,
@@ -109,12 +116,7 @@ impl LayerBuilder {
                 }
                 slot @ (Some(Slot::Whiteout) | None) => {
                     let opaque = slot.is_some();
-                    let node = self.add(new_dir())?;
-                    self.enter(dir, name, Slot::Node(node));
-                    if opaque {
-                        self.set_opaque(node);
-                    }
-                    node
+                    self.make_dir(dir, name, opaque)?
                 }
             };
         }
@@ -128,6 +130,16 @@ impl LayerBuilder {
         if let Some(entries) = self.entries(dir) {
             entries.insert(name.clone(), slot);
         }
+    }
+
+    // One that takes the place of a whiteout hides what the whiteout hid.
+    fn make_dir(&mut self, dir: NodeId, name: &Name, opaque: bool) -> Result<NodeId, StoreError> {
+        let node = self.add(new_dir())?;
+        self.enter(dir, name, Slot::Node(node));
+        if opaque {
+            self.set_opaque(node);
+        }
+        Ok(node)
     }
 
     fn set_opaque(&mut self, node: NodeId) {
@@ -169,14 +181,7 @@ impl LayerBuilder {
                 let (node, opaque) = known.unwrap_or_default();
                 match node.filter(|node| self.entries(*node).is_some()) {
                     Some(node) => node,
-                    None => {
-                        let node = self.add(new_dir())?;
-                        self.enter(dir, name, Slot::Node(node));
-                        if opaque {
-                            self.set_opaque(node);
-                        }
-                        node
-                    }
+                    None => self.make_dir(dir, name, opaque)?,
                 }
             }
         };
@@ -223,49 +228,37 @@ impl LayerBuilder {
         self.resolve_links()?;
         self.blob.finish(&mut self.tables)?;
         let mut numbers: Vec<Option<u32>> = vec![None; self.nodes.len()];
-        let mut order: Vec<NodeId> = vec![0];
-        let mut parents: Vec<u32> = vec![0];
-        let mut links: Vec<u32> = vec![2];
+        let mut order = vec![Numbered { node: 0, parent: 0, links: 2 }];
         if let Some(first) = numbers.first_mut() {
             *first = Some(0);
         }
         // Breadth first: a directory gets its number before all that is in it.
-        let mut dirs = VecDeque::from([0]);
-        while let Some(dir) = dirs.pop_front() {
-            let number = numbers.get(dir).copied().flatten().unwrap_or(0);
+        let mut dirs = VecDeque::from([(0, 0_u32)]);
+        while let Some((dir, number)) = dirs.pop_front() {
             let Some(Node { content: Content::Dir { entries, .. }, .. }) = self.nodes.get(dir)
             else {
                 continue;
             };
             for slot in entries.values() {
-                let Slot::Node(node) = slot else { continue };
-                let is_dir = matches!(
-                    self.nodes.get(*node),
-                    Some(Node { content: Content::Dir { .. }, .. })
-                );
-                let Some(place) = numbers.get_mut(*node) else { continue };
+                let Slot::Node(node) = *slot else { continue };
+                let Some(place) = numbers.get_mut(node) else { continue };
                 if let Some(known) = *place {
-                    if let Some(count) = links.get_mut(known as usize) {
-                        *count += 1;
-                    }
+                    count_link(&mut order, known);
                     continue;
                 }
-                *place = Some(order.len() as u32);
-                order.push(*node);
-                parents.push(if is_dir { number } else { 0 });
-                links.push(if is_dir { 2 } else { 1 });
-                if is_dir {
-                    dirs.push_back(*node);
-                    if let Some(count) = links.get_mut(number as usize) {
-                        *count += 1;
-                    }
+                let new = order.len() as u32;
+                *place = Some(new);
+                if self.nodes.get(node).is_some_and(|node| node.kind() == Kind::Dir) {
+                    order.push(Numbered { node, parent: number, links: 2 });
+                    dirs.push_back((node, new));
+                    count_link(&mut order, number);
+                } else {
+                    order.push(Numbered { node, parent: 0, links: 1 });
                 }
             }
         }
-        for (at, node) in order.iter().enumerate() {
-            let links = links.get(at).copied().unwrap_or(1);
-            let parent = parents.get(at).copied().unwrap_or(0);
-            let inode = self.inode(*node, &numbers)?;
+        for Numbered { node, parent, links } in order {
+            let inode = self.inode(node, &numbers)?;
             self.tables.inodes.push(Inode { nlink: links.into(), parent: parent.into(), ..inode });
         }
         Ok(self.tables.encode())
@@ -329,6 +322,12 @@ impl LayerBuilder {
             digest: digest.into(),
             ..attributes(kind, &found.meta)
         })
+    }
+}
+
+fn count_link(order: &mut [Numbered], number: u32) {
+    if let Some(found) = order.get_mut(number as usize) {
+        found.links += 1;
     }
 }
 

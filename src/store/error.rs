@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
+
 /// Why a request to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -71,5 +73,14 @@ impl StoreError {
     /// Names the path of a refusal of the host.
     pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// The same for a system call of ours.
+    pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| {
+            let source = io::Error::from_raw_os_error(error.errno().0);
+            Self::Io { path: path.clone(), source }
+        }
     }
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayerId, Result, Store, StoreError, host, make_dir, open_dir};
+use super::hex::is_hex;
+use super::{LayerId, Result, Store, StoreError, make_dir, open_dir};
 use crate::format::codec;
 use crate::sys;
 
@@ -99,11 +100,6 @@ fn name_of(file: &str) -> String {
     file.replace("%2F", "/").replace("%25", "%")
 }
 
-fn is_id(text: &str) -> bool {
-    text.len() == 64
-        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
 /// Writes a file so that it is there as a whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
@@ -115,7 +111,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&new, path)
     };
     write().map_err(StoreError::io(path))?;
-    sys::file::fsync(open_dir(parent)?.as_fd()).map_err(host(parent))
+    sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
 }
 
 fn listed(dir: &Path) -> Result<Vec<String>> {
@@ -146,7 +142,7 @@ impl Images {
     /// As flock(2).
     pub fn importing(&self) -> Result<Importing> {
         let dir = open_dir(&self.images)?;
-        sys::file::flock_shared(dir.as_fd()).map_err(host(&self.images))?;
+        sys::file::flock_shared(dir.as_fd()).map_err(StoreError::host(&self.images))?;
         Ok(Importing(dir))
     }
 
@@ -190,12 +186,11 @@ impl Images {
     pub fn find(&self, text: &str) -> Result<Image> {
         if let Ok(name) = full_name(text)
             && let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
-            && is_id(&id)
+            && is_hex(&id, 64)
         {
             return self.read(&id);
         }
-        let digits = text.trim_start_matches("sha256:").trim_start_matches('@');
-        let digits = digits.trim_start_matches("sha256:");
+        let digits = text.trim_start_matches('@').trim_start_matches("sha256:");
         if digits.len() >= 3 {
             let ids = listed(&self.images)?;
             let mut like = ids.iter().filter(|id| id.starts_with(digits));
@@ -206,17 +201,26 @@ impl Images {
         Err(StoreError::Missing { kind: "image", name: text.to_owned() })
     }
 
-    /// All images with their names.
+    /// The names that there are, by the id of their image.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a record that cannot be read.
-    pub fn all(&self) -> Result<Vec<(Image, Vec<String>)>> {
+    /// As readdir(3) and read(2).
+    pub fn names(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for file in listed(&self.names)? {
             let path = self.names.join(&file);
             let id = fs::read_to_string(&path).map_err(StoreError::io(&path))?;
             names.entry(id).or_default().push(name_of(&file));
         }
+        Ok(names)
+    }
+
+    /// All images with their names.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a record that cannot be read.
+    pub fn all(&self) -> Result<Vec<(Image, Vec<String>)>> {
+        let mut names = self.names()?;
         let ids = listed(&self.images)?;
         ids.iter().map(|id| Ok((self.read(id)?, names.remove(id).unwrap_or_default()))).collect()
     }
@@ -239,9 +243,7 @@ impl Images {
     /// [`StoreError::Missing`].
     pub fn remove(&self, text: &str) -> Result<()> {
         let image = self.find(text)?;
-        let all = self.all()?;
-        let names = all.into_iter().find(|(found, _)| found.id == image.id);
-        let names = names.map(|(_, names)| names).unwrap_or_default();
+        let names = self.names()?.remove(&image.id).unwrap_or_default();
         let asked = full_name(text).ok().filter(|name| names.contains(name));
         let gone: Vec<&String> = match &asked {
             Some(name) => vec![name],
@@ -265,7 +267,7 @@ impl Images {
     /// As [`Images::all`]: with a record that cannot be read nothing is removed.
     pub fn collect(&self, store: &Store) -> Result<Vec<LayerId>> {
         let dir = open_dir(&self.images)?;
-        sys::file::flock(dir.as_fd()).map_err(host(&self.images))?;
+        sys::file::flock(dir.as_fd()).map_err(StoreError::host(&self.images))?;
         let all = self.all()?;
         let needed: BTreeSet<&str> = all
             .iter()

@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::StoreError;
+use super::hex::is_hex;
 use crate::cache::{Block, BlockCache, Key};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::{Content, Index};
@@ -51,8 +52,7 @@ impl FromStr for LayerId {
     type Err = StoreError;
 
     fn from_str(text: &str) -> std::result::Result<Self, StoreError> {
-        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if text.len() == 64 && text.bytes().all(hex) {
+        if is_hex(text, 64) {
             return Ok(Self(text.to_owned()));
         }
         Err(StoreError::Missing { kind: "layer", name: text.to_owned() })
@@ -67,7 +67,6 @@ pub struct Layer {
     data: File,
     _lock: File,
     cache: Arc<BlockCache>,
-    damaged: AtomicU64,
 }
 
 impl Layer {
@@ -100,7 +99,7 @@ impl Layer {
         }
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let cache = Arc::clone(cache);
-        Ok(Self { id, number, index, data, _lock: file, cache, damaged: AtomicU64::new(0) })
+        Ok(Self { id, number, index, data, _lock: file, cache })
     }
 
     /// Its id.
@@ -119,12 +118,6 @@ impl Layer {
     #[must_use]
     pub const fn index(&self) -> &Index {
         &self.index
-    }
-
-    /// Frames that were read and were not what the index says.
-    #[must_use]
-    pub fn damaged(&self) -> u64 {
-        self.damaged.load(Ordering::Relaxed)
     }
 
     /// Reads the content of a file; fewer bytes than asked only at its end.
@@ -203,9 +196,7 @@ impl Layer {
         else {
             return Err(Errno::IO.into());
         };
-        self.read_frame(frame, digest).inspect_err(|_| {
-            self.damaged.fetch_add(1, Ordering::Relaxed);
-        })
+        self.read_frame(frame, digest)
     }
 
     fn read_frame(&self, frame: &Frame, digest: &[u8; 32]) -> Result<Block> {
@@ -239,17 +230,15 @@ impl Layer {
             return Ok(if whence == Seek::Data { offset } else { size });
         };
         let next = extents.partition_point(|extent| extent.end() <= offset);
-        let mut rest = extents.get(next..).unwrap_or_default().iter();
+        let rest = extents.get(next..).unwrap_or_default();
         match whence {
             Seek::Data => {
-                let extent = rest.next().ok_or(Errno::NXIO)?;
+                let extent = rest.first().ok_or(Errno::NXIO)?;
                 Ok(extent.start.get().max(offset))
             }
             Seek::Hole => {
                 let mut end = offset;
-                for extent in
-                    rest.take_while(|extent| extent.start.get() <= offset.max(extent.start.get()))
-                {
+                for extent in rest {
                     if extent.start.get() > end {
                         break;
                     }

@@ -133,9 +133,7 @@ impl Union {
                 if state.opens > 0 || self.prefers(node, &place, flags)? =>
             {
                 self.table.set_pages(node.id, Pages::Stale);
-                self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
-                let mode = OpenMode::Passthrough { backing_id: id };
-                return Ok(Opened { fh: FH_PASSTHROUGH, mode });
+                return Ok(self.opened_passthrough(id));
             }
             Io::Passthrough { .. } => self.release_id(state),
             Io::Cached if state.opens > 0 => return Ok(self.opened_cached(node)),
@@ -147,11 +145,7 @@ impl Union {
         {
             state.io = Io::Passthrough { id, layer: place.layer };
             self.table.set_pages(node.id, Pages::Stale);
-            self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
-            return Ok(Opened {
-                fh: FH_PASSTHROUGH,
-                mode: OpenMode::Passthrough { backing_id: id },
-            });
+            return Ok(self.opened_passthrough(id));
         }
         if node.small && node.pages == Pages::None && place.layer != UPPER && !flags.write {
             self.store_pages(node.id, &place)?;
@@ -179,6 +173,11 @@ impl Union {
             }
             Ok(())
         })
+    }
+
+    fn opened_passthrough(&self, backing_id: u32) -> Opened {
+        self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+        Opened { fh: FH_PASSTHROUGH, mode: OpenMode::Passthrough { backing_id } }
     }
 
     fn opened_cached(&self, node: &Node) -> Opened {
@@ -317,11 +316,7 @@ impl Union {
         {
             let layer = node.key.layer();
             state.io = Io::Passthrough { id, layer };
-            self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
-            return Ok(Opened {
-                fh: FH_PASSTHROUGH,
-                mode: OpenMode::Passthrough { backing_id: id },
-            });
+            return Ok(self.opened_passthrough(id));
         }
         state.io = Io::Cached;
         state.file = Some((made, true));

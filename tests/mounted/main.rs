@@ -22,70 +22,33 @@
 /// before it asks), `lamina` (ours over directories alone), `over_directories` and
 /// `unions_of_directories` (as `everywhere` and `unions` without blobs, which hold no such thing).
 macro_rules! judged {
-    (everywhere: $($name:ident),* $(,)?) => { $(
-        mod $name {
+    (everywhere: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { plain: Plain, kernel: Kernel, lamina: Lamina, blobs: Blobs }); )*
+    };
+    (over_directories: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { plain: Plain, kernel: Kernel, lamina: Lamina }); )*
+    };
+    (unions: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { kernel: Kernel, lamina: Lamina, blobs: Blobs }); )*
+    };
+    (unions_of_directories: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { kernel: Kernel, lamina: Lamina }); )*
+    };
+    (beyond_kernel: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { plain: Plain, lamina: Lamina, blobs: Blobs }); )*
+    };
+    (beyond_fuse: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { plain: Plain, kernel: Kernel }); )*
+    };
+    (lamina: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { lamina: Lamina }); )*
+    };
+    (@ $name:ident { $($test:ident: $judge:ident),* }) => {
+        mod $name { $(
             #[test]
-            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
-            #[test]
-            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-            #[test]
-            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
-        }
-    )* };
-    (over_directories: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
-            #[test]
-            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-        }
-    )* };
-    (unions_of_directories: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-        }
-    )* };
-    (unions: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-            #[test]
-            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
-        }
-    )* };
-    (beyond_kernel: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-            #[test]
-            fn blobs() { crate::harness::run(crate::harness::Judge::Blobs, super::$name); }
-        }
-    )* };
-    (beyond_fuse: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn plain() { crate::harness::run(crate::harness::Judge::Plain, super::$name); }
-            #[test]
-            fn kernel() { crate::harness::run(crate::harness::Judge::Kernel, super::$name); }
-        }
-    )* };
-    (lamina: $($name:ident),* $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn lamina() { crate::harness::run(crate::harness::Judge::Lamina, super::$name); }
-        }
-    )* };
+            fn $test() { crate::harness::run(crate::harness::Judge::$judge, super::$name); }
+        )* }
+    };
 }
 
 mod calls;

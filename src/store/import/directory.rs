@@ -33,7 +33,7 @@ use crate::types::{Kind, MODE_MASK, Name, Stat, name};
 /// [`StoreError::Entry`] for what no layer can have; what `sink` answers.
 pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, StoreError> {
     let root = file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
-        .map_err(|error| failed(path, &error))?;
+        .map_err(StoreError::host(path))?;
     let mut walk =
         Walk { root, base: path, sink, links: HashMap::new(), pending: Vec::new(), entries: 0 };
     walk.root()?;
@@ -41,11 +41,6 @@ pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, Sto
         walk.directory(&next)?;
     }
     Ok(walk.entries)
-}
-
-fn failed(path: &Path, error: &Error) -> StoreError {
-    let source = io::Error::from_raw_os_error(error.errno().0);
-    StoreError::Io { path: path.to_owned(), source }
 }
 
 /// A directory that is still to be listed.
@@ -86,8 +81,7 @@ impl Walk<'_> {
     }
 
     fn failed(&self, path: &[Name]) -> impl Fn(Error) -> StoreError + use<> {
-        let path = self.on_host(path);
-        move |error| failed(&path, &error)
+        StoreError::host(&self.on_host(path))
     }
 
     fn root(&mut self) -> Result<(), StoreError> {

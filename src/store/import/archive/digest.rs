@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::store::StoreError;
+use crate::store::hex::{self, is_hex};
 
 /// `sha256:` and 64, or `sha512:` and 128 digits; nothing else becomes part of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Digest {
 
     /// The SHA-256 of bytes.
     pub(super) fn sha256(bytes: &[u8]) -> Self {
-        Self { algorithm: Algorithm::Sha256, hex: hex(&Sha256::digest(bytes)) }
+        Self { algorithm: Algorithm::Sha256, hex: hex::encode(&Sha256::digest(bytes)) }
     }
 
     pub(super) fn is_sha256(&self) -> bool {
@@ -58,8 +59,8 @@ impl Digest {
     /// Refuses bytes that have another digest.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let found = match self.algorithm {
-            Algorithm::Sha256 => hex(&Sha256::digest(bytes)),
-            Algorithm::Sha512 => hex(&Sha512::digest(bytes)),
+            Algorithm::Sha256 => hex::encode(&Sha256::digest(bytes)),
+            Algorithm::Sha512 => hex::encode(&Sha512::digest(bytes)),
         };
         if found == self.hex {
             return Ok(());
@@ -89,20 +90,6 @@ impl Algorithm {
     }
 }
 
-/// States whether `text` is this many digits, lower case as the specification wants.
-pub(super) fn is_hex(text: &str, len: usize) -> bool {
-    text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string does not fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
-}
-
 /// See [`Digest::verify`].
 pub(super) struct Verifying<R> {
     inner: R,
@@ -125,9 +112,9 @@ impl<R: Read> Read for Verifying<R> {
             return Ok(len);
         }
         let found = if sha256 {
-            hex(&self.sha256.clone().finalize())
+            hex::encode(&self.sha256.clone().finalize())
         } else {
-            hex(&self.sha512.clone().finalize())
+            hex::encode(&self.sha512.clone().finalize())
         };
         if found == self.expected.hex {
             return Ok(0);

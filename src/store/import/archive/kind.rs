@@ -7,9 +7,9 @@ use std::path::Path;
 use super::super::path::components;
 use super::super::stream::{self, Packing};
 use super::super::tar::{Members, Source, Streamed};
-use super::digest::is_hex;
 use super::parts::Seekable;
 use crate::store::StoreError;
+use crate::store::hex::is_hex;
 use crate::types::Name;
 
 /// Most members that are looked at: an image has a few for each of its layers.
