@@ -16,7 +16,7 @@ use crate::error::Result;
 const SHARDS: usize = 16;
 
 /// A block: shared bytes that never change.
-pub type Block = Arc<[u8]>;
+pub type Block = Arc<Box<[u8]>>;
 
 /// Names a block: which layer, which frame of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,9 +152,9 @@ mod tests {
                     let block = cache.get(key(7), || {
                         fetched.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(std::time::Duration::from_millis(20));
-                        Ok(Arc::from([1_u8, 2]))
+                        Ok(Arc::new(Box::from([1_u8, 2])))
                     });
-                    assert_eq!(&*block.unwrap(), [1, 2]);
+                    assert_eq!(&**block.unwrap(), [1, 2]);
                 });
             }
         });
@@ -167,14 +167,14 @@ mod tests {
         let cache = BlockCache::new(1 << 20);
         let failed = cache.get(key(1), || Err(Errno::IO.into()));
         assert!(failed.unwrap_err().is(Errno::IO));
-        assert!(cache.get(key(1), || Ok(Arc::from([3_u8]))).is_ok());
+        assert!(cache.get(key(1), || Ok(Arc::new(Box::from([3_u8])))).is_ok());
     }
 
     #[test]
     fn bytes_stay_below_the_cap() {
         let cache = BlockCache::new(SHARDS * 1000);
         for frame in 0..1000 {
-            cache.get(key(frame), || Ok(Arc::from([0_u8; 400]))).unwrap();
+            cache.get(key(frame), || Ok(Arc::new(Box::from([0_u8; 400])))).unwrap();
         }
         let stats = cache.stats();
         assert!(stats.bytes <= 16_000, "{stats:?}");

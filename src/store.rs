@@ -3,7 +3,9 @@
 //! Below the data root, a layer is `layers/ID/` with `index` and `data`. It is built in
 //! `layers/.new-…`, made durable as a whole and renamed: a crash leaves it absent or whole. Whoever
 //! builds holds a lock on that directory, so that what a crash left is told from work under way.
+//! `materials/` holds whole files made of layers for the kernel to read; all of it may go.
 
+mod ahead;
 mod blob;
 mod build;
 mod error;
@@ -11,6 +13,7 @@ pub mod hex;
 pub mod images;
 pub mod import;
 mod layer;
+mod material;
 pub mod sink;
 
 #[cfg(test)]
@@ -22,11 +25,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, CacheStats};
 use crate::error::Errno;
 use crate::sys;
 use crate::sys::file::OFlags;
@@ -34,6 +38,7 @@ use crate::sys::file::OFlags;
 pub use build::LayerBuilder;
 pub use error::StoreError;
 pub use layer::{Damage, Layer, LayerId};
+pub use material::MaterialStats;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -43,8 +48,27 @@ const NEW: &str = ".new-";
 /// The store below a data root.
 pub struct Store {
     layers: PathBuf,
-    cache: Arc<BlockCache>,
+    reading: Arc<Reading>,
     open: Mutex<HashMap<LayerId, Weak<Layer>>>,
+}
+
+/// What all layers of a store read through.
+struct Reading {
+    cache: Arc<BlockCache>,
+    materials: Arc<material::Materials>,
+    ahead: ahead::Ahead,
+    damaged: AtomicU64,
+}
+
+/// What reading did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoreStats {
+    /// Blocks in memory.
+    pub cache: CacheStats,
+    /// Whole files on the host.
+    pub materials: MaterialStats,
+    /// Frames that were not what was put there; each was an `EIO`.
+    pub damaged: u64,
 }
 
 /// A layer that is being built, and the lock that says so.
@@ -69,9 +93,56 @@ impl Store {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path, cache: Arc<BlockCache>) -> Result<Self> {
+        Self::open_with(root, cache, None)
+    }
+
+    /// The same with at most so many bytes of materialised files: none with 0, what suits the
+    /// file system with `None`.
+    ///
+    /// # Errors
+    /// As mkdir(2), with the path.
+    pub fn open_with(root: &Path, cache: Arc<BlockCache>, budget: Option<u64>) -> Result<Self> {
         let layers = root.join("layers");
         make_dir(&layers)?;
-        Ok(Self { layers, cache, open: Mutex::default() })
+        let reading = Arc::new(Reading {
+            cache,
+            materials: material::Materials::new(root, budget),
+            ahead: ahead::Ahead::default(),
+            damaged: AtomicU64::new(0),
+        });
+        Ok(Self { layers, reading, open: Mutex::default() })
+    }
+
+    /// A way to the counters that outlives the store.
+    pub fn counters(&self) -> impl Fn() -> StoreStats + Send + Sync + use<> {
+        let reading = Arc::clone(&self.reading);
+        move || StoreStats {
+            cache: reading.cache.stats(),
+            materials: reading.materials.stats(),
+            damaged: reading.damaged.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Compares the materialised files with their digests; one that differs goes.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn verify_materials(&self) -> Result<Vec<Damage>> {
+        self.reading.materials.verify().map_err(StoreError::io(&self.layers))
+    }
+
+    /// Removes the materialised files that no layer has.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn collect_materials(&self) -> Result<usize> {
+        let mut needed = std::collections::HashSet::new();
+        for id in self.layers()? {
+            // One that cannot be read makes no use of them either.
+            let Ok(layer) = self.layer(&id) else { continue };
+            needed.extend(layer.index().content_digests().iter().map(|digest| hex::encode(digest)));
+        }
+        self.reading.materials.collect(&needed).map_err(StoreError::io(&self.layers))
     }
 
     /// A directory of the store for what is unlinked as soon as it is made.
@@ -153,7 +224,7 @@ impl Store {
         if !dir.exists() {
             return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
         }
-        let layer = Arc::new(Layer::open(&dir, id.clone(), &self.cache)?);
+        let layer = Layer::open(&dir, id.clone(), &self.reading)?;
         open.insert(id.clone(), Arc::downgrade(&layer));
         Ok(layer)
     }

@@ -71,6 +71,13 @@ pub struct MountArgs {
     /// The data root, where volumes are kept [default: /var/lib/lamina].
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Memory for blocks of images that were read [default: 64M].
+    #[arg(long, value_name = "SIZE")]
+    pub cache_size: Option<String>,
+    /// Disk for large files of images that were opened, for all mounts of a data root together;
+    /// 0 for none [default: a tenth of the file system, 10G at most].
+    #[arg(long, value_name = "SIZE")]
+    pub materialized_size: Option<String>,
     /// Options as of mount(8), overlayfs and fuse-overlayfs.
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<OsString>,

@@ -5,7 +5,7 @@ mod parse;
 mod split;
 
 pub use flags::Flags;
-pub use parse::{Parsed, parse};
+pub use parse::{Parsed, parse, size};
 pub use split::{paths, split, unescape};
 
 /// Why an option is wrong.

@@ -5,13 +5,15 @@
 //! Nothing can be changed: every such call is `EROFS`.
 
 use std::any::Any;
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Errno, Error, Result};
 use crate::format::index::ROOT;
 use crate::format::layout::{Dirent, Inode};
 use crate::store::Layer;
+use crate::sys;
 use crate::sys::file::makedev;
 use crate::types::{
     Access, AttrChange, FsXattr, Handle, Kind, NAME_MAX, Owner, RawEntry, RenameFlags, Seek, Stat,
@@ -157,8 +159,13 @@ impl Dir for BlobDir {
         let inode = *inode;
         match (access, inode.kind()) {
             (Access::Write, _) => Err(READ_ONLY),
+            // For the kernel to read by itself.
+            (Access::Path, Kind::File) => {
+                let served = self.layer.material(&inode);
+                Ok(BlobFile::shared(&self.layer, ino, inode, served))
+            }
             (Access::Path, _) | (_, Kind::File) => {
-                Ok(Arc::new(BlobFile { layer: Arc::clone(&self.layer), ino, inode }))
+                Ok(BlobFile::shared(&self.layer, ino, inode, None))
             }
             (_, Kind::Dir) => Err(Errno::ISDIR.into()),
             _ => Err(Errno::NXIO.into()),
@@ -167,7 +174,7 @@ impl Dir for BlobDir {
 
     fn open_self(&self) -> Result<FileRef> {
         let (ino, inode) = self.own()?;
-        Ok(Arc::new(BlobFile { layer: Arc::clone(&self.layer), ino, inode: *inode }))
+        Ok(BlobFile::shared(&self.layer, ino, *inode, None))
     }
 
     fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -262,6 +269,21 @@ struct BlobFile {
     layer: Arc<Layer>,
     ino: u32,
     inode: Inode,
+    served: Option<fs::File>,
+    at_hand: OnceLock<Option<fs::File>>,
+}
+
+impl BlobFile {
+    fn shared(layer: &Arc<Layer>, ino: u32, inode: Inode, served: Option<fs::File>) -> FileRef {
+        let at_hand = OnceLock::new();
+        Arc::new(Self { layer: Arc::clone(layer), ino, inode, served, at_hand })
+    }
+
+    /// A file of the host with the same content, if there is one already: for copies.
+    fn at_hand(&self) -> Option<BorrowedFd<'_>> {
+        let find = || self.layer.material_at_hand(&self.inode);
+        self.at_hand.get_or_init(find).as_ref().map(fs::File::as_fd)
+    }
 }
 
 impl File for BlobFile {
@@ -270,7 +292,7 @@ impl File for BlobFile {
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.served.as_ref().map(fs::File::as_fd)
     }
 
     fn stat(&self) -> Result<Stat> {
@@ -302,6 +324,14 @@ impl File for BlobFile {
     }
 
     fn copy_range(&self, from: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<u64> {
+        if let (Some(fd), Some(to)) = (self.at_hand(), to.fd()) {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            match sys::file::copy_file_range((fd, from), (to, to_offset), len) {
+                Ok(copied) => return Ok(copied as u64),
+                // Of another file system, or one that cannot.
+                Err(error) => tracing::trace!(%error, "copied by reading"),
+            }
+        }
         let mut data = vec![0; usize::try_from(len.min(STEP)).unwrap_or(0)];
         let got = self.read_at(&mut data, from)?;
         let data = data.get(..got).unwrap_or_default();
@@ -311,8 +341,11 @@ impl File for BlobFile {
         to.write_at(data, to_offset).map(|written| written as u64)
     }
 
-    fn clone_to(&self, _: &dyn File) -> Result<()> {
-        Err(Errno::OPNOTSUPP.into())
+    fn clone_to(&self, to: &dyn File) -> Result<()> {
+        match (self.at_hand(), to.fd()) {
+            (Some(fd), Some(to)) => sys::ioctl::ficlone(to, fd),
+            _ => Err(Errno::OPNOTSUPP.into()),
+        }
     }
 
     fn flags(&self) -> Result<u32> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
+use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::store::{Damage, LayerId, Store};
@@ -73,7 +74,7 @@ pub struct LayerInfo {
 /// What verification found in a layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// The layer.
+    /// The layer; empty for what belongs to none.
     pub layer: String,
     /// What differs from what was put there.
     pub what: String,
@@ -81,10 +82,12 @@ pub struct Finding {
     pub files: Vec<String>,
 }
 
-/// The cache that all layers of the process share.
-fn cache() -> Arc<BlockCache> {
+/// The cache that all layers of the process share; the first who asks says how large it is.
+fn cache(bytes: Option<u64>) -> Arc<BlockCache> {
     static CACHE: OnceLock<Arc<BlockCache>> = OnceLock::new();
-    Arc::clone(CACHE.get_or_init(|| BlockCache::new(BlockCache::DEFAULT_BYTES)))
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let new = || BlockCache::new(bytes.unwrap_or(BlockCache::DEFAULT_BYTES));
+    Arc::clone(CACHE.get_or_init(new))
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -95,7 +98,12 @@ impl Images {
     /// # Errors
     /// [`StoreError::Io`] with the path.
     pub fn open(root: &Path) -> Result<Self> {
-        let store = Store::open(root, cache())?;
+        Self::open_with(root, Keep::default())
+    }
+
+    /// The same for a mount.
+    pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
+        let store = Store::open_with(root, cache(keep.cache_bytes), keep.material_bytes)?;
         Ok(Self { store, images: crate::store::images::Images::open(root)? })
     }
 
@@ -193,6 +201,14 @@ impl Images {
             }
         };
         let mut findings = Vec::new();
+        if name.is_none() {
+            let damaged = self.store.verify_materials()?.into_iter();
+            findings.extend(damaged.map(|Damage { what, files }| Finding {
+                layer: String::new(),
+                what,
+                files,
+            }));
+        }
         for id in ids {
             let layer = id.to_string();
             match self.store.layer(&id) {
@@ -215,6 +231,7 @@ impl Images {
     /// [`StoreError::Damaged`] for a record that cannot be read: then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
         let removed = self.images.collect(&self.store)?;
+        self.store.collect_materials()?;
         Ok(removed.iter().map(LayerId::to_string).collect())
     }
 

@@ -12,6 +12,7 @@ use super::{Failure, mounts, status};
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::backing::stated;
 use crate::error::{Errno, Error, Result};
+use crate::store::StoreStats;
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::sys::mount::AccessTimes;
@@ -110,19 +111,29 @@ pub(super) fn open_lowers(
     spec.lowers.iter().map(open).collect()
 }
 
+/// The layers of images, and what reading them did.
+#[derive(Default)]
+pub(super) struct OpenImages {
+    pub(super) lowers: Vec<Lower>,
+    pub(super) counters: Option<StoreCounters>,
+}
+
+/// Answers what reading layers did so far.
+pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
+
 /// Opens the layers of the images.
-pub(super) fn open_images(spec: &MountSpec) -> Outcome<Vec<Lower>> {
-    let Some(first) = spec.images.first() else { return Ok(Vec::new()) };
+pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
+    let Some(first) = spec.images.first() else { return Ok(OpenImages::default()) };
     let refuse = |name: &str| {
         let (name, root) = (name.to_owned(), spec.root.clone());
         move |error| Failure::Image { name, root, error }
     };
-    let images = Images::open(&spec.root).map_err(refuse(first))?;
+    let images = Images::open_with(&spec.root, spec.rules.keep).map_err(refuse(first))?;
     let mut lowers = Vec::new();
     for name in &spec.images {
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
     }
-    Ok(lowers)
+    Ok(OpenImages { lowers, counters: Some(Box::new(images.store.counters())) })
 }
 
 /// States whether the kernel maps the ids of what a path leads to.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::Outcome;
-use super::layers::{self, Locks};
+use super::layers::{self, Locks, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
 use super::{Failure, grafts, mounts, probe};
@@ -22,6 +22,7 @@ pub struct Prepared {
     union: Arc<Union>,
     setup: Setup,
     status: MountStatus,
+    counters: Option<StoreCounters>,
     runtime: Option<PathBuf>,
     held: Held,
 }
@@ -46,6 +47,7 @@ struct Layers {
     lowers: Vec<Lower>,
     upper: Option<Upper>,
     options: Options,
+    counters: Option<StoreCounters>,
     locks: Option<Locks>,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
@@ -57,13 +59,15 @@ impl Layers {
         cache: &Arc<crate::backing::host::FdCache>,
     ) -> Outcome<Self> {
         let mut lowers = layers::open_lowers(spec, target, cache)?;
-        lowers.extend(layers::open_images(spec)?);
+        let images = layers::open_images(spec)?;
+        lowers.extend(images.lowers);
         let nothing = || Ok(());
         let all = probe::Abilities { trusted: true, user: true, whiteouts: true };
         let mut found = Self {
             lowers: Vec::new(),
             upper: None,
             options: probe::options(&spec.rules, all),
+            counters: images.counters,
             locks: None,
             clean: Box::new(nothing),
         };
@@ -152,8 +156,10 @@ impl Prepared {
             passthrough: spec.rules.passthrough.unwrap_or(true),
             timeout_secs: spec.rules.timeout_secs,
         };
+        let counters = layers.counters;
         let held = Held { _locks: layers.locks, _volumes: grafts.volumes, clean: layers.clean };
-        Ok(Self { union: Arc::new(union), setup, status, runtime: spec.runtime.clone(), held })
+        let (union, runtime) = (Arc::new(union), spec.runtime.clone());
+        Ok(Self { union, setup, status, counters, runtime, held })
     }
 
     /// Mounts, and serves from then on.
@@ -171,6 +177,7 @@ impl Prepared {
         })?;
         let granted = session.granted();
         let counters = session.counters();
+        let store = self.counters;
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
         let mut status = self.status;
@@ -182,6 +189,7 @@ impl Prepared {
             let say = move || MountStatus {
                 union: union.stats(),
                 requests: counters.values(),
+                store: store.as_ref().map(|stats| stats()),
                 ..status.clone()
             };
             status::answer(&dir, say)
@@ -278,5 +286,6 @@ fn status_of(
         },
         union: crate::union::Stats::default(),
         requests: crate::fuse::counters::CounterValues::default(),
+        store: None,
     }
 }

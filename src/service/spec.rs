@@ -69,6 +69,17 @@ pub struct Rules {
     pub gid_map: IdMap,
     /// Owner, mode and kind are kept in this attribute. A layer that has one keeps its own.
     pub stat_override: Option<StatOverride>,
+    /// How much is kept of what was read from images.
+    pub keep: Keep,
+}
+
+/// How much is kept of what was read from images; `None` is what suits the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes of blocks in memory.
+    pub cache_bytes: Option<u64>,
+    /// Bytes of files on the host, of all mounts together; 0 for none.
+    pub material_bytes: Option<u64>,
 }
 
 /// Something of the host that appears in the mount.

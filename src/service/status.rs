@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mounts;
 use crate::fuse::counters::CounterValues;
+use crate::store::StoreStats;
 use crate::union::Stats;
 
 /// How long an answer may take.
@@ -46,6 +47,9 @@ pub struct MountStatus {
     pub union: Stats,
     /// Counters of the front end.
     pub requests: CounterValues,
+    /// Counters of the layers of images.
+    #[serde(default)]
+    pub store: Option<StoreStats>,
 }
 
 /// The ways that were chosen at the mount.

@@ -1,16 +1,18 @@
 //! A layer of the store: its index, mapped, and its blob, read through the cache.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-use super::StoreError;
+use super::ahead::Runs;
 use super::hex::is_hex;
-use crate::cache::{Block, BlockCache, Key};
+use super::{Reading, StoreError};
+use crate::cache::{Block, Key};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, Inode, blob_head};
@@ -21,6 +23,9 @@ use crate::types::Seek;
 pub(super) const INDEX: &str = "index";
 /// Its blob.
 pub(super) const DATA: &str = "data";
+
+/// Nothing, as much as a frame holds.
+static ZEROES: [u8; FRAME_LEN] = [0; FRAME_LEN];
 
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
@@ -66,7 +71,20 @@ pub struct Layer {
     index: Index,
     data: File,
     _lock: File,
-    cache: Arc<BlockCache>,
+    reading: Arc<Reading>,
+    runs: Runs,
+    itself: Weak<Layer>,
+}
+
+/// What a thread uses to read frames, again and again.
+struct Tools {
+    stored: Vec<u8>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+thread_local! {
+    static TOOLS: RefCell<Tools> =
+        const { RefCell::new(Tools { stored: Vec::new(), decompressor: None }) };
 }
 
 impl Layer {
@@ -74,8 +92,8 @@ impl Layer {
     pub(super) fn open(
         dir: &Path,
         id: LayerId,
-        cache: &Arc<BlockCache>,
-    ) -> std::result::Result<Self, StoreError> {
+        reading: &Arc<Reading>,
+    ) -> std::result::Result<Arc<Self>, StoreError> {
         let path = dir.join(INDEX);
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
         let file = File::open(&path).map_err(StoreError::io(&path))?;
@@ -98,8 +116,11 @@ impl Layer {
             return Err(StoreError::Damaged { path, what });
         }
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let cache = Arc::clone(cache);
-        Ok(Self { id, number, index, data, _lock: file, cache })
+        let (reading, runs) = (Arc::clone(reading), Runs::default());
+        Ok(Arc::new_cyclic(|itself| {
+            let itself = Weak::clone(itself);
+            Self { id, number, index, data, _lock: file, reading, runs, itself }
+        }))
     }
 
     /// Its id.
@@ -184,8 +205,21 @@ impl Layer {
     }
 
     fn block(&self, number: u32) -> Result<Block> {
+        let ahead = self.runs.note(number, self.index.frames().len() as u32);
+        if !ahead.is_empty() {
+            self.reading.ahead.fetch(&self.itself, ahead);
+        }
+        self.cached(number)
+    }
+
+    fn cached(&self, number: u32) -> Result<Block> {
         let key = Key { layer: self.number, frame: number };
-        self.cache.get(key, || self.fetch(number))
+        self.reading.cache.get(key, || self.fetch(number))
+    }
+
+    /// Puts a frame into the cache. What fails, fails again for whoever asks for it.
+    pub(super) fn warm(&self, number: u32) {
+        drop(self.cached(number));
     }
 
     /// Reads a frame, checks it, and only then gives it to the decompressor.
@@ -200,20 +234,94 @@ impl Layer {
     }
 
     fn read_frame(&self, frame: &Frame, digest: &[u8; 32]) -> Result<Block> {
-        let mut stored = vec![0; frame.stored.get() as usize];
-        let got = sys::file::pread(self.data.as_fd(), &mut stored, frame.offset.get())?;
-        let offset = frame.offset.get();
-        if got != stored.len() || blake3::hash(&stored) != blake3::Hash::from(*digest) {
+        TOOLS.with_borrow_mut(|tools| self.read_frame_with(tools, frame, digest))
+    }
+
+    fn read_frame_with(
+        &self,
+        tools: &mut Tools,
+        frame: &Frame,
+        digest: &[u8; 32],
+    ) -> Result<Block> {
+        let (offset, stored) = (frame.offset.get(), frame.stored.get() as usize);
+        if tools.stored.len() < stored {
+            tools.stored.resize(stored, 0);
+        }
+        let stored = tools.stored.get_mut(..stored).unwrap_or_default();
+        let got = sys::file::pread(self.data.as_fd(), stored, offset)?;
+        if got != stored.len() || blake3::hash(stored) != blake3::Hash::from(*digest) {
             return Err(self.broken(offset, "differs from its digest"));
         }
+        if tools.decompressor.is_none() {
+            let made = zstd::bulk::Decompressor::new();
+            tools.decompressor = Some(made.map_err(|_| Errno::NOMEM)?);
+        }
         let len = frame.len.get() as usize;
-        match zstd::bulk::decompress(&stored, len) {
-            Ok(content) if content.len() == len => Ok(content.into()),
+        let mut content = Vec::with_capacity(len);
+        let done = tools
+            .decompressor
+            .as_mut()
+            .map(|decompressor| decompressor.decompress_to_buffer(stored, &mut content));
+        match done {
+            Some(Ok(got)) if got == len => Ok(Block::new(content.into_boxed_slice())),
             _ => Err(self.broken(offset, "does not decompress to its length")),
         }
     }
 
+    /// The BLAKE3 of all of a file, if it stands in frames.
+    #[must_use]
+    pub fn content_digest(&self, inode: &Inode) -> Option<&[u8; 32]> {
+        self.index.content_digests().get(inode.digest.get() as usize)
+    }
+
+    /// The content of a file as a file of the host that never changes, for the kernel to read.
+    #[must_use]
+    pub fn material(&self, inode: &Inode) -> Option<File> {
+        self.reading.materials.get(&self.itself.upgrade()?, inode)
+    }
+
+    /// The same, if it is there already.
+    #[must_use]
+    pub fn material_at_hand(&self, inode: &Inode) -> Option<File> {
+        self.reading.materials.find(self.content_digest(inode)?)
+    }
+
+    /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
+    ///
+    /// # Errors
+    /// `EIO` where the blob is not what was put there; as pwrite(2).
+    pub(super) fn write_to(&self, inode: &Inode, to: BorrowedFd<'_>) -> Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        let extents = match self.index.content(inode) {
+            Content::Extents(extents) => extents,
+            Content::Inline(_) => return Err(Errno::INVAL.into()),
+        };
+        let mut at = 0;
+        for extent in extents {
+            skip(&mut hasher, extent.start.get() - at);
+            at = extent.start.get();
+            let mut frame = extent.frame.get();
+            let mut within = extent.frame_offset.get() as usize;
+            while at < extent.end() {
+                let block = self.fetch(frame)?;
+                let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
+                let data = block.get(within..).unwrap_or_default();
+                let data = data.get(..left.min(data.len())).unwrap_or_default();
+                if data.is_empty() {
+                    return Err(Errno::IO.into());
+                }
+                hasher.update(data);
+                write_all(to, data, at)?;
+                (at, frame, within) = (at + data.len() as u64, frame + 1, 0);
+            }
+        }
+        skip(&mut hasher, inode.size.get().saturating_sub(at));
+        sys::file::ftruncate(to, inode.size.get())?;
+        Ok(*hasher.finalize().as_bytes())
+    }
+
     fn broken(&self, offset: u64, what: &str) -> Error {
+        self.reading.damaged.fetch_add(1, Ordering::Relaxed);
         Error::Corrupt { what: format!("layer {}: the frame at byte {offset} {what}", self.id) }
     }
 
@@ -314,6 +422,26 @@ impl Layer {
         found.sort();
         found
     }
+}
+
+fn skip(hasher: &mut blake3::Hasher, len: u64) {
+    let mut left = len;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(FRAME_LEN).min(FRAME_LEN);
+        hasher.update(ZEROES.get(..part).unwrap_or_default());
+        left -= part as u64;
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        done += match sys::file::pwrite(to, rest, offset + done as u64)? {
+            0 => return Err(Errno::IO.into()),
+            written => written,
+        };
+    }
+    Ok(())
 }
 
 /// A part of a layer that is not what was put there.

@@ -137,6 +137,27 @@ fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, how: ResolveFlags) 
     opened.map_err(refused("openat2"))
 }
 
+/// Makes a file without a name in a directory, open for reading and writing.
+///
+/// # Errors
+/// As open(2) with `O_TMPFILE`.
+pub fn unnamed(dir: &Path, mode: u32) -> Result<std::fs::File> {
+    let mode = rustix::fs::Mode::from_raw_mode(mode);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let made = rustix::io::retry_on_intr(|| rustix::fs::open(dir, flags, mode));
+    made.map(std::fs::File::from).map_err(refused("open"))
+}
+
+/// Gives a file without a name its first one.
+///
+/// # Errors
+/// As linkat(2).
+pub fn link(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    // The way of open(2) for whoever lacks CAP_DAC_READ_SEARCH.
+    let from = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(refused("linkat"))
+}
+
 /// Another descriptor of the same open file.
 ///
 /// # Errors

@@ -101,6 +101,15 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// What tells this boot of the host from all others.
+///
+/// # Errors
+/// As read(2) of /proc/sys/kernel/random/boot_id.
+pub fn boot_id() -> std::io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
 /// The architecture of this host, as images name it (`GOARCH`).
 #[must_use]
 pub fn architecture() -> &'static str {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use laminafs::service::spec::MountSpec;
 
 use crate::cli::{MountArgs, graft};
-use crate::options::{OptionError, Parsed, parse};
+use crate::options::{OptionError, Parsed, parse, size};
 use crate::report::Trouble;
 use crate::run;
 
@@ -81,6 +81,15 @@ pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
     parsed.upper = args.upper.or(parsed.upper);
     parsed.work = args.work.or(parsed.work);
     parsed.root = args.root.or(parsed.root);
+    let keep = &mut parsed.rules.keep;
+    for (name, given, to) in [
+        ("cache_size", &args.cache_size, &mut keep.cache_bytes),
+        ("materialized_size", &args.materialized_size, &mut keep.material_bytes),
+    ] {
+        if let Some(text) = given {
+            *to = Some(size(name, text)?);
+        }
+    }
     for (words, read) in [
         (&args.volumes, graft::volume as fn(&std::ffi::OsStr) -> _),
         (&args.binds, graft::bind),

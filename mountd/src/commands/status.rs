@@ -65,5 +65,20 @@ fn text(status: &MountStatus) -> String {
         union.copy_ups,
         union.copy_up_bytes
     ));
+    if let Some(store) = &status.store {
+        let (cache, files) = (&store.cache, &store.materials);
+        lines.push(format!(
+            "images    {} blocks read, {} hits, {} bytes cached; {} files materialised \
+             ({} bytes), {} found, {} evicted; {} damaged",
+            cache.misses,
+            cache.hits,
+            cache.bytes,
+            files.made,
+            files.made_bytes,
+            files.found,
+            files.evicted,
+            store.damaged
+        ));
+    }
     lines.join("\n  ") + "\n"
 }

@@ -166,6 +166,22 @@ fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
     Ok(numbers.chunks_exact(3).filter_map(range).collect())
 }
 
+/// Bytes, or with a suffix of K, M, G or T so many times 1024 and its powers.
+pub fn size(key: &str, text: &str) -> Result<u64, OptionError> {
+    let wrong = || OptionError::value(key, format!("{text:?} is no size: 64M, 10G, bytes"));
+    let digits = text.trim_end_matches(|byte: char| byte.is_ascii_alphabetic());
+    let power = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" | "k" => 1,
+        "M" | "m" => 2,
+        "G" | "g" => 3,
+        "T" | "t" => 4,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << (10 * power)).ok_or_else(wrong)
+}
+
 fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, OptionError> {
     if on.contains(&text) {
         return Ok(true);
@@ -210,6 +226,8 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
                 }
             };
         }
+        ("cache_size", Some(text)) => rules.keep.cache_bytes = Some(size(key, text)?),
+        ("materialized_size", Some(text)) => rules.keep.material_bytes = Some(size(key, text)?),
         ("timeout", Some(text)) => match text.parse::<f64>() {
             Ok(secs) if secs >= 0.0 => rules.timeout_secs = Some(secs),
             _ => return Err(OptionError::value(key, format!("{text:?} is no count of seconds"))),
@@ -321,5 +339,13 @@ mod tests {
         assert!(refused("uidmapping=0:1").contains("LAYER:MOUNT:COUNT"));
         assert!(refused("lowerdir=/a::/b").contains("::"));
         assert!(refused("timeout=-1").contains("seconds"));
+        assert!(refused("cache_size=64MB").contains("64M, 10G, bytes"));
+        assert!(refused("cache_size=99999999T").contains("99999999T"));
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        let keep = parsed("cache_size=64M,materialized_size=0").rules.keep;
+        assert_eq!((keep.cache_bytes, keep.material_bytes), (Some(64 << 20), Some(0)));
     }
 }

@@ -1,0 +1,402 @@
+//! Materialised files: whole contents as files of the host, which the kernel reads by itself.
+//!
+//! The blob is the truth; these are a cache of it, named by the BLAKE3 of the content, below
+//! `materials/BOOT/` of the data root, where `BOOT` is the boot of the host that wrote them. A
+//! file is linked to its name when all of it is written and compared with its digest. Nothing
+//! waits for the disk: what an earlier boot wrote is compared again before it is used, so a power
+//! cut leaves nothing that counts.
+//!
+//! Whoever uses a file holds a shared flock(2) on it, and the kernel keeps that lock for as long
+//! as the file is registered to be passed through. So the least recently used go when the budget
+//! is spent, and never one that is in use, by whichever process.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::layer::{Damage, Layer};
+use super::{hex, make_dir};
+use crate::format::layout::Inode;
+use crate::sys;
+
+/// Files from this size on are materialised: a smaller one is read faster through the cache.
+const SIZE_MIN: u64 = 128 << 10;
+/// Up to this size while OPEN waits, a matter of milliseconds; larger ones in the background.
+const SIZE_AT_ONCE: u64 = 4 << 20;
+/// The budget unless one is given: a tenth of the file system, 10 GiB at most.
+const BUDGET_MAX: u64 = 10 << 30;
+/// A twentieth of the file system stays free.
+const FREE_PART: u64 = 20;
+/// For how long a process trusts what it knows of the directory.
+const TRUST: Duration = Duration::from_secs(10);
+/// The time of the last use is written no finer than this.
+const USE_STEP: Duration = Duration::from_secs(60);
+/// Files that wait for the background at most; the next OPEN asks again.
+const QUEUE: usize = 128;
+
+/// What became of materialised files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MaterialStats {
+    /// Files written.
+    pub made: u64,
+    /// Bytes of them.
+    pub made_bytes: u64,
+    /// Times that one was there already.
+    pub found: u64,
+    /// Files given up for others.
+    pub evicted: u64,
+}
+
+/// The materialised files of a data root.
+pub struct Materials {
+    dir: PathBuf,
+    budget: Option<u64>,
+    boot: OnceLock<Option<Boot>>,
+    room: Mutex<Room>,
+    coming: Mutex<HashSet<[u8; 32]>>,
+    queue: OnceLock<Option<SyncSender<Task>>>,
+    made: AtomicU64,
+    made_bytes: AtomicU64,
+    found: AtomicU64,
+    evicted: AtomicU64,
+}
+
+/// Where files are, of this boot and of earlier ones.
+struct Boot {
+    dir: PathBuf,
+    earlier: Vec<PathBuf>,
+}
+
+#[derive(Default)]
+struct Room {
+    used: u64,
+    known: Option<Instant>,
+}
+
+enum Task {
+    Make(Arc<Layer>, Inode),
+    /// Written while OPEN waited: what the disk refuses later must not stay.
+    Sync(File, PathBuf),
+}
+
+/// A file of the directory.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+impl Materials {
+    /// The materialised files of a data root. With a budget of 0 bytes there are none; without
+    /// one it depends on the file system.
+    pub(super) fn new(root: &Path, budget: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            dir: root.join("materials"),
+            budget,
+            boot: OnceLock::new(),
+            room: Mutex::default(),
+            coming: Mutex::default(),
+            queue: OnceLock::new(),
+            made: AtomicU64::new(0),
+            made_bytes: AtomicU64::new(0),
+            found: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn stats(&self) -> MaterialStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        MaterialStats {
+            made: read(&self.made),
+            made_bytes: read(&self.made_bytes),
+            found: read(&self.found),
+            evicted: read(&self.evicted),
+        }
+    }
+
+    fn boot(&self) -> Option<&Boot> {
+        let find = || -> io::Result<Boot> {
+            let id = sys::process::boot_id()?;
+            let dir = self.dir.join(&id);
+            make_dir(&dir).map_err(io::Error::other)?;
+            let mut earlier = Vec::new();
+            for entry in fs::read_dir(&self.dir)? {
+                let path = entry?.path();
+                if path != dir && path.is_dir() {
+                    earlier.push(path);
+                }
+            }
+            Ok(Boot { dir, earlier })
+        };
+        let found = self.boot.get_or_init(|| {
+            find().inspect_err(|error| tracing::info!(%error, "no file is materialised")).ok()
+        });
+        found.as_ref()
+    }
+
+    /// The file with this content, if it is there. It stays for as long as it is open.
+    pub(super) fn find(&self, digest: &[u8; 32]) -> Option<File> {
+        if self.budget == Some(0) {
+            return None;
+        }
+        let boot = self.boot()?;
+        let name = hex::encode(digest);
+        let path = boot.dir.join(&name);
+        let found = use_file(&path).or_else(|| {
+            let old = boot.earlier.iter().map(|dir| dir.join(&name)).find(|old| old.exists())?;
+            take_over(&old, &path, digest).then(|| use_file(&path)).flatten()
+        })?;
+        self.found.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// The content of a file of a layer, as a file of the host. `None` where it is not worth it,
+    /// where there is no room, and while it is written in the background.
+    pub(super) fn get(self: &Arc<Self>, layer: &Arc<Layer>, inode: &Inode) -> Option<File> {
+        let digest = layer.content_digest(inode)?;
+        let size = inode.size.get();
+        // Few of a file's bytes may be data, and all of them are hashed.
+        let sparse = size > SIZE_AT_ONCE && size / 8 > layer.allocated(inode);
+        if size < SIZE_MIN || sparse {
+            return None;
+        }
+        if let Some(found) = self.find(digest) {
+            return Some(found);
+        }
+        if self.budget == Some(0) {
+            return None;
+        }
+        if size > SIZE_AT_ONCE {
+            self.enqueue(Task::Make(Arc::clone(layer), *inode));
+            return None;
+        }
+        self.make(layer, inode, true)
+    }
+
+    fn enqueue(self: &Arc<Self>, task: Task) {
+        let start = || {
+            let (sender, receiver) = sync_channel(QUEUE);
+            let materials = Arc::downgrade(self);
+            let body = move || work(&materials, &receiver);
+            let thread = std::thread::Builder::new().name("materialise".to_owned());
+            thread.spawn(body).ok().map(|_| sender)
+        };
+        let Some(queue) = self.queue.get_or_init(start) else { return };
+        if queue.try_send(task).is_err() {
+            tracing::debug!("the queue of files to materialise is full");
+        }
+    }
+
+    /// Writes a file, unless somebody is at it.
+    fn make(self: &Arc<Self>, layer: &Arc<Layer>, inode: &Inode, waited: bool) -> Option<File> {
+        let digest = *layer.content_digest(inode)?;
+        if !self.coming.lock().insert(digest) {
+            return None;
+        }
+        let made = self.write(layer, inode, &digest, waited);
+        self.coming.lock().remove(&digest);
+        made.inspect_err(|error| tracing::debug!(%error, "a file was not materialised")).ok()?;
+        use_file(&self.boot()?.dir.join(hex::encode(&digest)))
+    }
+
+    fn write(
+        self: &Arc<Self>,
+        layer: &Layer,
+        inode: &Inode,
+        digest: &[u8; 32],
+        waited: bool,
+    ) -> io::Result<()> {
+        let boot = self.boot().ok_or(io::ErrorKind::NotFound)?;
+        let size = layer.allocated(inode);
+        if !self.make_room(size)? {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let refused = |error: crate::error::Error| io::Error::from_raw_os_error(error.errno().0);
+        let file = sys::file::unnamed(&boot.dir, 0o400).map_err(refused)?;
+        let written = layer.write_to(inode, file.as_fd()).map_err(refused)?;
+        if written != *digest {
+            return Err(io::Error::other("the content differs from its digest"));
+        }
+        if !waited {
+            file.sync_data()?;
+        }
+        let path = boot.dir.join(hex::encode(digest));
+        match sys::file::link(file.as_fd(), &path) {
+            // Somebody else was at it too.
+            Err(error) if error.is(crate::error::Errno::EXIST) => return Ok(()),
+            linked => linked.map_err(refused)?,
+        }
+        self.room.lock().used += size;
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.made_bytes.fetch_add(size, Ordering::Relaxed);
+        if waited {
+            self.enqueue(Task::Sync(file, path));
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many bytes; states whether there is.
+    fn make_room(&self, bytes: u64) -> io::Result<bool> {
+        let dir = sys::file::open_path(&self.dir, sys::file::OFlags::PATH);
+        let space = dir.and_then(|dir| sys::file::fstatfs(dir.as_fd()));
+        let space = space.map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
+        let unit = u64::from(space.frsize.max(1));
+        let total = space.blocks.saturating_mul(unit);
+        let budget = self.budget.unwrap_or(BUDGET_MAX.min(total / 10));
+        if bytes > budget {
+            return Ok(false);
+        }
+        let free = space.bavail.saturating_mul(unit).saturating_sub(total / FREE_PART);
+        let mut room = self.room.lock();
+        let fresh = room.known.is_some_and(|known| known.elapsed() < TRUST);
+        if fresh && room.used + bytes <= budget && bytes <= free {
+            return Ok(true);
+        }
+        let mut kept = self.all()?;
+        let mut used: u64 = kept.iter().map(|kept| kept.bytes).sum();
+        let mut needed = (used + bytes).saturating_sub(budget).max(bytes.saturating_sub(free));
+        kept.sort_by_key(|kept| kept.used);
+        for kept in kept {
+            if needed == 0 {
+                break;
+            }
+            if discard(&kept.path) {
+                used -= kept.bytes;
+                needed = needed.saturating_sub(kept.bytes);
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        *room = Room { used, known: Some(Instant::now()) };
+        Ok(needed == 0)
+    }
+
+    /// All files, of every boot. Directories of earlier boots go when they are empty.
+    fn all(&self) -> io::Result<Vec<Kept>> {
+        let mut found = Vec::new();
+        let dirs = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            dirs => dirs?,
+        };
+        let current = sys::process::boot_id()?;
+        for dir in dirs {
+            let dir = dir?;
+            if !dir.file_type()?.is_dir() {
+                continue;
+            }
+            let before = found.len();
+            for entry in fs::read_dir(dir.path())? {
+                let entry = entry?;
+                let Ok(meta) = entry.metadata() else { continue };
+                let (bytes, used) = (meta.blocks() * 512, meta.modified()?);
+                found.push(Kept { path: entry.path(), bytes, used });
+            }
+            if found.len() == before && dir.file_name().to_string_lossy() != current {
+                // Whoever comes between keeps it.
+                drop(fs::remove_dir(dir.path()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Compares every file with its digest; one that differs goes, unless it is in use.
+    pub(super) fn verify(&self) -> io::Result<Vec<Damage>> {
+        let mut damage = Vec::new();
+        for kept in self.all()? {
+            let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let same = File::open(&kept.path).and_then(|file| hash(&file));
+            if same.is_ok_and(|hash| hex::encode(&hash) == name) {
+                continue;
+            }
+            let done = if discard(&kept.path) { "removed" } else { "in use, and stays" };
+            let what = format!("materialised file {name} differs from its digest: {done}");
+            damage.push(Damage { what, files: Vec::new() });
+        }
+        Ok(damage)
+    }
+
+    /// Removes the files whose content `needed` does not name; answers how many.
+    pub(super) fn collect(&self, needed: &HashSet<String>) -> io::Result<usize> {
+        let mut removed = 0;
+        for kept in self.all()? {
+            let name = kept.path.file_name().unwrap_or_default().to_string_lossy();
+            if !needed.contains(name.as_ref()) && discard(&kept.path) {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
+    for task in tasks {
+        let Some(materials) = materials.upgrade() else { return };
+        match task {
+            Task::Make(layer, inode) => {
+                let there = layer.content_digest(&inode).and_then(|digest| materials.find(digest));
+                if there.is_none() {
+                    drop(materials.make(&layer, &inode, false));
+                }
+            }
+            Task::Sync(file, path) => {
+                if let Err(error) = file.sync_data() {
+                    tracing::warn!(%error, path = %path.display(), "a materialised file is lost");
+                    drop(fs::remove_file(&path));
+                }
+            }
+        }
+    }
+}
+
+/// Opens a file so that nobody removes it, and notes the time.
+fn use_file(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    sys::file::try_flock_shared(file.as_fd()).ok()?;
+    let meta = file.metadata().ok()?;
+    if meta.nlink() == 0 {
+        return None;
+    }
+    let now = SystemTime::now();
+    let old = meta.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|d| d > USE_STEP));
+    if old && let Err(error) = file.set_modified(now) {
+        tracing::debug!(%error, "the use of a materialised file is not noted");
+    }
+    Some(file)
+}
+
+/// Removes a file that nobody uses; states whether it did.
+fn discard(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    sys::file::try_flock(file.as_fd()).is_ok() && fs::remove_file(path).is_ok()
+}
+
+fn hash(file: &File) -> io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Gives a file of an earlier boot its place in this one if it is whole; else it goes.
+fn take_over(old: &Path, new: &Path, digest: &[u8; 32]) -> bool {
+    let Ok(file) = File::open(old) else { return false };
+    if sys::file::try_flock(file.as_fd()).is_err() {
+        return false;
+    }
+    if hash(&file).is_ok_and(|hash| hash == *digest) {
+        return fs::rename(old, new).is_ok();
+    }
+    tracing::warn!(path = %old.display(), "a materialised file is damaged and goes");
+    drop(fs::remove_file(old));
+    false
+}
+
+#[cfg(test)]
+mod tests;
