@@ -5,6 +5,7 @@
 //! opened and locked it, [`mount::Live`] is the mount.
 
 pub mod background;
+pub mod containers;
 pub mod doctor;
 pub mod failure;
 mod grafts;

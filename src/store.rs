@@ -8,6 +8,7 @@
 mod ahead;
 mod blob;
 mod build;
+pub mod containers;
 mod error;
 pub mod hex;
 pub mod images;

@@ -39,6 +39,10 @@ enum Command {
     Volume(VolumeArgs),
     /// Manage images: layers as verified blobs.
     Image(ImageArgs),
+    /// Show the layers of images.
+    Layer(LayerArgs),
+    /// Manage containers: a writable layer over an image, under a name.
+    Container(ContainerArgs),
 }
 
 /// Words of `lamina mount`.
@@ -48,26 +52,20 @@ pub struct MountArgs {
     #[arg(long = "lower", value_name = "DIR", required_unless_present_any = ["options", "images"])]
     pub lowers: Vec<PathBuf>,
     /// An image of the store; its layers lie below the directories.
-    #[arg(long = "image", value_name = "NAME[:TAG]")]
+    #[arg(long = "image", value_name = "NAME[:TAG]|@DIGEST")]
     pub images: Vec<String>,
+    /// Changes go to an upper directory that is removed with the mount.
+    #[arg(long, conflicts_with = "upper")]
+    pub ephemeral: bool,
     /// The directory that takes all changes; without one the mount is read-only.
     #[arg(long, value_name = "DIR", requires = "work")]
     pub upper: Option<PathBuf>,
     /// A directory of the file system of the upper, for this mount alone.
     #[arg(long, value_name = "DIR", requires = "upper")]
     pub work: Option<PathBuf>,
-    /// Show a named volume at a path; made if it is missing, filled from the image if empty.
-    #[arg(long = "volume", value_name = "NAME:/PATH[:ro]")]
-    pub volumes: Vec<OsString>,
-    /// Show a directory or file of the host at a path.
-    #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
-    pub binds: Vec<OsString>,
-    /// Show a file system in memory at a path.
-    #[arg(long = "tmpfs", value_name = "/PATH")]
-    pub tmpfs: Vec<OsString>,
-    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly.
-    #[arg(long = "mount", value_name = "SPEC")]
-    pub mounts: Vec<OsString>,
+    /// What appears in the tree from elsewhere.
+    #[command(flatten)]
+    pub grafts: GraftArgs,
     /// The data root, where volumes are kept [default: /var/lib/lamina].
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -86,6 +84,23 @@ pub struct MountArgs {
     pub foreground: bool,
     /// Where the union appears.
     pub mountpoint: PathBuf,
+}
+
+/// What appears in a tree from elsewhere.
+#[derive(Debug, Args)]
+pub struct GraftArgs {
+    /// Show a named volume at a path; made if it is missing, filled from the image if empty.
+    #[arg(long = "volume", value_name = "NAME:/PATH[:ro]")]
+    pub volumes: Vec<OsString>,
+    /// Show a directory or file of the host at a path.
+    #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
+    pub binds: Vec<OsString>,
+    /// Show a file system in memory at a path.
+    #[arg(long = "tmpfs", value_name = "/PATH")]
+    pub tmpfs: Vec<OsString>,
+    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly.
+    #[arg(long = "mount", value_name = "SPEC")]
+    pub mounts: Vec<OsString>,
 }
 
 /// Words of `lamina umount`.
@@ -220,6 +235,107 @@ pub enum ImageCommand {
     Layers,
 }
 
+/// Words of `lamina layer`.
+#[derive(Debug, Args)]
+pub struct LayerArgs {
+    /// The data root [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub root: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LayerCommand,
+}
+
+/// Commands of `lamina layer`.
+#[derive(Debug, Subcommand)]
+pub enum LayerCommand {
+    /// List the layers with the images that need them.
+    Ls,
+}
+
+impl From<LayerArgs> for ImageArgs {
+    fn from(args: LayerArgs) -> Self {
+        let LayerArgs { root, json, command: LayerCommand::Ls } = args;
+        Self { root, json, command: ImageCommand::Layers }
+    }
+}
+
+/// Words of `lamina container`.
+#[derive(Debug, Args)]
+pub struct ContainerArgs {
+    /// The data root [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub root: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ContainerCommand,
+}
+
+/// Commands of `lamina container`.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// Make a container; what is written to it stays until it is removed.
+    Create {
+        /// What it is called [default: the first digits of its id].
+        #[arg(long)]
+        name: Option<String>,
+        /// What appears in it.
+        #[command(flatten)]
+        grafts: GraftArgs,
+        /// The image.
+        image: String,
+    },
+    /// Mount a container; prints where.
+    Start {
+        /// Options as of `lamina mount`.
+        #[arg(short = 'o', value_name = "OPTIONS")]
+        options: Vec<OsString>,
+        /// Stay in the foreground.
+        #[arg(short, long)]
+        foreground: bool,
+        /// Its name, or the first digits of its id.
+        name: String,
+        /// Where [default: a directory of its own below the data root].
+        mountpoint: Option<PathBuf>,
+    },
+    /// Unmount containers; what was written to them stays.
+    Stop {
+        /// Take it out of the tree now, end it when it is no longer used.
+        #[arg(short, long)]
+        lazy: bool,
+        /// Their names, or the first digits of their ids.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove containers and what was written to them; volumes stay.
+    Rm {
+        /// Stop those that are mounted.
+        #[arg(short, long)]
+        force: bool,
+        /// Their names, or the first digits of their ids.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// List the containers.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Names alone.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show what is known of containers, as JSON.
+    Inspect {
+        /// Their names, or the first digits of their ids.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -233,7 +349,15 @@ pub fn run(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
         Command::Doctor(args) => commands::doctor::run(&args.directory, args.json),
         Command::Volume(args) => commands::volume::run(args),
         Command::Image(args) => commands::image::run(args),
+        Command::Layer(args) => commands::image::run(args.into()),
+        Command::Container(args) => commands::container::run(args),
     }
+}
+
+/// States whether a word is a command.
+pub fn is_command(word: &str) -> bool {
+    let is = |command: &clap::Command| command.get_name() == word;
+    word == "help" || Cli::command().get_subcommands().any(is)
 }
 
 /// What `--help` prints.

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod container;
 pub mod doctor;
 pub mod helper;
 pub mod image;

@@ -16,9 +16,6 @@ pub enum Form {
     MountProgram,
 }
 
-/// The commands; everything else that begins with a plain word is a source.
-const COMMANDS: [&str; 7] = ["mount", "umount", "status", "doctor", "volume", "image", "help"];
-
 /// Decides by name and first words.
 pub fn form(words: &[OsString]) -> Form {
     let called = words.first().map(|word| Path::new(word).file_name().unwrap_or_default());
@@ -33,7 +30,8 @@ pub fn form(words: &[OsString]) -> Form {
     match first {
         None if words.len() < 2 => Form::Command,
         Some("-h" | "--help" | "-V" | "--version") => Form::Command,
-        Some(word) if COMMANDS.contains(&word) => Form::Command,
+        // Everything else that begins with a plain word is a source.
+        Some(word) if crate::cli::is_command(word) => Form::Command,
         _ => Form::MountProgram,
     }
 }
@@ -57,6 +55,8 @@ mod tests {
     fn what_is_no_command_is_a_mount() {
         assert_eq!(formed(&["lamina", "mount", "--lower", "/a", "/m"]), Form::Command);
         assert_eq!(formed(&["lamina"]), Form::Command);
+        assert_eq!(formed(&["lamina", "container", "start", "c"]), Form::Command);
+        assert_eq!(formed(&["lamina", "help"]), Form::Command);
         assert_eq!(formed(&["fuse-overlayfs", "--version"]), Form::Command);
         assert_eq!(formed(&["lamina", "-o", "lowerdir=/a", "/m"]), Form::MountProgram);
         assert_eq!(formed(&["fuse-overlayfs", "src", "/m", "-olowerdir=/a"]), Form::MountProgram);

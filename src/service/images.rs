@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
+use crate::store::containers::Containers;
 use crate::store::{Damage, LayerId, Store};
 use crate::union::Lower;
 
@@ -18,6 +19,7 @@ pub use crate::store::images::{Image, ImageLayer};
 pub struct Images {
     pub(super) store: Store,
     pub(super) images: crate::store::images::Images,
+    pub(super) containers: Containers,
 }
 
 /// An image as a list shows it.
@@ -104,7 +106,8 @@ impl Images {
     /// The same for a mount.
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
         let store = Store::open_with(root, cache(keep.cache_bytes), keep.material_bytes)?;
-        Ok(Self { store, images: crate::store::images::Images::open(root)? })
+        let images = crate::store::images::Images::open(root)?;
+        Ok(Self { store, images, containers: Containers::open(root)? })
     }
 
     fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {
@@ -160,8 +163,14 @@ impl Images {
     /// Takes a name away, and the image with its last one.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] where a container is made of it.
     pub fn remove(&self, name: &str) -> Result<()> {
+        let id = self.images.find(name)?.id;
+        let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
+        if let Some(user) = user {
+            let (name, by) = (name.to_owned(), format!("container {:?}", user.name));
+            return Err(StoreError::InUse { kind: "image", name, by });
+        }
         self.images.remove(name)
     }
 
@@ -230,14 +239,23 @@ impl Images {
     /// # Errors
     /// [`StoreError::Damaged`] for a record that cannot be read: then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
-        let removed = self.images.collect(&self.store)?;
+        let removed = self.images.collect(&self.store, &self.containers)?;
         self.store.collect_materials()?;
         Ok(removed.iter().map(LayerId::to_string).collect())
     }
 
     /// The layers of an image for a mount, topmost first.
     pub(super) fn lowers(&self, name: &str) -> Result<Vec<Lower>> {
-        let image = self.images.find(name)?;
+        self.layers_of(name, &self.images.find(name)?)
+    }
+
+    /// The layers of a container for a mount, topmost first.
+    pub(super) fn lowers_of_container(&self, name: &str) -> Result<Vec<Lower>> {
+        let container = self.containers.find(name)?;
+        self.layers_of(&container.image_name, &container.image)
+    }
+
+    fn layers_of(&self, name: &str, image: &Image) -> Result<Vec<Lower>> {
         let open = |layer: &ImageLayer| self.store.layer(&layer.id.parse()?);
         let layers = image.layers.iter().map(open).collect::<Result<Vec<_>>>()?;
         let labels: Vec<_> = layers.iter().map(|layer| format!("{name} {}", layer.id())).collect();

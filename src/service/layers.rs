@@ -123,13 +123,18 @@ pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
 
 /// Opens the layers of the images.
 pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
-    let Some(first) = spec.images.first() else { return Ok(OpenImages::default()) };
+    let Some(first) = spec.images.first().or(spec.container.as_ref()) else {
+        return Ok(OpenImages::default());
+    };
     let refuse = |name: &str| {
         let (name, root) = (name.to_owned(), spec.root.clone());
         move |error| Failure::Image { name, root, error }
     };
     let images = Images::open_with(&spec.root, spec.rules.keep).map_err(refuse(first))?;
     let mut lowers = Vec::new();
+    if let Some(name) = &spec.container {
+        lowers.extend(images.lowers_of_container(name).map_err(refuse(name))?);
+    }
     for name in &spec.images {
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
     }

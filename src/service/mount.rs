@@ -11,9 +11,10 @@ use super::failure::Outcome;
 use super::layers::{self, Locks, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
-use super::{Failure, grafts, mounts, probe};
+use super::{Failure, containers, grafts, mounts, probe};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{Running, Session, Setup};
+use crate::store::containers::{Containers, Ephemeral};
 use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 use crate::volume::OpenVolume;
 
@@ -31,6 +32,7 @@ pub struct Prepared {
 struct Held {
     _locks: Option<Locks>,
     _volumes: Vec<OpenVolume>,
+    ephemeral: Option<Ephemeral>,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
 
@@ -81,6 +83,9 @@ impl Layers {
         }
         if lowers.is_empty() && found.upper.is_none() {
             return Err(Failure::NoLayer);
+        }
+        if let (true, Some((upper, _)), Some(top)) = (spec.ephemeral, &spec.upper, lowers.first()) {
+            containers::root_like(top, upper).map_err(Failure::path("upper directory", upper))?;
         }
         found.lowers = lowers;
         Ok(found)
@@ -137,6 +142,9 @@ impl Prepared {
         crate::sys::process::clear_umask();
         crate::sys::process::return_memory();
         let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
+        let mut own = spec.clone();
+        let ephemeral = if spec.ephemeral { Some(make_ephemeral(&mut own)?) } else { None };
+        let spec = &own;
         let layers = Layers::open(spec, &target, &cache)?;
         let grafts = grafts::open(spec, &cache, &|grafts| layers.union(grafts))?;
         let union = layers.union(&grafts.grafts).map_err(Failure::system("the union"))?;
@@ -157,7 +165,8 @@ impl Prepared {
             timeout_secs: spec.rules.timeout_secs,
         };
         let counters = layers.counters;
-        let held = Held { _locks: layers.locks, _volumes: grafts.volumes, clean: layers.clean };
+        let held =
+            Held { _locks: layers.locks, _volumes: grafts.volumes, ephemeral, clean: layers.clean };
         let (union, runtime) = (Arc::new(union), spec.runtime.clone());
         Ok(Self { union, setup, status, counters, runtime, held })
     }
@@ -218,8 +227,20 @@ impl Live {
         drop(self.answering);
         let wrap = Failure::system("emptying the work directory");
         self.union.shutdown().map_err(&wrap)?;
-        (self.held.clean)().map_err(&wrap)
+        (self.held.clean)().map_err(&wrap)?;
+        drop(self.held.ephemeral);
+        Ok(())
     }
+}
+
+/// Gives a mount an upper that goes with it: nothing in it is worth waiting for the disk.
+fn make_ephemeral(spec: &mut MountSpec) -> Outcome<Ephemeral> {
+    let refuse = |error| Failure::Ephemeral { root: spec.root.clone(), error };
+    let made = Containers::open(&spec.root).and_then(|containers| containers.ephemeral());
+    let made = made.map_err(refuse)?;
+    spec.upper = Some((made.upper(), made.work()));
+    spec.rules.volatile = true;
+    Ok(made)
 }
 
 /// Changes the flags that the VFS keeps of a mount.

@@ -20,6 +20,10 @@ pub struct MountSpec {
     pub lowers: Vec<PathBuf>,
     /// Images of the store whose layers lie below the directories, the topmost first.
     pub images: Vec<String>,
+    /// A container whose layers lie below the directories.
+    pub container: Option<String>,
+    /// An upper of its own that goes with the mount.
+    pub ephemeral: bool,
     /// Upper and work directory.
     pub upper: Option<(PathBuf, PathBuf)>,
     /// What appears inside the tree from elsewhere.

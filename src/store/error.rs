@@ -64,6 +64,19 @@ pub enum StoreError {
         /// What needs it.
         by: String,
     },
+    /// Something of this name is there already.
+    #[error("{kind} {name:?} exists already")]
+    Exists {
+        /// What it is.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A name that no container can have.
+    #[error(
+        "{0:?} is no container name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit"
+    )]
+    BadContainer(String),
     /// A name that no image can have.
     #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
     BadName(String),

@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::containers::Containers;
 use super::hex::is_hex;
 use super::{LayerId, Result, Store, StoreError, make_dir, open_dir};
 use crate::format::codec;
@@ -92,6 +94,10 @@ pub fn full_name(text: &str) -> Result<String> {
     if good && tagged && full.len() <= NAME_MAX { Ok(full) } else { Err(bad()) }
 }
 
+fn missing(name: &str) -> StoreError {
+    StoreError::Missing { kind: "image", name: name.to_owned() }
+}
+
 fn file_name(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }
@@ -101,7 +107,7 @@ fn name_of(file: &str) -> String {
 }
 
 /// Writes a file so that it is there as a whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     let new = parent.join(format!(".new-{}", std::process::id()));
     let write = || -> io::Result<()> {
@@ -114,7 +120,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
 }
 
-fn listed(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn listed(dir: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into())).collect()
     };
@@ -190,6 +196,12 @@ impl Images {
         {
             return self.read(&id);
         }
+        // `@DIGEST` alone, or behind the name that it was pulled by.
+        if let Some((_, digest)) = text.split_once("@sha256:")
+            && is_hex(digest, 64)
+        {
+            return self.find_digest(digest)?.ok_or_else(|| missing(text));
+        }
         let digits = text.trim_start_matches('@').trim_start_matches("sha256:");
         if digits.len() >= 3 {
             let ids = listed(&self.images)?;
@@ -198,7 +210,19 @@ impl Images {
                 return self.read(id);
             }
         }
-        Err(StoreError::Missing { kind: "image", name: text.to_owned() })
+        Err(missing(text))
+    }
+
+    /// An image by the digest of its configuration or of its manifest.
+    fn find_digest(&self, digest: &str) -> Result<Option<Image>> {
+        if self.images.join(digest).exists() {
+            return self.read(digest).map(Some);
+        }
+        let of_manifest = |image: &Image| {
+            let manifest = image.manifest.as_ref();
+            manifest.is_some_and(|bytes| super::hex::encode(&Sha256::digest(bytes)) == digest)
+        };
+        Ok(self.all()?.into_iter().map(|(image, _)| image).find(of_manifest))
     }
 
     /// The names that there are, by the id of their image.
@@ -265,13 +289,15 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::all`]: with a record that cannot be read nothing is removed.
-    pub fn collect(&self, store: &Store) -> Result<Vec<LayerId>> {
+    pub fn collect(&self, store: &Store, containers: &Containers) -> Result<Vec<LayerId>> {
         let dir = open_dir(&self.images)?;
         sys::file::flock(dir.as_fd()).map_err(StoreError::host(&self.images))?;
-        let all = self.all()?;
-        let needed: BTreeSet<&str> = all
-            .iter()
-            .flat_map(|(image, _)| &image.layers)
+        containers.sweep()?;
+        let (all, of_containers) = (self.all()?, containers.all()?);
+        let images = all.iter().map(|(image, _)| image);
+        let needed: BTreeSet<&str> = images
+            .chain(of_containers.iter().map(|container| &container.image))
+            .flat_map(|image| &image.layers)
             .map(|layer| layer.id.as_str())
             .collect();
         let mut removed = Vec::new();
@@ -301,13 +327,15 @@ mod tests {
         _dir: tempfile::TempDir,
         store: Store,
         images: Images,
+        containers: Containers,
     }
 
     fn place() -> Place {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
         let images = Images::open(dir.path()).unwrap();
-        Place { _dir: dir, store, images }
+        let containers = Containers::open(dir.path()).unwrap();
+        Place { _dir: dir, store, images, containers }
     }
 
     fn layer(store: &Store, file: &str) -> ImageLayer {
@@ -351,6 +379,13 @@ mod tests {
             assert_eq!(place.images.find(text).unwrap(), one, "{text}");
         }
         assert!(matches!(place.images.find("z"), Err(StoreError::Missing { .. })));
+        let pulled = Image { manifest: Some(b"{}".to_vec()), ..image('c', Vec::new()) };
+        place.images.put(&pulled, &[]).unwrap();
+        let digest = super::super::hex::encode(&Sha256::digest(b"{}"));
+        for text in [format!("@sha256:{digest}"), format!("quay.io/a/b@sha256:{digest}")] {
+            assert_eq!(place.images.find(&text).unwrap(), pulled);
+        }
+        place.images.remove(&pulled.id).unwrap();
         place.images.remove("z:2").unwrap();
         assert_eq!(place.images.all().unwrap(), [(one, vec!["x/y:latest".to_owned()])]);
         place.images.remove("x/y").unwrap();
@@ -361,15 +396,27 @@ mod tests {
     fn collection_takes_what_nobody_needs_and_nothing_else() {
         let place = place();
         let layers = ["base", "held", "loose"].map(|file| layer(&place.store, file));
+        let kept = layer(&place.store, "of a container");
+        let of_container = image('e', vec![kept.clone()]);
+        let made = place.containers.create(None, ("e", of_container), Vec::new(), |_| Ok(()));
         place.images.put(&image('b', vec![layers[0].clone()]), &["b".to_owned()]).unwrap();
         let held = place.store.layer(&layers[1].id.parse().unwrap()).unwrap();
         let other = Store::open(place._dir.path(), BlockCache::new(1 << 20)).unwrap();
-        let removed = place.images.collect(&other).unwrap();
+        let removed = place.images.collect(&other, &place.containers).unwrap();
         assert_eq!(removed, [layers[2].id.parse().unwrap()]);
+        place.containers.remove(&made.unwrap()).unwrap();
+        let removed = place.images.collect(&other, &place.containers).unwrap();
+        assert_eq!(removed, [kept.id.parse().unwrap()]);
         drop(held);
-        assert_eq!(place.images.collect(&other).unwrap(), [layers[1].id.parse().unwrap()]);
+        assert_eq!(
+            place.images.collect(&other, &place.containers).unwrap(),
+            [layers[1].id.parse().unwrap()]
+        );
         place.images.remove("b").unwrap();
-        assert_eq!(place.images.collect(&other).unwrap(), [layers[0].id.parse().unwrap()]);
+        assert_eq!(
+            place.images.collect(&other, &place.containers).unwrap(),
+            [layers[0].id.parse().unwrap()]
+        );
     }
 
     #[test]
@@ -378,7 +425,8 @@ mod tests {
         let importing = place.images.importing().unwrap();
         let new = layer(&place.store, "new");
         std::thread::scope(|scope| {
-            let collected = scope.spawn(|| place.images.collect(&place.store).unwrap());
+            let collected =
+                scope.spawn(|| place.images.collect(&place.store, &place.containers).unwrap());
             std::thread::sleep(std::time::Duration::from_millis(50));
             assert!(!collected.is_finished());
             place.images.put(&image('c', vec![new]), &["c".to_owned()]).unwrap();
@@ -394,7 +442,7 @@ mod tests {
         place.images.put(&one, &["d".to_owned()]).unwrap();
         fs::write(place.images.images.join(&one.id), "nonsense").unwrap();
         assert!(matches!(place.images.find("d"), Err(StoreError::Damaged { .. })));
-        assert!(place.images.collect(&place.store).is_err());
+        assert!(place.images.collect(&place.store, &place.containers).is_err());
         assert_eq!(place.store.layers().unwrap().len(), 1);
     }
 }

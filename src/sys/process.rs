@@ -101,6 +101,17 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Bytes that nobody can foretell.
+///
+/// # Errors
+/// As getrandom(2).
+pub fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(refused("getrandom"))?;
+    Ok(bytes)
+}
+
 /// What tells this boot of the host from all others.
 ///
 /// # Errors

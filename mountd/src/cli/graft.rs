@@ -7,7 +7,25 @@ use std::path::PathBuf;
 use laminafs::service::spec::{GraftSource, GraftSpec};
 use laminafs::types::{Name, name};
 
+use super::GraftArgs;
 use crate::options::OptionError;
+
+/// All that a command is given to graft.
+///
+/// # Errors
+/// What one of the words says wrong.
+pub fn all(args: &GraftArgs) -> Result<Vec<GraftSpec>, OptionError> {
+    let of = |words: &[OsString], read: fn(&OsStr) -> Result<GraftSpec, OptionError>| {
+        words.iter().map(|word| read(word)).collect::<Result<Vec<_>, _>>()
+    };
+    let groups = [
+        of(&args.volumes, volume)?,
+        of(&args.binds, bind)?,
+        of(&args.tmpfs, tmpfs)?,
+        of(&args.mounts, mount)?,
+    ];
+    Ok(groups.into_iter().flatten().collect())
+}
 
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

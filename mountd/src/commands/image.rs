@@ -12,7 +12,7 @@ use crate::report::{FAILED, Trouble, say, say_json};
 use crate::run;
 
 /// Digits of an id that a table shows.
-const DIGITS: usize = 12;
+pub(super) const DIGITS: usize = 12;
 
 /// Runs the command.
 ///
@@ -117,7 +117,7 @@ fn show<T: serde::Serialize>(
     if json { say_json(value) } else { say(&text(value)) }
 }
 
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..DIGITS).unwrap_or(id)
 }
 

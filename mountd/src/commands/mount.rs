@@ -26,6 +26,10 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
             return Err(OptionError::value("upperdir", reason).into());
         }
     };
+    if parsed.ephemeral && upper.is_some() {
+        let reason = "the mount has an upper directory already";
+        return Err(OptionError::value("ephemeral", reason).into());
+    }
     let mut rules = parsed.rules;
     rules.aufs_whiteouts |= run::wants_aufs_whiteouts();
     let subtype = parsed.subtype.unwrap_or_else(|| SUBTYPE.to_owned());
@@ -35,6 +39,8 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         subtype: Some(subtype).filter(|subtype| !subtype.is_empty()),
         lowers: parsed.lowers,
         images: parsed.images,
+        container: None,
+        ephemeral: parsed.ephemeral,
         upper,
         grafts: parsed.grafts,
         root: run::data_root(parsed.root),
@@ -90,16 +96,8 @@ pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
             *to = Some(size(name, text)?);
         }
     }
-    for (words, read) in [
-        (&args.volumes, graft::volume as fn(&std::ffi::OsStr) -> _),
-        (&args.binds, graft::bind),
-        (&args.tmpfs, graft::tmpfs),
-        (&args.mounts, graft::mount),
-    ] {
-        for word in words {
-            parsed.grafts.push(read(word)?);
-        }
-    }
+    parsed.grafts.extend(graft::all(&args.grafts)?);
+    parsed.ephemeral |= args.ephemeral;
     allow(&mut parsed);
     let foreground = args.foreground || parsed.foreground;
     run::mount(&spec(parsed, args.mountpoint)?, foreground)

@@ -19,6 +19,8 @@ pub struct Parsed {
     pub lowers: Vec<PathBuf>,
     /// Images below them.
     pub images: Vec<String>,
+    /// An upper directory that goes with the mount.
+    pub ephemeral: bool,
     /// Upper directory.
     pub upper: Option<PathBuf>,
     /// Work directory.
@@ -211,6 +213,7 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("passthrough", Some(text)) => {
             rules.passthrough = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
         }
+        ("ephemeral", None) => parsed.ephemeral = true,
         ("userxattr", None) => rules.userxattr = true,
         ("volatile", None) => rules.volatile = true,
         ("fsync", Some(text)) => rules.volatile |= !switch(key, text, ON, OFF)?,

@@ -1,0 +1,212 @@
+//! Containers: a writable layer over an image, under a name, mounted when it is wanted.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::images::{Images, StoreError};
+use super::spec::{GraftSource, GraftSpec, MountSpec};
+use super::status;
+use crate::backing::host::{FdCache, HostTree, Submounts};
+use crate::error::{Errno, Result};
+use crate::store::containers as record;
+use crate::types::{AttrChange, MODE_MASK, Name, SetTime, XattrFlags};
+use crate::union::{DirRef, Lower};
+
+type Outcome<T> = std::result::Result<T, StoreError>;
+
+/// A container as a list shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ContainerInfo {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// Its image as it was asked for.
+    pub image: String,
+    /// The id of that.
+    pub image_id: String,
+    /// When it was made (RFC 3339).
+    pub created: String,
+    /// Where it is mounted, if it is, as far as that is told.
+    pub mountpoint: Option<PathBuf>,
+    /// Whether it is mounted.
+    pub mounted: bool,
+    /// Its writable layer.
+    pub upper: PathBuf,
+    /// What appears in it from elsewhere, `WHAT at PATH`.
+    pub grafts: Vec<String>,
+}
+
+/// What a container is to be.
+#[derive(Debug, Clone, Default)]
+pub struct NewContainer {
+    /// What it is called; by the first digits of its id without one.
+    pub name: Option<String>,
+    /// Its image.
+    pub image: String,
+    /// What appears in it from elsewhere.
+    pub grafts: Vec<GraftSpec>,
+}
+
+impl Images {
+    /// Makes a container; answers its name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn create_container(&self, new: NewContainer) -> Outcome<String> {
+        let _kept = self.images.importing()?;
+        let image = self.images.find(&new.image)?;
+        let lowers = self.lowers(&image.id)?;
+        let grafts = new.grafts.iter().map(to_record).collect();
+        let fill = |upper: &Path| match lowers.first() {
+            Some(top) => root_like(top, upper).map_err(StoreError::host(upper)),
+            None => Ok(()),
+        };
+        let image = (new.image.as_str(), image);
+        let made = self.containers.create(new.name.as_deref(), image, grafts, fill)?;
+        Ok(made.name)
+    }
+
+    /// All containers, by name. `runtime` is where mounts tell their status.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn containers(&self, runtime: Option<&Path>) -> Outcome<Vec<ContainerInfo>> {
+        let all = self.containers.all()?;
+        all.into_iter().map(|container| self.container_info(&container, runtime)).collect()
+    }
+
+    /// A container, by name or the first digits of its id.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn container(&self, name: &str, runtime: Option<&Path>) -> Outcome<ContainerInfo> {
+        self.container_info(&self.containers.find(name)?, runtime)
+    }
+
+    fn container_info(
+        &self,
+        container: &record::Container,
+        runtime: Option<&Path>,
+    ) -> Outcome<ContainerInfo> {
+        let mounted = self.containers.is_mounted(container)?;
+        let upper = self.containers.path(container).join("upper");
+        let holder = || status::holder_of(runtime?, &std::fs::canonicalize(&upper).ok()?);
+        let mountpoint = if mounted { holder().map(|status| status.target) } else { None };
+        let created = UNIX_EPOCH + Duration::from_secs(container.created.try_into().unwrap_or(0));
+        let shown = |graft: &record::Graft| {
+            let graft = from_record(graft);
+            format!("{} at {}", graft.source.label(), graft.shown_path())
+        };
+        Ok(ContainerInfo {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            image: container.image_name.clone(),
+            image_id: container.image.id.clone(),
+            created: humantime::format_rfc3339_seconds(created).to_string(),
+            mountpoint,
+            mounted,
+            upper,
+            grafts: container.grafts.iter().map(shown).collect(),
+        })
+    }
+
+    /// Makes `spec` a mount of a container. Without a mount point it gets one of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] where it is mounted already.
+    pub fn mount_container(
+        &self,
+        name: &str,
+        target: Option<PathBuf>,
+        spec: &mut MountSpec,
+    ) -> Outcome<()> {
+        let container = self.containers.find(name)?;
+        if self.containers.is_mounted(&container)? {
+            let (name, by) = (container.name, "a mount".to_owned());
+            return Err(StoreError::InUse { kind: "container", name, by });
+        }
+        let dir = self.containers.path(&container);
+        let own = || -> Outcome<PathBuf> {
+            let merged = dir.join("merged");
+            match std::fs::create_dir(&merged) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(StoreError::io(&merged))?,
+            }
+            Ok(merged)
+        };
+        spec.target = target.map_or_else(own, Ok)?;
+        spec.source.get_or_insert_with(|| container.name.clone().into_bytes());
+        spec.upper = Some((dir.join("upper"), dir.join("work")));
+        let grafts: Vec<GraftSpec> = container.grafts.iter().map(from_record).collect();
+        spec.grafts.splice(..0, grafts);
+        spec.container = Some(container.id);
+        Ok(())
+    }
+
+    /// Removes a container and what was written to it. Volumes stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] while it is mounted.
+    pub fn remove_container(&self, name: &str) -> Outcome<()> {
+        self.containers.remove(&self.containers.find(name)?)
+    }
+}
+
+fn to_record(graft: &GraftSpec) -> record::Graft {
+    let source = match graft.source.clone() {
+        GraftSource::Bind(path) => record::GraftSource::Bind(path.into_os_string().into_vec()),
+        GraftSource::Volume { name, nocopy } => record::GraftSource::Volume { name, nocopy },
+        GraftSource::Tmpfs { size, mode } => record::GraftSource::Tmpfs { size, mode },
+    };
+    let path = graft.path.iter().map(|part| part.to_vec()).collect();
+    record::Graft { source, path, read_only: graft.read_only }
+}
+
+fn from_record(graft: &record::Graft) -> GraftSpec {
+    let source = match graft.source.clone() {
+        record::GraftSource::Bind(path) => {
+            GraftSource::Bind(PathBuf::from(std::ffi::OsStr::from_bytes(&path)))
+        }
+        record::GraftSource::Volume { name, nocopy } => GraftSource::Volume { name, nocopy },
+        record::GraftSource::Tmpfs { size, mode } => GraftSource::Tmpfs { size, mode },
+    };
+    let path = graft.path.iter().map(|part| Name::from_slice(part)).collect();
+    GraftSpec { source, path, read_only: graft.read_only }
+}
+
+/// Gives a new upper the attributes of the root below it: those of the upper are what a mount
+/// shows.
+pub(super) fn root_like(top: &Lower, upper: &Path) -> Result<()> {
+    let root: DirRef = HostTree::open(upper, Submounts::Shown, &FdCache::new(8))?;
+    let stat = top.root.stat(None)?;
+    let change = AttrChange {
+        uid: Some(stat.uid),
+        gid: Some(stat.gid),
+        mode: Some(stat.mode & MODE_MASK),
+        ..AttrChange::default()
+    };
+    root.set_attr(None, &change)?;
+    for key in top.root.xattr_names(None)? {
+        // Marks of the layer are none of the upper.
+        if key.split(|byte| *byte == b'.').any(|part| part == b"overlay" || part == b"containers") {
+            continue;
+        }
+        let Some(value) = top.root.xattr(None, &key)? else { continue };
+        match root.set_xattr(None, &key, &value, XattrFlags::default()) {
+            Err(error) if error.is(Errno::OPNOTSUPP) || error.is(Errno::PERM) => {
+                tracing::warn!(%error, key = %String::from_utf8_lossy(&key), "not copied");
+            }
+            done => done?,
+        }
+    }
+    let times = AttrChange {
+        atime: Some(SetTime::At(stat.atime)),
+        mtime: Some(SetTime::At(stat.mtime)),
+        ..AttrChange::default()
+    };
+    root.set_attr(None, &times)
+}

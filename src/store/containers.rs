@@ -1,0 +1,413 @@
+//! Containers: a writable layer over an image, under a name, until it is removed.
+//!
+//! `containers/ID/` of the data root holds `record`, and `upper` and `work` of the mount. It grows
+//! as `.new-…` and is renamed; it loses its name before it is removed. The record has all that
+//! the image was, so that a container outlives the names of its image. A writable layer that ends
+//! with its mount is `.ephemeral-…`, locked by whoever uses it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::images::{Image, listed, write_whole};
+use super::{Result, StoreError, hex, make_dir, open_dir};
+use crate::error::Errno;
+use crate::format::codec;
+use crate::sys;
+
+const VERSION: u16 = 1;
+const RECORD: &str = "record";
+const KIND: &str = "container";
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// 64 hexadecimal digits, by chance.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// The image as it was asked for.
+    pub image_name: String,
+    /// What that was.
+    pub image: Image,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// What appears in it from elsewhere.
+    pub grafts: Vec<Graft>,
+}
+
+/// Something that appears in a container from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graft {
+    /// What.
+    pub source: GraftSource,
+    /// Where, as components below the root.
+    pub path: Vec<Vec<u8>>,
+    /// Changes are refused.
+    pub read_only: bool,
+}
+
+/// What appears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GraftSource {
+    /// A path of the host.
+    Bind(Vec<u8>),
+    /// A volume, and whether it is left empty at first.
+    Volume {
+        /// Its name.
+        name: String,
+        /// It is not filled from the image.
+        nocopy: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// As tmpfs takes it.
+        size: Option<String>,
+        /// Of its root.
+        mode: Option<u32>,
+    },
+}
+
+/// The containers of a data root.
+pub struct Containers {
+    dir: PathBuf,
+}
+
+/// Upper and work directory that go with their last user.
+pub struct Ephemeral {
+    dir: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Ephemeral {
+    /// The upper directory.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("upper")
+    }
+
+    /// The work directory.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+}
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(%error, dir = %self.dir.display(), "stays until `lamina image gc`");
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.len() <= 128
+        && name.bytes().all(plain)
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+fn missing(name: &str) -> StoreError {
+    StoreError::Missing { kind: KIND, name: name.to_owned() }
+}
+
+fn layer_dirs(dir: &Path) -> Result<()> {
+    for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
+        let path = dir.join(name);
+        let made = fs::DirBuilder::new().mode(mode).create(&path);
+        made.map_err(StoreError::io(&path))?;
+    }
+    Ok(())
+}
+
+impl Containers {
+    /// The containers of a data root; what is missing is made.
+    ///
+    /// # Errors
+    /// As mkdir(2), with the path.
+    pub fn open(root: &Path) -> Result<Self> {
+        let dir = root.join("containers");
+        make_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Where a container is.
+    #[must_use]
+    pub fn path(&self, container: &Container) -> PathBuf {
+        self.dir.join(&container.id)
+    }
+
+    /// Makes a container of an image, which the caller keeps from being collected meanwhile;
+    /// `fill` gives its empty upper directory what it begins with. Without a name it is called by
+    /// the first digits of its id.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], [`StoreError::BadContainer`]; what `fill` and the host answer.
+    pub fn create(
+        &self,
+        name: Option<&str>,
+        (image_name, image): (&str, Image),
+        grafts: Vec<Graft>,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Container> {
+        let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
+        let id = hex::encode(&random);
+        let name = name.unwrap_or_else(|| id.get(..12).unwrap_or(&id)).to_owned();
+        if !is_name(&name) {
+            return Err(StoreError::BadContainer(name));
+        }
+        // One at a time, so that no name is given twice.
+        let lock = open_dir(&self.dir)?;
+        sys::file::flock(lock.as_fd()).map_err(StoreError::host(&self.dir))?;
+        if self.all()?.iter().any(|other| other.name == name) {
+            return Err(StoreError::Exists { kind: KIND, name });
+        }
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let container = Container {
+            id,
+            name,
+            image_name: image_name.to_owned(),
+            image,
+            created: created.try_into().unwrap_or(0),
+            grafts,
+        };
+        let new = self.dir.join(format!(".new-{}", container.id));
+        let made = self.fill_new(&new, &container, fill);
+        if made.is_err() {
+            drop(fs::remove_dir_all(&new));
+        }
+        made.map(|()| container)
+    }
+
+    fn fill_new(
+        &self,
+        new: &Path,
+        container: &Container,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        make_dir(new)?;
+        let lock = open_dir(new)?;
+        sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(new))?;
+        layer_dirs(new)?;
+        fill(&new.join("upper"))?;
+        let record = new.join(RECORD);
+        let damaged = |error: crate::error::Error| StoreError::Damaged {
+            path: record.clone(),
+            what: error.to_string(),
+        };
+        write_whole(&record, &codec::encode(VERSION, container).map_err(damaged)?)?;
+        let target = self.path(container);
+        fs::rename(new, &target).map_err(StoreError::io(&target))?;
+        let parent = open_dir(&self.dir)?;
+        sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.dir))
+    }
+
+    fn read(&self, id: &str) -> Result<Container> {
+        let path = self.dir.join(id).join(RECORD);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(id)),
+            read => read.map_err(StoreError::io(&path))?,
+        };
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let found: Container =
+            codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
+        if found.id != id {
+            return Err(damaged("the record of another container".to_owned()));
+        }
+        Ok(found)
+    }
+
+    /// All containers, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a record that cannot be read.
+    pub fn all(&self) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for id in listed(&self.dir)? {
+            match self.read(&id) {
+                Err(StoreError::Missing { .. }) => {} // removed meanwhile
+                found => all.push(found?),
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// A container by its name, its id, or the first digits of its id (three at least).
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn find(&self, text: &str) -> Result<Container> {
+        let all = self.all()?;
+        if let Some(named) = all.iter().find(|container| container.name == text) {
+            return Ok(named.clone());
+        }
+        let mut like = all.iter().filter(|one| text.len() >= 3 && one.id.starts_with(text));
+        match (like.next(), like.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            _ => Err(missing(text)),
+        }
+    }
+
+    /// States whether a mount holds the writable layer of a container.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn is_mounted(&self, container: &Container) -> Result<bool> {
+        let upper = self.path(container).join("upper");
+        match sys::file::try_flock(open_dir(&upper)?.as_fd()) {
+            Ok(()) => Ok(false),
+            Err(error) if error.is(Errno::AGAIN) => Ok(true),
+            Err(error) => Err(StoreError::host(&upper)(error)),
+        }
+    }
+
+    /// Removes a container and all that was written to it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while it is mounted; what the host answers.
+    pub fn remove(&self, container: &Container) -> Result<()> {
+        let path = self.path(container);
+        let upper = path.join("upper");
+        let lock = open_dir(&upper)?;
+        match sys::file::try_flock(lock.as_fd()) {
+            Err(error) if error.is(Errno::AGAIN) => {
+                let (name, by) = (container.name.clone(), "a mount".to_owned());
+                return Err(StoreError::InUse { kind: KIND, name, by });
+            }
+            locked => locked.map_err(StoreError::host(&upper))?,
+        }
+        let dead = self.dir.join(format!(".dead-{}", container.id));
+        fs::rename(&path, &dead).map_err(StoreError::io(&path))?;
+        fs::remove_dir_all(&dead).map_err(StoreError::io(&dead))
+    }
+
+    /// A writable layer that goes with its mount. What others left is swept.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn ephemeral(&self) -> Result<Ephemeral> {
+        self.sweep()?;
+        let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
+        let dir = self.dir.join(format!(".ephemeral-{}", hex::encode(&random)));
+        make_dir(&dir)?;
+        let lock = open_dir(&dir)?;
+        sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(&dir))?;
+        let made = Ephemeral { dir, _lock: lock };
+        layer_dirs(&made.dir)?;
+        Ok(made)
+    }
+
+    /// Removes what crashes left; answers how many.
+    ///
+    /// # Errors
+    /// What the host answers.
+    pub fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for entry in fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))? {
+            let entry = entry.map_err(StoreError::io(&self.dir))?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let dir = entry.path();
+            let Ok(lock) = open_dir(&dir) else { continue };
+            if sys::file::try_flock(lock.as_fd()).is_ok() {
+                fs::remove_dir_all(&dir).map_err(StoreError::io(&dir))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Image {
+        Image { id: "0".repeat(64), layers: Vec::new(), config: b"{}".to_vec(), manifest: None }
+    }
+
+    fn place() -> (tempfile::TempDir, Containers) {
+        let dir = tempfile::tempdir().unwrap();
+        let containers = Containers::open(dir.path()).unwrap();
+        (dir, containers)
+    }
+
+    #[test]
+    fn one_is_found_by_name_and_digits_until_it_is_removed() {
+        let (_dir, containers) = place();
+        let graft = Graft {
+            source: GraftSource::Bind(b"/x\xff".to_vec()),
+            path: vec![b"a".to_vec()],
+            read_only: true,
+        };
+        let made = containers
+            .create(Some("web"), ("app", image()), vec![graft], |upper| {
+                fs::write(upper.join("f"), b"x").map_err(StoreError::io(upper))
+            })
+            .unwrap();
+        assert_eq!(containers.find("web").unwrap(), made);
+        assert_eq!(containers.find(&made.id[..5]).unwrap(), made);
+        assert!(containers.path(&made).join("upper/f").exists());
+        let again = containers.create(Some("web"), ("app", image()), Vec::new(), |_| Ok(()));
+        assert!(matches!(again, Err(StoreError::Exists { .. })));
+        containers.remove(&made).unwrap();
+        assert!(matches!(containers.find("web"), Err(StoreError::Missing { .. })));
+        assert_eq!(fs::read_dir(&containers.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn names_are_never_paths() {
+        let (_dir, containers) = place();
+        for bad in ["", "..", "a/b", ".a", "a b"] {
+            let made = containers.create(Some(bad), ("app", image()), Vec::new(), |_| Ok(()));
+            assert!(matches!(made, Err(StoreError::BadContainer(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_in_use_stays() {
+        let (_dir, containers) = place();
+        let made = containers.create(None, ("app", image()), Vec::new(), |_| Ok(())).unwrap();
+        assert_eq!(made.name, made.id[..12]);
+        let lock = open_dir(&containers.path(&made).join("upper")).unwrap();
+        sys::file::try_flock(lock.as_fd()).unwrap();
+        assert!(containers.is_mounted(&made).unwrap());
+        assert!(matches!(containers.remove(&made), Err(StoreError::InUse { .. })));
+        drop(lock);
+        assert!(!containers.is_mounted(&made).unwrap());
+        containers.remove(&made).unwrap();
+    }
+
+    #[test]
+    fn what_is_ephemeral_goes_by_itself_or_is_swept() {
+        let (_dir, containers) = place();
+        let one = containers.ephemeral().unwrap();
+        fs::write(one.upper().join("f"), b"x").unwrap();
+        assert_eq!(containers.sweep().unwrap(), 0, "in use");
+        let left = containers.ephemeral().unwrap();
+        let path = left.dir.clone();
+        fs::rename(&path, path.with_file_name(".ephemeral-left")).unwrap();
+        drop((one, left));
+        assert_eq!(containers.sweep().unwrap(), 1);
+        assert_eq!(fs::read_dir(&containers.dir).unwrap().count(), 0);
+        assert!(containers.all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing() {
+        let (_dir, containers) = place();
+        let made = containers.create(Some("a"), ("app", image()), Vec::new(), |_| {
+            Err(StoreError::Archive { what: "no".to_owned() })
+        });
+        assert!(made.is_err());
+        assert_eq!(fs::read_dir(&containers.dir).unwrap().count(), 0);
+    }
+}
