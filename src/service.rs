@@ -20,9 +20,10 @@ pub mod spec;
 pub mod status;
 
 pub use crate::backing::stated::Form as StatOverride;
+pub use crate::fuse::session::IoDriver;
 pub use crate::sys::fuse::VfsFlags;
 pub use crate::sys::process::EndSignals;
-pub use crate::union::{IdMap, IdRange};
+pub use crate::union::{IdMap, IdRange, WhiteoutForm};
 pub use failure::Failure;
 
 /// Volumes, as front ends ask for them.

@@ -6,7 +6,7 @@
 //!
 //! `ENOSYS` is remembered by the kernel for the whole mount and is said on purpose only: to
 //! OPENDIR (directories need no handle, and are then cached), FLUSH, ACCESS, POLL, BMAP, the lock
-//! operations (the kernel keeps locks by itself) and INTERRUPT.
+//! operations (the kernel keeps locks by itself) and INTERRUPT; to OPEN where nothing changes.
 
 mod attr;
 mod dir;
@@ -33,6 +33,8 @@ use crate::union::{Caller, Entry, Kill, Union};
 pub struct Adapter {
     pub(super) union: Arc<Union>,
     pub(super) lifetime: Lifetime,
+    /// Files are opened without asking.
+    pub(super) no_open: bool,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -124,7 +126,10 @@ impl Adapter {
         tracing::trace!(unique = header.unique, node = header.nodeid, op = ?request.op);
         let call = Call { union: &self.union, lifetime: self.lifetime, header, reply, scratch };
         // What a panic may leave behind in the scratch buffers is overwritten by the next use.
-        let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(call, &request.op)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| match request.op {
+            Operation::Open(_) if self.no_open => drop(reply.errno(Errno::NOSYS)),
+            _ => dispatch(call, &request.op),
+        }));
         if outcome.is_err() {
             self.counters.panic();
             tracing::error!(opcode = header.opcode, node = header.nodeid, "handler panicked");

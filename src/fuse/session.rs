@@ -51,19 +51,45 @@ pub struct Setup {
     pub default_permissions: bool,
     /// POSIX ACLs count.
     pub acl: bool,
-    /// Files may be served by the kernel itself, where it grants that.
-    pub passthrough: bool,
+    /// How open files are served; without it in the best way that is granted.
+    pub io: Option<IoDriver>,
+    /// Nothing of the mount ever changes, so that files may be opened without asking.
+    pub unchanging: bool,
     /// How long the kernel may use names and attributes, in seconds; for ever without one.
     pub timeout_secs: Option<f64>,
 }
 
+/// How open files are served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IoDriver {
+    /// Large files, and what is written, by the kernel from the layer.
+    Passthrough,
+    /// Through the page cache, from the daemon.
+    #[default]
+    Cached,
+    /// As that, and OPEN is never asked: for a mount in which nothing changes.
+    NoOpen,
+}
+
+impl IoDriver {
+    /// As options and status call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::Cached => "cached",
+            Self::NoOpen => "noopen",
+        }
+    }
+}
+
 /// What the kernel granted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Granted {
     /// Minor version of the protocol.
     pub minor: u32,
-    /// Files can be registered to be served by the kernel.
-    pub passthrough: bool,
+    /// How open files are served.
+    pub io: IoDriver,
     /// The mount can be id-mapped.
     pub idmap: bool,
 }
@@ -72,6 +98,7 @@ pub struct Granted {
 #[derive(Debug)]
 struct Handshake {
     wanted: InitFlags,
+    no_open: bool,
     granted: Arc<OnceLock<Granted>>,
 }
 
@@ -88,7 +115,11 @@ impl fuser::Filesystem for Handshake {
         }
         let granted = Granted {
             minor: config.kernel_abi().1,
-            passthrough: flags.contains(InitFlags::FUSE_PASSTHROUGH),
+            io: match (flags.contains(InitFlags::FUSE_PASSTHROUGH), self.no_open) {
+                (true, _) => IoDriver::Passthrough,
+                (false, true) => IoDriver::NoOpen,
+                (false, false) => IoDriver::Cached,
+            },
             idmap: flags.contains(InitFlags::FUSE_ALLOW_IDMAP),
         };
         if self.granted.set(granted).is_err() {
@@ -115,7 +146,8 @@ fn wanted(setup: &Setup) -> InitFlags {
         | InitFlags::FUSE_SETXATTR_EXT
         | InitFlags::FUSE_HAS_RESEND;
     flags.set(InitFlags::FUSE_POSIX_ACL, setup.acl);
-    flags.set(InitFlags::FUSE_PASSTHROUGH, setup.passthrough && may_pass_through());
+    let passthrough = setup.io.is_none_or(|io| io == IoDriver::Passthrough);
+    flags.set(InitFlags::FUSE_PASSTHROUGH, passthrough && may_pass_through());
     // The kernel refuses the mount otherwise (`process_init_reply()` in fs/fuse/inode.c).
     flags.set(InitFlags::FUSE_ALLOW_IDMAP, setup.default_permissions);
     flags
@@ -158,7 +190,8 @@ impl Session {
     /// As open(2) of `/dev/fuse`, mount(2), or what `fusermount3` or the handshake refused.
     pub fn mount(union: Arc<Union>, setup: &Setup) -> Result<Self> {
         let granted = Arc::new(OnceLock::new());
-        let handshake = Handshake { wanted: wanted(setup), granted: Arc::clone(&granted) };
+        let no_open = setup.unchanging && setup.io != Some(IoDriver::Cached);
+        let handshake = Handshake { wanted: wanted(setup), no_open, granted: Arc::clone(&granted) };
         let fuser = match mount_directly(setup) {
             Ok(device) => negotiate(handshake, device, setup)?,
             Err(error) if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {
@@ -169,14 +202,20 @@ impl Session {
         let granted = granted.get().copied().unwrap_or_default();
         let device = Device::duplicate(fuser.as_fd()).map_err(|errno| Error::os("fcntl", errno))?;
         let device = Arc::new(device);
-        union.set_kernel(Arc::new(Arc::clone(&device)), granted.passthrough);
+        let passthrough = granted.io == IoDriver::Passthrough;
+        union.set_kernel(Arc::new(Arc::clone(&device)), passthrough);
         let counters = Arc::new(Counters::default());
         let session = RandomState::new().hash_one(std::process::id()) as u32;
         let lifetime = Lifetime::from_secs(setup.timeout_secs).in_session(session);
         let workers = Workers {
             device,
             turn: Turn::new(Arc::clone(&counters)),
-            adapter: Adapter { union, lifetime, counters: Arc::clone(&counters) },
+            adapter: Adapter {
+                union,
+                lifetime,
+                no_open: granted.io == IoDriver::NoOpen,
+                counters: Arc::clone(&counters),
+            },
             counters,
             pace: Pace::default(),
             xattr_ext: granted.minor >= 33,

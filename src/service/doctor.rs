@@ -61,7 +61,8 @@ fn host() -> Vec<Finding> {
             "passthrough",
             device.is_ok() && sys::fuse::may_pass_through(),
             "open files are read and written by the kernel",
-            "needs CAP_SYS_ADMIN in the initial user namespace: files go through the daemon",
+            "needs CAP_SYS_ADMIN in the initial user namespace: files go through the daemon, \
+             and a mount without upper and grafts opens them without asking it",
         ),
         finding("tmpfs", grafts::has_tmpfs(), "--tmpfs works", "--tmpfs needs CAP_SYS_ADMIN"),
         Finding {

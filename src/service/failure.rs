@@ -41,6 +41,8 @@ pub enum Failure {
     NoVolume { name: String },
     #[error("image {name:?} below {}: {error}", root.display())]
     Image { name: String, root: PathBuf, error: StoreError },
+    #[error("option {option} cannot be: {reason}")]
+    Driver { option: String, reason: String },
     #[error("an ephemeral upper below {}: {error}", root.display())]
     Ephemeral { root: PathBuf, error: StoreError },
     #[error("no layer is given: a mount needs at least one lower directory or image")]

@@ -13,7 +13,7 @@ use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
 use super::{Failure, containers, grafts, mounts, probe};
 use crate::error::{Errno, Result};
-use crate::fuse::session::{Running, Session, Setup};
+use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
 use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 use crate::volume::OpenVolume;
@@ -64,7 +64,7 @@ impl Layers {
         let images = layers::open_images(spec)?;
         lowers.extend(images.lowers);
         let nothing = || Ok(());
-        let all = probe::Abilities { trusted: true, user: true, whiteouts: true };
+        let all = probe::Abilities { trusted: true, user: true, whiteouts: true, reflink: false };
         let mut found = Self {
             lowers: Vec::new(),
             upper: None,
@@ -101,10 +101,18 @@ impl Layers {
         let mut open = layers::open_upper(spec, (upper, work), target, cache)?;
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
+        if let Some((option, reason)) = probe::impossible(&spec.rules, can) {
+            let reason = format!("{}: {reason}", upper.display());
+            return Err(Failure::Driver { option: option.to_owned(), reason });
+        }
         self.options = probe::options(&spec.rules, can);
         self.options.strict_atime = spec.flags.strictatime;
         let files = self.options.whiteouts == WhiteoutForm::Aufs;
         if open.writes_files(files).map_err(broken)? {
+            if spec.rules.whiteouts == Some(WhiteoutForm::Device) {
+                let reason = format!("those of {} are files", upper.display());
+                return Err(Failure::Driver { option: "whiteouts=device".to_owned(), reason });
+            }
             self.options.whiteouts = WhiteoutForm::Aufs;
         }
         let wanted = spec.rules.stat_override;
@@ -161,7 +169,8 @@ impl Prepared {
             allow_other: spec.allow_other,
             default_permissions: spec.default_permissions,
             acl: layers.options.acl,
-            passthrough: spec.rules.passthrough.unwrap_or(true),
+            io: spec.rules.io,
+            unchanging: !writes && grafts.grafts.is_empty(),
             timeout_secs: spec.rules.timeout_secs,
         };
         let counters = layers.counters;
@@ -185,13 +194,16 @@ impl Prepared {
             }
         })?;
         let granted = session.granted();
+        if let Some(io) = self.setup.io.filter(|io| *io != granted.io) {
+            unmount(&target, true)?;
+            return Err(refused(io));
+        }
         let counters = session.counters();
         let store = self.counters;
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
         let mut status = self.status;
-        let io = if granted.passthrough { "passthrough" } else { "cached" };
-        io.clone_into(&mut status.drivers.io);
+        granted.io.name().clone_into(&mut status.drivers.io);
         status.device = mounts::on(&target).ok().flatten().map(|entry| entry.device);
         let union = Arc::clone(&self.union);
         let answering = self.runtime.and_then(|dir| {
@@ -231,6 +243,15 @@ impl Live {
         drop(self.held.ephemeral);
         Ok(())
     }
+}
+
+fn refused(io: IoDriver) -> Failure {
+    let reason = match io {
+        IoDriver::Passthrough => "the kernel grants it to CAP_SYS_ADMIN of the host alone",
+        IoDriver::NoOpen => "only a mount without upper and grafts never changes",
+        IoDriver::Cached => "the kernel does not grant it",
+    };
+    Failure::Driver { option: format!("io={}", io.name()), reason: reason.to_owned() }
 }
 
 /// Gives a mount an upper that goes with it: nothing in it is worth waiting for the disk.
@@ -300,6 +321,7 @@ fn status_of(
                 WhiteoutForm::Device => "device".to_owned(),
                 WhiteoutForm::Aufs => "aufs".to_owned(),
             },
+            copy: if options.reflink { "reflink" } else { "data" }.to_owned(),
             metacopy: options.metacopy,
             redirect: options.redirect,
             index: options.index,

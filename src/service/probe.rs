@@ -14,6 +14,8 @@ pub(super) struct Abilities {
     pub user: bool,
     /// Character devices 0:0 can be made.
     pub whiteouts: bool,
+    /// Files share extents.
+    pub reflink: bool,
 }
 
 fn tried(result: Result<()>) -> Result<bool> {
@@ -39,17 +41,43 @@ pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
     if made {
         work.unlink(device)?;
     }
-    Ok(Abilities { trusted: trusted?, user: user?, whiteouts })
+    let reflink = shares_extents(work, own)?;
+    Ok(Abilities { trusted: trusted?, user: user?, whiteouts, reflink })
+}
+
+fn shares_extents(work: &DirRef, own: Owner) -> Result<bool> {
+    let names: [&[u8]; 2] = [b"#from", b"#to"];
+    let from = work.create(names[0], 0o600, own)?;
+    let to = work.create(names[1], 0o600, own)?;
+    // An empty file is shared by some that share nothing.
+    from.write_at(&[1; 4096], 0)?;
+    let shared = from.clone_to(to.as_ref()).is_ok();
+    drop((from, to));
+    names.iter().try_for_each(|name| work.unlink(name))?;
+    Ok(shared)
+}
+
+/// The option that asks for what the host cannot do, if one does.
+pub(super) fn impossible(rules: &Rules, can: Abilities) -> Option<(&'static str, &'static str)> {
+    let marked = (can.trusted && !rules.userxattr) || can.user;
+    let device = rules.whiteouts == Some(WhiteoutForm::Device);
+    if device && !(can.whiteouts && marked) {
+        return Some(("whiteouts=device", "no character device 0:0 can be made there"));
+    }
+    if rules.reflink == Some(true) && !can.reflink {
+        return Some(("reflink=on", "its file system shares no extents"));
+    }
+    None
 }
 
 /// The rules of a mount on a host that can do this much.
 pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
     let trusted = can.trusted && !rules.userxattr;
     let marked = trusted || can.user;
-    let form = if can.whiteouts && marked && !rules.aufs_whiteouts {
-        WhiteoutForm::Device
-    } else {
-        WhiteoutForm::Aufs
+    let form = match rules.whiteouts {
+        Some(form) => form,
+        None if can.whiteouts && marked => WhiteoutForm::Device,
+        None => WhiteoutForm::Aufs,
     };
     Options {
         marks: if trusted { Marks::Trusted } else { Marks::User },
@@ -59,6 +87,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         index: marked && rules.index.unwrap_or(true),
         xino: rules.xino.unwrap_or(true),
         whiteouts: form,
+        reflink: can.reflink && rules.reflink != Some(false),
         volatile: rules.volatile,
         strict_atime: false,
         static_nlink: rules.static_nlink,
@@ -72,7 +101,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
 mod tests {
     use super::*;
 
-    const ALL: Abilities = Abilities { trusted: true, user: true, whiteouts: true };
+    const ALL: Abilities = Abilities { trusted: true, user: true, whiteouts: true, reflink: true };
 
     #[test]
     fn root_writes_what_the_kernel_writes() {
@@ -93,10 +122,22 @@ mod tests {
 
     #[test]
     fn without_attributes_whiteouts_are_files_and_nothing_needs_marks() {
-        let can = Abilities { trusted: false, user: false, whiteouts: true };
+        let can = Abilities { trusted: false, user: false, ..ALL };
         let rules = Rules { redirect: Some(true), ..Rules::default() };
         let found = options(&rules, can);
         assert_eq!(found.whiteouts, WhiteoutForm::Aufs);
         assert!(!found.metacopy && !found.redirect && !found.index);
+    }
+
+    #[test]
+    fn what_is_forced_and_cannot_be_is_named() {
+        let forced = |whiteouts, reflink| Rules { whiteouts, reflink, ..Rules::default() };
+        let device = Some(WhiteoutForm::Device);
+        let can = Abilities { whiteouts: false, reflink: false, ..ALL };
+        assert_eq!(impossible(&forced(device, None), can).unwrap().0, "whiteouts=device");
+        assert_eq!(impossible(&forced(None, Some(true)), can).unwrap().0, "reflink=on");
+        assert_eq!(impossible(&forced(device, Some(true)), ALL), None);
+        assert_eq!(impossible(&forced(Some(WhiteoutForm::Aufs), Some(false)), can), None);
+        assert!(!options(&forced(None, Some(false)), ALL).reflink);
     }
 }

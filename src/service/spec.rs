@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use crate::backing::stated::Form as StatOverride;
+use crate::fuse::session::IoDriver;
 use crate::sys::fuse::VfsFlags;
 use crate::types::Name;
-use crate::union::IdMap;
+use crate::union::{IdMap, WhiteoutForm};
 
 /// A mount that is asked for.
 #[derive(Debug, Clone, Default)]
@@ -55,16 +56,18 @@ pub struct Rules {
     pub index: Option<bool>,
     /// Inode numbers are unique over several file systems.
     pub xino: Option<bool>,
-    /// Whiteouts are written as `.wh.NAME`.
-    pub aufs_whiteouts: bool,
+    /// How removed entries are marked.
+    pub whiteouts: Option<WhiteoutForm>,
+    /// A copy-up shares extents: never, or else the mount is refused where it cannot.
+    pub reflink: Option<bool>,
     /// Nothing waits for the disk.
     pub volatile: bool,
     /// Directories show a link count of 1.
     pub static_nlink: bool,
     /// ACLs do not count.
     pub no_acl: bool,
-    /// Files are served by the kernel where it grants that.
-    pub passthrough: Option<bool>,
+    /// How open files are served; a way that the kernel does not grant is refused.
+    pub io: Option<IoDriver>,
     /// Lifetime of names and attributes in the kernel, in seconds.
     pub timeout_secs: Option<f64>,
     /// Users.

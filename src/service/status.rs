@@ -55,8 +55,11 @@ pub struct MountStatus {
 /// The ways that were chosen at the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drivers {
-    /// `passthrough` or `cached`.
+    /// `passthrough`, `cached` or `noopen`.
     pub io: String,
+    /// How a copy-up takes data: `reflink` or `data`.
+    #[serde(default)]
+    pub copy: String,
     /// `trusted` or `user`.
     pub marks: String,
     /// `device` or `aufs`.

@@ -121,6 +121,8 @@ pub struct Options {
     pub xino: bool,
     /// The form of whiteouts that is written.
     pub whiteouts: WhiteoutForm,
+    /// Copy-up tries to share extents.
+    pub reflink: bool,
     /// Never waits for the disk.
     pub volatile: bool,
     /// Every read of the upper changes an access time (`strictatime`).
@@ -144,6 +146,7 @@ impl Default for Options {
             index: true,
             xino: true,
             whiteouts: WhiteoutForm::Device,
+            reflink: true,
             volatile: false,
             strict_atime: false,
             static_nlink: false,

@@ -323,7 +323,10 @@ impl Union {
     fn copy_data(&self, from: &Place, size: u64, to: &dyn File) -> Result<()> {
         let source = from.dir.open(&from.name, Access::Read)?;
         self.counters.copy_up_bytes.fetch_add(size, Ordering::Relaxed);
-        copy_data(source.as_ref(), size, to)
+        match self.options.reflink {
+            true => copy_data(source.as_ref(), size, to),
+            false => copy_extents(source.as_ref(), size, to),
+        }
     }
 
     /// Brings the data of a file into the upper whose attributes are there already. The mark goes
@@ -465,6 +468,10 @@ pub fn copy_data(source: &dyn File, size: u64, to: &dyn File) -> Result<()> {
     if source.clone_to(to).is_ok() {
         return Ok(());
     }
+    copy_extents(source, size, to)
+}
+
+fn copy_extents(source: &dyn File, size: u64, to: &dyn File) -> Result<()> {
     to.set_len(size)?;
     let mut position = 0;
     while position < size {

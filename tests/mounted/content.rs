@@ -42,10 +42,6 @@ judged!(lamina: small_files_cost_no_read);
 
 const LARGE: usize = 12 << 20;
 
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
-}
-
 fn write_into_a_lower_file_keeps_the_rest(s: &mut Site) {
     let mut expected = pattern(100_000);
     put(s.lower("f"), &expected);

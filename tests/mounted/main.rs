@@ -59,6 +59,7 @@ mod tree;
 mod acl;
 mod content;
 mod create;
+mod drivers;
 mod exchange;
 mod handles;
 mod holes;

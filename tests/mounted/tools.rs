@@ -219,3 +219,8 @@ pub fn make_removable(path: &Path) {
         }
     }
 }
+
+/// Bytes in which each place looks different.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+}

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use laminafs::service::WhiteoutForm;
 use laminafs::service::spec::MountSpec;
 
 use crate::cli::{MountArgs, graft};
@@ -31,7 +32,9 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         return Err(OptionError::value("ephemeral", reason).into());
     }
     let mut rules = parsed.rules;
-    rules.aufs_whiteouts |= run::wants_aufs_whiteouts();
+    if run::wants_aufs_whiteouts() {
+        rules.whiteouts.get_or_insert(WhiteoutForm::Aufs);
+    }
     let subtype = parsed.subtype.unwrap_or_else(|| SUBTYPE.to_owned());
     Ok(MountSpec {
         target,

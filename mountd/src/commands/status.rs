@@ -49,8 +49,9 @@ fn text(status: &MountStatus) -> String {
     ];
     let on: Vec<&str> = rules.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
     lines.push(format!(
-        "drivers   io {}, marks {}, whiteouts {}, {}",
+        "drivers   io {}, copy {}, marks {}, whiteouts {}, {}",
         drivers.io,
+        drivers.copy,
         drivers.marks,
         drivers.whiteouts,
         on.join(" ")

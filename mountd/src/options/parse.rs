@@ -1,13 +1,14 @@
 //! What each option means. Names and values are those of the kernel's overlayfs, of
 //! fuse-overlayfs and of FUSE; what is ours alone begins with a name of the command line
-//! (`volume=`, `bind=`, `tmpfs=`, `root=`, `passthrough=`).
+//! (`volume=`, `bind=`, `tmpfs=`, `root=`), or of what is chosen (`io=`, `reflink=`,
+//! `whiteouts=`).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use laminafs::service::spec::{GraftSpec, Rules};
-use laminafs::service::{IdRange, StatOverride};
+use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
 
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::cli::graft;
@@ -195,6 +196,21 @@ fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, Opti
     Err(OptionError::value(key, format!("{text:?} is none of {values}")))
 }
 
+/// One of some words, or `auto`.
+fn choice<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<Option<T>, OptionError> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    match of.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(Some(*value)),
+        None => {
+            let words: Vec<&str> = of.iter().map(|(word, _)| *word).collect();
+            let reason = format!("{text:?} is none of auto|{}", words.join("|"));
+            Err(OptionError::value(key, reason))
+        }
+    }
+}
+
 fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
     let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
     let rules = &mut parsed.rules;
@@ -211,7 +227,19 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
             rules.xino = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
         }
         ("passthrough", Some(text)) => {
-            rules.passthrough = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
+            let on = switch(key, text, &["on", "auto", "1"], OFF)?;
+            rules.io = (!on).then_some(IoDriver::Cached);
+        }
+        ("io", Some(text)) => {
+            let forms = [IoDriver::Passthrough, IoDriver::Cached, IoDriver::NoOpen];
+            rules.io = choice(key, text, &forms.map(|form| (form.name(), form)))?;
+        }
+        ("reflink", Some(text)) => {
+            rules.reflink = choice(key, text, &[("on", true), ("off", false)])?;
+        }
+        ("whiteouts", Some(text)) => {
+            let forms = [("device", WhiteoutForm::Device), ("file", WhiteoutForm::Aufs)];
+            rules.whiteouts = choice(key, text, &forms)?;
         }
         ("ephemeral", None) => parsed.ephemeral = true,
         ("userxattr", None) => rules.userxattr = true,
@@ -342,8 +370,19 @@ mod tests {
         assert!(refused("uidmapping=0:1").contains("LAYER:MOUNT:COUNT"));
         assert!(refused("lowerdir=/a::/b").contains("::"));
         assert!(refused("timeout=-1").contains("seconds"));
+        assert!(refused("io=fast").contains("auto|passthrough|cached|noopen"));
         assert!(refused("cache_size=64MB").contains("64M, 10G, bytes"));
         assert!(refused("cache_size=99999999T").contains("99999999T"));
+    }
+
+    #[test]
+    fn drivers_are_chosen_or_left_to_the_host() {
+        let rules = parsed("io=noopen,reflink=off,whiteouts=file").rules;
+        assert_eq!((rules.io, rules.reflink), (Some(IoDriver::NoOpen), Some(false)));
+        assert_eq!(rules.whiteouts, Some(WhiteoutForm::Aufs));
+        let rules = parsed("io=cached,whiteouts=file,io=auto,whiteouts=auto").rules;
+        assert_eq!((rules.io, rules.whiteouts), (None, None));
+        assert_eq!(parsed("passthrough=off").rules.io, Some(IoDriver::Cached));
     }
 
     #[test]

@@ -1,0 +1,129 @@
+//! How a mount does its work: chosen by what the host can, shown, and forced.
+
+use std::fs;
+use std::process::Output;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::harness::{Site, program};
+use crate::tools::*;
+
+judged!(lamina:
+    the_best_way_is_chosen_and_shown,
+    files_are_opened_without_asking,
+    what_cannot_be_forced_is_refused,
+    forced_forms_are_written,
+    an_ephemeral_upper_goes_with_the_mount,
+);
+
+fn try_with(s: &mut Site, options: &str) -> Output {
+    s.options = options.to_owned();
+    s.try_lamina()
+}
+
+fn mount_with(s: &mut Site, options: &str) {
+    let output = try_with(s, options);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// What `lamina status` says of the mount, as JSON.
+fn status(s: &Site) -> String {
+    let output = std::process::Command::new(program()).args(["status", "--json"]).output().unwrap();
+    let all = String::from_utf8(output.stdout).unwrap();
+    let target = format!("\"target\": \"{}\"", s.mnt().display());
+    let (_, own) = all.split_once(&target).expect("the mount answers");
+    own.split_once("\"target\"").map_or(own, |(own, _)| own).to_owned()
+}
+
+#[track_caller]
+fn says(status: &str, key: &str, value: &str) {
+    let line = format!("\"{key}\": \"{value}\"");
+    assert!(status.contains(&line), "{line} in {status}");
+}
+
+fn number(status: &str, key: &str) -> u64 {
+    let (_, rest) = status.split_once(&format!("\"{key}\": ")).unwrap();
+    rest.split(|end: char| !end.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+fn the_best_way_is_chosen_and_shown(s: &mut Site) {
+    mount_with(s, "");
+    let said = status(s);
+    says(&said, "io", "passthrough");
+    says(&said, "whiteouts", "device");
+    assert!(said.contains("\"copy\": \"reflink\"") || said.contains("\"copy\": \"data\""));
+    s.unmount();
+    mount_with(s, "io=cached,reflink=off,whiteouts=file");
+    let said = status(s);
+    says(&said, "io", "cached");
+    says(&said, "copy", "data");
+    says(&said, "whiteouts", "aufs");
+    s.unmount();
+    s.read_only = true;
+    mount_with(s, "");
+    says(&status(s), "io", "passthrough");
+}
+
+fn files_are_opened_without_asking(s: &mut Site) {
+    for number in 0..20 {
+        put(s.lower(&format!("f{number}")), pattern(5000 + number));
+    }
+    put(s.lower("large"), pattern(700_000));
+    s.read_only = true;
+    mount_with(s, "io=noopen");
+    says(&status(s), "io", "noopen");
+    for _ in 0..3 {
+        for number in 0..20 {
+            assert!(get(s.at(&format!("f{number}"))) == pattern(5000 + number));
+        }
+        assert!(get(s.at("large")) == pattern(700_000));
+    }
+    fails(open(s.at("f1"), OFlags::RDWR), Errno::ROFS);
+    fails(open(s.at("absent"), OFlags::RDONLY), Errno::NOENT);
+    assert_eq!(number(&status(s), "opens"), 0, "the union was never asked");
+}
+
+fn what_cannot_be_forced_is_refused(s: &mut Site) {
+    for (options, word) in [("io=noopen", "never changes"), ("io=fast", "auto|passthrough")] {
+        let output = try_with(s, options);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(word), "{options}: {said}");
+        assert_eq!(fs::read_dir(s.mnt()).unwrap().count(), 0, "nothing is mounted");
+    }
+    // Nothing is held by what was refused.
+    mount_with(s, "");
+}
+
+fn forced_forms_are_written(s: &mut Site) {
+    put(s.lower("f"), "below");
+    mount_with(s, "whiteouts=file");
+    fs::remove_file(s.at("f")).unwrap();
+    s.unmount();
+    assert!(s.upper(".wh.f").exists());
+    let output = try_with(s, "whiteouts=device");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("whiteouts=device"), "{said}");
+}
+
+fn an_ephemeral_upper_goes_with_the_mount(s: &mut Site) {
+    put(s.lower("f"), "below");
+    let root = s.root().join("data");
+    let lower = s.lower("").display().to_string();
+    let words = |extra: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(["mount", "--lower", &lower, "--ephemeral"]).args(extra);
+        command.arg("--root").arg(&root).arg(s.mnt()).output().unwrap()
+    };
+    let output = words(&["--upper", "/tmp", "--work", "/tmp"]);
+    assert!(!output.status.success(), "two uppers: {output:?}");
+    let output = words(&[]);
+    assert!(output.status.success(), "{output:?}");
+    fs::remove_file(s.at("f")).unwrap();
+    put(s.at("g"), "new");
+    assert_eq!(fs::read_dir(root.join("containers")).unwrap().count(), 1);
+    let left = std::process::Command::new(program()).arg("umount").arg(s.mnt()).status().unwrap();
+    assert!(left.success());
+    assert_eq!(fs::read_dir(root.join("containers")).unwrap().count(), 0);
+    assert!(s.lower("f").exists() && !s.lower("g").exists());
+}
