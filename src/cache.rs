@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,66 @@ use crate::error::Result;
 const SHARDS: usize = 16;
 
 /// A block: shared bytes that never change.
-pub type Block = Arc<Box<[u8]>>;
+pub type Block = Arc<Buffer>;
+
+/// Buffers that wait to be used again at most.
+const IDLE: usize = 32;
+/// Bytes of a buffer that is used again: those of a full frame. Memory of this size that is freed
+/// goes back to the system, and would be mapped anew, page by page, for each block.
+const REUSED: usize = 128 << 10;
+
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// The bytes of a block; their memory is used again for another.
+#[derive(Debug, Default)]
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// An empty one with room for so many bytes.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        // A shorter one would hold more memory than is counted.
+        let reused = (len > REUSED * 3 / 4 && len <= REUSED).then(|| POOL.lock().pop());
+        match reused {
+            Some(Some(bytes)) => Self(bytes),
+            Some(None) => Self(Vec::with_capacity(REUSED)),
+            None => Self(Vec::with_capacity(len)),
+        }
+    }
+
+    /// Where the bytes are put.
+    pub const fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.0.capacity() != REUSED {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.0);
+        let mut pool = POOL.lock();
+        if pool.len() < IDLE {
+            bytes.clear();
+            pool.push(bytes);
+        }
+    }
+}
 
 /// Names a block: which layer, which frame of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,9 +212,9 @@ mod tests {
                     let block = cache.get(key(7), || {
                         fetched.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(std::time::Duration::from_millis(20));
-                        Ok(Arc::new(Box::from([1_u8, 2])))
+                        Ok(Arc::new(Buffer::from(&[1_u8, 2][..])))
                     });
-                    assert_eq!(&**block.unwrap(), [1, 2]);
+                    assert_eq!(block.unwrap()[..], [1, 2]);
                 });
             }
         });
@@ -167,14 +227,14 @@ mod tests {
         let cache = BlockCache::new(1 << 20);
         let failed = cache.get(key(1), || Err(Errno::IO.into()));
         assert!(failed.unwrap_err().is(Errno::IO));
-        assert!(cache.get(key(1), || Ok(Arc::new(Box::from([3_u8])))).is_ok());
+        assert!(cache.get(key(1), || Ok(Arc::new(Buffer::from(&[3_u8][..])))).is_ok());
     }
 
     #[test]
     fn bytes_stay_below_the_cap() {
         let cache = BlockCache::new(SHARDS * 1000);
         for frame in 0..1000 {
-            cache.get(key(frame), || Ok(Arc::new(Box::from([0_u8; 400])))).unwrap();
+            cache.get(key(frame), || Ok(Arc::new(Buffer::from(&[0_u8; 400][..])))).unwrap();
         }
         let stats = cache.stats();
         assert!(stats.bytes <= 16_000, "{stats:?}");

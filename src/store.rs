@@ -103,6 +103,8 @@ impl Store {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open_with(root: &Path, cache: Arc<BlockCache>, budget: Option<u64>) -> Result<Self> {
+        // The daemon leaves its directory, and some of what is below is made later.
+        let root = &std::path::absolute(root).map_err(StoreError::io(root))?;
         let layers = root.join("layers");
         make_dir(&layers)?;
         let reading = Arc::new(Reading {

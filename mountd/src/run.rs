@@ -54,6 +54,8 @@ fn home(variable: &str, below: &str) -> Option<PathBuf> {
 /// The data root.
 pub fn data_root(given: Option<PathBuf>) -> PathBuf {
     let set = given.or_else(|| std::env::var_os("LAMINA_ROOT").map(PathBuf::from));
+    // A daemon leaves the directory in which it was started.
+    let set = set.map(|root| std::path::absolute(&root).unwrap_or(root));
     set.unwrap_or_else(|| {
         if is_host_root("/var/lib") {
             return PathBuf::from("/var/lib/lamina");

@@ -303,6 +303,10 @@ impl File for BlobFile {
         self.layer.read(&self.inode, buf, offset)
     }
 
+    fn read_shared(&self, len: usize, offset: u64, take: &mut dyn FnMut(&[&[u8]])) -> Result<bool> {
+        self.layer.read_shared(&self.inode, len, offset, take)
+    }
+
     fn write_at(&self, _: &[u8], _: u64) -> Result<usize> {
         Err(READ_ONLY)
     }

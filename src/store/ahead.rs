@@ -15,7 +15,7 @@ use super::layer::Layer;
 /// Runs that a layer keeps apart, as of several readers at once.
 const RUNS: usize = 8;
 /// Frames that are fetched before they are asked for.
-const WINDOW: u32 = 4;
+const WINDOW: u32 = 2;
 /// Frames that wait at most; what does not fit is not fetched ahead.
 const QUEUE: usize = 64;
 
@@ -62,8 +62,8 @@ struct Run {
 }
 
 impl Runs {
-    /// Notes that a frame is asked for; answers which ones to fetch ahead.
-    pub(super) fn note(&self, frame: u32, count: u32) -> std::ops::Range<u32> {
+    /// Notes that a frame is asked for; answers which ones before `end` to fetch ahead.
+    pub(super) fn note(&self, frame: u32, end: u32) -> std::ops::Range<u32> {
         let mut runs = self.0.lock();
         let known = runs.iter().position(|run| run.next == frame || run.next == frame + 1);
         let Some(at) = known else {
@@ -81,7 +81,7 @@ impl Runs {
         }
         run.next = frame + 1;
         let from = run.ahead.max(frame + 1);
-        let to = (frame + 1 + WINDOW).min(count);
+        let to = (frame + 1 + WINDOW).min(end);
         run.ahead = to.max(from);
         runs[..=at].rotate_right(1);
         from..to.max(from)
@@ -97,11 +97,11 @@ mod tests {
         let runs = Runs::default();
         assert_eq!(runs.note(10, 100), 0..0);
         assert_eq!(runs.note(10, 100), 0..0);
-        assert_eq!(runs.note(11, 100), 12..16);
+        assert_eq!(runs.note(11, 100), 12..14);
         assert_eq!(runs.note(50, 100), 0..0, "another reader");
-        assert_eq!(runs.note(12, 100), 16..17);
-        assert_eq!(runs.note(51, 100), 52..56);
-        assert_eq!(runs.note(13, 100), 17..18);
+        assert_eq!(runs.note(12, 100), 14..15);
+        assert_eq!(runs.note(51, 100), 52..54);
+        assert_eq!(runs.note(13, 100), 15..16);
         assert_eq!(runs.note(97, 100), 0..0);
         assert_eq!(runs.note(98, 100), 99..100, "no further than the end");
         assert!(runs.note(99, 100).is_empty());

@@ -132,7 +132,7 @@ impl Containers {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path) -> Result<Self> {
-        let dir = root.join("containers");
+        let dir = std::path::absolute(root).map_err(StoreError::io(root))?.join("containers");
         make_dir(&dir)?;
         Ok(Self { dir })
     }

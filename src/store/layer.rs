@@ -9,10 +9,12 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
+use smallvec::SmallVec;
+
 use super::ahead::Runs;
 use super::hex::is_hex;
 use super::{Reading, StoreError};
-use crate::cache::{Block, Key};
+use crate::cache::{Block, Buffer, Key};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, Inode, blob_head};
@@ -61,6 +63,28 @@ impl FromStr for LayerId {
             return Ok(Self(text.to_owned()));
         }
         Err(StoreError::Missing { kind: "layer", name: text.to_owned() })
+    }
+}
+
+/// Parts of one read that are most likely: a MiB, with one more frame at an odd place.
+const PARTS: usize = 10;
+/// Parts at most; a file of so many holes is read with a copy.
+const PARTS_MAX: usize = 64;
+
+/// A part of what is read, as it is in memory.
+enum Part {
+    Data(Block, std::ops::Range<usize>),
+    Zeroes(usize),
+}
+
+type Parts = SmallVec<[Part; PARTS]>;
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Data(block, range) => block.get(range.clone()).unwrap_or_default(),
+            Self::Zeroes(len) => ZEROES.get(..*len).unwrap_or_default(),
+        }
     }
 }
 
@@ -161,6 +185,74 @@ impl Layer {
         Ok(len)
     }
 
+    /// Gives what [`Layer::read`] would read to `take` without a copy, in parts. Answers false
+    /// for a file of too many holes.
+    ///
+    /// # Errors
+    /// As [`Layer::read`].
+    pub fn read_shared(
+        &self,
+        inode: &Inode,
+        len: usize,
+        offset: u64,
+        take: &mut dyn FnMut(&[&[u8]]),
+    ) -> Result<bool> {
+        let size = inode.size.get();
+        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        match self.index.content(inode) {
+            Content::Inline(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let bytes = bytes.get(from..).unwrap_or_default();
+                take(&[bytes.get(..len).unwrap_or_default()]);
+            }
+            Content::Extents(extents) => {
+                let mut parts = Parts::new();
+                if !self.gather(extents, len, offset, &mut parts)? {
+                    return Ok(false);
+                }
+                let slices: SmallVec<[&[u8]; PARTS]> = parts.iter().map(Part::bytes).collect();
+                take(&slices);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Collects the parts of a range; answers false where they are too many.
+    fn gather(&self, extents: &[Extent], len: usize, offset: u64, to: &mut Parts) -> Result<bool> {
+        let (mut at, end) = (offset, offset + len as u64);
+        let mut next = extents.partition_point(|extent| extent.end() <= offset);
+        while at < end {
+            if to.len() >= PARTS_MAX {
+                return Ok(false);
+            }
+            let extent = extents.get(next);
+            let start = extent.map_or(u64::MAX, |extent| extent.start.get()).min(end);
+            if at < start {
+                let hole = usize::try_from(start - at).unwrap_or(FRAME_LEN).min(FRAME_LEN);
+                to.push(Part::Zeroes(hole));
+                at += hole as u64;
+                continue;
+            }
+            let Some(extent) = extent else { break };
+            let from = at - start + u64::from(extent.frame_offset.get());
+            let frame = u64::from(extent.frame.get()) + from / FRAME_LEN as u64;
+            let block = self.block(u32::try_from(frame).unwrap_or(u32::MAX), extent)?;
+            let within = (from % FRAME_LEN as u64) as usize;
+            let left = usize::try_from(extent.end().min(end) - at).unwrap_or(usize::MAX);
+            let until = block.len().min(within.saturating_add(left));
+            if until <= within {
+                return Err(Errno::IO.into());
+            }
+            at += (until - within) as u64;
+            to.push(Part::Data(block, within..until));
+            if at == extent.end() {
+                next += 1;
+            }
+        }
+        Ok(true)
+    }
+
     fn read_extents(&self, extents: &[Extent], buf: &mut [u8], offset: u64) -> Result<()> {
         let mut at = offset;
         let mut rest = buf;
@@ -190,7 +282,7 @@ impl Layer {
         let mut rest = buf;
         while !rest.is_empty() {
             let frame = u64::from(extent.frame.get()) + from / FRAME_LEN as u64;
-            let block = self.block(u32::try_from(frame).unwrap_or(u32::MAX))?;
+            let block = self.block(u32::try_from(frame).unwrap_or(u32::MAX), extent)?;
             let within = (from % FRAME_LEN as u64) as usize;
             let data = block.get(within..).unwrap_or_default();
             let len = data.len().min(rest.len());
@@ -204,8 +296,13 @@ impl Layer {
         Ok(())
     }
 
-    fn block(&self, number: u32) -> Result<Block> {
-        let ahead = self.runs.note(number, self.index.frames().len() as u32);
+    fn block(&self, number: u32, extent: &Extent) -> Result<Block> {
+        // What has frames of its own is followed by what has nothing to do with it.
+        let end = match extent.frame_count() {
+            1 => self.index.frames().len() as u64,
+            count => u64::from(extent.frame.get()) + count,
+        };
+        let ahead = self.runs.note(number, u32::try_from(end).unwrap_or(u32::MAX));
         if !ahead.is_empty() {
             self.reading.ahead.fetch(&self.itself, ahead);
         }
@@ -257,13 +354,13 @@ impl Layer {
             tools.decompressor = Some(made.map_err(|_| Errno::NOMEM)?);
         }
         let len = frame.len.get() as usize;
-        let mut content = Vec::with_capacity(len);
+        let mut content = Buffer::new(len);
         let done = tools
             .decompressor
             .as_mut()
-            .map(|decompressor| decompressor.decompress_to_buffer(stored, &mut content));
+            .map(|decompressor| decompressor.decompress_to_buffer(stored, content.room()));
         match done {
-            Some(Ok(got)) if got == len => Ok(Block::new(content.into_boxed_slice())),
+            Some(Ok(got)) if got == len => Ok(Block::new(content)),
             _ => Err(self.broken(offset, "does not decompress to its length")),
         }
     }
@@ -287,10 +384,17 @@ impl Layer {
     }
 
     /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
+    /// With `read_too` somebody reads the file at the same time: each finds the frames of the
+    /// other in the cache.
     ///
     /// # Errors
     /// `EIO` where the blob is not what was put there; as pwrite(2).
-    pub(super) fn write_to(&self, inode: &Inode, to: BorrowedFd<'_>) -> Result<[u8; 32]> {
+    pub(super) fn write_to(
+        &self,
+        inode: &Inode,
+        to: BorrowedFd<'_>,
+        read_too: bool,
+    ) -> Result<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
         let extents = match self.index.content(inode) {
             Content::Extents(extents) => extents,
@@ -303,7 +407,7 @@ impl Layer {
             let mut frame = extent.frame.get();
             let mut within = extent.frame_offset.get() as usize;
             while at < extent.end() {
-                let block = self.fetch(frame)?;
+                let block = if read_too { self.cached(frame)? } else { self.fetch(frame)? };
                 let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
                 let data = block.get(within..).unwrap_or_default();
                 let data = data.get(..left.min(data.len())).unwrap_or_default();

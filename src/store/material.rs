@@ -40,6 +40,9 @@ const FREE_PART: u64 = 20;
 const TRUST: Duration = Duration::from_secs(10);
 /// The time of the last use is written no finer than this.
 const USE_STEP: Duration = Duration::from_secs(60);
+/// Up to this size the frames go through the cache, since whoever opened the file reads it
+/// meanwhile; those of a larger file would leave nothing else there.
+const READ_TOO_MAX: u64 = 16 << 20;
 /// Files that wait for the background at most; the next OPEN asks again.
 const QUEUE: usize = 128;
 
@@ -222,7 +225,8 @@ impl Materials {
         }
         let refused = |error: crate::error::Error| io::Error::from_raw_os_error(error.errno().0);
         let file = sys::file::unnamed(&boot.dir, 0o400).map_err(refused)?;
-        let written = layer.write_to(inode, file.as_fd()).map_err(refused)?;
+        let read_too = !waited && size <= READ_TOO_MAX;
+        let written = layer.write_to(inode, file.as_fd(), read_too).map_err(refused)?;
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
         }

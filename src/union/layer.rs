@@ -206,6 +206,21 @@ pub trait File: Send + Sync {
     /// As pread(2).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
 
+    /// Gives what [`File::read_at`] would read to `take`, at once and in parts, without a copy.
+    /// Answers false, and `take` hears nothing, where the bytes are not in the memory of the
+    /// process.
+    ///
+    /// # Errors
+    /// As pread(2).
+    fn read_shared(
+        &self,
+        _len: usize,
+        _offset: u64,
+        _take: &mut dyn FnMut(&[&[u8]]),
+    ) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Writes all of `data` at an offset, or as much as fits before an error.
     ///
     /// # Errors

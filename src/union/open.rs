@@ -162,15 +162,26 @@ impl Union {
         }
         let Some(kernel) = self.kernel.get() else { return Ok(()) };
         let file = place.dir.open(&place.name, Access::Read)?;
-        DATA.with_borrow_mut(|data| {
-            data.resize(PASSTHROUGH_MIN as usize, 0);
-            let len = file.read_at(data, 0)?;
-            if len > 0
-                && len < data.len()
-                && let Err(error) = kernel.store(id, data.get(..len).unwrap_or_default())
+        let store = |data: &[u8]| {
+            if !data.is_empty()
+                && data.len() < PASSTHROUGH_MIN as usize
+                && let Err(error) = kernel.store(id, data)
             {
                 tracing::debug!(%error, "the page cache takes no data");
             }
+        };
+        let mut one = |parts: &[&[u8]]| {
+            if let [data] = parts {
+                store(data);
+            }
+        };
+        if file.read_shared(PASSTHROUGH_MIN as usize, 0, &mut one)? {
+            return Ok(());
+        }
+        DATA.with_borrow_mut(|data| {
+            data.resize(PASSTHROUGH_MIN as usize, 0);
+            let len = file.read_at(data, 0)?;
+            store(data.get(..len).unwrap_or_default());
             Ok(())
         })
     }

@@ -17,7 +17,11 @@ refused() { # NAME WORDS COMMAND...: fails, and says so
         case $said in *"$2"*) pass "container::$1" ;; *) fail "container::$1" "$said" ;; esac
     fi
 }
-run image import "$tree" -t app >/dev/null
+cd "$scratch"
+run image --root root import "$tree" -t app >/dev/null
+run mount --root root --image app "$scratch/ro"
+equal container::relative_root "$(cmp "$scratch/ro/large" "$tree/large" && find root/materials -type f | wc -l)" 1
+run umount "$scratch/ro"
 equal container::create "$(run container create --name web --volume data:/data app)" web
 refused name_taken "exists already" container create --name web app
 refused no_such_image "does not exist" container create nope

@@ -66,16 +66,25 @@ pub(super) fn release(call: &Call<'_>, arg: &ReleaseIn) {
 
 pub(super) fn read(call: &mut Call<'_>, arg: &ReadIn) {
     let size = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
+    let reply = call.reply;
     let data = &mut call.scratch.data;
-    if data.len() < size {
-        data.resize(size, 0);
+    let done = call.union.read_with(NodeId(call.header.nodeid), |file| {
+        let mut take = |parts: &[&[u8]]| {
+            reply.parts(parts);
+        };
+        if file.read_shared(size, arg.offset, &mut take)? {
+            return Ok(());
+        }
+        if data.len() < size {
+            data.resize(size, 0);
+        }
+        let len = file.read_at(data.get_mut(..size).unwrap_or_default(), arg.offset)?;
+        reply.bytes(data.get(..len.min(size)).unwrap_or_default());
+        Ok(())
+    });
+    if let Err(error) = done {
+        reply.error(&error);
     }
-    let buffer = data.get_mut(..size).unwrap_or_default();
-    match call.union.read_with(NodeId(call.header.nodeid), |file| file.read_at(buffer, arg.offset))
-    {
-        Ok(len) => call.reply.bytes(call.scratch.data.get(..len.min(size)).unwrap_or_default()),
-        Err(error) => call.reply.error(&error),
-    };
 }
 
 pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {

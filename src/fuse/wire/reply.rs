@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::io::IoSlice;
 
+use smallvec::SmallVec;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::error::{Errno, Error};
@@ -52,6 +53,15 @@ impl<'d> Reply<'d> {
         self.write(0, bytes, &[])
     }
 
+    /// Answers success with bytes in several parts.
+    pub fn parts(&self, parts: &[&[u8]]) -> bool {
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.send(0, len, |head| {
+            let all = [head].into_iter().chain(parts.iter().copied());
+            self.device.write(&all.map(IoSlice::new).collect::<SmallVec<[_; 16]>>())
+        })
+    }
+
     /// Answers success with a structure and bytes behind it.
     pub fn body_and_bytes<T: IntoBytes + Immutable>(&self, body: &T, bytes: &[u8]) -> bool {
         self.write(0, body.as_bytes(), bytes)
@@ -87,18 +97,28 @@ impl<'d> Reply<'d> {
     }
 
     fn write(&self, error: i32, first: &[u8], second: &[u8]) -> bool {
+        self.send(error, first.len() + second.len(), |head| {
+            self.device.write(&[head, first, second].map(IoSlice::new))
+        })
+    }
+
+    fn send(
+        &self,
+        error: i32,
+        len: usize,
+        write: impl FnOnce(&[u8]) -> Result<usize, Errno>,
+    ) -> bool {
         if self.sent.replace(true) {
             tracing::error!(unique = self.unique, "a request was answered twice");
             return false;
         }
-        let total = size_of::<OutHeader>() + first.len() + second.len();
+        let total = size_of::<OutHeader>() + len;
         let Ok(len) = u32::try_from(total) else {
             tracing::error!(unique = self.unique, total, "answer too long");
             return false;
         };
         let header = OutHeader { len, error, unique: self.unique };
-        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(first), IoSlice::new(second)];
-        match self.device.write(&parts) {
+        match write(header.as_bytes()) {
             Ok(_) => true,
             Err(Errno::NOENT | Errno::NODEV) => false, // interrupted, or unmounted meanwhile
             Err(errno) => {
