@@ -15,6 +15,7 @@ pub mod images;
 pub mod import;
 mod layer;
 mod material;
+mod pack;
 pub mod sink;
 
 #[cfg(test)]

@@ -10,14 +10,13 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use super::StoreError;
+use super::pack::{Packed, Packer};
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX, blob_head};
 use crate::format::tables::Tables;
 
 const PAGE: usize = 4096;
 /// Zeroes from this length on become a hole.
 const HOLE_MIN: u64 = 64 << 10;
-/// zstd's own default.
-const LEVEL: i32 = 3;
 
 /// Where the content of a file is. Equal contents share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,9 @@ pub(super) enum Data {
 pub(super) struct BlobWriter {
     path: PathBuf,
     file: BufWriter<File>,
-    compressor: zstd::bulk::Compressor<'static>,
+    packer: Packer,
+    /// Memory of frames that were written.
+    spare: Vec<u8>,
     packed: Vec<u8>,
     waiting: Vec<usize>,
     data: Vec<Data>,
@@ -41,12 +42,12 @@ impl BlobWriter {
         let begin = || -> io::Result<_> {
             let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path)?);
             file.write_all(&blob_head())?;
-            Ok((file, zstd::bulk::Compressor::new(LEVEL)?))
+            Ok(file)
         };
-        let (file, compressor) = begin().map_err(StoreError::io(&path))?;
+        let file = begin().map_err(StoreError::io(&path))?;
         let packed = Vec::with_capacity(FRAME_LEN);
-        let (waiting, data, known) = Default::default();
-        Ok(Self { path, file, compressor, packed, waiting, data, known })
+        let (spare, waiting, data, known) = Default::default();
+        Ok(Self { path, file, packer: Packer::new(), spare, packed, waiting, data, known })
     }
 
     /// The content that a number stands for.
@@ -111,10 +112,9 @@ impl BlobWriter {
         if self.packed.is_empty() {
             return Ok(());
         }
-        let packed = std::mem::take(&mut self.packed);
-        let frame = self.frame(tables, &packed)?;
+        let mut packed = std::mem::take(&mut self.packed);
+        let frame = self.frame(tables, &mut packed)?;
         self.packed = packed;
-        self.packed.clear();
         for number in self.waiting.drain(..) {
             if let Some(Data::Extents { extents, .. }) = self.data.get_mut(number)
                 && let Some(extent) = extents.first_mut()
@@ -125,20 +125,44 @@ impl BlobWriter {
         Ok(())
     }
 
-    fn frame(&mut self, tables: &mut Tables, content: &[u8]) -> Result<u32, StoreError> {
-        let mut write = || -> io::Result<u32> {
-            let stored = self.compressor.compress(content)?;
+    /// The number of the next frame.
+    fn next_frame(&self, tables: &Tables) -> u32 {
+        (tables.frames.len() + self.packer.in_flight()) as u32
+    }
+
+    // Takes what `content` holds; what it has then is empty.
+    fn frame(&mut self, tables: &mut Tables, content: &mut Vec<u8>) -> Result<u32, StoreError> {
+        if self.packer.is_full() {
+            self.land(tables)?;
+        }
+        let number = self.next_frame(tables);
+        if number == u32::MAX {
+            let what = "a layer of more than 4,294,967,295 frames".to_owned();
+            return Err(StoreError::Archive { what });
+        }
+        let full = std::mem::replace(content, std::mem::take(&mut self.spare));
+        self.packer.send(full).map_err(StoreError::io(&self.path))?;
+        Ok(number)
+    }
+
+    // Writes the oldest frame that is being compressed; answers whether there was one.
+    fn land(&mut self, tables: &mut Tables) -> Result<bool, StoreError> {
+        let mut write = || -> io::Result<bool> {
+            let Some(Packed { stored, digest, mut content }) = self.packer.take()? else {
+                return Ok(false);
+            };
             let offset = end_of(&tables.frames);
-            let number = u32::try_from(tables.frames.len()).map_err(io::Error::other)?;
             self.file.write_all(&stored)?;
-            tables.frame_digests.push(*blake3::hash(&stored).as_bytes());
+            tables.frame_digests.push(digest);
             tables.frames.push(Frame {
                 offset: offset.into(),
                 stored: (stored.len() as u32).into(),
                 len: (content.len() as u32).into(),
             });
             tables.blob_len = offset + stored.len() as u64;
-            Ok(number)
+            content.clear();
+            self.spare = content;
+            Ok(true)
         };
         write().map_err(StoreError::io(&self.path))
     }
@@ -149,7 +173,7 @@ impl BlobWriter {
         size: u64,
         reader: &mut dyn Read,
     ) -> Result<usize, StoreError> {
-        let before = tables.frames.len();
+        let before = self.next_frame(tables);
         let mut hasher = blake3::Hasher::new();
         let mut run = Run::default();
         let mut block = vec![0; FRAME_LEN];
@@ -175,9 +199,10 @@ impl BlobWriter {
     }
 
     // The content was written before, as it turned out.
-    fn take_back(&mut self, tables: &mut Tables, frames: usize) -> Result<(), StoreError> {
-        tables.frames.truncate(frames);
-        tables.frame_digests.truncate(frames);
+    fn take_back(&mut self, tables: &mut Tables, frames: u32) -> Result<(), StoreError> {
+        while self.land(tables)? {}
+        tables.frames.truncate(frames as usize);
+        tables.frame_digests.truncate(frames as usize);
         tables.blob_len = end_of(&tables.frames);
         let mut cut = || -> io::Result<()> {
             self.file.seek(SeekFrom::Start(tables.blob_len))?;
@@ -214,23 +239,21 @@ impl BlobWriter {
     // Takes at most a page: frames are whole pages, so that it never straddles two.
     fn take(&mut self, tables: &mut Tables, run: &mut Run, page: &[u8]) -> Result<(), StoreError> {
         if run.frame.is_empty() && run.open.is_none() {
-            let frame = (tables.frames.len() as u32).into();
+            let frame = self.next_frame(tables).into();
             let (start, len) = (run.offset.into(), 0.into());
             run.open = Some(Extent { start, len, frame, frame_offset: 0.into() });
         }
         run.frame.extend_from_slice(page);
         run.offset += page.len() as u64;
         if run.frame.len() >= FRAME_LEN {
-            self.frame(tables, &run.frame)?;
-            run.frame.clear();
+            self.frame(tables, &mut run.frame)?;
         }
         Ok(())
     }
 
     fn end_extent(&mut self, tables: &mut Tables, run: &mut Run) -> Result<(), StoreError> {
         if !run.frame.is_empty() {
-            self.frame(tables, &run.frame)?;
-            run.frame.clear();
+            self.frame(tables, &mut run.frame)?;
         }
         if let Some(mut extent) = run.open.take() {
             extent.len = (run.offset - extent.start.get()).into();
@@ -249,6 +272,7 @@ impl BlobWriter {
     /// Writes what is left.
     pub(super) fn finish(&mut self, tables: &mut Tables) -> Result<(), StoreError> {
         self.flush(tables)?;
+        while self.land(tables)? {}
         tables.blob_len = tables.blob_len.max(BLOB_HEAD_LEN as u64);
         self.file.flush().map_err(StoreError::io(&self.path))
     }

@@ -1,0 +1,158 @@
+//! Compresses frames in up to two threads and gives them back in the order in which they came.
+//!
+//! A frame is compressed by itself, so that what comes out is the same with any number of threads.
+//! Memory is bounded by [`IN_FLIGHT`] frames; whoever sends more takes the oldest back first.
+
+use std::io;
+use std::num::NonZero;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+/// zstd's own default.
+const LEVEL: i32 = 3;
+const THREADS_MAX: usize = 2;
+/// Frames that are sent and not yet taken back: enough to keep two threads at work while the
+/// sender hashes what comes next.
+const IN_FLIGHT: usize = 8;
+
+/// A compressed frame.
+pub(super) struct Packed {
+    /// What is written.
+    pub(super) stored: Vec<u8>,
+    /// BLAKE3 of it.
+    pub(super) digest: [u8; 32],
+    /// What was compressed, whose memory is used again.
+    pub(super) content: Vec<u8>,
+}
+
+struct Worker {
+    jobs: Option<Sender<Vec<u8>>>,
+    done: Receiver<io::Result<Packed>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The threads. None is started before the first frame comes.
+pub(super) struct Packer {
+    threads: usize,
+    workers: Vec<Worker>,
+    sent: usize,
+    taken: usize,
+}
+
+impl Packer {
+    /// As many threads as there are processors, two at most.
+    pub(super) fn new() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::with_threads(processors.min(THREADS_MAX))
+    }
+
+    pub(super) const fn with_threads(threads: usize) -> Self {
+        Self { threads, workers: Vec::new(), sent: 0, taken: 0 }
+    }
+
+    /// Frames that were sent and not taken.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.sent - self.taken
+    }
+
+    /// Whether the oldest frame must be taken before another is sent.
+    pub(super) const fn is_full(&self) -> bool {
+        self.in_flight() >= IN_FLIGHT
+    }
+
+    /// Sends a frame to be compressed.
+    pub(super) fn send(&mut self, content: Vec<u8>) -> io::Result<()> {
+        while self.workers.len() < self.threads {
+            self.workers.push(Worker::start()?);
+        }
+        // In turn, so that the order of what comes back is known.
+        let worker = self.workers.get(self.sent % self.threads).ok_or_else(ended)?;
+        let jobs = worker.jobs.as_ref().ok_or_else(ended)?;
+        jobs.send(content).map_err(|_| ended())?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Waits for the oldest frame; `None` where none is in flight.
+    pub(super) fn take(&mut self) -> io::Result<Option<Packed>> {
+        if self.in_flight() == 0 {
+            return Ok(None);
+        }
+        let worker = self.workers.get(self.taken % self.threads).ok_or_else(ended)?;
+        let packed = worker.done.recv().map_err(|_| ended())?;
+        self.taken += 1;
+        packed.map(Some)
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            // Its queue ends, and with it the thread.
+            worker.jobs = None;
+            if let Some(Err(_)) = worker.thread.take().map(JoinHandle::join) {
+                tracing::warn!("a thread that compresses frames panicked");
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let (jobs, queue) = channel::<Vec<u8>>();
+        let (finished, done) = channel();
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        let work = move || {
+            for content in queue {
+                let stored = compressor.compress(&content);
+                let packed = stored.map(|stored| {
+                    let digest = *blake3::hash(&stored).as_bytes();
+                    Packed { stored, digest, content }
+                });
+                if finished.send(packed).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("lamina-pack".to_owned()).spawn(work)?;
+        Ok(Self { jobs: Some(jobs), done, thread: Some(thread) })
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("a thread that compresses frames has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(threads: usize) -> Vec<Packed> {
+        let mut packer = Packer::with_threads(threads);
+        let mut all = Vec::new();
+        for n in 0..50_u32 {
+            if packer.is_full() {
+                all.push(packer.take().unwrap().unwrap());
+            }
+            // Of very different cost, so that a later one is ready before an earlier one.
+            let len = if n % 3 == 0 { 100_000 } else { 100 };
+            packer.send(n.to_le_bytes().repeat(len / 4)).unwrap();
+            assert!(packer.in_flight() <= IN_FLIGHT);
+        }
+        while let Some(packed) = packer.take().unwrap() {
+            all.push(packed);
+        }
+        all
+    }
+
+    #[test]
+    fn frames_come_back_in_order_whatever_the_number_of_threads() {
+        let (one, two) = (packed(1), packed(2));
+        assert_eq!((one.len(), two.len()), (50, 50));
+        for (n, (one, two)) in one.iter().zip(&two).enumerate() {
+            assert_eq!(one.content.get(..4), Some(&(n as u32).to_le_bytes()[..]));
+            assert_eq!((&one.stored, one.digest), (&two.stored, two.digest));
+            assert_eq!(zstd::decode_all(&one.stored[..]).unwrap(), one.content);
+        }
+    }
+}
