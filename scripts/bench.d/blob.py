@@ -213,7 +213,7 @@ def cached():
 
 def anonymous():
     """RssAnon of the daemon; the process namespace has one only."""
-    name = os.path.basename(os.environ["lamina"])
+    name = os.path.basename(os.environ["lamina"])[:15]  # as much as the kernel keeps of it
     pids = subprocess.run(["pgrep", "-x", name], check=True, capture_output=True, text=True).stdout.split()
     fields = dict(line.split(":", 1) for line in open(f"/proc/{pids[0]}/status"))
     return int(fields["RssAnon"].split()[0]) * 1024
