@@ -8,6 +8,7 @@
 //!
 //! Positions: 0 the start, 1 behind `.`, 2 behind `..`, above it entries.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -22,8 +23,12 @@ use crate::union::mark::{self, Mark, Marked};
 use crate::union::table::Node;
 use crate::union::{Union, dir_of};
 
-/// Directories in a row that are told with attributes after lookups were seen to follow.
+/// Directories in a row that are told with attributes after lookups were seen to follow; each
+/// look that sees them again doubles the run.
 const PLUS_RUN: i32 = 16;
+const PLUS_RUN_MAX: i32 = 512;
+/// Directories that are told with attributes in a listing by names, for each request.
+const DIRS_TOLD: u32 = 64;
 /// Lookups after a listing by names that show that attributes are wanted.
 const PLUS_AFTER: u32 = 3;
 /// Most entries of a list that is kept.
@@ -51,7 +56,9 @@ pub(super) fn note_lookup(union: &Union, body: &DirBody) {
     }
     body.looked_up.store(seen + 1, Ordering::Relaxed);
     if seen + 1 == PLUS_AFTER {
-        union.plus_credit.store(PLUS_RUN, Ordering::Relaxed);
+        let run = union.plus_run.load(Ordering::Relaxed).clamp(PLUS_RUN, PLUS_RUN_MAX);
+        union.plus_credit.store(run, Ordering::Relaxed);
+        union.plus_run.store(run * 2, Ordering::Relaxed);
     }
 }
 
@@ -65,6 +72,26 @@ const fn shown_position(position: u64) -> u64 {
 
 const fn backing_position(position: u64) -> u64 {
     if position < LAST { position.saturating_sub(2) } else { position }
+}
+
+/// Which entries are told with their attributes.
+#[derive(Default)]
+struct Plus {
+    all: bool,
+    /// So many directories more.
+    dirs: Cell<u32>,
+}
+
+impl Plus {
+    // A walk through a tree looks up each directory that it goes on to.
+    fn wants(&self, kind: Kind) -> bool {
+        let left = self.dirs.get();
+        if self.all || kind != Kind::Dir || left == 0 {
+            return self.all;
+        }
+        self.dirs.set(left - 1);
+        true
+    }
 }
 
 impl Union {
@@ -85,7 +112,12 @@ impl Union {
         if body.removed.get().is_some() {
             return Ok(());
         }
-        let plus = plus && self.wants_plus(body, offset);
+        let plus = match (plus, plus && self.wants_plus(body, offset)) {
+            (false, _) => Plus::default(),
+            (true, false) => Plus { all: false, dirs: Cell::new(DIRS_TOLD) },
+            (true, true) => Plus { all: true, dirs: Cell::new(0) },
+        };
+        let plus = &plus;
         if offset < 1 {
             if !sink.has_room(1) {
                 return Ok(());
@@ -119,6 +151,12 @@ impl Union {
         }
         if offset == 0 {
             body.looked_up.store(0, Ordering::Relaxed);
+            // The second in a row: nothing followed the first.
+            if credit < 0 {
+                self.plus_run.store(PLUS_RUN, Ordering::Relaxed);
+            } else {
+                self.plus_credit.store(-1, Ordering::Relaxed);
+            }
         }
         false
     }
@@ -128,12 +166,13 @@ impl Union {
         node: &Node,
         body: &DirBody,
         item: &Item,
-        plus: bool,
+        plus: &Plus,
         sink: &mut dyn DirSink,
     ) -> bool {
         if !sink.has_room(item.name.len()) {
             return false;
         }
+        let plus = plus.wants(item.kind);
         let grafted = body.has_grafts.load(Ordering::Acquire);
         if plus || (grafted && self.is_graft_place(node.id, &item.name)) {
             // What vanished meanwhile, or cannot be read, is told by name: its lookup will say.
@@ -168,7 +207,7 @@ impl Union {
         body: &DirBody,
         stack: &Stack,
         offset: u64,
-        plus: bool,
+        plus: &Plus,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let dir = stack.top().ok_or(Errno::STALE)?;
@@ -219,7 +258,7 @@ impl Union {
         body: &DirBody,
         stack: &Stack,
         offset: u64,
-        plus: bool,
+        plus: &Plus,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let listing = self.listing(node.id, body, stack, offset <= 2)?;
