@@ -5,8 +5,12 @@
 //! opened and locked it, [`mount::Live`] is the mount.
 
 pub mod background;
+pub mod changes;
+pub mod commit;
 pub mod containers;
+pub mod diff;
 pub mod doctor;
+pub mod export;
 pub mod failure;
 mod grafts;
 pub mod images;

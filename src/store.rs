@@ -10,12 +10,14 @@ mod blob;
 mod build;
 pub mod containers;
 mod error;
+pub mod export;
 pub mod hex;
 pub mod images;
 pub mod import;
 mod layer;
 mod material;
 mod pack;
+pub mod recipe;
 pub mod sink;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ const NEW: &str = ".new-";
 /// The store below a data root.
 pub struct Store {
     layers: PathBuf,
+    recipes: recipe::Recipes,
     reading: Arc<Reading>,
     open: Mutex<HashMap<LayerId, Weak<Layer>>>,
 }
@@ -114,7 +117,8 @@ impl Store {
             ahead: ahead::Ahead::default(),
             damaged: AtomicU64::new(0),
         });
-        Ok(Self { layers, reading, open: Mutex::default() })
+        let recipes = recipe::Recipes::open(root)?;
+        Ok(Self { layers, recipes, reading, open: Mutex::default() })
     }
 
     /// A way to the counters that outlives the store.
@@ -147,6 +151,12 @@ impl Store {
             needed.extend(layer.index().content_digests().iter().map(|digest| hex::encode(digest)));
         }
         self.reading.materials.collect(&needed).map_err(StoreError::io(&self.layers))
+    }
+
+    /// How the tars of the layers were written.
+    #[must_use]
+    pub const fn recipes(&self) -> &recipe::Recipes {
+        &self.recipes
     }
 
     /// A directory of the store for what is unlinked as soon as it is made.

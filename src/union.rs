@@ -29,6 +29,7 @@ mod listing;
 pub mod mark;
 mod namespace;
 mod open;
+mod parts;
 mod remove;
 mod rename;
 mod resolve;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 use crate::report::Trouble;
@@ -194,6 +194,39 @@ pub struct ImageArgs {
     pub command: ImageCommand,
 }
 
+/// What an upper directory lies on.
+#[derive(Debug, Args)]
+pub struct BaseArgs {
+    /// The image below.
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub image: Option<String>,
+    /// The work directory of the upper directory.
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+}
+
+/// Forms of `lamina image export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    /// One file, as `docker save` writes it.
+    DockerArchive,
+    /// An OCI layout in one file.
+    OciArchive,
+    /// An OCI layout in a directory.
+    OciDir,
+}
+
+/// Compressions of `lamina image export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportCompression {
+    /// As every engine reads it.
+    Gzip,
+    /// Faster.
+    Zstd,
+    /// None.
+    None,
+}
+
 /// Commands of `lamina image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
@@ -204,6 +237,46 @@ pub enum ImageCommand {
         /// The name of the image, in place of those in the archive.
         #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
         tags: Vec<String>,
+    },
+    /// Make an image of what an upper directory or a container changes.
+    Commit {
+        /// An upper directory (with a `/` in it), or a container.
+        source: PathBuf,
+        /// The name of the image.
+        #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]", required = true)]
+        tags: Vec<String>,
+        /// What the changes lie on.
+        #[command(flatten)]
+        base: BaseArgs,
+        /// Who made it.
+        #[arg(long)]
+        author: Option<String>,
+        /// What it is for.
+        #[arg(short, long)]
+        message: Option<String>,
+    },
+    /// List what an upper directory, a container or an image adds (A), changes (C), deletes (D).
+    Diff {
+        /// An upper directory (with a `/` in it), a container, or an image.
+        source: PathBuf,
+        /// What the changes lie on; of an image: all but its topmost layer without it.
+        #[command(flatten)]
+        base: BaseArgs,
+    },
+    /// Write images as a docker-archive or an OCI layout, which other engines read.
+    Export {
+        /// `NAME[:TAG]`, or the first digits of an id.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Where to; `-` is the standard output.
+        #[arg(short, long, value_name = "FILE|DIR")]
+        output: PathBuf,
+        /// In which form.
+        #[arg(long, value_enum, default_value_t = ExportForm::DockerArchive)]
+        format: ExportForm,
+        /// How the layers of an OCI layout are compressed.
+        #[arg(long, value_enum, default_value_t = ExportCompression::Gzip)]
+        compress: ExportCompression,
     },
     /// List the images.
     Ls,

@@ -22,6 +22,15 @@ COPY Dockerfile /seed/
 END
 }
 
+# An image as people have them, lamina/app: Debian, a layer in which apt installs Python, and layers that delete, rename
+# and replace. Needs the Debian mirror.
+real_image() {
+    base_image
+    sed -i '1a RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*' \
+        "$scratch/context/Dockerfile"
+    engine build -q --layers --network host -t lamina/app "$scratch/context" >"$scratch/build.log" 2>&1
+}
+
 # What a shell in a container of the image prints, one check a line: NAME VALUE.
 judge_image='
 say() { printf "%s %s\n" "$1" "$(echo $2)"; }

@@ -43,6 +43,8 @@ pub enum Failure {
     Image { name: String, root: PathBuf, error: StoreError },
     #[error("option {option} cannot be: {reason}")]
     Driver { option: String, reason: String },
+    #[error("{}: {error}", path.display())]
+    Layer { path: PathBuf, error: StoreError },
     #[error("an ephemeral upper below {}: {error}", root.display())]
     Ephemeral { root: PathBuf, error: StoreError },
     #[error("no layer is given: a mount needs at least one lower directory or image")]

@@ -9,7 +9,7 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::store::containers::Containers;
-use crate::store::{Damage, LayerId, Store};
+use crate::store::{Damage, Layer, LayerId, Store};
 use crate::union::Lower;
 
 pub use crate::store::StoreError;
@@ -255,13 +255,31 @@ impl Images {
         self.layers_of(&container.image_name, &container.image)
     }
 
+    /// Layers by their ids, given with the lowest first, for a mount, topmost first.
+    pub(super) fn lowers_by_id(&self, ids: &[String]) -> Result<Vec<Lower>> {
+        let open = |id: &String| self.store.layer(&id.parse()?);
+        Ok(stacked("layer", ids.iter().map(open).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// The ids of the layers of an image, the lowest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn layer_ids(&self, name: &str) -> Result<Vec<String>> {
+        let image = self.images.find(name)?;
+        Ok(image.layers.into_iter().map(|layer| layer.id).collect())
+    }
+
     fn layers_of(&self, name: &str, image: &Image) -> Result<Vec<Lower>> {
         let open = |layer: &ImageLayer| self.store.layer(&layer.id.parse()?);
-        let layers = image.layers.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let labels: Vec<_> = layers.iter().map(|layer| format!("{name} {}", layer.id())).collect();
-        let lowers = blob::roots(layers).into_iter().zip(labels);
-        Ok(lowers.map(|(root, label)| Lower { root, label, shifted: false }).rev().collect())
+        Ok(stacked(name, image.layers.iter().map(open).collect::<Result<Vec<_>>>()?))
     }
+}
+
+fn stacked(name: &str, layers: Vec<Arc<Layer>>) -> Vec<Lower> {
+    let labels: Vec<_> = layers.iter().map(|layer| format!("{name} {}", layer.id())).collect();
+    let lowers = blob::roots(layers).into_iter().zip(labels);
+    lowers.map(|(root, label)| Lower { root, label, shifted: false }).rev().collect()
 }
 
 fn config(image: &Image) -> serde_json::Value {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::images::{Image, ImageLayer, Images, StoreError};
 use crate::store::import::{
     FoundImage, FoundLayer, ImageSource, Kind, TarOutcome, kind_of, layer_from_directory,
-    layer_from_tar,
+    layer_from_tar_heard,
 };
 use crate::store::{Build, hex};
 
@@ -115,7 +115,11 @@ fn read_layer(
 ) -> Result<(String, TarOutcome)> {
     let mut build = images.store.build()?;
     let input = Counted { inner, bytes: 0, said: 0, told };
-    let read = layer_from_tar(input, &mut build.builder);
+    let recipes = images.store.recipes();
+    let mut recipe = recipes.begin()?;
+    let read = layer_from_tar_heard(input, &mut build.builder, Some(&mut recipe));
+    // On the disk with the layer, and named behind it.
+    let recipe = recipe.finish()?;
     let checked = read.and_then(|outcome| check(&outcome).map(|()| outcome));
     let (outcome, done) = match checked {
         Ok(outcome) => (Some(outcome), Ok(())),
@@ -123,7 +127,10 @@ fn read_layer(
     };
     let id = publish(images, build, done)?;
     let lost = || StoreError::Archive { what: "a layer was lost".to_owned() };
-    Ok((id, outcome.ok_or_else(lost)?))
+    let outcome = outcome.ok_or_else(lost)?;
+    let layer = images.store.layer(&id.parse()?)?;
+    recipes.keep(recipe, &sha256(&outcome.diff_id), &layer)?;
+    Ok((id, outcome))
 }
 
 fn one_tar(

@@ -123,7 +123,8 @@ pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
 
 /// Opens the layers of the images.
 pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
-    let Some(first) = spec.images.first().or(spec.container.as_ref()) else {
+    let first = spec.images.first().or(spec.container.as_ref()).or(spec.layers.first());
+    let Some(first) = first else {
         return Ok(OpenImages::default());
     };
     let refuse = |name: &str| {
@@ -134,6 +135,9 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
     let mut lowers = Vec::new();
     if let Some(name) = &spec.container {
         lowers.extend(images.lowers_of_container(name).map_err(refuse(name))?);
+    }
+    if let Some(name) = spec.layers.first() {
+        lowers.extend(images.lowers_by_id(&spec.layers).map_err(refuse(name))?);
     }
     for name in &spec.images {
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
@@ -293,6 +297,16 @@ impl OpenUpper {
             empty_dir(&work)
         }
     }
+}
+
+/// Refuses an upper that a mount may write to.
+pub(super) fn refuse_mounted(spec: &MountSpec, upper: &Path) -> Outcome<()> {
+    let absolute = directory("upper directory", upper)?;
+    refuse_kernel_mount(&absolute)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let what = "upper directory";
+    let fd = sys::file::open_path(&absolute, flags).map_err(Failure::path(what, &absolute))?;
+    lock_one(spec, what, &absolute, &fd)
 }
 
 fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> Outcome<Locks> {

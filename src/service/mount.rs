@@ -140,6 +140,29 @@ impl Layers {
     }
 }
 
+/// A union in this process, without a mount: what a mount of the same would show.
+pub(super) struct View {
+    pub(super) union: Union,
+    layers: Layers,
+}
+
+impl View {
+    pub(super) fn open(spec: &MountSpec) -> Outcome<Self> {
+        let cache = layers::fd_cache(spec.lowers.len() + spec.images.len());
+        // Nothing lies below this.
+        let layers = Layers::open(spec, Path::new("/proc/0"), &cache)?;
+        let union = layers.union(&[]).map_err(Failure::system("the union"))?;
+        Ok(Self { union, layers })
+    }
+
+    /// Leaves the work directory as an unmount does.
+    pub(super) fn end(self) -> Outcome<()> {
+        let wrap = Failure::system("emptying the work directory");
+        self.union.shutdown().map_err(&wrap)?;
+        (self.layers.clean)().map_err(&wrap)
+    }
+}
+
 impl Prepared {
     /// Opens, checks and locks what a mount is made of.
     ///

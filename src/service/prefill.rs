@@ -28,7 +28,7 @@ impl DirSink for Names {
     }
 }
 
-fn names(union: &Union, dir: NodeId) -> Result<Vec<Name>> {
+pub(super) fn names(union: &Union, dir: NodeId) -> Result<Vec<Name>> {
     let mut all = Vec::new();
     let mut from = 0;
     loop {

@@ -21,6 +21,8 @@ pub struct MountSpec {
     pub lowers: Vec<PathBuf>,
     /// Images of the store whose layers lie below the directories, the topmost first.
     pub images: Vec<String>,
+    /// Layers of the store that lie below the directories, the lowest first.
+    pub layers: Vec<String>,
     /// A container whose layers lie below the directories.
     pub container: Option<String>,
     /// An upper of its own that goes with the mount.

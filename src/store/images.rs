@@ -312,6 +312,10 @@ impl Images {
             }
         }
         store.sweep()?;
+        let tars = all.iter().map(|(image, _)| image);
+        let tars = tars.chain(of_containers.iter().map(|container| &container.image));
+        let tars = tars.flat_map(|image| &image.layers).map(|layer| layer.diff_id.clone());
+        store.recipes().collect(&tars.collect())?;
         Ok(removed)
     }
 }

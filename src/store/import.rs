@@ -14,6 +14,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::StoreError;
+use super::recipe::Hearer;
 use super::sink::Sink;
 
 pub mod archive;
@@ -65,31 +66,45 @@ pub struct TarOutcome {
 /// [`StoreError::Archive`] where the stream is no tar, is damaged or ends too early;
 /// [`StoreError::Entry`] for a member that no layer can have, or that implementations of tar
 /// understand differently; [`StoreError::Stream`] where `reader` fails; what `sink` answers.
-pub fn layer_from_tar(
+pub fn layer_from_tar(reader: impl Read, sink: &mut dyn Sink) -> Result<TarOutcome, StoreError> {
+    layer_from_tar_heard(reader, sink, None)
+}
+
+/// The same, with somebody who hears how the tar was written.
+///
+/// # Errors
+/// As [`layer_from_tar`].
+pub fn layer_from_tar_heard(
     mut reader: impl Read,
     sink: &mut dyn Sink,
+    recorder: Option<&mut dyn Hearer>,
 ) -> Result<TarOutcome, StoreError> {
     let head = stream::head(&mut reader).map_err(|error| stream::failed("archive", error))?;
     let packing = Packing::of(&head)?;
     let joined = io::Cursor::new(head).chain(reader);
     if packing == Packing::Plain {
-        let (diff_id, entries, end_marked) = read_plain(joined, sink)?;
+        let (diff_id, entries, end_marked) = read_plain(joined, sink, recorder)?;
         return Ok(TarOutcome { diff_id, compressed_digest: diff_id, entries, end_marked });
     }
     let mut raw = Hashing::new(joined);
     let plain = stream::decoder(packing, &mut raw)?;
-    let (diff_id, entries, end_marked) = read_plain(plain, sink)?;
+    let (diff_id, entries, end_marked) = read_plain(plain, sink, recorder)?;
     stream::drain(&mut raw).map_err(|error| stream::failed("archive", error))?;
     Ok(TarOutcome { diff_id, compressed_digest: raw.finish(), entries, end_marked })
 }
 
-fn read_plain(plain: impl Read, sink: &mut dyn Sink) -> Result<([u8; 32], u64, bool), StoreError> {
+fn read_plain(
+    plain: impl Read,
+    sink: &mut dyn Sink,
+    recorder: Option<&mut dyn Hearer>,
+) -> Result<([u8; 32], u64, bool), StoreError> {
     let mut hashing = Hashing::new(plain);
-    let mut buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
-    let mut members = tar::Members::new(tar::Streamed(&mut buffered));
+    let buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
+    let mut members = tar::Members::new(tar::Streamed::heard(buffered, recorder));
     let entries = entry::import(&mut members, sink)?;
     let end_marked = members.end_marked();
-    stream::drain(&mut buffered).map_err(|error| stream::failed("archive", error))?;
+    members.drain().map_err(|error| stream::failed("archive", error))?;
+    drop(members);
     Ok((hashing.finish(), entries, end_marked))
 }
 

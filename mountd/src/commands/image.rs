@@ -1,13 +1,20 @@
 //! `lamina image`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use laminafs::service::images::{Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo};
+use laminafs::service::changes::UpperSpec;
+use laminafs::service::commit::{Note, commit};
+use laminafs::service::diff::{self, Change, Differences};
+use laminafs::service::export::{DirTarget, Form, LayerCompression, TarTarget, Target};
+use laminafs::service::images::{
+    Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo, StoreError,
+};
 use laminafs::service::import::Progress;
+use laminafs::service::spec::MountSpec;
 
-use crate::cli::{ImageArgs, ImageCommand};
+use crate::cli::{BaseArgs, ExportCompression, ExportForm, ImageArgs, ImageCommand};
 use crate::report::{FAILED, Trouble, say, say_json};
 use crate::run;
 
@@ -19,10 +26,30 @@ pub(super) const DIGITS: usize = 12;
 /// # Errors
 /// [`Trouble`].
 pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
-    let images = Images::open(&run::data_root(args.root))?;
+    let root = run::data_root(args.root);
+    let images = Images::open(&root)?;
     let json = args.json;
     match args.command {
         ImageCommand::Import { source, tags } => import(&images, json, &source, &tags)?,
+        ImageCommand::Commit { source, tags, base, author, message } => {
+            let Source::Upper(of) = source_of(&images, &root, &source, &base)? else {
+                let what = format!("{} is no container, and no path", source.display());
+                return Err(Trouble::Usage(what));
+            };
+            let note = Note { author, message };
+            say(&format!("{}\n", commit(&images, &of, &tags, &note)?))?;
+        }
+        ImageCommand::Diff { source, base } => {
+            let found = match source_of(&images, &root, &source, &base)? {
+                Source::Upper(of) => diff::of_upper(&of)?,
+                Source::Image(name) => image_diff(&images, &root, &name, base.image.as_deref())?,
+            };
+            let line = |(path, change): (&String, &Change)| format!("{change:?} {path}\n");
+            show(json, &found, |all| all.iter().map(line).collect())?;
+        }
+        ImageCommand::Export { names, output, format, compress } => {
+            export(&images, json, &names, &Output { output, format, compress })?;
+        }
         ImageCommand::Ls => show(json, &images.list()?, |all| list(all))?,
         ImageCommand::Layers => show(json, &images.layers()?, |all| layers(all))?,
         ImageCommand::History { name } => show(json, &images.history(&name)?, |all| history(all))?,
@@ -69,6 +96,88 @@ fn import(images: &Images, json: bool, source: &Path, tags: &[String]) -> Result
     let ids = ids?;
     said?;
     if json {
+        return Ok(());
+    }
+    ids.iter().try_for_each(|id| say(&format!("{id}\n")))
+}
+
+enum Source {
+    Upper(UpperSpec),
+    Image(String),
+}
+
+fn source_of(
+    images: &Images,
+    root: &Path,
+    source: &Path,
+    base: &BaseArgs,
+) -> Result<Source, Trouble> {
+    let runtime = run::runtime_dir();
+    let spec = UpperSpec { root: root.to_owned(), runtime, ..UpperSpec::default() };
+    let text = source.to_string_lossy();
+    if source.is_absolute() || text.starts_with("./") || (text.contains('/') && source.is_dir()) {
+        let (upper, work, image) = (source.to_owned(), base.work.clone(), base.image.clone());
+        return Ok(Source::Upper(UpperSpec { upper, work, image, ..spec }));
+    }
+    match images.container(&text, None) {
+        Ok(found) => {
+            let (work, image) = (found.upper.with_file_name("work"), Some(found.image_id));
+            Ok(Source::Upper(UpperSpec { upper: found.upper, work: Some(work), image, ..spec }))
+        }
+        Err(StoreError::Missing { .. }) => Ok(Source::Image(text.into_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn image_diff(
+    images: &Images,
+    root: &Path,
+    name: &str,
+    base: Option<&str>,
+) -> Result<Differences, Trouble> {
+    let new = images.layer_ids(name)?;
+    let old = match base {
+        Some(base) => images.layer_ids(base)?,
+        None => new.split_last().map(|(_, below)| below.to_vec()).unwrap_or_default(),
+    };
+    let spec = MountSpec { root: root.to_owned(), ..MountSpec::default() };
+    Ok(diff::of_images(&spec, &new, &old)?)
+}
+
+struct Output {
+    output: PathBuf,
+    format: ExportForm,
+    compress: ExportCompression,
+}
+
+fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<(), Trouble> {
+    let is_pipe = to.output.as_os_str() == "-";
+    let target: Box<dyn Target> = match to.format {
+        ExportForm::OciDir if is_pipe => {
+            return Err(Trouble::Usage("a directory cannot go to a pipe".to_owned()));
+        }
+        ExportForm::OciDir => Box::new(DirTarget::new(&to.output)?),
+        _ if is_pipe => Box::new(TarTarget::pipe(Box::new(std::io::stdout()))),
+        _ => Box::new(TarTarget::new(&to.output)?),
+    };
+    let form = match (to.format, to.compress) {
+        (ExportForm::DockerArchive, _) => Form::Docker,
+        (_, ExportCompression::Gzip) => Form::Oci(LayerCompression::Gzip),
+        (_, ExportCompression::Zstd) => Form::Oci(LayerCompression::Zstd),
+        (_, ExportCompression::None) => Form::Oci(LayerCompression::None),
+    };
+    let mut said = Ok(());
+    let ids = laminafs::service::export::export(images, names, form, target, &mut |step| {
+        if let Ok(line) = serde_json::to_string(step)
+            && json
+            && !is_pipe
+            && said.is_ok()
+        {
+            said = say(&format!("{line}\n"));
+        }
+    })?;
+    said?;
+    if json || is_pipe {
         return Ok(());
     }
     ids.iter().try_for_each(|id| say(&format!("{id}\n")))

@@ -42,6 +42,7 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         subtype: Some(subtype).filter(|subtype| !subtype.is_empty()),
         lowers: parsed.lowers,
         images: parsed.images,
+        layers: Vec::new(),
         container: None,
         ephemeral: parsed.ephemeral,
         upper,

@@ -102,6 +102,7 @@ fn put_file<S: Source>(
 ) -> Result<(), StoreError> {
     let mut data = members.data();
     let put = sink.put(path, meta, Body::File { size, data: &mut data });
+    data.end();
     // The sink only knows that a read failed; what failed is the archive.
     data.failure().map_or(put, Err)
 }

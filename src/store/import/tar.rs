@@ -14,6 +14,7 @@ use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
 use super::{header, number, stream};
 use crate::store::StoreError;
+use crate::store::recipe::Hearer;
 
 const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = BLOCK as u64;
@@ -28,21 +29,62 @@ const PAIRS_BYTES: usize = 504;
 pub(super) trait Source: Read {
     /// Passes over bytes.
     fn skip(&mut self, len: u64) -> io::Result<()>;
+
+    /// Reads content of a file that is written as it is.
+    fn read_content(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(buf)
+    }
+
+    /// Ends the content of a file.
+    fn end_content(&mut self) {}
 }
 
-/// A source that can only be read.
-pub(super) struct Streamed<R>(pub(super) R);
+/// A source that can only be read, and that somebody may listen to.
+pub(super) struct Streamed<'r, R> {
+    reader: R,
+    recorder: Option<&'r mut dyn Hearer>,
+}
 
-impl<R: Read> Read for Streamed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+impl<R> Streamed<'_, R> {
+    pub(super) const fn new(reader: R) -> Self {
+        Self { reader, recorder: None }
     }
 }
 
-impl<R: Read> Source for Streamed<R> {
+impl<'r, R> Streamed<'r, R> {
+    pub(super) const fn heard(reader: R, recorder: Option<&'r mut dyn Hearer>) -> Self {
+        Self { reader, recorder }
+    }
+}
+
+impl<R: Read> Read for Streamed<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.reader.read(buf)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.literal(buf.get(..len).unwrap_or_default());
+        }
+        Ok(len)
+    }
+}
+
+impl<R: Read> Source for Streamed<'_, R> {
     fn skip(&mut self, len: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut (&mut self.0).take(len), &mut io::sink())?;
+        let skipped = io::copy(&mut self.by_ref().take(len), &mut io::sink())?;
         if skipped == len { Ok(()) } else { Err(ends("data of a member")) }
+    }
+
+    fn read_content(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.reader.read(buf)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.content(buf.get(..len).unwrap_or_default());
+        }
+        Ok(len)
+    }
+
+    fn end_content(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_content();
+        }
     }
 }
 
@@ -131,6 +173,11 @@ impl<S: Source> Members<S> {
             global: Records::default(),
             end_marked: false,
         }
+    }
+
+    /// Reads what stands behind the last member.
+    pub(super) fn drain(&mut self) -> io::Result<u64> {
+        io::copy(&mut self.source, &mut io::sink())
     }
 
     /// States whether a block of zeros said that no member follows.
@@ -370,6 +417,16 @@ pub(super) struct Data<'a, S> {
 }
 
 impl<S> Data<'_, S> {
+    /// Says that no more is read of it.
+    pub(super) fn end(&mut self)
+    where
+        S: Source,
+    {
+        if self.members.sparse.is_none() {
+            self.members.source.end_content();
+        }
+    }
+
     /// Why the archive could not be read, whatever the reader of the data made of it.
     pub(super) fn failure(self) -> Option<StoreError> {
         self.failure
@@ -378,7 +435,11 @@ impl<S> Data<'_, S> {
 
 impl<S: Source> Data<'_, S> {
     fn stored(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = match self.members.source.read(buf) {
+        let read = match self.members.sparse {
+            Some(_) => self.members.source.read(buf),
+            None => self.members.source.read_content(buf),
+        };
+        let read = match read {
             Ok(0) => Err(ends("data of a member")),
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             read => read,

@@ -55,7 +55,7 @@ pub fn kind_of(path: &Path) -> Result<Kind, StoreError> {
         Packing::Plain => scan(Seekable::new(&file)?),
         packing => {
             let whole = std::io::Cursor::new(head).chain(file);
-            scan(Streamed(stream::decoder(packing, whole)?))
+            scan(Streamed::new(stream::decoder(packing, whole)?))
         }
     }
 }

@@ -1,0 +1,226 @@
+//! What an upper changes: walked by its own entries, seen through the union.
+//!
+//! An upper by itself does not say what it is: data and names may stand in layers below it. So
+//! each of its entries is looked up in a union of all, and compared with a union of what is below.
+//! Only directories that the upper has a part in are entered, so the work is that of the changes.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use super::failure::Outcome;
+use super::images::StoreError;
+use super::mount::View;
+use super::prefill::names;
+use super::spec::MountSpec;
+use crate::error::{Error, Result};
+use crate::types::{Kind, Name, NodeId};
+use crate::union::mark::{Marked, WH_OPAQUE, WH_PREFIX};
+use crate::union::{DirRef, Entry, Union};
+
+/// An upper, seen over the layers below it.
+pub(super) struct Changed {
+    pub(super) over: View,
+    pub(super) below: Option<View>,
+    top: u16,
+    label: PathBuf,
+}
+
+/// Hears of changes, a directory before what is in it.
+pub(super) trait Changes {
+    /// An object that is new or changed; `before` is what was there.
+    fn put(&mut self, path: &[Name], now: &Entry, before: Option<&Entry>) -> Done;
+    /// What was below is no longer there.
+    fn removed(&mut self, path: &[Name]) -> Done;
+    /// Nothing of the directory `before` shows through.
+    fn replaced(&mut self, path: &[Name], now: NodeId, before: NodeId) -> Done;
+}
+
+pub(super) type Done = std::result::Result<(), StoreError>;
+
+/// Where an upper is, and what it lies on.
+#[derive(Debug, Clone, Default)]
+pub struct UpperSpec {
+    /// The upper directory.
+    pub upper: PathBuf,
+    /// Its work directory, which knows further names of what was copied up.
+    pub work: Option<PathBuf>,
+    /// The image below it.
+    pub image: Option<String>,
+    /// The data root.
+    pub root: PathBuf,
+    /// Where mounts tell their status.
+    pub runtime: Option<PathBuf>,
+}
+
+pub(super) fn shown(path: &[Name]) -> String {
+    path.iter().fold(String::new(), |text, part| text + "/" + &String::from_utf8_lossy(part))
+}
+
+/// Names the object of a refusal.
+pub(super) fn at(path: &[Name]) -> impl Fn(Error) -> StoreError + use<> {
+    let name = shown(path);
+    move |error| StoreError::Entry { name: name.clone(), what: error.to_string() }
+}
+
+fn marks(dir: &DirRef, name: &[u8]) -> Result<Marked> {
+    Ok(Marked::from_names(&dir.xattr_names(Some(name))?))
+}
+
+impl Changed {
+    /// Opens an upper. It is locked, so that nothing changes it meanwhile.
+    ///
+    /// # Errors
+    /// [`Failure`], where a mount holds it.
+    pub(super) fn open(of: &UpperSpec) -> Outcome<Self> {
+        let images: Vec<String> = of.image.iter().cloned().collect();
+        let mut spec = MountSpec {
+            root: of.root.clone(),
+            runtime: of.runtime.clone(),
+            images: images.clone(),
+            ..MountSpec::default()
+        };
+        let below = match images.is_empty() {
+            true => None,
+            false => Some(View::open(&spec)?),
+        };
+        let work = of.work.clone().unwrap_or_else(|| of.upper.clone());
+        spec.upper = Some((of.upper.clone(), work));
+        spec.flags.read_only = of.work.is_none();
+        let over = View::open(&spec)?;
+        if of.work.is_none() {
+            super::layers::refuse_mounted(&spec, &of.upper)?;
+        }
+        let top = if of.work.is_some() { 0 } else { 1 };
+        Ok(Self { over, below, top, label: of.upper.clone() })
+    }
+
+    /// Lets the upper go.
+    pub(super) fn end(self) -> Outcome<()> {
+        self.over.end()
+    }
+
+    /// Tells all changes.
+    pub(super) fn walk(&self, to: &mut dyn Changes) -> Outcome<()> {
+        let below = self.below.as_ref().map(|_| NodeId::ROOT);
+        let told = self.directory(NodeId::ROOT, below, &mut Vec::new(), to);
+        told.map_err(|error| Failure::Layer { path: self.label.clone(), error })
+    }
+
+    fn directory(
+        &self,
+        over: NodeId,
+        below: Option<NodeId>,
+        path: &mut Vec<Name>,
+        to: &mut dyn Changes,
+    ) -> Done {
+        let Some(part) = self.over.union.part(over, self.top).map_err(at(path))? else {
+            return Ok(());
+        };
+        for name in entries(&part).map_err(at(path))? {
+            path.push(name.clone());
+            self.entry(&part, (over, below), path, to)?;
+            path.pop();
+        }
+        Ok(())
+    }
+
+    fn before(&self, below: Option<NodeId>, name: &[u8]) -> Result<Option<Entry>> {
+        match (&self.below, below) {
+            (Some(view), Some(dir)) => view.union.lookup(dir, name),
+            _ => Ok(None),
+        }
+    }
+
+    fn entry(
+        &self,
+        part: &DirRef,
+        (over, below): (NodeId, Option<NodeId>),
+        path: &mut Vec<Name>,
+        to: &mut dyn Changes,
+    ) -> Done {
+        let at = at(path);
+        let Some(name) = path.last().cloned() else { return Ok(()) };
+        let marked = marks(part, &name).map_err(&at)?;
+        self.refuse_dependent(path, marked)?;
+        let Some(now) = self.over.union.lookup(over, &name).map_err(&at)? else {
+            return self.hidden(part, below, path, to);
+        };
+        let before = self.before(below, &name).map_err(&at)?;
+        to.put(path, &now, before.as_ref())?;
+        if now.stat.kind() != Kind::Dir {
+            return Ok(());
+        }
+        let before = before.filter(|before| before.stat.kind() == Kind::Dir);
+        let others = self.over.union.has_other_parts(now.node, self.top).map_err(&at)?;
+        if let Some(before) = before.filter(|_| marked.redirect || !others) {
+            to.replaced(path, now.node, before.node)?;
+        }
+        if marked.redirect {
+            return full(&self.over.union, now.node, path, to);
+        }
+        self.directory(now.node, before.map(|before| before.node), path, to)
+    }
+
+    // What is not shown hides something, or is a word of a format.
+    fn hidden(
+        &self,
+        part: &DirRef,
+        below: Option<NodeId>,
+        path: &[Name],
+        to: &mut dyn Changes,
+    ) -> Done {
+        let at = at(path);
+        let Some((name, dir)) = path.split_last() else { return Ok(()) };
+        let is_file = part.stat(Some(name)).map_err(&at)?.kind() == Kind::File;
+        let hides = match name.strip_prefix(WH_PREFIX) {
+            _ if name[..] == *WH_OPAQUE => return Ok(()),
+            Some(rest) if is_file => Name::from_slice(rest),
+            _ => name.clone(),
+        };
+        if self.before(below, &hides).map_err(&at)?.is_none() {
+            return Ok(());
+        }
+        to.removed(&[dir, &[hides]].concat())
+    }
+
+    fn refuse_dependent(&self, path: &[Name], marked: Marked) -> Done {
+        let what = match () {
+            () if self.below.is_none() && (marked.redirect || marked.metacopy) => {
+                "a part of it is in a lower layer: give the image below (--image)"
+            }
+            () if self.top != 0 && marked.nlink => {
+                "further names of it are in the work directory: give that too (--work)"
+            }
+            () => return Ok(()),
+        };
+        Err(StoreError::Entry { name: shown(path), what: what.to_owned() })
+    }
+}
+
+/// All that is in a directory of the mount, whichever layer has it.
+pub(super) fn full(union: &Union, dir: NodeId, path: &mut Vec<Name>, to: &mut dyn Changes) -> Done {
+    let mut all = names(union, dir).map_err(at(path))?;
+    all.sort();
+    for name in all {
+        path.push(name.clone());
+        if let Some(now) = union.lookup(dir, &name).map_err(at(path))? {
+            to.put(path, &now, None)?;
+            if now.stat.kind() == Kind::Dir {
+                full(union, now.node, path, to)?;
+            }
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// The names in a part of a directory, in order.
+fn entries(part: &DirRef) -> Result<Vec<Name>> {
+    let mut found = Vec::new();
+    part.list(0, &mut |entry| {
+        found.push(Name::from_slice(entry.name));
+        true
+    })?;
+    found.sort();
+    Ok(found)
+}

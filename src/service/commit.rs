@@ -1,0 +1,243 @@
+//! A layer of what an upper changes, and the image that it makes over its base.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Failure;
+use super::changes::{Changed, Changes, Done, UpperSpec, at, full};
+use super::failure::Outcome;
+use super::images::{Image, ImageLayer, Images, StoreError};
+use crate::error::{Errno, Result};
+use crate::store::export::diff_id;
+use crate::store::hex;
+use crate::store::images::full_name;
+use crate::store::sink::{Body, Meta, Sink};
+use crate::sys::file::{major, minor};
+use crate::types::{Kind, MODE_MASK, Name, NodeId, Stat};
+use crate::union::{Entry, Union};
+
+/// What an image says of the layer that is added.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    /// Who made it.
+    pub author: Option<String>,
+    /// What it is for.
+    pub message: Option<String>,
+}
+
+/// Makes an image of what an upper changes over its base; answers its id.
+///
+/// # Errors
+/// [`Failure`]: where a mount holds the upper, where it needs a base that is not given, and where
+/// no layer can hold what is in it.
+pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) -> Outcome<String> {
+    let failed = |error| Failure::Layer { path: of.upper.clone(), error };
+    for name in names {
+        full_name(name).map_err(failed)?;
+    }
+    let _kept = images.images.importing().map_err(failed)?;
+    let base = of.image.as_ref().map(|name| images.images.find(name)).transpose();
+    let base = base.map_err(failed)?;
+    let changed = Changed::open(of)?;
+    let id = build(images, &changed, of)?;
+    let made = || -> std::result::Result<String, StoreError> {
+        let layer = images.store.layer(&id.parse()?)?;
+        let diff_id = diff_id(&layer)?;
+        let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
+        let image = image_of(base, layer, note)?;
+        images.images.put(&image, names)?;
+        Ok(image.id)
+    };
+    let made = made().map_err(failed)?;
+    changed.end()?;
+    Ok(made)
+}
+
+fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<String> {
+    let failed = |error| Failure::Layer { path: of.upper.clone(), error };
+    let mut build = images.store.build().map_err(failed)?;
+    let mut made = Committing {
+        union: &changed.over.union,
+        sink: &mut build.builder,
+        links: HashMap::new(),
+        put: HashSet::new(),
+    };
+    let told = made
+        .root(changed.below.as_ref().map(|view| &view.union))
+        .map_err(failed)
+        .and_then(|()| changed.walk(&mut made))
+        .and_then(|()| made.further_names().map_err(failed));
+    match told {
+        Ok(()) => images.store.publish(build).map(|id| id.to_string()).map_err(failed),
+        Err(error) => {
+            images.store.abandon(build);
+            Err(error)
+        }
+    }
+}
+
+fn image_of(
+    base: Option<Image>,
+    layer: ImageLayer,
+    note: &Note,
+) -> std::result::Result<Image, StoreError> {
+    let created = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let (mut layers, mut config) = match base {
+        Some(base) => (base.layers, serde_json::from_slice(&base.config).unwrap_or_default()),
+        None => (Vec::new(), Value::Null),
+    };
+    if !config.is_object() {
+        config = json!({ "architecture": crate::sys::process::architecture(), "os": "linux" });
+    }
+    layers.push(layer);
+    let diff_ids: Vec<&String> = layers.iter().map(|layer| &layer.diff_id).collect();
+    let mut step = json!({ "created": created, "created_by": "lamina image commit" });
+    if let Some(message) = &note.message {
+        step["comment"] = json!(message);
+    }
+    if let Some(author) = &note.author {
+        step["author"] = json!(author);
+        config["author"] = json!(author);
+    }
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
+    config["created"] = json!(created);
+    match config.get_mut("history").and_then(Value::as_array_mut) {
+        Some(history) => history.push(step),
+        None => config["history"] = json!([step]),
+    }
+    let config = config.to_string().into_bytes();
+    let id = hex::encode(&Sha256::digest(&config));
+    Ok(Image { id, layers, config, manifest: None })
+}
+
+/// Gives changes to a sink.
+struct Committing<'a> {
+    union: &'a Union,
+    sink: &'a mut dyn Sink,
+    /// The first name of an object of several, how many names were given and how many it has.
+    links: HashMap<NodeId, (Vec<Name>, u32, u32)>,
+    /// The names that were given of these.
+    put: HashSet<Vec<Name>>,
+}
+
+/// The content of a file of the mount.
+struct Content<'a> {
+    union: &'a Union,
+    node: NodeId,
+    offset: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.union.read_with(self.node, |file| file.read_at(buf, self.offset));
+        let len = read.map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
+        self.offset += len as u64;
+        Ok(len)
+    }
+}
+
+impl Committing<'_> {
+    fn meta(&self, node: NodeId, stat: &Stat) -> Result<Meta> {
+        let mut meta = Meta {
+            mode: stat.mode & MODE_MASK,
+            uid: stat.uid,
+            gid: stat.gid,
+            mtime: stat.mtime,
+            ..Meta::default()
+        };
+        let keys = self.union.listxattr(node)?;
+        for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+            match self.union.getxattr(node, key) {
+                Err(error) if error.is(Errno::NODATA) => {}
+                value => drop(meta.xattrs.insert(key.to_vec(), value?)),
+            }
+        }
+        Ok(meta)
+    }
+
+    // The root is said where it is another one than below.
+    fn root(&mut self, below: Option<&Union>) -> Done {
+        let stat = self.union.getattr(NodeId::ROOT).map_err(at(&[]))?;
+        let meta = self.meta(NodeId::ROOT, &stat).map_err(at(&[]))?;
+        if let Some(below) = below {
+            let old = below.getattr(NodeId::ROOT).map_err(at(&[]))?;
+            let words = |stat: &Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
+            if words(&old) == words(&stat) {
+                return Ok(());
+            }
+        }
+        self.sink.put(&[], meta, Body::Dir)
+    }
+
+    // Names of changed objects that only a layer below has.
+    fn further_names(&mut self) -> Done {
+        if self.links.values().all(|(_, given, all)| given >= all) {
+            return Ok(());
+        }
+        let union = self.union;
+        full(union, NodeId::ROOT, &mut Vec::new(), &mut Further(self))
+    }
+}
+
+struct Further<'a, 'b>(&'a mut Committing<'b>);
+
+impl Changes for Further<'_, '_> {
+    fn put(&mut self, path: &[Name], now: &Entry, _: Option<&Entry>) -> Done {
+        match self.0.links.get(&now.node) {
+            Some((first, _, _)) if !self.0.put.contains(path) => self.0.sink.link(path, first),
+            _ => Ok(()),
+        }
+    }
+
+    fn removed(&mut self, _: &[Name]) -> Done {
+        Ok(())
+    }
+
+    fn replaced(&mut self, _: &[Name], _: NodeId, _: NodeId) -> Done {
+        Ok(())
+    }
+}
+
+impl Changes for Committing<'_> {
+    fn put(&mut self, path: &[Name], now: &Entry, _: Option<&Entry>) -> Done {
+        let (node, stat) = (now.node, &now.stat);
+        let at = at(path);
+        if stat.kind() != Kind::Dir && stat.nlink > 1 {
+            self.put.insert(path.to_vec());
+            if let Some((first, given, _)) = self.links.get_mut(&node) {
+                *given += 1;
+                return self.sink.link(path, first);
+            }
+            self.links.insert(node, (path.to_vec(), 1, stat.nlink));
+        }
+        let meta = self.meta(node, stat).map_err(&at)?;
+        let (major, minor) = (major(stat.rdev), minor(stat.rdev));
+        let mut data = Content { union: self.union, node, offset: 0 };
+        let body = match stat.kind() {
+            Kind::Dir => Body::Dir,
+            Kind::File => Body::File { size: stat.size, data: &mut data },
+            Kind::Symlink => Body::Symlink { target: self.union.readlink(node).map_err(&at)? },
+            Kind::Char if stat.rdev == 0 => {
+                let what = "a character device 0:0 means a whiteout in a layer".to_owned();
+                return Err(StoreError::Entry { name: super::changes::shown(path), what });
+            }
+            Kind::Char => Body::Char { major, minor },
+            Kind::Block => Body::Block { major, minor },
+            Kind::Fifo => Body::Fifo,
+            _ => Body::Socket,
+        };
+        self.sink.put(path, meta, body)
+    }
+
+    fn removed(&mut self, path: &[Name]) -> Done {
+        self.sink.whiteout(path)
+    }
+
+    fn replaced(&mut self, path: &[Name], _: NodeId, _: NodeId) -> Done {
+        self.sink.opaque(path)
+    }
+}

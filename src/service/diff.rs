@@ -1,0 +1,166 @@
+//! What differs between an upper or an image and what it was made from, as `podman diff` lists it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Failure;
+use super::changes::{Changed, Changes, Done, UpperSpec, at, shown};
+use super::failure::Outcome;
+use super::mount::View;
+use super::prefill::names;
+use super::spec::MountSpec;
+use crate::types::{Kind, Name, NodeId};
+use crate::union::{Entry, Union};
+
+/// A difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Change {
+    /// Added.
+    A,
+    /// Changed: content, attributes, or something in the directory.
+    C,
+    /// Deleted.
+    D,
+}
+
+/// The differences by path.
+pub type Differences = BTreeMap<String, Change>;
+
+/// What an upper changes.
+///
+/// # Errors
+/// [`Failure`], as of a commit.
+pub fn of_upper(of: &UpperSpec) -> Outcome<Differences> {
+    let changed = Changed::open(of)?;
+    let mut found = Found { changed: &changed, found: Differences::new() };
+    changed.walk(&mut found)?;
+    let found = found.found;
+    changed.end()?;
+    Ok(found)
+}
+
+/// What differs between two lists of layers, the lowest first.
+///
+/// # Errors
+/// [`Failure`] for a layer that cannot be opened or read.
+pub fn of_images(spec: &MountSpec, new: &[String], old: &[String]) -> Outcome<Differences> {
+    let open = |layers: &[String]| -> Outcome<Option<View>> {
+        let spec = MountSpec { layers: layers.to_vec(), ..spec.clone() };
+        if layers.is_empty() { Ok(None) } else { View::open(&spec).map(Some) }
+    };
+    let (new, old) = (open(new)?, open(old)?);
+    let mut found = Differences::new();
+    let unions = (new.as_ref().map(|view| &view.union), old.as_ref().map(|view| &view.union));
+    let roots = (Some(NodeId::ROOT), Some(NodeId::ROOT));
+    compare(unions, roots, &mut Vec::new(), &mut found)
+        .map_err(|error| Failure::Layer { path: spec.root.clone(), error })?;
+    Ok(found)
+}
+
+type Two<T> = (Option<T>, Option<T>);
+
+fn compare(
+    unions: Two<&Union>,
+    dirs: Two<NodeId>,
+    path: &mut Vec<Name>,
+    found: &mut Differences,
+) -> Done {
+    let at = at(path);
+    let list = |union: Option<&Union>, dir: Option<NodeId>| match (union, dir) {
+        (Some(union), Some(dir)) => names(union, dir),
+        _ => Ok(Vec::new()),
+    };
+    let look = |union: Option<&Union>, dir: Option<NodeId>, name: &Name| match (union, dir) {
+        (Some(union), Some(dir)) => union.lookup(dir, name),
+        _ => Ok(None),
+    };
+    let mut all = list(unions.0, dirs.0).map_err(&at)?;
+    all.extend(list(unions.1, dirs.1).map_err(&at)?);
+    all.sort();
+    all.dedup();
+    for name in all {
+        let now = look(unions.0, dirs.0, &name).map_err(&at)?;
+        let before = look(unions.1, dirs.1, &name).map_err(&at)?;
+        path.push(name);
+        note(path, now.as_ref(), before.as_ref(), found);
+        let dir = |entry: &Option<Entry>| {
+            entry.as_ref().filter(|entry| entry.stat.kind() == Kind::Dir).map(|entry| entry.node)
+        };
+        // What is gone is told once, with all that was in it.
+        if let Some(now) = dir(&now) {
+            compare(unions, (Some(now), dir(&before)), path, found)?;
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+fn note(path: &[Name], now: Option<&Entry>, before: Option<&Entry>, found: &mut Differences) {
+    let change = match (now, before) {
+        (Some(_), None) => Change::A,
+        (None, Some(_)) => Change::D,
+        (Some(now), Some(before)) if differ(now, before) => Change::C,
+        _ => return,
+    };
+    parents(path, found);
+    found.insert(shown(path), change);
+}
+
+/// A directory in which something changes is changed.
+fn parents(path: &[Name], found: &mut Differences) {
+    for len in 1..path.len() {
+        found.entry(shown(path.get(..len).unwrap_or_default())).or_insert(Change::C);
+    }
+}
+
+// By attributes: equal sizes and times to the nanosecond are taken for equal contents.
+fn differ(now: &Entry, before: &Entry) -> bool {
+    let (now, before) = (&now.stat, &before.stat);
+    let words = |stat: &crate::types::Stat| (stat.mode, stat.uid, stat.gid, stat.rdev);
+    let own = |stat: &crate::types::Stat| (stat.size, stat.mtime);
+    words(now) != words(before)
+        || (now.kind() != Kind::Dir && own(now) != own(before))
+        || (now.kind() == Kind::Dir && now.mtime != before.mtime)
+}
+
+struct Found<'a> {
+    changed: &'a Changed,
+    found: Differences,
+}
+
+impl Changes for Found<'_> {
+    fn put(&mut self, path: &[Name], now: &Entry, before: Option<&Entry>) -> Done {
+        match before {
+            // The upper has directories for what is in them.
+            Some(before) if now.stat.kind() == Kind::Dir && !differ(now, before) => {}
+            Some(_) => {
+                parents(path, &mut self.found);
+                self.found.insert(shown(path), Change::C);
+            }
+            None => {
+                parents(path, &mut self.found);
+                self.found.insert(shown(path), Change::A);
+            }
+        }
+        Ok(())
+    }
+
+    fn removed(&mut self, path: &[Name]) -> Done {
+        parents(path, &mut self.found);
+        self.found.insert(shown(path), Change::D);
+        Ok(())
+    }
+
+    // What of the old one is not in the new.
+    fn replaced(&mut self, path: &[Name], now: NodeId, before: NodeId) -> Done {
+        let Some(below) = &self.changed.below else { return Ok(()) };
+        let at = at(path);
+        for name in names(&below.union, before).map_err(&at)? {
+            if self.changed.over.union.lookup(now, &name).map_err(&at)?.is_none() {
+                self.removed(&[path, &[name]].concat())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Images out of the store: docker-archives and OCI layouts that engines read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::images::{Image, ImageLayer, Images, StoreError};
+use super::import::{Progress, Told};
+use crate::store::export::{Compression, Digested, write_layer};
+use crate::store::hex;
+use crate::store::images::full_name;
+use crate::sys;
+
+pub use crate::store::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// In which form an image is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As `docker save` writes it; layers are not compressed.
+    Docker,
+    /// An OCI layout.
+    Oci(LayerCompression),
+}
+
+/// A layer as it was written.
+#[derive(Clone)]
+struct Written {
+    diff_id: String,
+    digest: String,
+    size: u64,
+}
+
+struct Exporter<'a, 'b> {
+    images: &'a Images,
+    form: Form,
+    target: Box<dyn Target>,
+    done: HashMap<String, Written>,
+    told: &'a mut Told<'b>,
+}
+
+/// Writes images to a target; answers their ids there, which are the same where every layer is
+/// written as it was imported.
+///
+/// # Errors
+/// [`StoreError::Missing`]; what the target answers.
+pub fn export(
+    images: &Images,
+    names: &[String],
+    form: Form,
+    target: Box<dyn Target>,
+    told: &mut Told<'_>,
+) -> Result<Vec<String>> {
+    let _kept = images.images.importing()?;
+    let mut all_names = images.images.names()?;
+    let mut exporter = Exporter { images, form, target, done: HashMap::new(), told };
+    let mut chosen: Vec<(Image, Vec<String>)> = Vec::new();
+    for name in names {
+        let image = images.images.find(name)?;
+        let known = all_names.entry(image.id.clone()).or_default();
+        let asked = full_name(name).ok().filter(|name| known.contains(name));
+        let tags = asked.map_or_else(|| known.clone(), |name| vec![name]);
+        match chosen.iter_mut().find(|(other, _)| other.id == image.id) {
+            Some((_, more)) => more.extend(tags),
+            None => chosen.push((image, tags)),
+        }
+    }
+    let mut ids = Vec::new();
+    let mut listed = Vec::new();
+    for (image, tags) in chosen {
+        let layers = exporter.layers(&image)?;
+        let config = config_with(&image, &layers)?;
+        let id = hex::encode(&Sha256::digest(&config));
+        listed.extend(exporter.describe(&config, &id, &layers, &tags)?);
+        (exporter.told)(&Progress::Image { id: id.clone(), names: tags });
+        ids.push(id);
+    }
+    exporter.finish(&Value::Array(listed))?;
+    Ok(ids)
+}
+
+/// The configuration, with the diff IDs that were written. The same bytes where nothing differs.
+fn config_with(image: &Image, layers: &[Written]) -> Result<Vec<u8>> {
+    let written = layers.iter().map(|layer| &layer.diff_id);
+    if image.layers.iter().map(|layer| &layer.diff_id).eq(written.clone()) {
+        return Ok(image.config.clone());
+    }
+    let bad = |what: String| StoreError::Archive { what };
+    let mut config: Value = serde_json::from_slice(&image.config)
+        .map_err(|error| bad(format!("the configuration of image {}: {error}", image.id)))?;
+    let diff_ids: Vec<&String> = written.collect();
+    let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
+    match config.as_object_mut() {
+        Some(object) => object.insert("rootfs".to_owned(), rootfs),
+        None => return Err(bad(format!("the configuration of image {} is none", image.id))),
+    };
+    Ok(config.to_string().into_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(&Sha256::digest(bytes)))
+}
+
+fn blob(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+fn digits(digest: &str) -> &str {
+    digest.rsplit(':').next().unwrap_or(digest)
+}
+
+impl Exporter<'_, '_> {
+    fn layers(&mut self, image: &Image) -> Result<Vec<Written>> {
+        let of = image.layers.len();
+        let mut written = Vec::with_capacity(of);
+        for (at, layer) in image.layers.iter().enumerate() {
+            let (number, name) = (at + 1, layer.diff_id.clone());
+            if let Some(done) = self.done.get(&layer.diff_id) {
+                (self.told)(&Progress::Kept { number, of, layer: name });
+                written.push(done.clone());
+                continue;
+            }
+            (self.told)(&Progress::Layer { number, of, layer: name, size: 0 });
+            let done = self.layer(layer)?;
+            self.done.insert(layer.diff_id.clone(), done.clone());
+            written.push(done);
+        }
+        Ok(written)
+    }
+
+    fn layer(&mut self, layer: &ImageLayer) -> Result<Written> {
+        let store = &self.images.store;
+        let open = store.layer(&layer.id.parse()?)?;
+        let spool = sys::file::unnamed(store.directory(), 0o600);
+        let spool = spool.map_err(StoreError::host(store.directory()))?;
+        let refused = StoreError::io;
+        let mut out = Digested::new(BufWriter::with_capacity(1 << 20, spool));
+        let recipes = store.recipes();
+        let at = store.directory();
+        let compression = match self.form {
+            Form::Docker => Compression::None,
+            Form::Oci(compression) => compression,
+        };
+        let diff_id = match compression {
+            Compression::None => write_layer(recipes, &open, &layer.diff_id, &mut out)?,
+            Compression::Gzip => {
+                let mut packed =
+                    flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
+                let diff_id = write_layer(recipes, &open, &layer.diff_id, &mut packed)?;
+                packed.finish().map_err(refused(at))?;
+                diff_id
+            }
+            Compression::Zstd => {
+                let packed = zstd::stream::write::Encoder::new(&mut out, 3);
+                let mut packed = packed.map_err(refused(at))?;
+                let diff_id = write_layer(recipes, &open, &layer.diff_id, &mut packed)?;
+                packed.finish().map_err(refused(at))?;
+                diff_id
+            }
+        };
+        out.flush().map_err(refused(at))?;
+        let (digest, size, out) = out.finish();
+        let spool = out.into_inner().map_err(|error| refused(at)(error.into_error()))?;
+        self.put(&diff_id, &digest, spool, size)?;
+        Ok(Written { diff_id, digest, size })
+    }
+
+    fn put(&mut self, diff_id: &str, digest: &str, spool: File, size: u64) -> Result<()> {
+        let name = match self.form {
+            Form::Docker => format!("{}.tar", digits(diff_id)),
+            Form::Oci(_) => blob(digest),
+        };
+        self.target.file(&name, spool, size)
+    }
+
+    /// Writes what describes an image; answers its entries in the list of all.
+    fn describe(
+        &mut self,
+        config: &[u8],
+        id: &str,
+        layers: &[Written],
+        tags: &[String],
+    ) -> Result<Vec<Value>> {
+        let Form::Oci(compression) = self.form else {
+            let name = format!("{id}.json");
+            self.target.bytes(&name, config)?;
+            let layers = layers.iter().map(|layer| format!("{}.tar", digits(&layer.diff_id)));
+            let layers: Vec<String> = layers.collect();
+            return Ok(vec![json!({ "Config": name, "RepoTags": tags, "Layers": layers })]);
+        };
+        let digest = sha256(config);
+        self.target.bytes(&blob(&digest), config)?;
+        let describe = |layer: &Written| {
+            let (digest, size) = (&layer.digest, layer.size);
+            json!({ "mediaType": compression.media_type(), "digest": digest, "size": size })
+        };
+        let layers: Vec<Value> = layers.iter().map(describe).collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": { "mediaType": CONFIG, "digest": digest, "size": config.len() },
+            "layers": layers,
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let digest = sha256(&manifest);
+        self.target.bytes(&blob(&digest), &manifest)?;
+        let entry = |annotations: Value| {
+            let mut entry =
+                json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len() });
+            if let (Some(entry), false) = (entry.as_object_mut(), annotations.is_null()) {
+                entry.insert("annotations".to_owned(), annotations);
+            }
+            entry
+        };
+        if tags.is_empty() {
+            return Ok(vec![entry(Value::Null)]);
+        }
+        let named = |tag: &String| json!({ "org.opencontainers.image.ref.name": tag });
+        Ok(tags.iter().map(|tag| entry(named(tag))).collect())
+    }
+
+    fn finish(mut self, listed: &Value) -> Result<()> {
+        if self.form == Form::Docker {
+            self.target.bytes("manifest.json", listed.to_string().as_bytes())?;
+        } else {
+            let layout = json!({ "imageLayoutVersion": "1.0.0" });
+            self.target.bytes("oci-layout", layout.to_string().as_bytes())?;
+            let index = json!({ "schemaVersion": 2, "manifests": listed });
+            self.target.bytes("index.json", index.to_string().as_bytes())?;
+        }
+        self.target.finish()
+    }
+}

@@ -1,0 +1,114 @@
+//! Layers and images as the world outside reads them: tars, OCI layouts, docker-archives.
+//!
+//! - `tar`: a layer as a tar, the same one each time;
+//! - `target`: where an image is written: a directory, a file, a pipe.
+
+mod tar;
+mod target;
+
+use std::io::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::Result;
+use super::hex;
+use super::layer::Layer;
+use super::recipe::{Recipes, written};
+
+pub use target::{DirTarget, TarTarget, Target};
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// The media type of a layer of OCI, by its ending.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+/// Bytes on their way, counted and digested.
+pub struct Digested<W> {
+    inner: W,
+    hasher: Sha256,
+    len: u64,
+}
+
+impl<W: Write> Digested<W> {
+    /// Digests what goes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new(), len: 0 }
+    }
+
+    /// The digest, `sha256:` and digits, the count of bytes, and what they went to.
+    pub fn finish(self) -> (String, u64, W) {
+        let digest: [u8; 32] = self.hasher.finalize().into();
+        (format!("sha256:{}", hex::encode(&digest)), self.len, self.inner)
+    }
+}
+
+impl<W: Write> Write for Digested<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = self.inner.write(buf)?;
+        self.hasher.update(buf.get(..len).unwrap_or_default());
+        self.len += len as u64;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes a layer as a tar: as it was imported if that is known, else as we write one. Answers
+/// its diff ID.
+///
+/// # Errors
+/// [`StoreError::Damaged`](super::StoreError::Damaged) where what was imported cannot be written
+/// again; [`StoreError::Entry`](super::StoreError::Entry) for what no tar can hold; what `out`
+/// answers.
+pub fn write_layer(
+    recipes: &Recipes,
+    layer: &Layer,
+    diff_id: &str,
+    out: &mut dyn Write,
+) -> Result<String> {
+    let mut digested = Digested::new(out);
+    let known = recipes.write(diff_id, layer, &mut digested)?;
+    if !known {
+        tar::write(layer, &mut digested)?;
+    }
+    digested.flush().map_err(written)?;
+    let (found, _, _) = digested.finish();
+    if known && found != diff_id {
+        let what = format!("the tar {diff_id} cannot be written again by its recipe");
+        return Err(super::StoreError::Archive { what });
+    }
+    Ok(found)
+}
+
+/// The diff ID of a layer as we write it.
+///
+/// # Errors
+/// As [`write_layer`].
+pub fn diff_id(layer: &Layer) -> Result<String> {
+    let mut digested = Digested::new(io::sink());
+    tar::write(layer, &mut digested)?;
+    Ok(digested.finish().0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Where an image is written: files by name, each as a whole.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use ::tar::{EntryType, Header};
+
+use crate::store::recipe::written;
+use crate::store::{Result, StoreError};
+
+/// Takes files.
+pub trait Target {
+    /// Takes a file of so many bytes, read from its start.
+    ///
+    /// # Errors
+    /// As writing.
+    fn file(&mut self, name: &str, content: File, size: u64) -> Result<()>;
+
+    /// Takes a short file.
+    ///
+    /// # Errors
+    /// As writing.
+    fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()>;
+
+    /// Ends it: what was written gets its name.
+    ///
+    /// # Errors
+    /// As writing and renaming.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A path beside another one, for what is to take its place.
+fn beside(path: &Path) -> Result<PathBuf> {
+    let what = || StoreError::Archive { what: format!("{}: no name for it", path.display()) };
+    let name = path.file_name().ok_or_else(what)?;
+    let mut new = std::ffi::OsString::from(".");
+    new.push(name);
+    new.push(format!(".new-{}", std::process::id()));
+    Ok(path.with_file_name(new))
+}
+
+/// A directory that appears as a whole.
+pub struct DirTarget {
+    path: PathBuf,
+    new: PathBuf,
+    done: bool,
+}
+
+impl DirTarget {
+    /// A directory at a path where there is none, or an empty one.
+    ///
+    /// # Errors
+    /// As mkdir(2); one that holds something is refused.
+    pub fn new(path: &Path) -> Result<Self> {
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            let source = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
+            return Err(StoreError::Io { path: path.to_owned(), source });
+        }
+        let new = beside(path)?;
+        fs::create_dir(&new).map_err(StoreError::io(&new))?;
+        Ok(Self { path: path.to_owned(), new, done: false })
+    }
+
+    fn create(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.new.join(name);
+        let open = || -> io::Result<File> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            File::create(&path)
+        };
+        let file = open().map_err(StoreError::io(&path))?;
+        Ok((path, file))
+    }
+}
+
+impl Target for DirTarget {
+    fn file(&mut self, name: &str, mut content: File, size: u64) -> Result<()> {
+        let (path, mut file) = self.create(name)?;
+        let copy = || -> io::Result<u64> {
+            content.seek(SeekFrom::Start(0))?;
+            io::copy(&mut content.take(size), &mut file)
+        };
+        copy().map(drop).map_err(StoreError::io(&path))
+    }
+
+    fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let (path, mut file) = self.create(name)?;
+        file.write_all(content).map_err(StoreError::io(&path))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        let fd = crate::sys::file::open_path(&self.new, crate::sys::file::OFlags::RDONLY);
+        let synced = fd.and_then(|fd| crate::sys::file::syncfs(std::os::fd::AsFd::as_fd(&fd)));
+        synced.map_err(StoreError::host(&self.new))?;
+        fs::rename(&self.new, &self.path).map_err(StoreError::io(&self.path))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for DirTarget {
+    fn drop(&mut self) {
+        if !self.done {
+            drop(fs::remove_dir_all(&self.new));
+        }
+    }
+}
+
+/// A tar, to a file that appears as a whole or to a pipe.
+pub struct TarTarget {
+    out: Option<::tar::Builder<Box<dyn Write>>>,
+    /// The file, and its name until it is whole.
+    file: Option<(PathBuf, PathBuf, File)>,
+}
+
+impl TarTarget {
+    /// A file; one that is there is replaced at the end.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn new(path: &Path) -> Result<Self> {
+        let new = beside(path)?;
+        let open = || -> io::Result<_> {
+            let file = File::create(&new)?;
+            Ok((file.try_clone()?, file))
+        };
+        let (out, file) = open().map_err(StoreError::io(&new))?;
+        let out: Box<dyn Write> = Box::new(io::BufWriter::with_capacity(1 << 20, out));
+        let file = Some((path.to_owned(), new, file));
+        Ok(Self { out: Some(::tar::Builder::new(out)), file })
+    }
+
+    /// A pipe.
+    #[must_use]
+    pub fn pipe(out: Box<dyn Write>) -> Self {
+        Self { out: Some(::tar::Builder::new(out)), file: None }
+    }
+
+    fn append(&mut self, name: &str, size: u64, content: impl Read) -> Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_mtime(0);
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.append_data(&mut header, name, content).map_err(written)
+    }
+}
+
+impl Target for TarTarget {
+    fn file(&mut self, name: &str, mut content: File, size: u64) -> Result<()> {
+        content.seek(SeekFrom::Start(0)).map_err(written)?;
+        self.append(name, size, content.take(size))
+    }
+
+    fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        self.append(name, content.len() as u64, content)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        if let Some(out) = self.out.take() {
+            out.into_inner().and_then(|mut out| out.flush()).map_err(written)?;
+        }
+        if let Some((path, new, file)) = &self.file {
+            let end = || -> io::Result<()> {
+                file.sync_all()?;
+                fs::rename(new, path)
+            };
+            end().map_err(StoreError::io(path))?;
+            self.file = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TarTarget {
+    fn drop(&mut self) {
+        if let Some((_, new, _)) = &self.file {
+            drop(fs::remove_file(new));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Out and in again: the bytes that were imported, or another tar that means the same.
+
+use std::fs;
+use std::io::Read;
+use std::sync::Arc;
+
+use ::tar::{Builder, EntryType, Header};
+
+use super::write_layer;
+use crate::cache::BlockCache;
+use crate::store::import::layer_from_tar_heard;
+use crate::store::sink::{Body, Meta, Sink};
+use crate::store::{Layer, Store, StoreError, hex};
+use crate::types::{Name, Time, name};
+
+struct Place {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
+    Place { dir, store }
+}
+
+impl Place {
+    /// Imports a tar; answers the layer and the diff ID.
+    fn import(&self, bytes: &[u8]) -> (Arc<Layer>, String) {
+        let mut build = self.store.build().unwrap();
+        let mut recipe = self.store.recipes().begin().unwrap();
+        let outcome = layer_from_tar_heard(bytes, &mut build.builder, Some(&mut recipe)).unwrap();
+        let recipe = recipe.finish().unwrap();
+        let id = self.store.publish(build).unwrap();
+        let layer = self.store.layer(&id).unwrap();
+        let diff_id = format!("sha256:{}", hex::encode(&outcome.diff_id));
+        self.store.recipes().keep(recipe, &diff_id, &layer).unwrap();
+        (layer, diff_id)
+    }
+
+    fn export(&self, layer: &Layer, diff_id: &str) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        write_layer(self.store.recipes(), layer, diff_id, &mut bytes).map(|_| bytes)
+    }
+
+    fn build(&self, fill: impl FnOnce(&mut dyn Sink)) -> Arc<Layer> {
+        let mut build = self.store.build().unwrap();
+        fill(&mut build.builder);
+        self.store.layer(&self.store.publish(build).unwrap()).unwrap()
+    }
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn path(text: &str) -> Vec<Name> {
+    text.split('/').filter(|part| !part.is_empty()).map(|part| name(part.as_bytes())).collect()
+}
+
+fn append(tar: &mut Builder<Vec<u8>>, kind: EntryType, at: &str, data: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(0o640);
+    header.set_size(data.len() as u64);
+    header.set_mtime(77);
+    tar.append_data(&mut header, at, data).unwrap();
+}
+
+/// A tar of many kinds of members, with more behind its end.
+fn sample() -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    append(&mut tar, EntryType::Directory, "d/", b"");
+    append(&mut tar, EntryType::Regular, "d/short", b"short");
+    append(&mut tar, EntryType::Regular, "d/empty", b"");
+    append(&mut tar, EntryType::Regular, "d/middle", &noise(5000));
+    append(&mut tar, EntryType::Regular, &format!("{}f", "long/".repeat(40)), &noise(129));
+    append(&mut tar, EntryType::Regular, "large", &noise(700_001));
+    append(&mut tar, EntryType::Regular, "zeroes", &[0; 300_000]);
+    append(&mut tar, EntryType::Regular, "same", &noise(5000));
+    tar.append_pax_extensions([("comment", &b"hello"[..])]).unwrap();
+    append(&mut tar, EntryType::Regular, "d/.wh.gone", b"");
+    let mut bytes = tar.into_inner().unwrap();
+    bytes.extend(noise(3000));
+    bytes
+}
+
+#[test]
+fn what_was_imported_is_written_again_to_the_byte() {
+    let place = place();
+    let bytes = sample();
+    let (layer, diff_id) = place.import(&bytes);
+    assert!(place.export(&layer, &diff_id).unwrap() == bytes);
+    let recipe = place.dir.path().join("recipes").join(diff_id.trim_start_matches("sha256:"));
+    let len = fs::metadata(&recipe).unwrap().len();
+    assert!(len < 8000, "contents are not kept twice: {len} bytes");
+}
+
+#[test]
+fn a_name_that_is_given_twice_has_no_recipe_and_is_written_once() {
+    let place = place();
+    let mut tar = Builder::new(Vec::new());
+    append(&mut tar, EntryType::Regular, "f", &noise(500));
+    append(&mut tar, EntryType::Regular, "f", &noise(501));
+    let (layer, diff_id) = place.import(&tar.into_inner().unwrap());
+    assert!(place.store.recipes().all().unwrap().is_empty());
+    let bytes = place.export(&layer, &diff_id).unwrap();
+    let again = place.import(&bytes).0;
+    assert!(place.export(&again, "blake3:x").unwrap() == bytes);
+}
+
+#[test]
+fn a_changed_recipe_is_told() {
+    let place = place();
+    let (layer, diff_id) = place.import(&sample());
+    let file = place.dir.path().join("recipes").join(diff_id.trim_start_matches("sha256:"));
+    let good = fs::read(&file).unwrap();
+    for at in (0..good.len()).step_by(7) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x20;
+        fs::write(&file, &bad).unwrap();
+        // Some bytes of a zstd frame mean nothing.
+        match place.export(&layer, &diff_id) {
+            Ok(bytes) => assert!(bytes == sample(), "{at}"),
+            Err(StoreError::Damaged { .. } | StoreError::Archive { .. }) => {}
+            Err(error) => panic!("{at}: {error}"),
+        }
+    }
+    fs::write(&file, &good[..good.len() - 9]).unwrap();
+    assert!(matches!(place.export(&layer, &diff_id), Err(StoreError::Damaged { .. })));
+    // Of another layer: it asks for what is not there.
+    fs::write(&file, &good).unwrap();
+    let other = place.build(|sink| sink.whiteout(&path("x")).unwrap());
+    assert!(matches!(place.export(&other, &diff_id), Err(StoreError::Damaged { .. })));
+}
+
+fn meta(mode: u32) -> Meta {
+    let mut meta = Meta { mode, uid: 3_000_000, gid: 4, ..Meta::default() };
+    meta.mtime = Time { secs: -3, nanos: 250_000_000 };
+    meta.xattrs.insert(b"user.a".to_vec(), b"x=\n\0y".to_vec());
+    meta
+}
+
+#[test]
+fn a_layer_survives_a_tar_of_our_own() {
+    let place = place();
+    let layer = place.build(|sink| {
+        let mut put = |at: &str, body: Body<'_>| sink.put(&path(at), meta(0o4755), body).unwrap();
+        put("", Body::Dir);
+        put("d", Body::Dir);
+        put(&format!("d/{}", "n".repeat(200)), Body::Fifo);
+        put("char", Body::Char { major: 1, minor: 3 });
+        put("block", Body::Block { major: 259, minor: 70_000 });
+        put("soft", Body::Symlink { target: b"t".repeat(300) });
+        put("name \u{1f332}", Body::Symlink { target: b"/\xff".to_vec() });
+        let mut holes = noise(4096);
+        holes.resize(1 << 20, 0);
+        holes.extend(noise(100));
+        holes.resize(2 << 20, 0);
+        for (at, data) in [("file", &noise(200_000)[..]), ("holes", &holes), ("none", &[])] {
+            put(at, Body::File { size: data.len() as u64, data: &mut &data[..] });
+        }
+        let mut nothing = std::io::repeat(0).take(5 << 20);
+        put("all-hole", Body::File { size: 5 << 20, data: &mut nothing });
+        sink.link(&path("d/hard"), &path("file")).unwrap();
+        sink.link(&path("a-hard"), &path("holes")).unwrap();
+        sink.whiteout(&path("d/gone")).unwrap();
+        sink.opaque(&path("d")).unwrap();
+    });
+    let bytes = place.export(&layer, "blake3:x").unwrap();
+    assert!(bytes.len() < 250_000, "holes stay holes: {}", bytes.len());
+    assert_eq!(bytes, place.export(&layer, "blake3:x").unwrap(), "the same each time");
+    // Names, attributes and contents are all in the tar; the order of the blob is that of the
+    // stream.
+    let (again, _) = place.import(&bytes);
+    assert!(place.export(&again, "blake3:x").unwrap() == bytes);
+    assert_eq!(again.index().inodes().len(), layer.index().inodes().len());
+}
+
+#[test]
+fn what_no_tar_can_hold_is_refused_by_name() {
+    let place = place();
+    let layer = place.build(|sink| {
+        sink.put(&path("d/.wh.x"), Meta::default(), Body::Fifo).unwrap();
+    });
+    let error = place.export(&layer, "blake3:x").unwrap_err();
+    assert!(error.to_string().contains("d/.wh.x"), "{error}");
+}

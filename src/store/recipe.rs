@@ -1,0 +1,297 @@
+//! Recipes: how a tar was written, so that it can be written again to the byte.
+//!
+//! A layer holds what a tar means; the same files can be written in many ways, and the digest of
+//! an image is of one of them. `recipes/DIFFID` of the data root keeps the rest: everything of the
+//! stream but the contents of files, which are named by their BLAKE3 and come from the layer. What
+//! is written by it is compared with the digest of the tar, so a damaged recipe is told.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::hex::is_hex;
+use super::images::listed;
+use super::layer::Layer;
+use super::{Result, StoreError, make_dir};
+use crate::format::layout::{INLINE_MAX, Inode};
+
+const MAGIC: [u8; 8] = *b"LMNTAR1\0";
+/// `u32` length, bytes.
+const LITERAL: u8 = 0;
+/// BLAKE3 of a file of the layer, all of it.
+const CONTENT: u8 = 1;
+/// Nothing follows.
+const END: u8 = 2;
+/// Literal bytes that are written at once.
+const LITERAL_MAX: usize = 1 << 20;
+const LEVEL: i32 = 3;
+
+/// Hears how a tar is written while it is read.
+pub trait Hearer {
+    /// Bytes that are no content of a file.
+    fn literal(&mut self, bytes: &[u8]);
+    /// Bytes of the content of the file at hand, in order.
+    fn content(&mut self, bytes: &[u8]);
+    /// The file at hand ends.
+    fn end_content(&mut self);
+}
+
+/// The recipes of a data root.
+pub struct Recipes {
+    dir: PathBuf,
+}
+
+/// A recipe that is written.
+pub struct RecipeWriter {
+    path: PathBuf,
+    out: zstd::stream::write::Encoder<'static, BufWriter<File>>,
+    literal: Vec<u8>,
+    content: Content,
+    named: BTreeSet<[u8; 32]>,
+    failed: Option<io::Error>,
+}
+
+/// A whole recipe that has no name yet; it goes unless it gets one.
+pub struct NewRecipe {
+    path: PathBuf,
+    named: BTreeSet<[u8; 32]>,
+}
+
+#[derive(Default)]
+struct Content {
+    /// The first bytes: a short content stands in the recipe itself.
+    head: Vec<u8>,
+    hasher: Option<blake3::Hasher>,
+}
+
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
+fn file_of(diff_id: &str) -> Option<&str> {
+    diff_id.strip_prefix("sha256:").filter(|digits| is_hex(digits, 64))
+}
+
+/// The files of a layer by the BLAKE3 of their content.
+fn contents(layer: &Layer) -> HashMap<&[u8; 32], &Inode> {
+    let inodes = layer.index().inodes().iter();
+    inodes.filter_map(|inode| Some((layer.content_digest(inode)?, inode))).collect()
+}
+
+impl Recipes {
+    /// The recipes of a data root; what is missing is made.
+    ///
+    /// # Errors
+    /// As mkdir(2), with the path.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let dir = root.join("recipes");
+        make_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Begins a recipe.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn begin(&self) -> Result<RecipeWriter> {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!(".new-{}-{number}", std::process::id()));
+        let open = || -> io::Result<_> {
+            let mut file = BufWriter::new(File::create(&path)?);
+            file.write_all(&MAGIC)?;
+            zstd::stream::write::Encoder::new(file, LEVEL)
+        };
+        let out = open().map_err(StoreError::io(&path))?;
+        let (literal, content, named) = Default::default();
+        Ok(RecipeWriter { path, out, literal, content, named, failed: None })
+    }
+
+    /// Names a recipe by the tar that it makes from a layer, if the layer has all of it: what an
+    /// archive gives twice under one name is in the layer once.
+    ///
+    /// # Errors
+    /// As rename(2).
+    pub fn keep(&self, recipe: NewRecipe, diff_id: &str, layer: &Layer) -> Result<()> {
+        let there = contents(layer);
+        let Some(file) = file_of(diff_id)
+            .filter(|_| recipe.named.iter().all(|digest| there.contains_key(digest)))
+        else {
+            return Ok(());
+        };
+        let to = self.dir.join(file);
+        fs::rename(&recipe.path, &to).map_err(StoreError::io(&to))
+    }
+
+    /// Writes the tar with this digest, if there is a recipe; answers whether there is. The caller
+    /// compares what was written with the digest.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a recipe that is none or asks for what the layer has not; what
+    /// `out` answers, and reading the layer.
+    pub fn write(&self, diff_id: &str, layer: &Layer, out: &mut dyn Write) -> Result<bool> {
+        let Some(file) = file_of(diff_id) else { return Ok(false) };
+        let path = self.dir.join(file);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(StoreError::io(&path))?,
+        };
+        let damaged = |what: &str| StoreError::Damaged { path: path.clone(), what: what.into() };
+        let mut raw = BufReader::new(file);
+        let mut magic = [0; 8];
+        if raw.read_exact(&mut magic).is_err() || magic != MAGIC {
+            return Err(damaged("no recipe"));
+        }
+        let mut ops =
+            zstd::stream::read::Decoder::with_buffer(raw).map_err(StoreError::io(&path))?;
+        let there = contents(layer);
+        let mut literal = Vec::new();
+        loop {
+            let mut op = [0];
+            ops.read_exact(&mut op).map_err(|_| damaged("it is cut off"))?;
+            match op {
+                [LITERAL] => {
+                    let mut len = [0; 4];
+                    ops.read_exact(&mut len).map_err(|_| damaged("it is cut off"))?;
+                    let len = u32::from_le_bytes(len) as usize;
+                    if len > LITERAL_MAX {
+                        return Err(damaged("it has a length that is none"));
+                    }
+                    literal.resize(len, 0);
+                    ops.read_exact(&mut literal).map_err(|_| damaged("it is cut off"))?;
+                    out.write_all(&literal).map_err(written)?;
+                }
+                [CONTENT] => {
+                    let mut digest = [0; 32];
+                    ops.read_exact(&mut digest).map_err(|_| damaged("it is cut off"))?;
+                    let inode = there.get(&digest);
+                    let inode =
+                        inode.ok_or_else(|| damaged("it names a file that is not there"))?;
+                    copy_content(layer, inode, out)?;
+                }
+                [END] => return Ok(true),
+                _ => return Err(damaged("it holds something else")),
+            }
+        }
+    }
+
+    /// Removes the recipes of tars that `needed` does not name, and what crashes left.
+    pub(super) fn collect(&self, needed: &BTreeSet<String>) -> Result<usize> {
+        let mut removed = 0;
+        let entries = fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
+        for entry in entries {
+            let entry = entry.map_err(StoreError::io(&self.dir))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !needed.contains(&format!("sha256:{name}")) {
+                fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The tars that can be written again.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn all(&self) -> Result<Vec<String>> {
+        Ok(listed(&self.dir)?.into_iter().map(|name| format!("sha256:{name}")).collect())
+    }
+}
+
+/// What an output that cannot take more means.
+pub(super) fn written(source: io::Error) -> StoreError {
+    StoreError::Stream { what: "the output".to_owned(), source }
+}
+
+/// Writes the content of a file of a layer, holes as zeroes.
+pub(super) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) -> Result<()> {
+    let mut block = vec![0; LITERAL_MAX];
+    let mut at = 0;
+    while at < inode.size.get() {
+        let got = layer.read(inode, &mut block, at).map_err(|error| {
+            let what = "reading a layer".to_owned();
+            StoreError::Stream { what, source: io::Error::other(error.to_string()) }
+        })?;
+        out.write_all(block.get(..got).unwrap_or_default()).map_err(written)?;
+        at += got as u64;
+    }
+    Ok(())
+}
+
+impl RecipeWriter {
+    fn put(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            if self.failed.is_none()
+                && let Err(error) = self.out.write_all(part)
+            {
+                self.failed = Some(error);
+            }
+        }
+    }
+
+    fn flush_literal(&mut self) {
+        let literal = std::mem::take(&mut self.literal);
+        if !literal.is_empty() {
+            self.put(&[&[LITERAL], &(literal.len() as u32).to_le_bytes(), &literal]);
+        }
+        self.literal = literal;
+        self.literal.clear();
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What was answered to a write.
+    pub fn finish(mut self) -> Result<NewRecipe> {
+        self.flush_literal();
+        self.put(&[&[END]]);
+        let new = NewRecipe { path: self.path, named: self.named };
+        let done = match self.failed {
+            Some(error) => Err(error),
+            None => self.out.finish().and_then(|mut out| out.flush()),
+        };
+        done.map_err(StoreError::io(&new.path))?;
+        Ok(new)
+    }
+}
+
+impl Drop for NewRecipe {
+    fn drop(&mut self) {
+        // One that has its name is not there any more.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+impl Hearer for RecipeWriter {
+    fn literal(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(LITERAL_MAX / 2) {
+            self.literal.extend_from_slice(part);
+            if self.literal.len() >= LITERAL_MAX / 2 {
+                self.flush_literal();
+            }
+        }
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.content.hasher {
+            hasher.update(bytes);
+            return;
+        }
+        if self.content.head.len() + bytes.len() <= INLINE_MAX {
+            self.content.head.extend_from_slice(bytes);
+            return;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&std::mem::take(&mut self.content.head)).update(bytes);
+        self.content.hasher = Some(hasher);
+    }
+
+    fn end_content(&mut self) {
+        let Content { head, hasher } = std::mem::take(&mut self.content);
+        let Some(hasher) = hasher else { return self.literal(&head) };
+        let digest = *hasher.finalize().as_bytes();
+        self.flush_literal();
+        self.put(&[&[CONTENT], &digest]);
+        self.named.insert(digest);
+    }
+}
