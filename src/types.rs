@@ -3,6 +3,8 @@
 //! Nothing here performs I/O or knows a protocol. Names, link targets and extended attributes are
 //! bytes; times are signed seconds with nanoseconds, so that times before 1970 survive.
 
+pub mod marks;
+
 use smallvec::SmallVec;
 
 /// The longest name of one directory entry, in bytes (`NAME_MAX`).

@@ -8,19 +8,15 @@
 //! A user of the mount can neither see nor set a mark: `*.overlay.X` is stored as
 //! `*.overlay.overlay.X` (the kernel's escape for nested overlays), the rest is refused.
 
+use crate::types::marks::{self, FUSE_OVERLAYFS, TRUSTED, USER};
 use crate::types::{Kind, Name, Stat};
 use crate::union::config::Marks;
 
-/// Prefix of a whiteout in the AUFS form.
-pub const WH_PREFIX: &[u8] = b".wh.";
-/// Marks the directory that holds it as opaque, in the AUFS form.
-pub const WH_OPAQUE: &[u8] = b".wh..wh..opq";
+pub use crate::types::marks::{WH_OPAQUE, WH_PREFIX};
 
-const TRUSTED: &[u8] = b"trusted.overlay.";
-const USER: &[u8] = b"user.overlay.";
 const ESCAPE: &[u8] = b"overlay.";
 const PRIVATE: [&[u8]; 4] = [
-    b"user.fuseoverlayfs.",
+    FUSE_OVERLAYFS,
     b"security.fuseoverlayfs.",
     b"user.containers.override_stat",
     b"user.containers.override_security.",
@@ -54,10 +50,10 @@ pub enum Mark {
 impl Mark {
     const fn suffix(self) -> &'static [u8] {
         match self {
-            Self::Opaque => b"opaque",
-            Self::Redirect => b"redirect",
-            Self::Metacopy => b"metacopy",
-            Self::Whiteout => b"whiteout",
+            Self::Opaque => marks::OPAQUE,
+            Self::Redirect => marks::REDIRECT,
+            Self::Metacopy => marks::METACOPY,
+            Self::Whiteout => marks::WHITEOUT,
             Self::Origin => b"origin",
             Self::Impure => b"impure",
             Self::Nlink => b"nlink",

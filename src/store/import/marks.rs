@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::types::marks::{FUSE_OVERLAYFS, METACOPY, OPAQUE, REDIRECT, TRUSTED, USER, WHITEOUT};
+
 /// Attributes by name.
 pub(super) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-const NAMESPACES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-const FUSE_OPAQUE: &[u8] = b"user.fuseoverlayfs.opaque";
+const NAMESPACES: [&[u8]; 2] = [TRUSTED, USER];
 
 /// What the attributes of an object state.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) fn take(xattrs: &mut Xattrs) -> Result<Marks, &'static str> {
     let mut marks = Marks::default();
     let mut refused = None;
     xattrs.retain(|key, value| {
-        if key == FUSE_OPAQUE {
+        if key.strip_prefix(FUSE_OVERLAYFS) == Some(OPAQUE) {
             marks.opaque |= value == b"y";
             return false;
         }
@@ -39,13 +40,13 @@ pub(super) fn take(xattrs: &mut Xattrs) -> Result<Marks, &'static str> {
             return true;
         };
         match own {
-            b"opaque" => {
+            OPAQUE => {
                 marks.opaque |= value == b"y";
                 marks.holds_whiteouts |= value == b"x";
             }
-            b"whiteout" => marks.whiteout = true,
-            b"redirect" => refused = Some("it is a redirect of overlayfs to another name"),
-            b"metacopy" => refused = Some("it is a metacopy of overlayfs without its data"),
+            WHITEOUT => marks.whiteout = true,
+            REDIRECT => refused = Some("it is a redirect of overlayfs to another name"),
+            METACOPY => refused = Some("it is a metacopy of overlayfs without its data"),
             // origin, impure, nlink, upper, protattr, uuid, escaped ones: of no use here.
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! and repeated `/` go. `..` is refused rather than resolved, since a link may lie before it.
 
 use crate::store::StoreError;
+use crate::types::marks::{WH_BOOKKEEPING, WH_OPAQUE, WH_PREFIX};
 use crate::types::{NAME_MAX, Name, name};
 
 /// Longest path, `PATH_MAX` of Linux.
@@ -14,11 +15,6 @@ const DEPTH_MAX: usize = 1024;
 
 /// Longest name of an extended attribute, `XATTR_NAME_MAX` of Linux.
 pub(super) const XATTR_NAME_MAX: usize = 255;
-
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Bookkeeping of AUFS: `.wh..wh.plnk`, `.wh..wh.orph`, `.wh..wh.aufs`.
-const BOOKKEEPING: &[u8] = b".wh..wh.";
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,20 +34,20 @@ pub(super) fn place(raw: &[u8]) -> Result<Place, &'static str> {
     let mut path = components(raw)?;
     let Some(last) = path.pop() else { return Ok(Place::Object(path)) };
     for parent in &path {
-        if parent.starts_with(BOOKKEEPING) {
+        if parent.starts_with(WH_BOOKKEEPING) {
             return Ok(Place::Nothing);
         }
-        if parent.starts_with(WHITEOUT) {
+        if parent.starts_with(WH_PREFIX) {
             return Err("it lies in a whiteout");
         }
     }
-    if last.as_slice() == OPAQUE {
+    if last.as_slice() == WH_OPAQUE {
         return Ok(Place::Opaque(path));
     }
-    if last.starts_with(BOOKKEEPING) {
+    if last.starts_with(WH_BOOKKEEPING) {
         return Ok(Place::Nothing);
     }
-    let Some(hidden) = last.strip_prefix(WHITEOUT) else {
+    let Some(hidden) = last.strip_prefix(WH_PREFIX) else {
         path.push(last);
         return Ok(Place::Object(path));
     };

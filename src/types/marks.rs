@@ -1,0 +1,27 @@
+//! Names by which layers state absence, for whoever writes such layers and whoever reads them.
+//!
+//! Those of AUFS are the form of archives of images; those of overlayfs are attributes (kernel
+//! `fs/overlayfs/overlayfs.h`, `ovl_xattr_table`).
+
+/// Prefix of a whiteout in the AUFS form.
+pub const WH_PREFIX: &[u8] = b".wh.";
+/// Marks the directory that holds it as opaque, in the AUFS form.
+pub const WH_OPAQUE: &[u8] = b".wh..wh..opq";
+/// Begins the names of AUFS's bookkeeping: `.wh..wh.plnk`, `.wh..wh.orph`, `.wh..wh.aufs`.
+pub const WH_BOOKKEEPING: &[u8] = b".wh..wh.";
+
+/// Begins the attributes of overlayfs, as it writes them by default.
+pub const TRUSTED: &[u8] = b"trusted.overlay.";
+/// Begins the attributes of overlayfs mounted with `userxattr`.
+pub const USER: &[u8] = b"user.overlay.";
+/// Begins the private attributes of fuse-overlayfs.
+pub const FUSE_OVERLAYFS: &[u8] = b"user.fuseoverlayfs.";
+
+/// `y` on a directory: it hides all below; `x`: files in it may be whiteouts.
+pub const OPAQUE: &[u8] = b"opaque";
+/// On a directory or a file of metadata alone: where its lower part is found.
+pub const REDIRECT: &[u8] = b"redirect";
+/// On a file: its data is in a lower layer.
+pub const METACOPY: &[u8] = b"metacopy";
+/// On an empty file: it stands for a whiteout.
+pub const WHITEOUT: &[u8] = b"whiteout";
