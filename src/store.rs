@@ -18,6 +18,7 @@ mod layer;
 mod material;
 mod pack;
 pub mod recipe;
+mod room;
 pub mod sink;
 
 #[cfg(test)]

@@ -232,7 +232,7 @@ pub enum ExportCompression {
 pub enum ImageCommand {
     /// Import images from a docker-archive or an OCI layout, or one layer from a tar or directory.
     Import {
-        /// A file (`-`: the one that the standard input is redirected from) or directory.
+        /// A file, a directory, or `-` for the standard input.
         source: PathBuf,
         /// The name of the image, in place of those in the archive.
         #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]

@@ -1,7 +1,6 @@
 //! Imports: what `docker save`, `podman save`, `skopeo copy` and tar write, into the store.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -10,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use crate::store::import::{
-    FoundImage, FoundLayer, ImageSource, Kind, TarOutcome, kind_of, layer_from_directory,
-    layer_from_tar_heard,
+    FoundImage, FoundLayer, ImageSource, Input, TarOutcome, layer_from_directory,
+    layer_from_tar_heard, open_input,
 };
 use crate::store::{Build, hex};
 
@@ -76,15 +75,12 @@ pub fn import(
         crate::store::images::full_name(name)?;
     }
     let _importing = images.images.importing()?;
-    match kind_of(path)? {
-        Kind::LayerTar => {
-            let file = File::open(path).map_err(StoreError::io(path))?;
-            let size = file.metadata().map_err(StoreError::io(path))?.len();
-            let input: Box<dyn Read> = Box::new(file);
-            let layer = one_tar(images, input, size, told)?;
+    match open_input(path, images.store.directory())? {
+        Input::Layer { file, size } => {
+            let layer = one_tar(images, Box::new(file), size, told)?;
             finish_single(images, path, layer, names, told)
         }
-        Kind::Directory => {
+        Input::Directory => {
             let mut build = images.store.build()?;
             let done = layer_from_directory(path, &mut build.builder);
             let id = publish(images, build, done.map(|_| ()))?;
@@ -93,7 +89,7 @@ pub fn import(
             let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
             finish_single(images, path, layer, names, told)
         }
-        _ => import_archive(images, path, names, told),
+        Input::Images(source) => import_archive(images, (path, &source), names, told),
     }
 }
 
@@ -140,7 +136,7 @@ fn one_tar(
     told: &mut Told<'_>,
 ) -> Result<ImageLayer> {
     told(&Progress::Layer { number: 1, of: 1, layer: "tar".to_owned(), size });
-    let (id, outcome) = read_layer(images, input, told, |_| Ok(()))?;
+    let (id, outcome) = read_layer(images, input, told, is_whole)?;
     let (diff_id, digest) = (sha256(&outcome.diff_id), sha256(&outcome.compressed_digest));
     Ok(ImageLayer { id, diff_id, digest: Some(digest), size })
 }
@@ -177,11 +173,10 @@ fn put(images: &Images, image: Image, names: &[String], told: &mut Told<'_>) -> 
 
 fn import_archive(
     images: &Images,
-    path: &Path,
+    (path, source): (&Path, &ImageSource),
     names: &[String],
     told: &mut Told<'_>,
 ) -> Result<Vec<String>> {
-    let source = ImageSource::open(path, images.store.directory())?;
     let found = source.images()?;
     if found.len() > 1 && !names.is_empty() {
         let what = format!("{} holds {} images: -t names one only", path.display(), found.len());
@@ -190,7 +185,7 @@ fn import_archive(
     let mut known = images.images.known_layers(&images.store)?;
     let mut ids = Vec::new();
     for image in &found {
-        let layers = import_layers(images, &source, image, &mut known, told)?;
+        let layers = import_layers(images, source, image, &mut known, told)?;
         let id = image.config_digest.trim_start_matches("sha256:").to_owned();
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
         let names = if names.is_empty() { &image.names } else { names };
@@ -225,6 +220,17 @@ fn import_layers(
         layers.push(made);
     }
     Ok(layers)
+}
+
+// No digest is known that would tell an archive cut between two members from a whole one. GNU tar
+// and Go take both; what they write themselves is marked.
+fn is_whole(outcome: &TarOutcome) -> Result<()> {
+    if outcome.end_marked {
+        return Ok(());
+    }
+    let what = "the archive is truncated, or its writer forgot the end: no block of zeros follows \
+                its last member";
+    Err(StoreError::Archive { what: what.to_owned() })
 }
 
 // What was read is what the image names.

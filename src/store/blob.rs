@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use super::StoreError;
 use super::pack::{Packed, Packer};
+use super::room::Room;
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX, blob_head};
 use crate::format::tables::Tables;
 
@@ -28,6 +29,7 @@ pub(super) enum Data {
 pub(super) struct BlobWriter {
     path: PathBuf,
     file: BufWriter<File>,
+    room: Room,
     packer: Packer,
     /// Memory of frames that were written.
     spare: Vec<u8>,
@@ -46,8 +48,9 @@ impl BlobWriter {
         };
         let file = begin().map_err(StoreError::io(&path))?;
         let packed = Vec::with_capacity(FRAME_LEN);
+        let room = Room::new(path.parent().unwrap_or(&path))?;
         let (spare, waiting, data, known) = Default::default();
-        Ok(Self { path, file, packer: Packer::new(), spare, packed, waiting, data, known })
+        Ok(Self { path, file, room, packer: Packer::new(), spare, packed, waiting, data, known })
     }
 
     /// The content that a number stands for.
@@ -152,6 +155,7 @@ impl BlobWriter {
                 return Ok(false);
             };
             let offset = end_of(&tables.frames);
+            self.room.take(stored.len() as u64)?;
             self.file.write_all(&stored)?;
             tables.frame_digests.push(digest);
             tables.frames.push(Frame {

@@ -31,7 +31,7 @@ mod tar;
 #[cfg(test)]
 mod testing;
 
-pub use archive::{FoundImage, FoundLayer, ImageSource, Kind, kind_of};
+pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 pub use directory::layer_from_directory;
 
 use stream::{Hashing, Packing};

@@ -1,7 +1,7 @@
 //! Tests of the library that need neither root nor a mount.
 //!
 //! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `hostile`
-//! opens indexes that somebody made up; `tidy`
+//! opens indexes that somebody made up; `imports` reads archives of other programs; `tidy`
 //! reads the sources themselves.
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ mod crash;
 mod driver;
 mod flatten;
 mod hostile;
+mod imports;
 mod layers;
 mod model;
 mod ops;

@@ -8,14 +8,12 @@
 //! Formats: OCI image specification 1.1 (`image-layout.md`, `manifest.md`, `image-index.md`), and
 //! Docker's `image/spec/v1.2.md`, "Combined Image JSON + Filesystem Changeset Format".
 
-use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::stream::{self, Packing};
+use super::stream;
 use crate::store::StoreError;
 
 mod digest;
@@ -27,7 +25,7 @@ mod spool;
 #[cfg(test)]
 mod testing;
 
-pub use kind::{Kind, kind_of};
+pub use kind::{Input, open_input};
 
 use digest::Digest;
 use parts::Parts;
@@ -76,29 +74,6 @@ pub struct FoundLayer {
 }
 
 impl ImageSource {
-    /// Opens an archive, a pipe with one, or the directory of an OCI layout. What cannot be read
-    /// in any order is written to a nameless file in the directory `spool`; it is gone with this
-    /// value, or with the process.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where the host refuses; [`StoreError::Archive`] and
-    /// [`StoreError::Entry`] for what is no tar.
-    pub fn open(path: &Path, spool: &Path) -> Result<Self, StoreError> {
-        let mut file = File::open(path).map_err(StoreError::io(path))?;
-        let found = file.metadata().map_err(StoreError::io(path))?;
-        if found.is_dir() {
-            return Ok(Self { parts: Parts::directory(path)? });
-        }
-        let what = path.display().to_string();
-        let head = stream::head(&mut file).map_err(|error| stream::failed(&what, error))?;
-        let packing = Packing::of(&head)?;
-        if found.is_file() && packing == Packing::Plain {
-            return Ok(Self { parts: Parts::tar(file)? });
-        }
-        let mut plain = stream::decoder(packing, std::io::Cursor::new(head).chain(file))?;
-        Ok(Self { parts: Parts::tar(spool::spool(&mut plain, spool)?)? })
-    }
-
     /// The images. Of several platforms of one image it is that of this host.
     ///
     /// # Errors
@@ -106,7 +81,9 @@ impl ImageSource {
     /// itself, or where a part does not have the digest that names it.
     pub fn images(&self) -> Result<Vec<FoundImage>, StoreError> {
         if let Some(raw) = self.parts.read("manifest.json", MANIFEST_MAX)? {
-            return docker::images(&self.parts, &raw);
+            let mut images = docker::images(&self.parts, &raw)?;
+            self.add_manifests(&mut images);
+            return Ok(images);
         }
         if let Some(raw) = self.parts.read("oci-layout", MANIFEST_MAX)? {
             return oci::images(&self.parts, &raw);
@@ -115,6 +92,33 @@ impl ImageSource {
             "this is no image archive: it has neither manifest.json (docker save, podman save) \
              nor oci-layout (OCI image layout)",
         ))
+    }
+
+    // Newer archives of `docker save` are OCI layouts too, and only those have manifests. One is
+    // kept if it names the same configuration and the same bytes of layers.
+    fn add_manifests(&self, images: &mut [FoundImage]) {
+        let layout = self.parts.read("oci-layout", MANIFEST_MAX);
+        let found = match layout {
+            Ok(Some(raw)) => oci::images(&self.parts, &raw),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "manifests of an archive are not kept");
+                return;
+            }
+        };
+        for image in images {
+            let same = |other: &&FoundImage| {
+                let digests = |image: &FoundImage| -> Vec<_> {
+                    image.layers.iter().map(|layer| layer.digest.clone()).collect()
+                };
+                other.config_digest == image.config_digest && digests(other) == digests(image)
+            };
+            image.manifest = found.iter().find(same).and_then(|other| other.manifest.clone());
+        }
     }
 
     /// The bytes of a layer as the archive holds them, perhaps compressed, for

@@ -1,6 +1,9 @@
 //! What lies beneath a tar: digests, compression, and the words for their failures.
 
+use std::cell::Cell;
 use std::io::{self, BufReader, ErrorKind, Read};
+
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
@@ -12,6 +15,10 @@ const HEAD_BYTES: u64 = 6;
 
 /// Largest window of a zstd frame, as log2: 128 MiB, what `zstd -d` accepts without being asked.
 const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// What a compressed stream may become: 64 GiB whatever it is, then 1,024 times its length (gzip
+/// cannot do more), and 1 TiB at the very most.
+const LIMITS: Limits = Limits { free: 64 << 30, times: 1024, most: 1 << 40 };
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,20 +93,71 @@ pub(super) fn decoder<'r>(
     packing: Packing,
     raw: impl Read + 'r,
 ) -> Result<Box<dyn Read + 'r>, StoreError> {
-    let buffered = BufReader::with_capacity(READ_BYTES, raw);
+    let read = Rc::new(Cell::new(0));
+    let counted = Counting { inner: raw, read: Rc::clone(&read) };
+    let buffered = BufReader::with_capacity(READ_BYTES, counted);
+    let limited = |inner| Limited { inner, limits: LIMITS, read, given: 0 };
     Ok(match packing {
         Packing::Plain => Box::new(buffered),
         Packing::Gzip => {
             let inner = flate2::bufread::MultiGzDecoder::new(buffered);
-            Box::new(Decoding { inner, name: "gzip" })
+            Box::new(limited(Box::new(Decoding { inner, name: "gzip" })))
         }
         Packing::Zstd => {
             let zstd = |error| failed("zstd stream", error);
             let mut inner = zstd::stream::read::Decoder::with_buffer(buffered).map_err(zstd)?;
             inner.window_log_max(ZSTD_WINDOW_LOG).map_err(zstd)?;
-            Box::new(Decoding { inner, name: "zstd" })
+            Box::new(limited(Box::new(Decoding { inner, name: "zstd" })))
         }
     })
+}
+
+/// How much longer than its source a stream may be.
+#[derive(Clone, Copy)]
+struct Limits {
+    free: u64,
+    times: u64,
+    most: u64,
+}
+
+impl Limits {
+    fn allow(self, read: u64, given: u64) -> bool {
+        given <= self.free.max(read.saturating_mul(self.times)).min(self.most)
+    }
+}
+
+/// A reader that counts what passes.
+struct Counting<R> {
+    inner: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.read.set(self.read.get().saturating_add(len as u64));
+        Ok(len)
+    }
+}
+
+/// A decoder that stops where its stream became too long.
+struct Limited<'r> {
+    inner: Box<dyn Read + 'r>,
+    limits: Limits,
+    read: Rc<Cell<u64>>,
+    given: u64,
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.given = self.given.saturating_add(len as u64);
+        if self.limits.allow(self.read.get(), self.given) {
+            return Ok(len);
+        }
+        let what = format!("{} bytes become more than {}", self.read.get(), self.given);
+        Err(io::Error::new(ErrorKind::InvalidData, format!("a bomb: {what}")))
+    }
 }
 
 /// A decoder whose own complaints are told from those of the reader beneath.
@@ -167,6 +225,26 @@ mod tests {
         assert!(xz.contains("xz"), "{xz}");
         let bzip2 = Packing::of(b"BZh91A").unwrap_err().to_string();
         assert!(bzip2.contains("bzip2"), "{bzip2}");
+    }
+
+    #[test]
+    fn a_bomb_ends_and_a_disk_of_zeroes_does_not() {
+        let limits = Limits { free: 1000, times: 10, most: 100_000 };
+        let read = |given: u64, compressed: u64| {
+            let inner: Box<dyn Read> = Box::new(io::repeat(0).take(given));
+            let read = Rc::new(Cell::new(compressed));
+            drain(&mut Limited { inner, limits, read, given: 0 })
+        };
+        assert_eq!(read(1000, 1).unwrap(), 1000);
+        assert_eq!(read(5000, 500).unwrap(), 5000);
+        for (given, compressed) in [(1001, 1), (5001, 500), (100_001, 1 << 30)] {
+            let error = failed("archive", read(given, compressed).unwrap_err());
+            assert!(error.to_string().contains("a bomb"), "{error}");
+            assert!(matches!(error, StoreError::Archive { .. }));
+        }
+        let packed = zstd::encode_all(&[0; 1 << 20][..], 1).unwrap();
+        let mut plain = decoder(Packing::Zstd, &packed[..]).unwrap();
+        assert_eq!(drain(&mut plain).unwrap(), 1 << 20);
     }
 
     #[test]

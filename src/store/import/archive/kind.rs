@@ -1,13 +1,16 @@
 //! What a path that is to be imported holds.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::Seek;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::super::path::components;
 use super::super::stream::{self, Packing};
 use super::super::tar::{Members, Source, Streamed};
-use super::parts::Seekable;
+use super::ImageSource;
+use super::parts::{Parts, Seekable};
+use super::spool::Spool;
 use crate::store::StoreError;
 use crate::store::hex::is_hex;
 use crate::types::Name;
@@ -15,63 +18,91 @@ use crate::types::Name;
 /// Most members that are looked at: an image has a few for each of its layers.
 const MEMBERS_MAX: usize = 1 << 16;
 
-/// What a path holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The directory of an OCI image layout.
-    OciDirectory,
-    /// Any other directory: one layer.
+/// What a path that is to be imported holds.
+pub enum Input {
+    /// A directory that is no OCI image layout: one layer.
     Directory,
-    /// A tar of images, of `docker save`, `podman save` or an OCI layout.
-    Archive,
-    /// Any other tar: one layer.
-    LayerTar,
+    /// Images: an archive of `docker save` or `podman save`, or an OCI layout.
+    Images(ImageSource),
+    /// Any other tar, perhaps compressed, of this many bytes: one layer.
+    Layer {
+        /// At its begin.
+        file: File,
+        /// Its length.
+        size: u64,
+    },
 }
 
-/// Tells what a path holds.
+/// Opens what is to be imported, and tells what it is.
 ///
-/// A tar is read until a member shows what it is: the manifest of images, or a name that no
-/// image archive has. A layer whose root only holds files that could be parts of an archive is
-/// read to its end.
+/// A tar is read until a member shows that: the manifest of images, or a name that no image
+/// archive has. A layer whose root only holds files that could be parts of an archive is read to
+/// its end. A pipe, and a compressed archive of images, whose parts can be read in one order only,
+/// are written to a nameless file in the directory `spool`; it is gone with this value, or with
+/// the process.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the host refuses; [`StoreError::Archive`] for what is no tar, and for
-/// a pipe, which can be read only once.
-pub fn kind_of(path: &Path) -> Result<Kind, StoreError> {
-    let failed = StoreError::io(path);
-    let found = std::fs::metadata(path).map_err(failed)?;
+/// [`StoreError::Io`] where the host refuses; [`StoreError::Archive`] and [`StoreError::Entry`]
+/// for what is no tar.
+pub fn open_input(path: &Path, spool: &Path) -> Result<Input, StoreError> {
+    let found = fs::metadata(path).map_err(StoreError::io(path))?;
     if found.is_dir() {
         let layout = path.join("oci-layout").is_file() && path.join("index.json").is_file();
-        return Ok(if layout { Kind::OciDirectory } else { Kind::Directory });
+        if !layout {
+            return Ok(Input::Directory);
+        }
+        return Ok(Input::Images(ImageSource { parts: Parts::directory(path)? }));
     }
-    if !found.is_file() {
-        let what = format!("{} is neither a file nor a directory: state its kind", path.display());
+    let from_pipe = found.file_type().is_fifo();
+    if !found.is_file() && !from_pipe {
+        let what = format!("{} is neither a file nor a directory nor a pipe", path.display());
         return Err(StoreError::Archive { what });
     }
-    let mut file = File::open(path).map_err(StoreError::io(path))?;
-    let what = path.display().to_string();
-    let head = stream::head(&mut file).map_err(|error| stream::failed(&what, error))?;
-    match Packing::of(&head)? {
-        Packing::Plain => scan(Seekable::new(&file)?),
-        packing => {
-            let whole = std::io::Cursor::new(head).chain(file);
-            scan(Streamed::new(stream::decoder(packing, whole)?))
-        }
-    }
+    let opened = File::open(path).map_err(StoreError::io(path))?;
+    let file = if from_pipe { Spool::new(opened, spool)?.finish()? } else { opened };
+    told(file, &path.display().to_string(), spool)
 }
 
-fn scan(source: impl Source) -> Result<Kind, StoreError> {
+fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, StoreError> {
+    let failed = |error| stream::failed(what, error);
+    file.rewind().map_err(failed)?;
+    let head = stream::head(&mut file).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    let images = match Packing::of(&head)? {
+        Packing::Plain => match scan(Seekable::new(&file)?)? {
+            true => return Ok(Input::Images(ImageSource { parts: Parts::tar(file)? })),
+            false => None,
+        },
+        packing => {
+            // What is decompressed to tell it is not decompressed again for its parts.
+            let mut plain = Spool::new(stream::decoder(packing, &file)?, spool)?;
+            match scan(Streamed::new(&mut plain))? {
+                true => Some(plain.finish()?),
+                false => None,
+            }
+        }
+    };
+    if let Some(plain) = images {
+        return Ok(Input::Images(ImageSource { parts: Parts::tar(plain)? }));
+    }
+    file.rewind().map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    Ok(Input::Layer { file, size })
+}
+
+// States whether a tar is an archive of images.
+fn scan(source: impl Source) -> Result<bool, StoreError> {
     let mut members = Members::new(source);
     for _ in 0..MEMBERS_MAX {
         let Some(member) = members.next()? else { break };
         match components(&member.name).map(|name| part(&name)) {
-            Ok(Part::Manifest) => return Ok(Kind::Archive),
+            Ok(Part::Manifest) => return Ok(true),
             Ok(Part::Possible) => {}
             // What is wrong with a name is said by the import of a layer.
             Ok(Part::None) | Err(_) => break,
         }
     }
-    Ok(Kind::LayerTar)
+    Ok(false)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -104,14 +135,46 @@ fn part(path: &[Name]) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
     use super::super::testing::*;
     use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Kind {
+        Directory,
+        Archive,
+        LayerTar,
+    }
+
+    fn kind_of(path: &Path) -> Result<Kind, StoreError> {
+        let spool = tempfile::tempdir().unwrap();
+        let input = open_input(path, spool.path())?;
+        assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 0);
+        Ok(match input {
+            Input::Directory => Kind::Directory,
+            Input::Images(_) => Kind::Archive,
+            Input::Layer { mut file, size } => {
+                assert_eq!(file.stream_position().unwrap(), 0);
+                assert_eq!(file.metadata().unwrap().len(), size);
+                Kind::LayerTar
+            }
+        })
+    }
 
     fn kind(bytes: &[u8]) -> Result<Kind, StoreError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        std::fs::write(&path, bytes).unwrap();
-        kind_of(&path)
+        fs::write(&path, bytes).unwrap();
+        let of_file = kind_of(&path);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let bytes = bytes.to_vec();
+        let thread = std::thread::spawn(move || writer.write_all(&bytes));
+        let of_pipe = kind_of(Path::new(&format!("/proc/self/fd/{}", reader.as_raw_fd())));
+        thread.join().unwrap().unwrap();
+        assert_eq!(of_file.as_ref().ok(), of_pipe.as_ref().ok());
+        of_file
     }
 
     #[test]

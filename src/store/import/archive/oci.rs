@@ -247,8 +247,8 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLaye
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Kind;
     use super::super::testing::*;
+    use super::super::{ImageSource, Input, open_input};
     use super::*;
 
     /// The blobs of a layout and its index.
@@ -328,7 +328,7 @@ mod tests {
         std::fs::write(dir.path().join("index.json"), &index).unwrap();
         let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
         std::fs::write(dir.path().join("oci-layout"), marker).unwrap();
-        let directory = super::super::ImageSource::open(dir.path(), dir.path()).unwrap();
+        let directory = directory(dir.path());
         for source in [directory, opened(&layout.tar(&index)).unwrap()] {
             let images = source.images().unwrap();
             let [one, two] = images.as_slice() else { panic!("{images:?}") };
@@ -342,7 +342,61 @@ mod tests {
             assert_eq!(one.config_digest, format!("sha256:{}", sha256(&one.config)));
             assert!(one.manifest.as_ref().is_some_and(|raw| raw.starts_with(b"{\"config\"")));
         }
-        assert_eq!(super::super::kind_of(dir.path()).unwrap(), Kind::OciDirectory);
+    }
+
+    fn directory(path: &std::path::Path) -> ImageSource {
+        match open_input(path, path).unwrap() {
+            Input::Images(source) => source,
+            _ => panic!("no layout"),
+        }
+    }
+
+    #[test]
+    fn links_of_a_layout_into_proc_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("blobs/sha256")).unwrap();
+        let mut layout = Layout::default();
+        let image = layout.image("one", "");
+        for (digest, bytes) in &layout.blobs {
+            std::fs::write(at("outside"), bytes).unwrap();
+            let open = std::fs::File::open(at("outside")).unwrap();
+            let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+            std::fs::remove_file(at("outside")).unwrap();
+            std::os::unix::fs::symlink(magic, at("blobs/sha256").join(digest)).unwrap();
+            // Held on purpose: the link leads to the right bytes, and is refused all the same.
+            std::mem::forget(open);
+        }
+        std::fs::write(at("index.json"), Layout::index(&[&image])).unwrap();
+        std::fs::write(at("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let error = directory(dir.path()).images().unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn an_archive_of_both_forms_keeps_the_manifest_of_the_same_layers() {
+        let tar = layer_tar("one");
+        let mut layout = Layout::default();
+        let text = config(&[&tar]);
+        let stated = layout.descriptor("c", &text, "");
+        let layer = layout.descriptor("l", &tar, "");
+        let manifest = format!(r#"{{"config":{stated},"layers":[{layer}]}}"#);
+        let image = layout.descriptor(MANIFESTS[0], manifest.as_bytes(), "");
+        let listed = |layer: &str| {
+            let id = sha256(&text);
+            format!(r#"[{{"Config":"blobs/sha256/{id}","RepoTags":["a:1"],"Layers":["{layer}"]}}]"#)
+        };
+        let archive = |layer: &str| {
+            let mut whole = layout.tar(&Layout::index(&[&image]));
+            whole.truncate(whole.len() - 1024);
+            Tar(whole).file("other", &tar).file("manifest.json", listed(layer).as_bytes()).end()
+        };
+        let images = |layer: &str| opened(&archive(layer)).unwrap().images().unwrap();
+        let both = images(&format!("blobs/sha256/{}", sha256(&tar)));
+        assert_eq!(both[0].manifest.as_deref(), Some(manifest.as_bytes()));
+        assert_eq!(both[0].names, ["a:1"]);
+        // What is read is not what the manifest names.
+        assert_eq!(images("other")[0].manifest, None);
     }
 
     #[test]

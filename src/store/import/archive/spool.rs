@@ -1,28 +1,42 @@
 //! A copy of what can be read only once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::super::{READ_BYTES, stream};
+use super::super::stream;
 use crate::store::StoreError;
+use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
 
-/// Copies a stream to a file without a name in `dir`.
-pub(super) fn spool(from: &mut dyn Read, dir: &Path) -> Result<File, StoreError> {
-    let mut file = nameless(dir)?;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let len = match from.read(&mut buffer) {
-            Ok(0) => return Ok(file),
-            Ok(len) => len,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(stream::failed("archive", error)),
-        };
-        let part = buffer.get(..len).unwrap_or_default();
-        file.write_all(part).map_err(StoreError::io(dir))?;
+/// A reader that copies what passes to a file without a name.
+pub(super) struct Spool<R> {
+    from: R,
+    copy: File,
+    room: Room,
+}
+
+impl<R: Read> Spool<R> {
+    /// A copy in the directory `dir`.
+    pub(super) fn new(from: R, dir: &Path) -> Result<Self, StoreError> {
+        Ok(Self { from, copy: nameless(dir)?, room: Room::new(dir)? })
+    }
+
+    /// Reads to the end; answers the copy of all that was read.
+    pub(super) fn finish(mut self) -> Result<File, StoreError> {
+        stream::drain(&mut self).map_err(|error| stream::failed("archive", error))?;
+        Ok(self.copy)
+    }
+}
+
+impl<R: Read> Read for Spool<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.from.read(buf)?;
+        self.room.take(len as u64)?;
+        self.copy.write_all(buf.get(..len).unwrap_or_default())?;
+        Ok(len)
     }
 }
 
@@ -64,19 +78,21 @@ mod tests {
     #[test]
     fn a_copy_leaves_no_name() {
         let dir = tempfile::tempdir().unwrap();
-        for file in [spool(&mut b"abc".as_slice(), dir.path()), removed(dir.path())] {
-            file.unwrap().write_all_at(b"x", 0).unwrap();
-        }
-        let file = spool(&mut b"abc".as_slice(), dir.path()).unwrap();
-        let mut content = [0; 3];
-        file.read_exact_at(&mut content, 0).unwrap();
-        assert_eq!(&content, b"abc");
+        removed(dir.path()).unwrap().write_all_at(b"x", 0).unwrap();
+        let mut spool = Spool::new(b"abcdef".as_slice(), dir.path()).unwrap();
+        // What was read before the end is part of the copy.
+        spool.read_exact(&mut [0; 2]).unwrap();
+        let copy = spool.finish().unwrap();
+        let mut content = [0; 6];
+        copy.read_exact_at(&mut content, 0).unwrap();
+        assert_eq!(&content, b"abcdef");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_named() {
-        let error = spool(&mut b"".as_slice(), Path::new("/nonexistent/spool")).unwrap_err();
+        let spool = Spool::new(b"".as_slice(), Path::new("/nonexistent/spool"));
+        let error = spool.map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/spool"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests of image archives share.
 
+use std::fs::File;
 use std::io::Write;
 
 use super::super::layer_from_tar;
@@ -30,7 +31,16 @@ pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("archive");
     File::create(&path).unwrap().write_all(bytes).unwrap();
-    ImageSource::open(&path, dir.path())
+    match open_input(&path, dir.path())? {
+        Input::Images(source) => Ok(source),
+        // Whatever it is, it is asked for images.
+        Input::Layer { .. } => {
+            let plain = stream::decoder(stream::Packing::of(bytes)?, bytes)?;
+            let copy = spool::Spool::new(plain, dir.path())?.finish()?;
+            Ok(ImageSource { parts: Parts::tar(copy)? })
+        }
+        Input::Directory => Ok(ImageSource { parts: Parts::directory(&path)? }),
+    }
 }
 
 /// The objects of a layer, whose digests are checked.
