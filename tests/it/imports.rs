@@ -66,7 +66,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// One line for each object, with all that a layer knows of it.
-fn listing(root: &DirRef) -> Vec<String> {
+pub fn listing(root: &DirRef) -> Vec<String> {
     fn walk(dir: &DirRef, at: &str, first: &mut BTreeMap<u64, String>, lines: &mut Vec<String>) {
         let mut names = Vec::new();
         let listed = dir.list(0, &mut |entry| {
@@ -95,7 +95,7 @@ fn listing(root: &DirRef) -> Vec<String> {
             }
             let same = first.entry(stat.ino).or_insert_with(|| path.clone());
             let (mode, nlink, mtime) = (stat.mode, stat.nlink, stat.mtime);
-            let owner = format!("{}:{}", stat.uid, stat.gid);
+            let owner = format!("{}:{} {:x}", stat.uid, stat.gid, stat.rdev);
             let what = format!("{mode:o} {nlink} {owner} {mtime:?} {is} {xattrs:?} = {same}");
             lines.push(format!("{path} {what}"));
             if stat.kind() == Kind::Dir {

@@ -1,7 +1,8 @@
 //! Tests of the library that need neither root nor a mount.
 //!
 //! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `hostile`
-//! opens indexes that somebody made up; `imports` reads archives of other programs; `tidy`
+//! opens indexes that somebody made up; `imports` reads archives of other programs; `golden` reads
+//! what earlier builds wrote; `tidy`
 //! reads the sources themselves.
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
 mod crash;
 mod driver;
 mod flatten;
+mod golden;
 mod hostile;
 mod imports;
 mod layers;
