@@ -52,6 +52,10 @@ fn kept(found: &StatFs) -> u64 {
 
 // Bytes until the next look.
 fn allowed(found: &StatFs) -> Option<u64> {
+    // A tmpfs without a limit and some network file systems count nothing.
+    if found.blocks == 0 {
+        return Some(STEP);
+    }
     let free = found.bavail.saturating_mul(u64::from(found.frsize));
     free.checked_sub(kept(found)).filter(|more| *more > 0).map(|more| more.min(STEP))
 }
@@ -72,6 +76,7 @@ mod tests {
         assert_eq!(allowed(&found(100 * gib, 50 * gib)), Some(STEP));
         assert_eq!(allowed(&found(100 * gib, gib / 4)), None);
         assert_eq!(allowed(&found(100 * gib, gib / 4 + 1)), Some(4096));
+        assert_eq!(allowed(&found(0, 0)), Some(STEP));
         assert_eq!(allowed(&found(50_000, 1000)), None);
         assert_eq!(allowed(&found(50_000, 1001)), Some(4096));
     }
