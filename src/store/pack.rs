@@ -1,6 +1,9 @@
 //! Compresses frames in up to two threads and gives them back in the order in which they came.
 //!
 //! A frame is compressed by itself, so that what comes out is the same with any number of threads.
+//! With two, the import of a Debian tree takes about a seventh less time: the thread that reads,
+//! hashes and writes stays the slowest.
+//!
 //! Memory is bounded by [`IN_FLIGHT`] frames; whoever sends more takes the oldest back first.
 
 use std::io;
