@@ -20,6 +20,7 @@ pub mod mount;
 pub mod mounts;
 mod prefill;
 mod probe;
+pub mod pull;
 pub mod spec;
 pub mod status;
 

@@ -17,6 +17,7 @@ pub mod import;
 mod layer;
 mod material;
 mod pack;
+pub mod pull;
 pub mod recipe;
 mod room;
 pub mod sink;

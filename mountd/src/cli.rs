@@ -278,6 +278,8 @@ pub enum ImageCommand {
         #[arg(long, value_enum, default_value_t = ExportCompression::Gzip)]
         compress: ExportCompression,
     },
+    /// Pull an image from a registry. A pull that was interrupted is continued.
+    Pull(PullArgs),
     /// List the images.
     Ls,
     /// Show what is known of images, as JSON.
@@ -407,6 +409,26 @@ pub enum ContainerCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
+}
+
+/// Words of `lamina image pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`; without a host it is docker.io.
+    pub reference: String,
+    /// The name of the image, in place of that of the reference.
+    #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
+    pub tags: Vec<String>,
+    /// User and password for the registry.
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub creds: Option<String>,
+    /// Where podman or Docker keep passwords [default: as theirs].
+    #[arg(long, value_name = "FILE", conflicts_with = "creds")]
+    pub authfile: Option<PathBuf>,
+    /// Refuse plain HTTP and bad certificates; registries of this machine may use HTTP.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub tls_verify: bool,
 }
 
 /// Runs a command.

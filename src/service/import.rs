@@ -28,6 +28,10 @@ pub enum Progress {
     Layer { number: usize, of: usize, layer: String, size: u64 },
     /// So many bytes of it were read.
     Read { bytes: u64 },
+    /// So many layers are downloaded, of so many bytes in all.
+    Download { layers: usize, size: u64 },
+    /// So many bytes of them are there, those of an earlier attempt included.
+    Downloaded { bytes: u64 },
     /// A layer was there already.
     Kept { number: usize, of: usize, layer: String },
     /// An image is in the store, under these names.
@@ -165,7 +169,12 @@ fn finish_single(
         .map(|id| vec![id])
 }
 
-fn put(images: &Images, image: Image, names: &[String], told: &mut Told<'_>) -> Result<String> {
+pub(super) fn put(
+    images: &Images,
+    image: Image,
+    names: &[String],
+    told: &mut Told<'_>,
+) -> Result<String> {
     images.images.put(&image, names)?;
     told(&Progress::Image { id: image.id.clone(), names: names.to_vec() });
     Ok(image.id)
@@ -185,7 +194,8 @@ fn import_archive(
     let mut known = images.images.known_layers(&images.store)?;
     let mut ids = Vec::new();
     for image in &found {
-        let layers = import_layers(images, source, image, &mut known, told)?;
+        let mut open = |layer: &FoundLayer| source.layer(layer);
+        let layers = import_layers(images, &mut open, image, &mut known, told)?;
         let id = image.config_digest.trim_start_matches("sha256:").to_owned();
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
         let names = if names.is_empty() { &image.names } else { names };
@@ -194,9 +204,10 @@ fn import_archive(
     Ok(ids)
 }
 
-fn import_layers(
+/// Builds the layers of an image that are not known yet, from the streams that `open` gives.
+pub(super) fn import_layers<'s>(
     images: &Images,
-    source: &ImageSource,
+    open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
     image: &FoundImage,
     known: &mut HashMap<String, ImageLayer>,
     told: &mut Told<'_>,
@@ -212,7 +223,7 @@ fn import_layers(
         }
         told(&Progress::Layer { number, of, layer: name, size: layer.size });
         let check = |outcome: &TarOutcome| expected(layer, outcome);
-        let (id, outcome) = read_layer(images, source.layer(layer)?, told, check)?;
+        let (id, outcome) = read_layer(images, open(layer)?, told, check)?;
         let digest = Some(sha256(&outcome.compressed_digest));
         let diff_id = layer.diff_id.clone();
         let made = ImageLayer { id, diff_id, digest, size: layer.size };

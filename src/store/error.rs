@@ -77,6 +77,14 @@ pub enum StoreError {
         "{0:?} is no container name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit"
     )]
     BadContainer(String),
+    /// A registry refused, could not be reached, or sent something else than was asked for.
+    #[error("{reference}: {what}")]
+    Registry {
+        /// The reference as it was given.
+        reference: String,
+        /// What happened; never a password or token.
+        what: String,
+    },
     /// A name that no image can have.
     #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
     BadName(String),

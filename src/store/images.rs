@@ -55,6 +55,7 @@ pub struct Image {
 pub struct Images {
     images: PathBuf,
     names: PathBuf,
+    downloads: PathBuf,
 }
 
 /// Keeps the layers of an import that has no record yet.
@@ -136,7 +137,8 @@ impl Images {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path) -> Result<Self> {
-        let found = Self { images: root.join("images"), names: root.join("names") };
+        let downloads = super::pull::transfer::directory(root);
+        let found = Self { images: root.join("images"), names: root.join("names"), downloads };
         make_dir(&found.images)?;
         make_dir(&found.names)?;
         Ok(found)
@@ -316,6 +318,7 @@ impl Images {
         let tars = tars.chain(of_containers.iter().map(|container| &container.image));
         let tars = tars.flat_map(|image| &image.layers).map(|layer| layer.diff_id.clone());
         store.recipes().collect(&tars.collect())?;
+        super::pull::transfer::sweep(&self.downloads)?;
         Ok(removed)
     }
 }

@@ -11,12 +11,14 @@ use laminafs::service::export::{DirTarget, Form, LayerCompression, TarTarget, Ta
 use laminafs::service::images::{
     Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo, StoreError,
 };
-use laminafs::service::import::Progress;
+use laminafs::service::import::{Progress, Told};
 use laminafs::service::spec::MountSpec;
 
 use crate::cli::{BaseArgs, ExportCompression, ExportForm, ImageArgs, ImageCommand};
 use crate::report::{FAILED, Trouble, say, say_json};
 use crate::run;
+
+mod pull;
 
 /// Digits of an id that a table shows.
 pub(super) const DIGITS: usize = 12;
@@ -50,6 +52,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
         ImageCommand::Export { names, output, format, compress } => {
             export(&images, json, &names, &Output { output, format, compress })?;
         }
+        ImageCommand::Pull(words) => pull::run((&images, &root), json, words)?,
         ImageCommand::Ls => show(json, &images.list()?, |all| list(all))?,
         ImageCommand::Layers => show(json, &images.layers()?, |all| layers(all))?,
         ImageCommand::History { name } => show(json, &images.history(&name)?, |all| history(all))?,
@@ -84,17 +87,8 @@ fn import(images: &Images, json: bool, source: &Path, tags: &[String]) -> Result
         Some("-") => Path::new("/dev/stdin"),
         _ => source,
     };
-    let mut said = Ok(());
-    let mut bar = Bar::default();
-    let ids = laminafs::service::import::import(images, source, tags, &mut |step| {
-        match serde_json::to_string(step) {
-            Ok(line) if json && said.is_ok() => said = say(&format!("{line}\n")),
-            _ => bar.show(step),
-        }
-    });
-    bar.end();
-    let ids = ids?;
-    said?;
+    let ids =
+        with_progress(json, |told| laminafs::service::import::import(images, source, tags, told))?;
     if json {
         return Ok(());
     }
@@ -183,6 +177,23 @@ fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<
     ids.iter().try_for_each(|id| say(&format!("{id}\n")))
 }
 
+/// Shows what `work` says: as lines of JSON, or as bars on a terminal.
+fn with_progress<T>(
+    json: bool,
+    work: impl FnOnce(&mut Told<'_>) -> Result<T, StoreError>,
+) -> Result<T, Trouble> {
+    let mut said = Ok(());
+    let mut bar = Bar::default();
+    let done = work(&mut |step| match serde_json::to_string(step) {
+        Ok(line) if json && said.is_ok() => said = say(&format!("{line}\n")),
+        _ => bar.show(step),
+    });
+    bar.end();
+    let done = done?;
+    said?;
+    Ok(done)
+}
+
 /// A bar with rate and time left on a terminal, nothing elsewhere.
 #[derive(Default)]
 struct Bar(Option<ProgressBar>);
@@ -191,24 +202,31 @@ impl Bar {
     fn show(&mut self, step: &Progress) {
         match step {
             Progress::Layer { number, of, layer, size } => {
-                self.end();
-                // Drawn to the standard error, and only where that is a terminal.
-                let form = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
-                let bar = ProgressBar::new(*size);
-                if let Ok(style) = ProgressStyle::with_template(form) {
-                    bar.set_style(style);
-                }
                 let digits = layer.rsplit(':').next().unwrap_or(layer);
-                bar.set_message(format!("layer {number} of {of} {}", short(digits)));
-                self.0 = Some(bar);
+                self.begin(*size, format!("layer {number} of {of} {}", short(digits)));
             }
-            Progress::Read { bytes } => {
+            Progress::Download { layers, size } => {
+                self.begin(*size, format!("download of {layers} layers"));
+            }
+            Progress::Read { bytes } | Progress::Downloaded { bytes } => {
                 if let Some(bar) = &self.0 {
                     bar.set_position(*bytes);
                 }
             }
             Progress::Kept { .. } | Progress::Image { .. } => {}
         }
+    }
+
+    fn begin(&mut self, size: u64, message: String) {
+        self.end();
+        // Drawn to the standard error, and only where that is a terminal.
+        let form = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
+        let bar = ProgressBar::new(size);
+        if let Ok(style) = ProgressStyle::with_template(form) {
+            bar.set_style(style);
+        }
+        bar.set_message(message);
+        self.0 = Some(bar);
     }
 
     fn end(&mut self) {

@@ -27,6 +27,8 @@ mod testing;
 
 pub use kind::{Input, open_input};
 
+pub(in crate::store) use oci::image_of_registry;
+
 use digest::Digest;
 use parts::Parts;
 

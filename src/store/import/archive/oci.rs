@@ -47,6 +47,17 @@ struct Manifest {
     layers: Option<Vec<Descriptor>>,
 }
 
+/// Answers the document with this digest; the first word is the kind of the address.
+type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Vec<u8>, StoreError> + 'a;
+
+/// What a registry may answer: an index or a manifest.
+#[derive(Deserialize)]
+struct Answer {
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+}
+
 #[derive(Deserialize, Clone)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
@@ -243,6 +254,73 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLaye
     check_size(&listed, size)?;
     let (media_type, digest) = (listed.media_type, Some(listed.digest));
     Ok(FoundLayer { media_type, digest, diff_id, size, part })
+}
+
+/// Reads what a registry answered for a reference: a manifest, or an index, of which the manifest
+/// of this host is taken. `fetch` is given the kind of the address (`manifests` or `blobs`) and the
+/// digest; what it answers is checked here.
+pub(in crate::store) fn image_of_registry(
+    mut raw: Vec<u8>,
+    fetch: &mut Fetch<'_>,
+) -> Result<FoundImage, StoreError> {
+    for _ in 0..DEPTH_MAX {
+        let found: Answer = json("the manifest", &raw)?;
+        let Some(manifests) = found.manifests else {
+            return described(raw, found.config, found.layers.unwrap_or_default(), fetch);
+        };
+        // Readers that differ here would see two different images under one digest.
+        if found.config.is_some() || found.layers.is_some() {
+            return Err(stream::archive("the manifest is an index and an image at once"));
+        }
+        let images = manifests.into_iter().filter(Descriptor::is_image).collect::<Vec<_>>();
+        let chosen = of_this_host(images)?;
+        if chosen.distance().is_none() {
+            let host = architecture();
+            return Err(stream::archive(&format!("the index has no image for linux and {host}")));
+        }
+        raw = fetched(&chosen, "manifests", fetch)?;
+    }
+    Err(stream::archive("indexes are nested more than 4 deep"))
+}
+
+fn fetched(
+    descriptor: &Descriptor,
+    kind: &str,
+    fetch: &mut Fetch<'_>,
+) -> Result<Vec<u8>, StoreError> {
+    let digest = Digest::parse(&descriptor.digest)?;
+    let bytes = fetch(kind, &descriptor.digest)?;
+    check_size(descriptor, bytes.len() as u64)?;
+    digest.check(&bytes)?;
+    Ok(bytes)
+}
+
+fn described(
+    raw: Vec<u8>,
+    config: Option<Descriptor>,
+    listed: Vec<Descriptor>,
+    fetch: &mut Fetch<'_>,
+) -> Result<FoundImage, StoreError> {
+    let stated = config
+        .ok_or_else(|| stream::archive("the manifest has no config: it is no image, or too old"))?;
+    let config = fetched(&stated, "blobs", fetch)?;
+    let ids = diff_ids(&stated.digest, &config, listed.len())?;
+    let mut layers = Vec::with_capacity(listed.len());
+    for (listed, diff_id) in listed.into_iter().zip(ids) {
+        if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
+            let what = "a layer of the image is encrypted, which is not supported";
+            return Err(stream::archive(what));
+        }
+        let digest = Digest::parse(&listed.digest)?;
+        let (Some(size), true) = (listed.size, digest.is_sha256()) else {
+            let what = format!("layer {digest} has no size, or no SHA-256 for its digest");
+            return Err(StoreError::Archive { what });
+        };
+        let (media_type, part) = (listed.media_type, digest.part());
+        layers.push(FoundLayer { media_type, digest: Some(listed.digest), diff_id, size, part });
+    }
+    let config_digest = Digest::sha256(&config).to_string();
+    Ok(FoundImage { names: Vec::new(), manifest: Some(raw), config, config_digest, layers })
 }
 
 #[cfg(test)]

@@ -1,0 +1,56 @@
+//! `lamina image pull`: its words, and where passwords are kept.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use laminafs::service::images::Images;
+use laminafs::service::pull::{Credentials, Pull, Reference, pull};
+
+use super::with_progress;
+use crate::cli::PullArgs;
+use crate::report::{Trouble, say};
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn run((images, root): (&Images, &Path), json: bool, args: PullArgs) -> Result<(), Trouble> {
+    let reference = Reference::parse(&args.reference)?;
+    let credentials = match &args.creds {
+        Some(pair) => Some(Credentials::of(pair)),
+        None => kept(args.authfile, &reference)?,
+    };
+    let (names, tls_verify) = (args.tags, args.tls_verify);
+    let request = Pull { reference, names, credentials, tls_verify };
+    let id = with_progress(json, |told| pull(images, root, &request, told))?;
+    if json { Ok(()) } else { say(&format!("{id}\n")) }
+}
+
+/// What the first file that has something for the reference says. A file that was asked for by
+/// name has to be there.
+fn kept(given: Option<PathBuf>, reference: &Reference) -> Result<Option<Credentials>, Trouble> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let named = given.or_else(|| set("REGISTRY_AUTH_FILE").map(PathBuf::from));
+    let runtime = set("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("containers/auth.json"));
+    let docker = set("HOME").map(|dir| Path::new(&dir).join(".docker/config.json"));
+    let files = match &named {
+        Some(file) => vec![file.clone()],
+        None => runtime.into_iter().chain(docker).collect(),
+    };
+    for file in files {
+        let what = file.display().to_string();
+        let text = match std::fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => continue,
+            read => read.map_err(|error| Trouble::Io { what: what.clone(), error })?,
+        };
+        let found = Credentials::from_auth_file(&text, reference);
+        let found = found.map_err(|error| {
+            let error = std::io::Error::new(ErrorKind::InvalidData, error);
+            Trouble::Io { what, error }
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,228 @@
+//! Images from a registry: the OCI distribution protocol, as far as pulling needs it.
+//!
+//! - `reference`: which registry, which image;
+//! - `auth`: credentials, and what registries ask for;
+//! - `transfer`: blobs to files that an interrupted pull continues.
+//!
+//! What a registry sends is believed when its digest is the one that was asked for, not before.
+//! Credentials go to the registry and to the token server that it names, over TLS or to this
+//! machine; a redirect is followed without them.
+
+use std::io::Read;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use ureq::http::{Response, header};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body};
+
+use super::import::{FoundImage, archive::image_of_registry};
+use super::{Result, StoreError};
+
+pub mod auth;
+pub mod reference;
+pub mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+use auth::{Challenge, Credentials};
+use reference::{Reference, is_loopback};
+
+/// Longest manifest and configuration.
+const DOCUMENT_MAX: u64 = 4 << 20;
+/// Longest answer of a token server, and longest error text that is looked at.
+const ANSWER_MAX: u64 = 64 << 10;
+/// Most redirects of one request.
+const REDIRECTS_MAX: u32 = 5;
+/// A registry that is silent for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// A registry, as one pull sees it.
+pub struct Registry<'a> {
+    reference: &'a Reference,
+    agent: Agent,
+    /// `http` or `https`.
+    scheme: &'static str,
+    /// Whether plain HTTP was asked for.
+    insecure: bool,
+    credentials: Option<Credentials>,
+    /// The header that the registry accepted last.
+    authorization: Mutex<Option<String>>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    errors: Vec<Reason>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    code: String,
+    message: Option<String>,
+}
+
+impl<'a> Registry<'a> {
+    /// Finds out how the registry is spoken to. Without `tls_verify` certificates are not looked
+    /// at, and plain HTTP will do; so it is for registries of this machine.
+    #[must_use]
+    pub fn connect(
+        reference: &'a Reference,
+        credentials: Option<Credentials>,
+        tls_verify: bool,
+    ) -> Self {
+        let insecure = !tls_verify;
+        let may_be_plain = insecure || is_loopback(&reference.host);
+        let tls = TlsConfig::builder().disable_verification(!tls_verify).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .https_only(!may_be_plain)
+            .max_redirects(REDIRECTS_MAX)
+            .tls_config(tls)
+            // The environment is the front end's.
+            .proxy(None)
+            .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .build();
+        let agent: Agent = config.into();
+        let authorization = Mutex::default();
+        let mut new =
+            Self { reference, agent, scheme: "https", insecure, credentials, authorization };
+        if may_be_plain && new.agent.get(new.url("")).call().is_err() {
+            new.scheme = "http";
+        }
+        new
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}://{}/v2/{path}", self.scheme, self.reference.address())
+    }
+
+    fn error(&self, what: impl Into<String>) -> StoreError {
+        StoreError::Registry { reference: self.reference.text.clone(), what: what.into() }
+    }
+
+    /// A request, once more with what the registry wants to see.
+    fn get(&self, place: &str, header: (&str, &str)) -> Result<Response<Body>> {
+        let url = self.url(&format!("{}/{place}", self.reference.path));
+        let send = |authorization: Option<&str>| {
+            let mut request = self.agent.get(&url).header(header.0, header.1);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            request.call().map_err(|error| self.error(error.to_string()))
+        };
+        let known = self.authorization.lock().clone();
+        let answer = send(known.as_deref())?;
+        if answer.status() != 401 {
+            return Ok(answer);
+        }
+        let wanted = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();
+        let wanted = wanted.filter_map(|value| value.to_str().ok()).find_map(Challenge::parse);
+        let value = match (wanted, &self.credentials) {
+            (Some(Challenge::Bearer { realm, parameters }), _) => {
+                self.token(&realm, &parameters)?
+            }
+            (Some(Challenge::Basic), Some(credentials)) => credentials.basic(),
+            _ => return Err(self.refused(answer)),
+        };
+        let again = send(Some(&value))?;
+        *self.authorization.lock() = Some(value);
+        Ok(again)
+    }
+
+    fn token(&self, realm: &str, parameters: &[(String, String)]) -> Result<String> {
+        let place = realm.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next());
+        let host = place.flatten().unwrap_or_default();
+        // `user@localhost` would be a name of another machine.
+        let is_local = is_loopback(host) && !host.contains('@');
+        let is_plain = realm.starts_with("http://") && (is_local || self.insecure);
+        if !realm.starts_with("https://") && !is_plain {
+            return Err(self.error(format!("the token server {realm:?} is asked over HTTPS only")));
+        }
+        let mut request = self.agent.get(realm);
+        for (key, value) in parameters {
+            request = request.query(key, value);
+        }
+        if let Some(credentials) = &self.credentials {
+            request = request.header(header::AUTHORIZATION, credentials.basic());
+        }
+        let failed = |error: ureq::Error| self.error(format!("token server {realm:?}: {error}"));
+        let mut answer = request.call().map_err(failed)?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer));
+        }
+        let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
+        let token: Option<Token> = serde_json::from_slice(&body.map_err(failed)?).ok();
+        let token = token.and_then(|found| found.token.or(found.access_token));
+        let token = token.ok_or_else(|| self.error("the token server sent no token"))?;
+        Ok(format!("Bearer {token}"))
+    }
+
+    /// What a registry says with an answer that is no success.
+    fn refused(&self, mut answer: Response<Body>) -> StoreError {
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
+        let refusal: Option<Refusal> = body.ok().and_then(|raw| serde_json::from_slice(&raw).ok());
+        let reason = refusal.and_then(|refusal| refusal.errors.into_iter().next());
+        let mut what = format!("the registry answered {status}");
+        if let Some(Reason { code, message }) = reason {
+            // Text of a stranger for a terminal.
+            let shown = format!("{code}: {}", message.unwrap_or_default());
+            let shown: String = shown.chars().filter(|c| !c.is_control()).take(300).collect();
+            what = format!("{what}: {shown}");
+        }
+        if status == 401 && self.credentials.is_none() {
+            what.push_str("; no credentials are known: use --creds or --authfile");
+        }
+        self.error(what)
+    }
+
+    fn document(&self, place: &str) -> Result<Vec<u8>> {
+        let answer = self.get(place, ("accept", MANIFESTS))?;
+        if answer.status() != 200 {
+            return Err(self.refused(answer));
+        }
+        let mut raw = Vec::new();
+        let body = answer.into_body().into_reader();
+        let read = body.take(DOCUMENT_MAX + 1).read_to_end(&mut raw);
+        read.map_err(|error| self.error(format!("{place}: {error}")))?;
+        if raw.len() as u64 > DOCUMENT_MAX {
+            return Err(self.error(format!("{place} has more than {DOCUMENT_MAX} bytes")));
+        }
+        Ok(raw)
+    }
+
+    /// The image of the reference for this host: manifest and configuration, both verified.
+    ///
+    /// # Errors
+    /// [`StoreError::Registry`].
+    pub fn image(&self) -> Result<FoundImage> {
+        let raw = self.document(&format!("manifests/{}", self.reference.version))?;
+        if let Some(digest) = &self.reference.digest {
+            let found = transfer::sha256(&raw);
+            if *digest != found {
+                return Err(self.error(format!("the manifest has the digest {found}")));
+            }
+        }
+        let mut fetch = |kind: &str, digest: &str| self.document(&format!("{kind}/{digest}"));
+        image_of_registry(raw, &mut fetch).map_err(|error| match error {
+            StoreError::Archive { what } => self.error(what),
+            other => other,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! References as Docker writes them: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
+
+use crate::store::hex::is_hex;
+use crate::store::images::full_name;
+use crate::store::{Result, StoreError};
+
+const HUB: &str = "docker.io";
+
+/// Which image of which registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// As it was given.
+    pub text: String,
+    /// `HOST[:PORT]`.
+    pub host: String,
+    /// The repository.
+    pub path: String,
+    /// The tag or, where one is given, the digest.
+    pub version: String,
+    /// The name for the store; none where only a digest is given.
+    pub name: Option<String>,
+    /// `sha256:` and 64 digits.
+    pub digest: Option<String>,
+}
+
+impl Reference {
+    /// Reads a reference. Names without a host are those of docker.io, as Docker has it.
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || StoreError::BadName(text.to_owned());
+        let (named, digest) = match text.split_once('@') {
+            Some((named, digest)) => (named, Some(digest)),
+            None => (text, None),
+        };
+        let is_digest =
+            |digest: &str| digest.strip_prefix("sha256:").is_some_and(|hex| is_hex(hex, 64));
+        if !digest.is_none_or(is_digest) {
+            return Err(bad());
+        }
+        let full = full_name(named).map_err(|_| bad())?;
+        let (place, tag) = full.rsplit_once(':').ok_or_else(bad)?;
+        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
+        let (host, path) = match place.split_once('/') {
+            Some((first, rest)) if is_host(first) => (first, rest.to_owned()),
+            Some(_) => (HUB, place.to_owned()),
+            None => (HUB, format!("library/{place}")),
+        };
+        let host = if host == "index.docker.io" { HUB } else { host };
+        let path = match path.contains('/') || host != HUB {
+            true => path,
+            false => format!("library/{path}"),
+        };
+        if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(bad());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            host: host.to_owned(),
+            path,
+            version: digest.unwrap_or(tag).to_owned(),
+            name: (digest.is_none() || full == named).then(|| full.clone()),
+            digest: digest.map(str::to_owned),
+        })
+    }
+
+    /// Where the registry answers: Docker's own has another name there.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        if self.host == HUB { "registry-1.docker.io" } else { &self.host }
+    }
+}
+
+/// States whether `HOST[:PORT]` is this machine by its very name.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    bare == "localhost"
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_docker_does() {
+        let hex = "0a".repeat(32);
+        let cases = [
+            ("debian", "docker.io", "library/debian", "latest"),
+            ("a/b:1", "docker.io", "a/b", "1"),
+            ("docker.io/debian", "docker.io", "library/debian", "latest"),
+            ("localhost/x", "localhost", "x", "latest"),
+            ("127.0.0.1:5000/a/b/c:V1", "127.0.0.1:5000", "a/b/c", "V1"),
+            ("quay.io/x/y", "quay.io", "x/y", "latest"),
+        ];
+        for (text, host, path, version) in cases {
+            let found = Reference::parse(text).unwrap();
+            assert_eq!((&*found.host, &*found.path, &*found.version), (host, path, version));
+            assert_eq!(found.name.unwrap(), full_name(text).unwrap());
+        }
+        let found = Reference::parse(&format!("debian@sha256:{hex}")).unwrap();
+        assert_eq!((found.version, found.name), (format!("sha256:{hex}"), None));
+        let found = Reference::parse(&format!("debian:13@sha256:{hex}")).unwrap();
+        assert_eq!(found.name.unwrap(), "debian:13");
+        for bad in ["", "A", "Foo/bar", "a@sha256:12", "a@md5:1", "a b", "h.io/", "a:b:c", "../x"] {
+            assert!(Reference::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.evil.org", "127.0.0.1.evil.org", "10.0.0.1", "[::2]:80"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The client against a small server of HTTP that answers what each test wants.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::transfer::{Transfer, sha256};
+use super::*;
+
+/// Answers each request, given in lower case, with what `answer` makes of it.
+fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let own = host.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
+                head.push(byte[0]);
+                // The beginning of TLS, which is not spoken here.
+                if head[0] == 0x16 {
+                    break;
+                }
+            }
+            if head.starts_with(b"GET ") {
+                let head = String::from_utf8(head).unwrap();
+                stream.write_all(&answer(&own, &head)).unwrap();
+            }
+        }
+    });
+    host
+}
+
+fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let len = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {len}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn has(head: &str, header: &str, value: &str) -> bool {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .any(|(name, found)| name.eq_ignore_ascii_case(header) && found == value)
+}
+
+fn token_server(realm: &'static str) -> String {
+    serve(move |host, head| {
+        if head.starts_with("GET /token?service=s&scope=x ") {
+            assert!(has(head, "authorization", "Basic dTpw"), "{head}");
+            return response("200 OK", "", br#"{"token":"t1"}"#);
+        }
+        if has(head, "authorization", "Bearer t1") {
+            return response("200 OK", "", b"it");
+        }
+        let realm = realm.replace("HOST", host);
+        let wanted =
+            format!("www-authenticate: Bearer realm=\"{realm}\",service=\"s\",scope=\"x\"\r\n");
+        response("401 Unauthorized", &wanted, b"")
+    })
+}
+
+#[test]
+fn a_token_is_asked_for_with_the_password() {
+    let host = token_server("http://HOST/token");
+    let reference = Reference::parse(&format!("{host}/a")).unwrap();
+    let registry = Registry::connect(&reference, Some(Credentials::of("u:p")), true);
+    assert_eq!(registry.document("manifests/1").unwrap(), b"it");
+}
+
+#[test]
+fn passwords_are_not_sent_in_the_clear() {
+    for realm in ["http://example.org/token", "http://localhost@example.org/", "ftp://HOST/"] {
+        let reference = Reference::parse(&format!("{}/a", token_server(realm))).unwrap();
+        let registry = Registry::connect(&reference, Some(Credentials::of("u:p")), true);
+        let error = registry.document("manifests/1").unwrap_err().to_string();
+        assert!(error.contains("over HTTPS only"), "{error}");
+    }
+}
+
+#[test]
+fn documents_have_a_limit() {
+    let host = serve(|_, _| response("200 OK", "", &vec![b' '; (DOCUMENT_MAX + 1) as usize]));
+    let reference = Reference::parse(&format!("{host}/a")).unwrap();
+    let error = Registry::connect(&reference, None, true).image().unwrap_err().to_string();
+    assert!(error.contains("more than 4194304 bytes"), "{error}");
+}
+
+#[test]
+fn a_cut_download_goes_on_with_and_without_ranges() {
+    let blob: Arc<Vec<u8>> = Arc::new((0..300_000_u32).map(|n| (n / 7) as u8).collect());
+    for ranges in [true, false] {
+        let content = Arc::clone(&blob);
+        let cut = AtomicBool::new(false);
+        let host = serve(move |_, head| {
+            if !head.contains("/blobs/") {
+                return response("404 Not Found", "", b"");
+            }
+            if !cut.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                let mut all = response("200 OK", "", &content);
+                all.truncate(all.len() - 100_000);
+                return all;
+            }
+            assert!(has(head, "range", "bytes=200000-"), "{head}");
+            if !ranges {
+                return response("200 OK", "", &content);
+            }
+            let range = "content-range: bytes 200000-299999/300000\r\n";
+            response("206 Partial Content", range, &content[200_000..])
+        });
+        let reference = Reference::parse(&format!("{host}/a")).unwrap();
+        let registry = Registry::connect(&reference, None, true);
+        let dir = tempfile::tempdir().unwrap();
+        let (ended, sum) = (AtomicBool::new(false), Mutex::new(0));
+        let told = |bytes| *sum.lock() += bytes;
+        let transfer =
+            Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &told };
+        let mut whole = Vec::new();
+        let mut file = transfer.fetch(&sha256(&blob), blob.len() as u64).unwrap();
+        file.read_to_end(&mut whole).unwrap();
+        assert!(whole == *blob, "ranges: {ranges}");
+        assert_eq!(*sum.lock(), 300_000);
+    }
+}

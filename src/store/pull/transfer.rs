@@ -1,0 +1,224 @@
+//! Blobs of a registry to files below `ROOT/downloads`, which an interrupted pull continues.
+//!
+//! `sha256-HEX` holds the first bytes of the blob with that digest. Whoever writes it holds a lock
+//! (flock) on it; a second pull waits and finds it whole. It is removed when the image is there, or
+//! by a collection when nobody writes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::Registry;
+use crate::store::{Result, StoreError, hex, make_dir};
+use crate::sys;
+
+/// Attempts in a row that bring nothing.
+const ATTEMPTS: u32 = 5;
+/// Before the second attempt; then twice as long each time.
+const PAUSE: Duration = Duration::from_millis(250);
+const READ_BYTES: usize = 128 << 10;
+
+/// Where the downloads of a data root are.
+#[must_use]
+pub fn directory(root: &Path) -> PathBuf {
+    root.join("downloads")
+}
+
+/// `sha256:` and the digits of bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(&Sha256::digest(bytes)))
+}
+
+/// One blob on its way, and who is told how many bytes came.
+pub struct Transfer<'a> {
+    /// Where from.
+    pub registry: &'a Registry<'a>,
+    /// Where to.
+    pub dir: &'a Path,
+    /// Set when the pull ends: then it fails at the next block.
+    pub ended: &'a AtomicBool,
+    /// Is given bytes that are there; those of an earlier attempt too. Negative if given up.
+    pub told: &'a (dyn Fn(i64) + Sync),
+}
+
+/// Whether another attempt may help.
+enum Failure {
+    Passing(StoreError),
+    Final(StoreError),
+}
+
+impl Transfer<'_> {
+    /// Downloads a blob, or what lacks of it, and answers the whole file, verified, at its start.
+    ///
+    /// # Errors
+    /// [`StoreError::Registry`], after several attempts; what the host answers.
+    pub fn fetch(&self, digest: &str, size: u64) -> Result<File> {
+        make_dir(self.dir)?;
+        let path = self.dir.join(digest.replace(':', "-"));
+        let (mut file, whole) = open(&path).map_err(StoreError::io(&path))?;
+        sys::file::flock(file.as_fd()).map_err(StoreError::host(&path))?;
+        let mut have = file.metadata().map_err(StoreError::io(&path))?.len();
+        if have > size {
+            self.restart(&mut file, &mut have).map_err(StoreError::io(&path))?;
+        }
+        (self.told)(i64::try_from(have).unwrap_or(i64::MAX));
+        // Once more from the start if what an earlier pull left is not the beginning of it.
+        let mut resumed = have > 0;
+        loop {
+            self.complete(&mut file, &mut have, (digest, size))?;
+            let found = digest_of(&mut file).map_err(StoreError::io(&path))?;
+            if found == digest {
+                break;
+            }
+            self.restart(&mut file, &mut have).map_err(StoreError::io(&path))?;
+            if !std::mem::take(&mut resumed) {
+                remove(&path)?;
+                let what = format!("blob {digest} is damaged: its bytes have the digest {found}");
+                return Err(self.registry.error(what));
+            }
+        }
+        Ok(whole)
+    }
+
+    fn restart(&self, file: &mut File, have: &mut u64) -> io::Result<()> {
+        (self.told)(-i64::try_from(*have).unwrap_or(i64::MAX));
+        *have = 0;
+        file.set_len(0)
+    }
+
+    fn complete(&self, file: &mut File, have: &mut u64, blob: (&str, u64)) -> Result<()> {
+        let mut idle = 0;
+        while *have < blob.1 {
+            let before = *have;
+            match self.attempt(file, have, blob) {
+                Ok(()) => {}
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error)) => {
+                    idle = if *have > before { 0 } else { idle + 1 };
+                    if idle >= ATTEMPTS || self.ended.load(Ordering::Relaxed) {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, digest = blob.0, "another attempt");
+                    std::thread::sleep(PAUSE * 2u32.pow(idle));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &self,
+        file: &mut File,
+        have: &mut u64,
+        (digest, size): (&str, u64),
+    ) -> std::result::Result<(), Failure> {
+        let host = |error: io::Error| {
+            Failure::Final(self.registry.error(format!("file of blob {digest}: {error}")))
+        };
+        let range = format!("bytes={have}-");
+        let answer = self.registry.get(&format!("blobs/{digest}"), ("range", &range));
+        let answer = answer.map_err(Failure::Passing)?;
+        let start = answer.headers().get("content-range").and_then(|value| value.to_str().ok());
+        let continues = start.is_some_and(|text| text.starts_with(&format!("bytes {have}-")));
+        match answer.status().as_u16() {
+            206 if continues => {}
+            // It does not know of ranges, or means another one: all of it.
+            200 => self.restart(file, have).map_err(host)?,
+            206 | 416 => {
+                self.restart(file, have).map_err(host)?;
+                return Err(Failure::Passing(self.registry.refused(answer)));
+            }
+            408 | 429 | 500.. => return Err(Failure::Passing(self.registry.refused(answer))),
+            _ => return Err(Failure::Final(self.registry.refused(answer))),
+        }
+        file.seek(SeekFrom::Start(*have)).map_err(host)?;
+        let mut body = answer.into_body().into_reader();
+        let mut buffer = vec![0; READ_BYTES];
+        while *have < size {
+            let passing = |what| Failure::Passing(self.registry.error(what));
+            if self.ended.load(Ordering::Relaxed) {
+                return Err(passing("the pull has ended".to_owned()));
+            }
+            let rest = usize::try_from(size - *have).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let space = buffer.get_mut(..rest).unwrap_or_default();
+            let len = match body.read(space) {
+                Ok(0) => return Err(passing(format!("blob {digest} ends after {have} bytes"))),
+                Ok(len) => len,
+                Err(error) => return Err(passing(format!("blob {digest}: {error}"))),
+            };
+            file.write_all(space.get(..len).unwrap_or_default()).map_err(host)?;
+            *have += len as u64;
+            (self.told)(i64::try_from(len).unwrap_or(0));
+        }
+        Ok(())
+    }
+}
+
+/// A file to write, which takes the lock, and the same one to read, which keeps nobody out.
+fn open(path: &Path) -> io::Result<(File, File)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    loop {
+        let (file, whole) = (options.open(path)?, File::open(path)?);
+        // Another pull may have ended, and removed it, between the two.
+        if file.metadata()?.ino() == whole.metadata()?.ino() {
+            return Ok((file, whole));
+        }
+    }
+}
+
+fn digest_of(file: &mut File) -> io::Result<String> {
+    file.seek(SeekFrom::Start(0))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(format!("sha256:{}", hex::encode(&hash.finalize()))),
+            Ok(len) => hash.update(buffer.get(..len).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(StoreError::io(path)),
+    }
+}
+
+/// Removes the file of a blob whose layer is there.
+///
+/// # Errors
+/// As unlink(2).
+pub fn forget(dir: &Path, digest: &str) -> Result<()> {
+    remove(&dir.join(digest.replace(':', "-")))
+}
+
+/// Removes all downloads that nobody writes; answers how many.
+///
+/// # Errors
+/// As readdir(3) and unlink(2).
+pub fn sweep(dir: &Path) -> Result<usize> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(StoreError::io(dir))?,
+    };
+    let mut swept = 0;
+    for entry in entries {
+        let path = entry.map_err(StoreError::io(dir))?.path();
+        let Ok(file) = File::open(&path) else { continue };
+        if sys::file::try_flock(file.as_fd()).is_ok() {
+            remove(&path)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
