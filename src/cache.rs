@@ -44,6 +44,12 @@ impl Buffer {
         }
     }
 
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// Where the bytes are put.
     pub const fn room(&mut self) -> &mut Vec<u8> {
         &mut self.0
@@ -170,13 +176,13 @@ impl BlockCache {
     }
 
     fn keep(&self, shard: &mut Shard, key: Key, block: &Block) {
-        shard.bytes += block.len();
+        shard.bytes += block.held();
         if let Some(old) = shard.blocks.put(key, Arc::clone(block)) {
-            shard.bytes -= old.len();
+            shard.bytes -= old.held();
         }
         while shard.bytes > self.shard_bytes && shard.blocks.len() > 1 {
             let Some((_, old)) = shard.blocks.pop_lru() else { break };
-            shard.bytes -= old.len();
+            shard.bytes -= old.held();
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
     }

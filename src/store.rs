@@ -307,7 +307,8 @@ impl Store {
 
     fn remove_locked(&self, id: &LayerId, dir: &Path) -> Result<()> {
         // It loses its name first: a crash leaves no half of it.
-        let dead = self.layers.join(format!("{NEW}{id}"));
+        let random = sys::process::random().map_err(StoreError::host(dir))?;
+        let dead = self.layers.join(format!("{NEW}{id}-{}", hex::encode(&random)));
         match fs::rename(dir, &dead) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { kind: "layer", name: id.to_string() });

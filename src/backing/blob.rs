@@ -15,6 +15,7 @@ use crate::format::layout::{Dirent, Inode};
 use crate::store::Layer;
 use crate::sys;
 use crate::sys::file::makedev;
+use crate::types::marks::is_reserved;
 use crate::types::{
     Access, AttrChange, FsXattr, Handle, Kind, NAME_MAX, Owner, RawEntry, RenameFlags, Seek, Stat,
     StatFs, Time, XattrFlags,
@@ -182,6 +183,10 @@ impl Dir for BlobDir {
         if key == OPAQUE {
             return Ok(inode.is_opaque().then(|| b"y".to_vec()));
         }
+        // A layer says by types what others say by marks; what looks like one is none.
+        if is_reserved(key) {
+            return Ok(None);
+        }
         let found = self.layer.index().xattrs(inode).find(|(found, _)| *found == key);
         Ok(found.map(|(_, value)| value.to_vec()))
     }
@@ -190,6 +195,7 @@ impl Dir for BlobDir {
         let Some((_, inode)) = self.object(name)? else { return Ok(Vec::new()) };
         let opaque = inode.is_opaque().then(|| OPAQUE.to_vec());
         let names = self.layer.index().xattrs(inode).map(|(found, _)| found.to_vec());
+        let names = names.filter(|name| !is_reserved(name));
         Ok(opaque.into_iter().chain(names).collect())
     }
 
@@ -293,6 +299,10 @@ impl File for BlobFile {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.served.as_ref().map(fs::File::as_fd)
+    }
+
+    fn not_registered(&self) {
+        self.layer.stop_materials();
     }
 
     fn stat(&self) -> Result<Stat> {

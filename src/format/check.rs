@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::index::{Index, ROOT, corrupt};
+use super::index::{Index, ROOT, corrupt, slice};
 use super::layout::{
     BLOB_HEAD_LEN, DT_WHITEOUT, Dirent, Extent, FLAG_INLINE, FLAG_OPAQUE, FLAGS, FRAME_LEN,
     FRAME_LOG2, Frame, HEAD_LEN, Head, INDEX_MAGIC, INLINE_MAX, Inode, MAJOR, NO_DIGEST,
@@ -67,10 +67,24 @@ pub(super) fn contents(index: &Index) -> Result<()> {
     ensure(root.kind() == Kind::Dir && root.parent.get() == ROOT, "the root is no directory")?;
     let full_runs = frames(index)?;
     xattrs(index)?;
+    let lens = Lens {
+        sets: index.xattr_sets().len(),
+        digests: index.content_digests().len(),
+        dirents: index.dirents().len(),
+        extents: index.extents().len(),
+    };
     for inode in index.inodes() {
-        object(index, inode, &full_runs)?;
+        object(index, inode, &lens, &full_runs)?;
     }
     entries(index)
+}
+
+/// Counts of elements, found once for all objects.
+struct Lens {
+    sets: usize,
+    digests: usize,
+    dirents: usize,
+    extents: usize,
 }
 
 /// Checks the frames; answers for each how many consecutive ones from it on are full.
@@ -112,22 +126,22 @@ fn xattrs(index: &Index) -> Result<()> {
     Ok(())
 }
 
-fn object(index: &Index, inode: &Inode, full_runs: &[u32]) -> Result<()> {
+fn object(index: &Index, inode: &Inode, lens: &Lens, full_runs: &[u32]) -> Result<()> {
     let flags = inode.flags.get();
     let (first, count, size) = (inode.a.get(), inode.b.get(), inode.size.get());
     ensure(flags & !FLAGS == 0, "a flag that is not known")?;
     ensure(inode.mode.get() & !(MODE_MASK | 0o170_000) == 0, "a mode that is none")?;
     ensure(inode.mtime_nanos.get() < 1_000_000_000, "a time that is none")?;
     let set = inode.xattrs.get() as usize;
-    ensure(set == 0 || set < index.xattr_sets().len(), "an attribute set is out of range")?;
+    ensure(set == 0 || set < lens.sets, "an attribute set is out of range")?;
     let digest = inode.digest.get();
-    let known = (digest as usize) < index.content_digests().len();
+    let known = (digest as usize) < lens.digests;
     ensure(digest == NO_DIGEST || known, "a digest is out of range")?;
     let kind = inode.kind();
     ensure(kind == Kind::Dir || flags & FLAG_OPAQUE == 0, "opaque, and no directory")?;
     ensure(kind == Kind::File || flags & FLAG_INLINE == 0, "inline, and no file")?;
     match kind {
-        Kind::Dir => ensure(in_range(first, count, index.dirents().len()), "entries out of range"),
+        Kind::Dir => ensure(in_range(first, count, lens.dirents), "entries out of range"),
         Kind::Symlink => {
             ensure((1..=TARGET_MAX).contains(&size), "length of a link target")?;
             ensure(size == u64::from(count), "length of a link target")?;
@@ -138,7 +152,7 @@ fn object(index: &Index, inode: &Inode, full_runs: &[u32]) -> Result<()> {
             ensure(size == text.len() as u64 && text.len() <= INLINE_MAX, "inline content")
         }
         Kind::File => {
-            ensure(in_range(first, count, index.extents().len()), "extents out of range")?;
+            ensure(in_range(first, count, lens.extents), "extents out of range")?;
             extents(index, inode, full_runs)
         }
         Kind::Unknown => Err(corrupt("an object of no kind")),
@@ -182,17 +196,17 @@ fn run_is_there(index: &Index, extent: &Extent, full_runs: &[u32]) -> bool {
 // Every entry is of one directory, every directory but the root has one entry, in the directory
 // that it names as its parent and that has a lower number: so there is no cycle.
 fn entries(index: &Index) -> Result<()> {
-    let inodes = index.inodes();
+    let (inodes, dirents, strings) = (index.inodes(), index.dirents(), index.strings());
     let mut names = vec![0_u32; inodes.len()];
     let mut used = 0_usize;
-    for (dir, _) in inodes.iter().enumerate().filter(|(_, inode)| inode.kind() == Kind::Dir) {
+    for (dir, of) in inodes.iter().enumerate().filter(|(_, inode)| inode.kind() == Kind::Dir) {
         let dir = u32::try_from(dir).map_err(|_| corrupt("too many objects"))?;
-        let entries = index.entries(dir);
+        let entries = slice(dirents, of.a.get(), of.b.get());
         used = used.saturating_add(entries.len());
-        ensure(used <= index.dirents().len(), "an entry is in two directories")?;
+        ensure(used <= dirents.len(), "an entry is in two directories")?;
         let mut before: &[u8] = b"";
         for entry in entries {
-            let name = index.name(entry);
+            let name = slice(strings, entry.name.get(), entry.name_len.get().into());
             check_name(name)?;
             ensure(before < name, "entries are not sorted")?;
             before = name;
@@ -200,7 +214,8 @@ fn entries(index: &Index) -> Result<()> {
                 ensure(entry.kind == DT_WHITEOUT, "kind of a whiteout")?;
                 continue;
             };
-            let inode = index.inode(ino).ok_or_else(|| corrupt("an entry of no object"))?;
+            let inode = inodes.get(ino as usize);
+            let inode = inode.ok_or_else(|| corrupt("an entry of no object"))?;
             ensure(entry.kind == inode.kind() as u8, "kind of an entry")?;
             if inode.kind() == Kind::Dir {
                 ensure(inode.parent.get() == dir && dir < ino, "a directory is not in its parent")?;

@@ -104,7 +104,11 @@ struct Handshake {
 
 impl fuser::Filesystem for Handshake {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let flags = self.wanted & config.capabilities();
+        let mut flags = self.wanted & config.capabilities();
+        // Without OPEN nobody would say that a mount which root makes writable cannot truncate.
+        if self.no_open && !flags.contains(InitFlags::FUSE_PASSTHROUGH) {
+            flags.remove(InitFlags::FUSE_ATOMIC_O_TRUNC);
+        }
         // 1: layers may stand on a plain file system, this mount below another stacked one.
         let taken = config.add_capabilities(flags).is_ok()
             && config.set_max_write(MAX_WRITE).is_ok()

@@ -4,6 +4,8 @@
 //! each of its entries is looked up in a union of all, and compared with a union of what is below.
 //! Only directories that the upper has a part in are entered, so the work is that of the changes.
 
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::Failure;
@@ -23,7 +25,12 @@ pub(super) struct Changed {
     pub(super) below: Option<View>,
     top: u16,
     label: PathBuf,
+    /// Keeps mounts away from an upper without its work directory.
+    _lock: Option<OwnedFd>,
 }
+
+/// Deepest directory that is entered: what an import takes.
+const DEPTH_MAX: usize = 1024;
 
 /// Hears of changes, a directory before what is in it.
 pub(super) trait Changes {
@@ -46,6 +53,8 @@ pub struct UpperSpec {
     pub work: Option<PathBuf>,
     /// The image below it.
     pub image: Option<String>,
+    /// The container that it is of, whose image is below it.
+    pub container: Option<String>,
     /// The data root.
     pub root: PathBuf,
     /// Where mounts tell their status.
@@ -77,21 +86,23 @@ impl Changed {
             root: of.root.clone(),
             runtime: of.runtime.clone(),
             images: images.clone(),
+            container: of.container.clone(),
             ..MountSpec::default()
         };
-        let below = match images.is_empty() {
+        let below = match images.is_empty() && of.container.is_none() {
             true => None,
             false => Some(View::open(&spec)?),
         };
         let work = of.work.clone().unwrap_or_else(|| of.upper.clone());
         spec.upper = Some((of.upper.clone(), work));
         spec.flags.read_only = of.work.is_none();
+        let lock = match of.work {
+            None => Some(super::layers::lock_unmounted(&spec, &of.upper)?),
+            Some(_) => None,
+        };
         let over = View::open(&spec)?;
-        if of.work.is_none() {
-            super::layers::refuse_mounted(&spec, &of.upper)?;
-        }
         let top = if of.work.is_some() { 0 } else { 1 };
-        Ok(Self { over, below, top, label: of.upper.clone() })
+        Ok(Self { over, below, top, label: of.upper.clone(), _lock: lock })
     }
 
     /// Lets the upper go.
@@ -102,7 +113,10 @@ impl Changed {
     /// Tells all changes.
     pub(super) fn walk(&self, to: &mut dyn Changes) -> Outcome<()> {
         let below = self.below.as_ref().map(|_| NodeId::ROOT);
-        let told = self.directory(NodeId::ROOT, below, &mut Vec::new(), to);
+        let mut telling = Telling { to, told: HashSet::new() };
+        let told = self
+            .directory(NodeId::ROOT, below, &mut Vec::new(), &mut telling)
+            .and_then(|()| self.indexed(&mut telling));
         told.map_err(|error| Failure::Layer { path: self.label.clone(), error })
     }
 
@@ -113,6 +127,7 @@ impl Changed {
         path: &mut Vec<Name>,
         to: &mut dyn Changes,
     ) -> Done {
+        check_depth(path)?;
         let Some(part) = self.over.union.part(over, self.top).map_err(at(path))? else {
             return Ok(());
         };
@@ -120,6 +135,62 @@ impl Changed {
             path.push(name.clone());
             self.entry(&part, (over, below), path, to)?;
             path.pop();
+        }
+        Ok(())
+    }
+
+    // What was copied up under one name has its others in the index alone: they are found by a
+    // look at everything, where there is an index.
+    fn indexed(&self, telling: &mut Telling<'_>) -> Done {
+        let is_empty = self.over.has_empty_index().map_err(at(&[]))?;
+        if self.top != 0 || is_empty {
+            return Ok(());
+        }
+        let below = self.below.as_ref().map(|_| NodeId::ROOT);
+        self.look(NodeId::ROOT, below, &mut Vec::new(), telling)
+    }
+
+    fn look(
+        &self,
+        over: NodeId,
+        below: Option<NodeId>,
+        path: &mut Vec<Name>,
+        telling: &mut Telling<'_>,
+    ) -> Done {
+        check_depth(path)?;
+        let union = &self.over.union;
+        let mut all = names(union, over).map_err(at(path))?;
+        all.sort();
+        for name in all {
+            let Some(now) = union.lookup(over, &name).map_err(at(path))? else { continue };
+            let before = self.before(below, &name).map_err(at(path))?;
+            path.push(name);
+            if now.stat.kind() == Kind::Dir {
+                let before = before.filter(|before| before.stat.kind() == Kind::Dir);
+                self.look(now.node, before.map(|before| before.node), path, telling)?;
+            } else if union.is_in(now.node, self.top).map_err(at(path))?
+                && !telling.told.contains(&path[..])
+            {
+                self.parents(path, telling)?;
+                telling.put(path, &now, before.as_ref())?;
+            }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    // Directories of lower layers on the way to a name, as they are.
+    fn parents(&self, path: &[Name], telling: &mut Telling<'_>) -> Done {
+        let union = &self.over.union;
+        let mut dir = NodeId::ROOT;
+        for len in 1..path.len() {
+            let here = path.get(..len).unwrap_or(path);
+            let name = here.last().map_or(&[][..], |name| &name[..]);
+            let Some(entry) = union.lookup(dir, name).map_err(at(here))? else { return Ok(()) };
+            if !telling.told.contains(here) {
+                telling.put(here, &entry, Some(&entry))?;
+            }
+            dir = entry.node;
         }
         Ok(())
     }
@@ -197,8 +268,38 @@ impl Changed {
     }
 }
 
+pub(super) fn check_depth(path: &[Name]) -> Done {
+    if path.len() <= DEPTH_MAX {
+        return Ok(());
+    }
+    let what = format!("more than {DEPTH_MAX} directories in each other");
+    Err(StoreError::Entry { name: shown(path), what })
+}
+
+/// Passes changes on, and keeps what was told.
+struct Telling<'a> {
+    to: &'a mut dyn Changes,
+    told: HashSet<Vec<Name>>,
+}
+
+impl Changes for Telling<'_> {
+    fn put(&mut self, path: &[Name], now: &Entry, before: Option<&Entry>) -> Done {
+        self.told.insert(path.to_vec());
+        self.to.put(path, now, before)
+    }
+
+    fn removed(&mut self, path: &[Name]) -> Done {
+        self.to.removed(path)
+    }
+
+    fn replaced(&mut self, path: &[Name], now: NodeId, before: NodeId) -> Done {
+        self.to.replaced(path, now, before)
+    }
+}
+
 /// All that is in a directory of the mount, whichever layer has it.
 pub(super) fn full(union: &Union, dir: NodeId, path: &mut Vec<Name>, to: &mut dyn Changes) -> Done {
+    check_depth(path)?;
     let mut all = names(union, dir).map_err(at(path))?;
     all.sort();
     for name in all {

@@ -1,6 +1,6 @@
 //! A layer of what an upper changes, and the image that it makes over its base.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Failure;
-use super::changes::{Changed, Changes, Done, UpperSpec, at, full};
+use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Outcome;
 use super::images::{Image, ImageLayer, Images, StoreError};
 use crate::error::{Errno, Result};
@@ -17,6 +17,7 @@ use crate::store::hex;
 use crate::store::images::full_name;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{major, minor};
+use crate::types::marks;
 use crate::types::{Kind, MODE_MASK, Name, NodeId, Stat};
 use crate::union::{Entry, Union};
 
@@ -40,7 +41,11 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
         full_name(name).map_err(failed)?;
     }
     let _kept = images.images.importing().map_err(failed)?;
-    let base = of.image.as_ref().map(|name| images.images.find(name)).transpose();
+    let base = match (&of.container, &of.image) {
+        (Some(name), _) => images.containers.find(name).map(|found| Some(found.image)),
+        (None, Some(name)) => images.images.find(name).map(Some),
+        (None, None) => Ok(None),
+    };
     let base = base.map_err(failed)?;
     let changed = Changed::open(of)?;
     let id = build(images, &changed, of)?;
@@ -60,17 +65,12 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
 fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<String> {
     let failed = |error| Failure::Layer { path: of.upper.clone(), error };
     let mut build = images.store.build().map_err(failed)?;
-    let mut made = Committing {
-        union: &changed.over.union,
-        sink: &mut build.builder,
-        links: HashMap::new(),
-        put: HashSet::new(),
-    };
+    let mut made =
+        Committing { union: &changed.over.union, sink: &mut build.builder, links: HashMap::new() };
     let told = made
         .root(changed.below.as_ref().map(|view| &view.union))
         .map_err(failed)
-        .and_then(|()| changed.walk(&mut made))
-        .and_then(|()| made.further_names().map_err(failed));
+        .and_then(|()| changed.walk(&mut made));
     match told {
         Ok(()) => images.store.publish(build).map(|id| id.to_string()).map_err(failed),
         Err(error) => {
@@ -118,10 +118,8 @@ fn image_of(
 struct Committing<'a> {
     union: &'a Union,
     sink: &'a mut dyn Sink,
-    /// The first name of an object of several, how many names were given and how many it has.
-    links: HashMap<NodeId, (Vec<Name>, u32, u32)>,
-    /// The names that were given of these.
-    put: HashSet<Vec<Name>>,
+    /// The first name of an object of several.
+    links: HashMap<NodeId, Vec<Name>>,
 }
 
 /// The content of a file of the mount.
@@ -142,63 +140,45 @@ impl Read for Content<'_> {
 
 impl Committing<'_> {
     fn meta(&self, node: NodeId, stat: &Stat) -> Result<Meta> {
-        let mut meta = Meta {
-            mode: stat.mode & MODE_MASK,
-            uid: stat.uid,
-            gid: stat.gid,
-            mtime: stat.mtime,
-            ..Meta::default()
-        };
-        let keys = self.union.listxattr(node)?;
-        for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
-            match self.union.getxattr(node, key) {
-                Err(error) if error.is(Errno::NODATA) => {}
-                value => drop(meta.xattrs.insert(key.to_vec(), value?)),
-            }
-        }
-        Ok(meta)
+        attributes(self.union, node, stat)
     }
+}
 
+fn attributes(union: &Union, node: NodeId, stat: &Stat) -> Result<Meta> {
+    let mut meta = Meta {
+        mode: stat.mode & MODE_MASK,
+        uid: stat.uid,
+        gid: stat.gid,
+        mtime: stat.mtime,
+        ..Meta::default()
+    };
+    let keys = union.listxattr(node)?;
+    for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+        // What a user wrote there is content in the mount, and would be a mark in a layer.
+        if marks::is_reserved(key) {
+            continue;
+        }
+        match union.getxattr(node, key) {
+            Err(error) if error.is(Errno::NODATA) => {}
+            value => drop(meta.xattrs.insert(key.to_vec(), value?)),
+        }
+    }
+    Ok(meta)
+}
+
+impl Committing<'_> {
     // The root is said where it is another one than below.
     fn root(&mut self, below: Option<&Union>) -> Done {
         let stat = self.union.getattr(NodeId::ROOT).map_err(at(&[]))?;
         let meta = self.meta(NodeId::ROOT, &stat).map_err(at(&[]))?;
         if let Some(below) = below {
             let old = below.getattr(NodeId::ROOT).map_err(at(&[]))?;
-            let words = |stat: &Stat| (stat.mode, stat.uid, stat.gid, stat.mtime);
-            if words(&old) == words(&stat) {
+            let before = attributes(below, NodeId::ROOT, &old).map_err(at(&[]))?;
+            if before == meta {
                 return Ok(());
             }
         }
         self.sink.put(&[], meta, Body::Dir)
-    }
-
-    // Names of changed objects that only a layer below has.
-    fn further_names(&mut self) -> Done {
-        if self.links.values().all(|(_, given, all)| given >= all) {
-            return Ok(());
-        }
-        let union = self.union;
-        full(union, NodeId::ROOT, &mut Vec::new(), &mut Further(self))
-    }
-}
-
-struct Further<'a, 'b>(&'a mut Committing<'b>);
-
-impl Changes for Further<'_, '_> {
-    fn put(&mut self, path: &[Name], now: &Entry, _: Option<&Entry>) -> Done {
-        match self.0.links.get(&now.node) {
-            Some((first, _, _)) if !self.0.put.contains(path) => self.0.sink.link(path, first),
-            _ => Ok(()),
-        }
-    }
-
-    fn removed(&mut self, _: &[Name]) -> Done {
-        Ok(())
-    }
-
-    fn replaced(&mut self, _: &[Name], _: NodeId, _: NodeId) -> Done {
-        Ok(())
     }
 }
 
@@ -207,12 +187,10 @@ impl Changes for Committing<'_> {
         let (node, stat) = (now.node, &now.stat);
         let at = at(path);
         if stat.kind() != Kind::Dir && stat.nlink > 1 {
-            self.put.insert(path.to_vec());
-            if let Some((first, given, _)) = self.links.get_mut(&node) {
-                *given += 1;
+            if let Some(first) = self.links.get(&node) {
                 return self.sink.link(path, first);
             }
-            self.links.insert(node, (path.to_vec(), 1, stat.nlink));
+            self.links.insert(node, path.to_vec());
         }
         let meta = self.meta(node, stat).map_err(&at)?;
         let (major, minor) = (major(stat.rdev), minor(stat.rdev));

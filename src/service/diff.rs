@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Failure;
-use super::changes::{Changed, Changes, Done, UpperSpec, at, shown};
+use super::changes::{Changed, Changes, Done, UpperSpec, at, check_depth, shown};
 use super::failure::Outcome;
 use super::mount::View;
 use super::prefill::names;
@@ -66,6 +66,7 @@ fn compare(
     path: &mut Vec<Name>,
     found: &mut Differences,
 ) -> Done {
+    check_depth(path)?;
     let at = at(path);
     let list = |union: Option<&Union>, dir: Option<NodeId>| match (union, dir) {
         (Some(union), Some(dir)) => names(union, dir),

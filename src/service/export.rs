@@ -68,7 +68,11 @@ pub fn export(
         let asked = full_name(name).ok().filter(|name| known.contains(name));
         let tags = asked.map_or_else(|| known.clone(), |name| vec![name]);
         match chosen.iter_mut().find(|(other, _)| other.id == image.id) {
-            Some((_, more)) => more.extend(tags),
+            Some((_, more)) => {
+                more.extend(tags);
+                more.sort();
+                more.dedup();
+            }
             None => chosen.push((image, tags)),
         }
     }

@@ -165,6 +165,8 @@ impl Images {
     /// # Errors
     /// [`StoreError::Missing`]; [`StoreError::InUse`] where a container is made of it.
     pub fn remove(&self, name: &str) -> Result<()> {
+        // No container is made of it meanwhile.
+        let _kept = self.images.importing()?;
         let id = self.images.find(name)?.id;
         let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
         if let Some(user) = user {

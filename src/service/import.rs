@@ -113,13 +113,18 @@ fn read_layer(
     told: &mut Told<'_>,
     check: impl FnOnce(&TarOutcome) -> Result<()>,
 ) -> Result<(String, TarOutcome)> {
-    let mut build = images.store.build()?;
-    let input = Counted { inner, bytes: 0, said: 0, told };
     let recipes = images.store.recipes();
     let mut recipe = recipes.begin()?;
+    let mut build = images.store.build()?;
+    let input = Counted { inner, bytes: 0, said: 0, told };
     let read = layer_from_tar_heard(input, &mut build.builder, Some(&mut recipe));
-    // On the disk with the layer, and named behind it.
-    let recipe = recipe.finish()?;
+    let recipe = match recipe.finish() {
+        Ok(recipe) => recipe,
+        Err(error) => {
+            images.store.abandon(build);
+            return Err(error);
+        }
+    };
     let checked = read.and_then(|outcome| check(&outcome).map(|()| outcome));
     let (outcome, done) = match checked {
         Ok(outcome) => (Some(outcome), Ok(())),

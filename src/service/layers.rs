@@ -299,14 +299,15 @@ impl OpenUpper {
     }
 }
 
-/// Refuses an upper that a mount may write to.
-pub(super) fn refuse_mounted(spec: &MountSpec, upper: &Path) -> Outcome<()> {
+/// Keeps mounts away from an upper; one that a mount may write to is refused.
+pub(super) fn lock_unmounted(spec: &MountSpec, upper: &Path) -> Outcome<OwnedFd> {
     let absolute = directory("upper directory", upper)?;
     refuse_kernel_mount(&absolute)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let what = "upper directory";
     let fd = sys::file::open_path(&absolute, flags).map_err(Failure::path(what, &absolute))?;
-    lock_one(spec, what, &absolute, &fd)
+    lock_one(spec, what, &absolute, &fd)?;
+    Ok(fd)
 }
 
 fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> Outcome<Locks> {

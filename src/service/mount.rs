@@ -103,6 +103,7 @@ impl Layers {
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
         if let Some((option, reason)) = probe::impossible(&spec.rules, can) {
             let reason = format!("{}: {reason}", upper.display());
+            open.cleaner()().map_err(broken)?;
             return Err(Failure::Driver { option: option.to_owned(), reason });
         }
         self.options = probe::options(&spec.rules, can);
@@ -111,6 +112,7 @@ impl Layers {
         if open.writes_files(files).map_err(broken)? {
             if spec.rules.whiteouts == Some(WhiteoutForm::Device) {
                 let reason = format!("those of {} are files", upper.display());
+                open.cleaner()().map_err(broken)?;
                 return Err(Failure::Driver { option: "whiteouts=device".to_owned(), reason });
             }
             self.options.whiteouts = WhiteoutForm::Aufs;
@@ -153,6 +155,18 @@ impl View {
         let layers = Layers::open(spec, Path::new("/proc/0"), &cache)?;
         let union = layers.union(&[]).map_err(Failure::system("the union"))?;
         Ok(Self { union, layers })
+    }
+
+    /// States whether no object of the upper has further names in an index.
+    pub(super) fn has_empty_index(&self) -> Result<bool> {
+        let index = self.layers.upper.as_ref().and_then(|upper| upper.index.as_ref());
+        let Some(index) = index else { return Ok(true) };
+        let mut empty = true;
+        index.list(0, &mut |_| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
     }
 
     /// Leaves the work directory as an unmount does.
@@ -219,6 +233,8 @@ impl Prepared {
         let granted = session.granted();
         if let Some(io) = self.setup.io.filter(|io| *io != granted.io) {
             unmount(&target, true)?;
+            // Nothing was written: a volatile upper is as clean as it was.
+            (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
             return Err(refused(io));
         }
         let counters = session.counters();

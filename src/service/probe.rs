@@ -41,20 +41,27 @@ pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
     if made {
         work.unlink(device)?;
     }
-    let reflink = shares_extents(work, own)?;
+    let reflink = shares_extents(work, own);
     Ok(Abilities { trusted: trusted?, user: user?, whiteouts, reflink })
 }
 
-fn shares_extents(work: &DirRef, own: Owner) -> Result<bool> {
+// Whatever fails here, a full disk too, is no sharing, and no reason to refuse the mount.
+fn shares_extents(work: &DirRef, own: Owner) -> bool {
     let names: [&[u8]; 2] = [b"#from", b"#to"];
-    let from = work.create(names[0], 0o600, own)?;
-    let to = work.create(names[1], 0o600, own)?;
-    // An empty file is shared by some that share nothing.
-    from.write_at(&[1; 4096], 0)?;
-    let shared = from.clone_to(to.as_ref()).is_ok();
-    drop((from, to));
-    names.iter().try_for_each(|name| work.unlink(name))?;
-    Ok(shared)
+    let shared = || -> Result<bool> {
+        let from = work.create(names[0], 0o600, own)?;
+        let to = work.create(names[1], 0o600, own)?;
+        // An empty file is shared by some that share nothing.
+        from.write_at(&[1; 4096], 0)?;
+        Ok(from.clone_to(to.as_ref()).is_ok())
+    };
+    let shared = shared();
+    for name in names {
+        if let Err(error) = work.unlink(name) {
+            tracing::debug!(%error, "what was tried stays until the next mount");
+        }
+    }
+    shared.unwrap_or(false)
 }
 
 /// The option that asks for what the host cannot do, if one does.

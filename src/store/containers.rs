@@ -108,7 +108,9 @@ impl Drop for Ephemeral {
 
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    // Never what could be the id of another one.
     name.len() <= 128
+        && !hex::is_hex(name, 64)
         && name.bytes().all(plain)
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
@@ -162,9 +164,7 @@ impl Containers {
         if !is_name(&name) {
             return Err(StoreError::BadContainer(name));
         }
-        // One at a time, so that no name is given twice.
-        let lock = open_dir(&self.dir)?;
-        sys::file::flock(lock.as_fd()).map_err(StoreError::host(&self.dir))?;
+        let _alone = self.alone()?;
         if self.all()?.iter().any(|other| other.name == name) {
             return Err(StoreError::Exists { kind: KIND, name });
         }
@@ -261,7 +261,8 @@ impl Containers {
     /// As open(2).
     pub fn is_mounted(&self, container: &Container) -> Result<bool> {
         let upper = self.path(container).join("upper");
-        match sys::file::try_flock(open_dir(&upper)?.as_fd()) {
+        // Shared: two who look do not see each other.
+        match sys::file::try_flock_shared(open_dir(&upper)?.as_fd()) {
             Ok(()) => Ok(false),
             Err(error) if error.is(Errno::AGAIN) => Ok(true),
             Err(error) => Err(StoreError::host(&upper)(error)),
@@ -285,7 +286,11 @@ impl Containers {
         }
         let dead = self.dir.join(format!(".dead-{}", container.id));
         fs::rename(&path, &dead).map_err(StoreError::io(&path))?;
-        fs::remove_dir_all(&dead).map_err(StoreError::io(&dead))
+        match fs::remove_dir_all(&dead) {
+            // Swept meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(StoreError::io(&dead)),
+        }
     }
 
     /// A writable layer that goes with its mount. What others left is swept.
@@ -294,6 +299,8 @@ impl Containers {
     /// As mkdir(2).
     pub fn ephemeral(&self) -> Result<Ephemeral> {
         self.sweep()?;
+        // What is made and not locked yet would be swept.
+        let _alone = self.alone()?;
         let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
         let dir = self.dir.join(format!(".ephemeral-{}", hex::encode(&random)));
         make_dir(&dir)?;
@@ -309,6 +316,7 @@ impl Containers {
     /// # Errors
     /// What the host answers.
     pub fn sweep(&self) -> Result<usize> {
+        let _alone = self.alone()?;
         let mut swept = 0;
         for entry in fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))? {
             let entry = entry.map_err(StoreError::io(&self.dir))?;
@@ -318,11 +326,21 @@ impl Containers {
             let dir = entry.path();
             let Ok(lock) = open_dir(&dir) else { continue };
             if sys::file::try_flock(lock.as_fd()).is_ok() {
-                fs::remove_dir_all(&dir).map_err(StoreError::io(&dir))?;
+                match fs::remove_dir_all(&dir) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    removed => removed.map_err(StoreError::io(&dir))?,
+                }
                 swept += 1;
             }
         }
         Ok(swept)
+    }
+
+    /// One at a time: a name is given once, and nothing is swept before it is locked.
+    fn alone(&self) -> Result<OwnedFd> {
+        let lock = open_dir(&self.dir)?;
+        sys::file::flock(lock.as_fd()).map_err(StoreError::host(&self.dir))?;
+        Ok(lock)
     }
 }
 

@@ -110,14 +110,19 @@ fn name_of(file: &str) -> String {
 /// Writes a file so that it is there as a whole or not at all.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
-    let new = parent.join(format!(".new-{}", std::process::id()));
+    let random = sys::process::random().map_err(StoreError::host(path))?;
+    let new = parent.join(format!(".new-{}", super::hex::encode(&random)));
     let write = || -> io::Result<()> {
-        let mut file = fs::File::create(&new)?;
+        let mut file = fs::File::create_new(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)
     };
-    write().map_err(StoreError::io(path))?;
+    let written = write();
+    if written.is_err() {
+        drop(fs::remove_file(&new));
+    }
+    written.map_err(StoreError::io(path))?;
     sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
 }
 

@@ -88,6 +88,15 @@ impl Part {
     }
 }
 
+/// A mapping that somebody else looks at too.
+struct Shared(Arc<sys::map::Map>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
 /// A layer that is read.
 pub struct Layer {
     id: LayerId,
@@ -128,10 +137,18 @@ impl Layer {
             return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
         }
         let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
-        if LayerId::of(map.as_ref()) != id {
+        let map = Arc::new(map);
+        // Its id is the digest of all of it, so that of the body is not compared beside. Both
+        // checks take as long.
+        let (same, index) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| LayerId::of((*map).as_ref()) == id);
+            let index = Index::open_known(Box::new(Shared(Arc::clone(&map))));
+            (digest.join().unwrap_or(false), index)
+        });
+        if !same {
             return Err(damaged("the index is not the one that its name says".to_owned()));
         }
-        let index = Index::open(Box::new(map)).map_err(|error| damaged(error.to_string()))?;
+        let index = index.map_err(|error| damaged(error.to_string()))?;
         let path = dir.join(DATA);
         let data = File::open(&path).map_err(StoreError::io(&path))?;
         let len = data.metadata().map_err(StoreError::io(&path))?.len();
@@ -377,10 +394,15 @@ impl Layer {
         self.reading.materials.get(&self.itself.upgrade()?, inode)
     }
 
+    /// Makes no more such files: the kernel does not take those of their file system.
+    pub fn stop_materials(&self) {
+        self.reading.materials.stop();
+    }
+
     /// The same, if it is there already.
     #[must_use]
     pub fn material_at_hand(&self, inode: &Inode) -> Option<File> {
-        self.reading.materials.find(self.content_digest(inode)?)
+        self.reading.materials.find(self.content_digest(inode)?, 0)
     }
 
     /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.

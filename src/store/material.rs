@@ -9,15 +9,18 @@
 //! Whoever uses a file holds a shared flock(2) on it, and the kernel keeps that lock for as long
 //! as the file is registered to be passed through. So the least recently used go when the budget
 //! is spent, and never one that is in use, by whichever process.
+//!
+//! A disk may refuse later what memory took. So a file is synced some time after it was written,
+//! and gets [`SYNCED`]; one without it is compared once by each process that finds it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -45,6 +48,14 @@ const USE_STEP: Duration = Duration::from_secs(60);
 const READ_TOO_MAX: u64 = 16 << 20;
 /// Files that wait for the background at most; the next OPEN asks again.
 const QUEUE: usize = 128;
+/// Mode of a new file.
+const NEW: u32 = 0o400;
+/// Mode of a file that is known to be on the disk.
+const SYNCED: u32 = 0o440;
+/// When a file is synced: the kernel writes it by itself before that, and no reader waits.
+const SYNC_AFTER: Duration = Duration::from_secs(40);
+/// Files that wait to be synced at most; the others stay without the mark.
+const UNSYNCED_MAX: usize = 4096;
 
 /// What became of materialised files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -66,7 +77,10 @@ pub struct Materials {
     boot: OnceLock<Option<Boot>>,
     room: Mutex<Room>,
     coming: Mutex<HashSet<[u8; 32]>>,
+    /// Compared or written by this process.
+    trusted: Mutex<HashSet<[u8; 32]>>,
     queue: OnceLock<Option<SyncSender<Task>>>,
+    stopped: AtomicBool,
     made: AtomicU64,
     made_bytes: AtomicU64,
     found: AtomicU64,
@@ -87,8 +101,8 @@ struct Room {
 
 enum Task {
     Make(Arc<Layer>, Inode),
-    /// Written while OPEN waited: what the disk refuses later must not stay.
-    Sync(File, PathBuf),
+    /// What the disk refuses later must not stay.
+    Sync(PathBuf),
 }
 
 /// A file of the directory.
@@ -108,12 +122,19 @@ impl Materials {
             boot: OnceLock::new(),
             room: Mutex::default(),
             coming: Mutex::default(),
+            trusted: Mutex::default(),
             queue: OnceLock::new(),
+            stopped: AtomicBool::new(false),
             made: AtomicU64::new(0),
             made_bytes: AtomicU64::new(0),
             found: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
         })
+    }
+
+    /// Makes and finds no more files for the kernel.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn stats(&self) -> MaterialStats {
@@ -146,8 +167,9 @@ impl Materials {
         found.as_ref()
     }
 
-    /// The file with this content, if it is there. It stays for as long as it is open.
-    pub(super) fn find(&self, digest: &[u8; 32]) -> Option<File> {
+    /// The file with this content, if it is there. It stays for as long as it is open. One that
+    /// must be compared first is so where it has at most so many bytes.
+    pub(super) fn find(&self, digest: &[u8; 32], compare: u64) -> Option<File> {
         if self.budget == Some(0) {
             return None;
         }
@@ -155,9 +177,25 @@ impl Materials {
         let name = hex::encode(digest);
         let path = boot.dir.join(&name);
         let found = use_file(&path).or_else(|| {
-            let old = boot.earlier.iter().map(|dir| dir.join(&name)).find(|old| old.exists())?;
+            let old = boot.earlier.iter().map(|dir| dir.join(&name));
+            let old = old
+                .into_iter()
+                .find(|old| old.metadata().is_ok_and(|meta| meta.len() <= compare))?;
             take_over(&old, &path, digest).then(|| use_file(&path)).flatten()
         })?;
+        let meta = found.metadata().ok()?;
+        let known = meta.mode() & 0o777 == SYNCED;
+        if !known && !self.trusted.lock().contains(digest) {
+            if meta.len() > compare {
+                return None;
+            }
+            if !hash(&found).is_ok_and(|hash| hash == *digest) {
+                tracing::warn!(path = %path.display(), "a materialised file is damaged and goes");
+                drop(fs::remove_file(&path));
+                return None;
+            }
+            self.trusted.lock().insert(*digest);
+        }
         self.found.fetch_add(1, Ordering::Relaxed);
         Some(found)
     }
@@ -169,10 +207,10 @@ impl Materials {
         let size = inode.size.get();
         // Few of a file's bytes may be data, and all of them are hashed.
         let sparse = size > SIZE_AT_ONCE && size / 8 > layer.allocated(inode);
-        if size < SIZE_MIN || sparse {
+        if size < SIZE_MIN || sparse || self.stopped.load(Ordering::Relaxed) {
             return None;
         }
-        if let Some(found) = self.find(digest) {
+        if let Some(found) = self.find(digest, SIZE_AT_ONCE) {
             return Some(found);
         }
         if self.budget == Some(0) {
@@ -224,14 +262,11 @@ impl Materials {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let refused = |error: crate::error::Error| io::Error::from_raw_os_error(error.errno().0);
-        let file = sys::file::unnamed(&boot.dir, 0o400).map_err(refused)?;
+        let file = sys::file::unnamed(&boot.dir, NEW).map_err(refused)?;
         let read_too = !waited && size <= READ_TOO_MAX;
         let written = layer.write_to(inode, file.as_fd(), read_too).map_err(refused)?;
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
-        }
-        if !waited {
-            file.sync_data()?;
         }
         let path = boot.dir.join(hex::encode(digest));
         match sys::file::link(file.as_fd(), &path) {
@@ -242,9 +277,8 @@ impl Materials {
         self.room.lock().used += size;
         self.made.fetch_add(1, Ordering::Relaxed);
         self.made_bytes.fetch_add(size, Ordering::Relaxed);
-        if waited {
-            self.enqueue(Task::Sync(file, path));
-        }
+        self.trusted.lock().insert(*digest);
+        self.enqueue(Task::Sync(path));
         Ok(())
     }
 
@@ -255,19 +289,26 @@ impl Materials {
         let space = space.map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         let unit = u64::from(space.frsize.max(1));
         let total = space.blocks.saturating_mul(unit);
-        let budget = self.budget.unwrap_or(BUDGET_MAX.min(total / 10));
+        let part = if total == 0 { BUDGET_MAX } else { total / 10 };
+        let budget = self.budget.unwrap_or(BUDGET_MAX.min(part));
         if bytes > budget {
             return Ok(false);
         }
         let free = space.bavail.saturating_mul(unit).saturating_sub(total / FREE_PART);
         let mut room = self.room.lock();
         let fresh = room.known.is_some_and(|known| known.elapsed() < TRUST);
-        if fresh && room.used + bytes <= budget && bytes <= free {
+        if fresh && room.used + bytes <= budget && (bytes <= free || space.blocks == 0) {
             return Ok(true);
         }
         let mut kept = self.all()?;
         let mut used: u64 = kept.iter().map(|kept| kept.bytes).sum();
-        let mut needed = (used + bytes).saturating_sub(budget).max(bytes.saturating_sub(free));
+        // Some file systems count nothing: there is room until they say otherwise.
+        let lacking = if space.blocks == 0 { 0 } else { bytes.saturating_sub(free) };
+        let mut needed = (used + bytes).saturating_sub(budget).max(lacking);
+        if needed > used {
+            // All of them would go for nothing.
+            return Ok(false);
+        }
         kept.sort_by_key(|kept| kept.used);
         for kept in kept {
             if needed == 0 {
@@ -341,22 +382,49 @@ impl Materials {
 }
 
 fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
-    for task in tasks {
+    let mut unsynced: VecDeque<(Instant, PathBuf)> = VecDeque::new();
+    loop {
+        let task = match unsynced.front() {
+            None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some((since, _)) => tasks.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
+        };
         let Some(materials) = materials.upgrade() else { return };
         match task {
-            Task::Make(layer, inode) => {
-                let there = layer.content_digest(&inode).and_then(|digest| materials.find(digest));
+            Ok(Task::Make(layer, inode)) => {
+                let there = layer
+                    .content_digest(&inode)
+                    .and_then(|digest| materials.find(digest, u64::MAX));
                 if there.is_none() {
                     drop(materials.make(&layer, &inode, false));
                 }
             }
-            Task::Sync(file, path) => {
-                if let Err(error) = file.sync_data() {
-                    tracing::warn!(%error, path = %path.display(), "a materialised file is lost");
-                    drop(fs::remove_file(&path));
+            Ok(Task::Sync(path)) if unsynced.len() < UNSYNCED_MAX => {
+                unsynced.push_back((Instant::now(), path));
+            }
+            Ok(Task::Sync(_)) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some((_, path)) = unsynced.pop_front() {
+                    settle(&path);
                 }
             }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Makes sure that a file is on the disk, and says so; one that is not goes.
+fn settle(path: &Path) {
+    let sync = || -> io::Result<()> {
+        let file = File::open(path)?;
+        file.sync_data()?;
+        file.set_permissions(fs::Permissions::from_mode(SYNCED))
+    };
+    match sync() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "a materialised file is lost");
+            drop(fs::remove_file(path));
+        }
+        _ => {}
     }
 }
 
@@ -379,12 +447,21 @@ fn use_file(path: &Path) -> Option<File> {
 /// Removes a file that nobody uses; states whether it did.
 fn discard(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
-    sys::file::try_flock(file.as_fd()).is_ok() && fs::remove_file(path).is_ok()
+    if sys::file::try_flock(file.as_fd()).is_err() {
+        return false;
+    }
+    // Another one may have its name by now.
+    let same = match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    };
+    same && fs::remove_file(path).is_ok()
 }
 
-fn hash(file: &File) -> io::Result<[u8; 32]> {
+fn hash(mut file: &File) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file)?;
+    file.rewind()?;
     Ok(*hasher.finalize().as_bytes())
 }
 
@@ -395,7 +472,8 @@ fn take_over(old: &Path, new: &Path, digest: &[u8; 32]) -> bool {
         return false;
     }
     if hash(&file).is_ok_and(|hash| hash == *digest) {
-        return fs::rename(old, new).is_ok();
+        let mark = fs::Permissions::from_mode(SYNCED);
+        return file.set_permissions(mark).is_ok() && fs::rename(old, new).is_ok();
     }
     tracing::warn!(path = %old.display(), "a materialised file is damaged and goes");
     drop(fs::remove_file(old));

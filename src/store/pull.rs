@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use ureq::http::{Response, header};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, ResponseExt};
 
 use super::import::{FoundImage, archive::image_of_registry};
 use super::{Result, StoreError};
@@ -124,12 +124,26 @@ impl<'a> Registry<'a> {
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
-            request.call().map_err(|error| self.error(error.to_string()))
+            // Addresses that are redirected to may hold secrets in their query.
+            request.call().map_err(|error| match error {
+                ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) => {
+                    self.error("it redirects to an address that is not asked over HTTPS")
+                }
+                error => self.error(error.to_string()),
+            })
         };
         let known = self.authorization.lock().clone();
         let answer = send(known.as_deref())?;
         if answer.status() != 401 {
             return Ok(answer);
+        }
+        // Only the registry itself says who is to see the credentials, nobody it redirects to.
+        let from = answer.get_uri();
+        let own = self.url("").parse::<ureq::http::Uri>().ok();
+        if own
+            .is_none_or(|own| (own.scheme(), own.authority()) != (from.scheme(), from.authority()))
+        {
+            return Err(self.refused(answer));
         }
         let wanted = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();
         let wanted = wanted.filter_map(|value| value.to_str().ok()).find_map(Challenge::parse);

@@ -9,13 +9,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::hex::is_hex;
+use super::hex::{self, is_hex};
 use super::images::listed;
 use super::layer::Layer;
+use super::room::Room;
 use super::{Result, StoreError, make_dir};
 use crate::format::layout::{INLINE_MAX, Inode};
+use crate::sys;
 
 const MAGIC: [u8; 8] = *b"LMNTAR1\0";
 /// `u32` length, bytes.
@@ -26,6 +27,8 @@ const CONTENT: u8 = 1;
 const END: u8 = 2;
 /// Literal bytes that are written at once.
 const LITERAL_MAX: usize = 1 << 20;
+/// Literal bytes of a recipe at most: headers of half a million files. With more it is given up.
+const LITERALS_MAX: u64 = 512 << 20;
 const LEVEL: i32 = 3;
 
 /// Hears how a tar is written while it is read.
@@ -50,6 +53,9 @@ pub struct RecipeWriter {
     literal: Vec<u8>,
     content: Content,
     named: BTreeSet<[u8; 32]>,
+    /// Literal bytes so far.
+    literals: u64,
+    room: Room,
     failed: Option<io::Error>,
 }
 
@@ -57,6 +63,8 @@ pub struct RecipeWriter {
 pub struct NewRecipe {
     path: PathBuf,
     named: BTreeSet<[u8; 32]>,
+    /// It was given up.
+    partial: bool,
 }
 
 #[derive(Default)]
@@ -65,8 +73,6 @@ struct Content {
     head: Vec<u8>,
     hasher: Option<blake3::Hasher>,
 }
-
-static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
 fn file_of(diff_id: &str) -> Option<&str> {
     diff_id.strip_prefix("sha256:").filter(|digits| is_hex(digits, 64))
@@ -94,16 +100,18 @@ impl Recipes {
     /// # Errors
     /// As open(2).
     pub fn begin(&self) -> Result<RecipeWriter> {
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(format!(".new-{}-{number}", std::process::id()));
+        let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
+        let path = self.dir.join(format!(".new-{}", hex::encode(&random)));
         let open = || -> io::Result<_> {
-            let mut file = BufWriter::new(File::create(&path)?);
+            let mut file = BufWriter::new(File::create_new(&path)?);
             file.write_all(&MAGIC)?;
             zstd::stream::write::Encoder::new(file, LEVEL)
         };
         let out = open().map_err(StoreError::io(&path))?;
         let (literal, content, named) = Default::default();
-        Ok(RecipeWriter { path, out, literal, content, named, failed: None })
+        let room = Room::new(&self.dir)?;
+        let literals = 0;
+        Ok(RecipeWriter { path, out, literal, content, named, literals, room, failed: None })
     }
 
     /// Names a recipe by the tar that it makes from a layer, if the layer has all of it: what an
@@ -112,6 +120,10 @@ impl Recipes {
     /// # Errors
     /// As rename(2).
     pub fn keep(&self, recipe: NewRecipe, diff_id: &str, layer: &Layer) -> Result<()> {
+        if recipe.partial {
+            tracing::info!(diff_id, "too much of this tar is no content of files: no recipe");
+            return Ok(());
+        }
         let there = contents(layer);
         let Some(file) = file_of(diff_id)
             .filter(|_| recipe.named.iter().all(|digest| there.contains_key(digest)))
@@ -220,8 +232,15 @@ pub(super) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) ->
 
 impl RecipeWriter {
     fn put(&mut self, parts: &[&[u8]]) {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        self.literals += len;
+        // Of more than this nobody wants to have a second copy.
+        if self.failed.is_none() && self.literals <= LITERALS_MAX {
+            self.failed = self.room.take(len).err();
+        }
         for part in parts {
             if self.failed.is_none()
+                && self.literals <= LITERALS_MAX
                 && let Err(error) = self.out.write_all(part)
             {
                 self.failed = Some(error);
@@ -245,10 +264,15 @@ impl RecipeWriter {
     pub fn finish(mut self) -> Result<NewRecipe> {
         self.flush_literal();
         self.put(&[&[END]]);
-        let new = NewRecipe { path: self.path, named: self.named };
+        let partial = self.literals > LITERALS_MAX;
+        let new = NewRecipe { path: self.path, named: self.named, partial };
         let done = match self.failed {
             Some(error) => Err(error),
-            None => self.out.finish().and_then(|mut out| out.flush()),
+            // On the disk before it has its name, whoever publishes the layer.
+            None => self.out.finish().and_then(|mut out| {
+                out.flush()?;
+                out.get_ref().sync_data()
+            }),
         };
         done.map_err(StoreError::io(&new.path))?;
         Ok(new)

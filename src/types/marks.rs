@@ -17,6 +17,20 @@ pub const USER: &[u8] = b"user.overlay.";
 /// Begins the private attributes of fuse-overlayfs.
 pub const FUSE_OVERLAYFS: &[u8] = b"user.fuseoverlayfs.";
 
+/// Begin the attributes in which other unions of user space keep what is theirs.
+pub const PRIVATE: [&[u8]; 4] = [
+    FUSE_OVERLAYFS,
+    b"security.fuseoverlayfs.",
+    b"user.containers.override_stat",
+    b"user.containers.override_security.",
+];
+
+/// States whether an attribute would be a mark, or a word of one, in a layer that is read.
+#[must_use]
+pub fn is_reserved(key: &[u8]) -> bool {
+    [TRUSTED, USER].iter().chain(&PRIVATE).any(|prefix| key.starts_with(prefix))
+}
+
 /// `y` on a directory: it hides all below; `x`: files in it may be whiteouts.
 pub const OPAQUE: &[u8] = b"opaque";
 /// On a directory or a file of metadata alone: where its lower part is found.

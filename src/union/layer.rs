@@ -194,6 +194,9 @@ pub trait File: Send + Sync {
     /// The descriptor, where there is one: for passthrough and for replies without a copy.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Says that the kernel does not serve this file by itself, for whoever made it for that.
+    fn not_registered(&self) {}
+
     /// Attributes.
     ///
     /// # Errors

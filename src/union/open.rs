@@ -237,6 +237,7 @@ impl Union {
             Err(error) => {
                 // Refused for the whole mount (no privilege) or for this file system (stacked).
                 tracing::info!(%error, "passthrough is off");
+                file.not_registered();
                 if error.is(Errno::PERM) || error.is(Errno::OPNOTSUPP) {
                     self.passthrough_off.store(true, Ordering::Relaxed);
                 }

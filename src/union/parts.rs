@@ -16,6 +16,14 @@ impl Union {
         Ok(dir_of(&node)?.stack().part(layer).cloned())
     }
 
+    /// States whether an object of the mount stands in a layer.
+    ///
+    /// # Errors
+    /// `ESTALE`.
+    pub fn is_in(&self, id: NodeId, layer: u16) -> Result<bool> {
+        Ok(self.node(id)?.key.layer() == layer)
+    }
+
     /// States whether a directory of the mount has parts in other layers.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ equal image::root "$(stat -c '%a %Y' "$mnt")" "$(stat -c '%a %Y' "$("$repo/scrip
 form oci "$scratch/oci.tar"
 form directory "$scratch/oci"
 form gzip "$scratch/docker.tar.gz"
-equal image::layers "$(run --json history localhost/docker | grep -c '"layer": "')" 10
+equal image::layers "$(run --json history localhost/docker | grep -c '"layer": "')" 11
 equal image::one_store_of_layers "$(run --json layers | grep -c '"objects"')" "$(tar -xOf "$scratch/docker.tar" manifest.json | grep -o '\.tar"' | sort | wc -l)"
 equal image::id "$(run --json inspect localhost/docker | sed -n 's/^ *"id": "\([0-9a-f]*\)",$/\1/p' | head -n 1)" \
     "$(engine image inspect --format '{{.Id}}' lamina/app)"
@@ -41,7 +41,7 @@ equal image::id "$(run --json inspect localhost/docker | sed -n 's/^ *"id": "\([
 mkdir "$scratch"/{upper,work}
 "$lamina" mount --root "$root" --image localhost/docker --upper "$scratch/upper" --work "$scratch/work" "$mnt"
 chroot "$mnt" sh -c 'echo more >>/kept && rm -r /seed && mv /renamed /again && ln /links/a /links/d' || fail image::upper "rc $?"
-equal image::upper "$(cat "$mnt/kept" "$mnt/again/inner/more" | paste -sd' ') $(stat -c %h "$mnt/links/d")" "x more more 4"
+equal image::upper "$(cat "$mnt/kept" "$mnt/again/inner/more" | paste -sd' ') $(stat -c %h "$mnt/links/d")" "x more more 5"
 "$lamina" umount "$mnt"
 equal image::verify "$(run verify && echo clean)" clean
 largest=$(find "$root/layers" -name data -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)

@@ -115,8 +115,9 @@ fn source_of(
     }
     match images.container(&text, None) {
         Ok(found) => {
-            let (work, image) = (found.upper.with_file_name("work"), Some(found.image_id));
-            Ok(Source::Upper(UpperSpec { upper: found.upper, work: Some(work), image, ..spec }))
+            let work = Some(found.upper.with_file_name("work"));
+            let (upper, container) = (found.upper, Some(found.id));
+            Ok(Source::Upper(UpperSpec { upper, work, container, ..spec }))
         }
         Err(StoreError::Missing { .. }) => Ok(Source::Image(text.into_owned())),
         Err(error) => Err(error.into()),

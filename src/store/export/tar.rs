@@ -15,7 +15,7 @@ use crate::format::layout::{Extent, Inode};
 use crate::store::layer::Layer;
 use crate::store::recipe::{copy_content, written};
 use crate::store::{Result, StoreError};
-use crate::types::{Kind, MODE_MASK};
+use crate::types::{Kind, MODE_MASK, NAME_MAX};
 
 const BLOCK: u64 = 512;
 const WHITEOUT: &[u8] = b".wh.";
@@ -25,6 +25,8 @@ const OCTAL_MAX: u64 = (1 << 33) - 1;
 /// What one of 8 holds.
 const ID_MAX: u32 = (1 << 21) - 1;
 const NAME_FIELD: usize = 100;
+/// Deepest directory: what an import takes.
+const DEPTH_MAX: usize = 1024;
 /// What is read of a file at once.
 const STEP: usize = 1 << 20;
 
@@ -68,6 +70,9 @@ impl Writer<'_> {
     }
 
     fn dir(&mut self, path: &[u8], number: u32, inode: &Inode) -> Result<()> {
+        if path.iter().filter(|byte| **byte == b'/').count() > DEPTH_MAX {
+            return Err(refuse(path, "more than 1024 directories in each other"));
+        }
         let index = self.layer.index();
         let below = |name: &[u8]| [path, name].concat();
         if inode.is_opaque() {
@@ -76,15 +81,23 @@ impl Writer<'_> {
         for dirent in index.entries(number) {
             let name = index.name(dirent);
             let path = below(name);
-            let Some(object) = dirent.object() else {
-                self.mark(&below(&[WHITEOUT, name].concat()))?;
-                continue;
-            };
             if name.starts_with(WHITEOUT) {
                 return Err(refuse(&path, "a tar cannot hold it: its name means a whiteout there"));
             }
+            let Some(object) = dirent.object() else {
+                if name.len() + WHITEOUT.len() > NAME_MAX {
+                    return Err(refuse(&path, "a tar cannot hide a name of this length"));
+                }
+                self.mark(&below(&[WHITEOUT, name].concat()))?;
+                continue;
+            };
             let damaged = || refuse(&path, "an object that is not there");
             let inode = index.inode(object).ok_or_else(damaged)?;
+            if inode.kind() == Kind::Socket {
+                let path = String::from_utf8_lossy(&path);
+                tracing::warn!(%path, "a tar has no form for a socket: left out");
+                continue;
+            }
             if let Some(first) = self.links.get(&object).cloned() {
                 self.link(&path, inode, &first)?;
                 continue;
@@ -109,11 +122,7 @@ impl Writer<'_> {
             Kind::Char => self.entry(&path, inode, EntryType::Char),
             Kind::Block => self.entry(&path, inode, EntryType::Block),
             Kind::Fifo => self.entry(&path, inode, EntryType::Fifo),
-            kind => {
-                let path = String::from_utf8_lossy(&path);
-                tracing::warn!(%path, ?kind, "a tar has no form for it: left out");
-                Ok(())
-            }
+            _ => Err(refuse(&path, "a tar has no form for it")),
         }
     }
 
@@ -126,14 +135,14 @@ impl Writer<'_> {
     }
 
     fn link(&mut self, path: &[u8], inode: &Inode, to: &[u8]) -> Result<()> {
-        let (mut header, mut records) = self.attributes(inode, EntryType::Link);
+        let (mut header, mut records) = self.attributes(path, inode, EntryType::Link)?;
         link_name(&mut header, &mut records, to);
         self.head(header, path, records, 0)
     }
 
     /// An object without content.
     fn entry(&mut self, path: &[u8], inode: &Inode, kind: EntryType) -> Result<()> {
-        let (mut header, mut records) = self.attributes(inode, kind);
+        let (mut header, mut records) = self.attributes(path, inode, kind)?;
         if kind == EntryType::Symlink {
             link_name(&mut header, &mut records, self.layer.index().target(inode));
         }
@@ -146,7 +155,7 @@ impl Writer<'_> {
     }
 
     fn file(&mut self, path: &[u8], inode: &Inode) -> Result<()> {
-        let (header, mut records) = self.attributes(inode, EntryType::Regular);
+        let (header, mut records) = self.attributes(path, inode, EntryType::Regular)?;
         let size = inode.size.get();
         let layer = self.layer;
         if let Content::Extents(extents) = layer.index().content(inode)
@@ -225,7 +234,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn attributes(&self, inode: &Inode, kind: EntryType) -> (Header, Records) {
+    fn attributes(&self, path: &[u8], inode: &Inode, kind: EntryType) -> Result<(Header, Records)> {
         let mut header = Header::new_ustar();
         let mut records = Records::new();
         header.set_entry_type(kind);
@@ -246,10 +255,16 @@ impl Writer<'_> {
         }
         if kind != EntryType::Link {
             for (key, value) in self.layer.index().xattrs(inode) {
+                if key.contains(&b'=') {
+                    return Err(refuse(
+                        path,
+                        "a tar cannot hold an attribute with `=` in its name",
+                    ));
+                }
                 records.insert([b"SCHILY.xattr.", key].concat(), value.to_vec());
             }
         }
-        (header, records)
+        Ok((header, records))
     }
 
     /// Writes a header with what needs a PAX header before it.

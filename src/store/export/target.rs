@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ::tar::{EntryType, Header};
 
 use crate::store::recipe::written;
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, hex};
 
 /// Takes files.
 pub trait Target {
@@ -30,14 +30,21 @@ pub trait Target {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// A path beside another one, for what is to take its place.
+/// A path beside another one, for what is to take its place: nobody can foretell it.
 fn beside(path: &Path) -> Result<PathBuf> {
+    let random = crate::sys::process::random().map_err(StoreError::host(path))?;
     let what = || StoreError::Archive { what: format!("{}: no name for it", path.display()) };
     let name = path.file_name().ok_or_else(what)?;
     let mut new = std::ffi::OsString::from(".");
     new.push(name);
-    new.push(format!(".new-{}", std::process::id()));
+    new.push(format!(".new-{}", hex::encode(random.get(..8).unwrap_or_default())));
     Ok(path.with_file_name(new))
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))
 }
 
 /// A directory that appears as a whole.
@@ -53,9 +60,15 @@ impl DirTarget {
     /// # Errors
     /// As mkdir(2); one that holds something is refused.
     pub fn new(path: &Path) -> Result<Self> {
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-            let source = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
-            return Err(StoreError::Io { path: path.to_owned(), source });
+        let refuse = |kind: io::ErrorKind| {
+            Err(StoreError::Io { path: path.to_owned(), source: io::Error::from(kind) })
+        };
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.is_dir() => return refuse(io::ErrorKind::AlreadyExists),
+            Ok(_) if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) => {
+                return refuse(io::ErrorKind::DirectoryNotEmpty);
+            }
+            _ => {}
         }
         let new = beside(path)?;
         fs::create_dir(&new).map_err(StoreError::io(&new))?;
@@ -96,7 +109,7 @@ impl Target for DirTarget {
         synced.map_err(StoreError::host(&self.new))?;
         fs::rename(&self.new, &self.path).map_err(StoreError::io(&self.path))?;
         self.done = true;
-        Ok(())
+        sync_parent(&self.path)
     }
 }
 
@@ -116,14 +129,23 @@ pub struct TarTarget {
 }
 
 impl TarTarget {
-    /// A file; one that is there is replaced at the end.
+    /// A file; one that is there is replaced at the end. A device or pipe is written to, and a
+    /// link is followed.
     ///
     /// # Errors
     /// As open(2).
     pub fn new(path: &Path) -> Result<Self> {
+        let path = &match fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                let file = File::options().write(true).open(path).map_err(StoreError::io(path))?;
+                return Ok(Self::pipe(Box::new(file)));
+            }
+            Ok(_) => fs::canonicalize(path).map_err(StoreError::io(path))?,
+            Err(_) => path.to_owned(),
+        };
         let new = beside(path)?;
         let open = || -> io::Result<_> {
-            let file = File::create(&new)?;
+            let file = File::create_new(&new)?;
             Ok((file.try_clone()?, file))
         };
         let (out, file) = open().map_err(StoreError::io(&new))?;
@@ -169,7 +191,9 @@ impl Target for TarTarget {
                 fs::rename(new, path)
             };
             end().map_err(StoreError::io(path))?;
+            let path = path.clone();
             self.file = None;
+            return sync_parent(&path);
         }
         Ok(())
     }

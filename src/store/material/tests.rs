@@ -192,6 +192,27 @@ fn an_earlier_boot_is_believed_after_a_look() {
 }
 
 #[test]
+fn what_was_not_synced_is_compared_by_the_next_process() {
+    let place = Place::new(None);
+    let store = place.store();
+    let layer = place.layer(&store, &[SIZE]);
+    drop(layer.material(&inode(&layer, 0)).unwrap());
+    let path = place.files().remove(0);
+    File::options().write(true).open(&path).unwrap().write_at(b"lost", 100_000).unwrap();
+    let other = place.store();
+    let again = other.layer(layer.id()).unwrap();
+    assert!(all(again.material(&inode(&again, 0)).unwrap()) == content(0, SIZE));
+    assert_eq!(other.counters()().materials.made, 1, "written anew");
+    // Once it is on the disk it is believed.
+    super::settle(&path);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, super::SYNCED);
+    let third = place.store();
+    let found = third.layer(layer.id()).unwrap();
+    assert!(all(found.material(&inode(&found, 0)).unwrap()) == content(0, SIZE));
+    assert_eq!(third.counters()().materials.made, 0);
+}
+
+#[test]
 fn no_changed_byte_of_the_blob_reaches_a_file() {
     let place = Place::new(None);
     let store = place.store();

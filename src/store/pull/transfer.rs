@@ -15,11 +15,14 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::Registry;
+use crate::store::room::Room;
 use crate::store::{Result, StoreError, hex, make_dir};
 use crate::sys;
 
 /// Attempts in a row that bring nothing.
 const ATTEMPTS: u32 = 5;
+/// Attempts in all.
+const ATTEMPTS_MAX: u32 = 100;
 /// Before the second attempt; then twice as long each time.
 const PAUSE: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 128 << 10;
@@ -61,6 +64,7 @@ impl Transfer<'_> {
     /// [`StoreError::Registry`], after several attempts; what the host answers.
     pub fn fetch(&self, digest: &str, size: u64) -> Result<File> {
         make_dir(self.dir)?;
+        let mut room = Room::new(self.dir)?;
         let path = self.dir.join(digest.replace(':', "-"));
         let (mut file, whole) = open(&path).map_err(StoreError::io(&path))?;
         sys::file::flock(file.as_fd()).map_err(StoreError::host(&path))?;
@@ -72,7 +76,7 @@ impl Transfer<'_> {
         // Once more from the start if what an earlier pull left is not the beginning of it.
         let mut resumed = have > 0;
         loop {
-            self.complete(&mut file, &mut have, (digest, size))?;
+            self.complete(&mut file, &mut room, &mut have, (digest, size))?;
             let found = digest_of(&mut file).map_err(StoreError::io(&path))?;
             if found == digest {
                 break;
@@ -93,16 +97,26 @@ impl Transfer<'_> {
         file.set_len(0)
     }
 
-    fn complete(&self, file: &mut File, have: &mut u64, blob: (&str, u64)) -> Result<()> {
-        let mut idle = 0;
+    fn complete(
+        &self,
+        file: &mut File,
+        room: &mut Room,
+        have: &mut u64,
+        blob: (&str, u64),
+    ) -> Result<()> {
+        // What counts is more than there ever was: one that begins anew brings nothing.
+        let (mut idle, mut most, mut tries) = (0, *have, 0);
         while *have < blob.1 {
-            let before = *have;
-            match self.attempt(file, have, blob) {
+            match self.attempt((&mut *file, &mut *room), have, blob) {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(error)) => {
-                    idle = if *have > before { 0 } else { idle + 1 };
-                    if idle >= ATTEMPTS || self.ended.load(Ordering::Relaxed) {
+                    idle = if *have > most { 0 } else { idle + 1 };
+                    (most, tries) = (most.max(*have), tries + 1);
+                    if idle >= ATTEMPTS
+                        || tries >= ATTEMPTS_MAX
+                        || self.ended.load(Ordering::Relaxed)
+                    {
                         return Err(error);
                     }
                     tracing::debug!(%error, digest = blob.0, "another attempt");
@@ -115,7 +129,7 @@ impl Transfer<'_> {
 
     fn attempt(
         &self,
-        file: &mut File,
+        (file, room): (&mut File, &mut Room),
         have: &mut u64,
         (digest, size): (&str, u64),
     ) -> std::result::Result<(), Failure> {
@@ -153,6 +167,7 @@ impl Transfer<'_> {
                 Ok(len) => len,
                 Err(error) => return Err(passing(format!("blob {digest}: {error}"))),
             };
+            room.take(len as u64).map_err(host)?;
             file.write_all(space.get(..len).unwrap_or_default()).map_err(host)?;
             *have += len as u64;
             (self.told)(i64::try_from(len).unwrap_or(0));
