@@ -28,7 +28,8 @@ real_image() {
     base_image
     sed -i '1a RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*' \
         "$scratch/context/Dockerfile"
-    echo 'RUN mkdir /private && ln /links/a /private/e && chown 9:9 /private && chmod 1731 /private' >>"$scratch/context/Dockerfile"
+    sed -i 's|ln /links/a /links/c$|& \&\& mkdir /private \&\& ln /links/a /private/e \&\& chown 9:9 /private \&\& chmod 1731 /private|' \
+        "$scratch/context/Dockerfile"
     engine build -q --layers --network host -t lamina/app "$scratch/context" >"$scratch/build.log" 2>&1
 }
 

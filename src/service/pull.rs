@@ -69,6 +69,9 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
     };
     let record = Image { id, layers, config: image.config, manifest: image.manifest };
     let id = put(images, record, &names, told)?;
+    if pull.reference.digest.is_some() {
+        images.images.put_digest_name(&id, &pull.reference.text)?;
+    }
     files.keys().try_for_each(|digest| forget(&dir, digest))?;
     Ok(id)
 }

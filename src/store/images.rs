@@ -95,6 +95,14 @@ pub fn full_name(text: &str) -> Result<String> {
     if good && tagged && full.len() <= NAME_MAX { Ok(full) } else { Err(bad()) }
 }
 
+/// `PATH@sha256:DIGITS`, without a tag between.
+fn digest_name(text: &str) -> Option<String> {
+    let (named, digits) = text.split_once("@sha256:")?;
+    let full = full_name(named).ok().filter(|_| is_hex(digits, 64))?;
+    let (path, _) = full.rsplit_once(':')?;
+    Some(format!("{path}@sha256:{digits}"))
+}
+
 fn missing(name: &str) -> StoreError {
     StoreError::Missing { kind: "image", name: name.to_owned() }
 }
@@ -175,6 +183,16 @@ impl Images {
         Ok(())
     }
 
+    /// Gives an image the name and digest by which it was asked for, which may be that of a list
+    /// of images for several machines.
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`]; what the host answers.
+    pub fn put_digest_name(&self, id: &str, text: &str) -> Result<()> {
+        let name = digest_name(text).ok_or_else(|| StoreError::BadName(text.to_owned()))?;
+        write_whole(&self.names.join(file_name(&name)), id.as_bytes())
+    }
+
     fn read(&self, id: &str) -> Result<Image> {
         let path = self.images.join(id);
         let bytes = match fs::read(&path) {
@@ -204,6 +222,12 @@ impl Images {
             return self.read(&id);
         }
         // `@DIGEST` alone, or behind the name that it was pulled by.
+        if let Some(name) = digest_name(text)
+            && let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
+            && is_hex(&id, 64)
+        {
+            return self.read(&id);
+        }
         if let Some((_, digest)) = text.split_once("@sha256:")
             && is_hex(digest, 64)
         {
@@ -275,7 +299,8 @@ impl Images {
     pub fn remove(&self, text: &str) -> Result<()> {
         let image = self.find(text)?;
         let names = self.names()?.remove(&image.id).unwrap_or_default();
-        let asked = full_name(text).ok().filter(|name| names.contains(name));
+        let asked = full_name(text).ok().or_else(|| digest_name(text));
+        let asked = asked.filter(|name| names.contains(name));
         let gone: Vec<&String> = match &asked {
             Some(name) => vec![name],
             None => names.iter().collect(),
@@ -397,6 +422,14 @@ mod tests {
         for text in [format!("@sha256:{digest}"), format!("quay.io/a/b@sha256:{digest}")] {
             assert_eq!(place.images.find(&text).unwrap(), pulled);
         }
+        // By the digest of a list that named it, until that name goes.
+        let of_list = format!("a/b:1@sha256:{}", "e".repeat(64));
+        place.images.put_digest_name(&pulled.id, &of_list).unwrap();
+        assert_eq!(place.images.find(&of_list.replace(":1@", "@")).unwrap(), pulled);
+        assert!(place.images.put_digest_name(&pulled.id, "../x@sha256:00").is_err());
+        place.images.remove(&of_list).unwrap();
+        assert!(place.images.find(&of_list).is_err());
+        place.images.put(&pulled, &[]).unwrap();
         place.images.remove(&pulled.id).unwrap();
         place.images.remove("z:2").unwrap();
         assert_eq!(place.images.all().unwrap(), [(one, vec!["x/y:latest".to_owned()])]);

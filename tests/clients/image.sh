@@ -33,7 +33,7 @@ equal image::root "$(stat -c '%a %Y' "$mnt")" "$(stat -c '%a %Y' "$("$repo/scrip
 form oci "$scratch/oci.tar"
 form directory "$scratch/oci"
 form gzip "$scratch/docker.tar.gz"
-equal image::layers "$(run --json history localhost/docker | grep -c '"layer": "')" 11
+equal image::layers "$(run --json history localhost/docker | grep -c '"layer": "')" 10
 equal image::one_store_of_layers "$(run --json layers | grep -c '"objects"')" "$(tar -xOf "$scratch/docker.tar" manifest.json | grep -o '\.tar"' | sort | wc -l)"
 equal image::id "$(run --json inspect localhost/docker | sed -n 's/^ *"id": "\([0-9a-f]*\)",$/\1/p' | head -n 1)" \
     "$(engine image inspect --format '{{.Id}}' lamina/app)"
