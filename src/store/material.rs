@@ -52,8 +52,8 @@ const QUEUE: usize = 128;
 const NEW: u32 = 0o400;
 /// Mode of a file that is known to be on the disk.
 const SYNCED: u32 = 0o440;
-/// When a file is synced: the kernel writes it by itself before that, and no reader waits.
-const SYNC_AFTER: Duration = Duration::from_secs(40);
+/// When a file that OPEN waited for is synced: those of one start of a program by then are there.
+const SYNC_AFTER: Duration = Duration::from_secs(5);
 /// Files that wait to be synced at most; the others stay without the mark.
 const UNSYNCED_MAX: usize = 4096;
 
@@ -268,6 +268,10 @@ impl Materials {
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
         }
+        if !waited {
+            file.sync_data()?;
+            file.set_permissions(fs::Permissions::from_mode(SYNCED))?;
+        }
         let path = boot.dir.join(hex::encode(digest));
         match sys::file::link(file.as_fd(), &path) {
             // Somebody else was at it too.
@@ -278,7 +282,9 @@ impl Materials {
         self.made.fetch_add(1, Ordering::Relaxed);
         self.made_bytes.fetch_add(size, Ordering::Relaxed);
         self.trusted.lock().insert(*digest);
-        self.enqueue(Task::Sync(path));
+        if waited {
+            self.enqueue(Task::Sync(path));
+        }
         Ok(())
     }
 
