@@ -12,6 +12,7 @@ use super::import::{Progress, Told};
 use crate::store::export::{Compression, Digested, write_layer};
 use crate::store::hex;
 use crate::store::images::full_name;
+use crate::store::pull::transfer::sha256;
 use crate::sys;
 
 pub use crate::store::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
@@ -106,10 +107,6 @@ fn config_with(image: &Image, layers: &[Written]) -> Result<Vec<u8>> {
         None => return Err(bad(format!("the configuration of image {} is none", image.id))),
     };
     Ok(config.to_string().into_bytes())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(&Sha256::digest(bytes)))
 }
 
 fn blob(digest: &str) -> String {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::hex::{self, is_hex};
@@ -217,10 +218,22 @@ pub(super) fn written(source: io::Error) -> StoreError {
 
 /// Writes the content of a file of a layer, holes as zeroes.
 pub(super) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) -> Result<()> {
+    copy_range(layer, inode, 0..inode.size.get(), out)
+}
+
+/// Writes a range of it.
+pub(super) fn copy_range(
+    layer: &Layer,
+    inode: &Inode,
+    range: Range<u64>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let mut block = vec![0; LITERAL_MAX];
-    let mut at = 0;
-    while at < inode.size.get() {
-        let got = layer.read(inode, &mut block, at).map_err(|error| {
+    let mut at = range.start;
+    while at < range.end {
+        let step = usize::try_from(range.end - at).unwrap_or(LITERAL_MAX).min(LITERAL_MAX);
+        let part = block.get_mut(..step).unwrap_or_default();
+        let got = layer.read(inode, part, at).map_err(|error| {
             let what = "reading a layer".to_owned();
             StoreError::Stream { what, source: io::Error::other(error.to_string()) }
         })?;

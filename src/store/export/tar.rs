@@ -13,7 +13,7 @@ use ::tar::{EntryType, Header};
 use crate::format::index::{Content, ROOT};
 use crate::format::layout::{Extent, Inode};
 use crate::store::layer::Layer;
-use crate::store::recipe::{copy_content, written};
+use crate::store::recipe::{copy_content, copy_range, written};
 use crate::store::{Result, StoreError};
 use crate::types::{Kind, MODE_MASK, NAME_MAX};
 
@@ -27,8 +27,6 @@ const ID_MAX: u32 = (1 << 21) - 1;
 const NAME_FIELD: usize = 100;
 /// Deepest directory: what an import takes.
 const DEPTH_MAX: usize = 1024;
-/// What is read of a file at once.
-const STEP: usize = 1 << 20;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -212,26 +210,9 @@ impl Writer<'_> {
         )?;
         self.put(&map)?;
         for (start, len) in parts {
-            self.range(inode, start, len)?;
+            copy_range(self.layer, inode, start..start + len, self.out)?;
         }
         self.pad(data, &[])
-    }
-
-    fn range(&mut self, inode: &Inode, start: u64, len: u64) -> Result<()> {
-        let mut block = vec![0; STEP];
-        let (mut at, end) = (start, start + len);
-        while at < end {
-            let step = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
-            let part = block.get_mut(..step).unwrap_or_default();
-            let got = self.layer.read(inode, part, at).map_err(|error| StoreError::Stream {
-                what: "reading a layer".to_owned(),
-                source: std::io::Error::other(error.to_string()),
-            })?;
-            let part = block.get(..got).unwrap_or_default();
-            self.out.write_all(part).map_err(written)?;
-            at += got as u64;
-        }
-        Ok(())
     }
 
     fn attributes(&self, path: &[u8], inode: &Inode, kind: EntryType) -> Result<(Header, Records)> {
