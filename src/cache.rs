@@ -175,6 +175,29 @@ impl BlockCache {
         Ok(block)
     }
 
+    /// Gives up a block for the caller, if it is there or is being fetched.
+    pub fn take(&self, key: Key) -> Option<Block> {
+        let shard = self.shard(key);
+        let give_up = || {
+            let mut shard = shard.lock();
+            let block = shard.blocks.pop(&key)?;
+            shard.bytes -= block.held();
+            Some(block)
+        };
+        if let Some(block) = give_up() {
+            return Some(block);
+        }
+        let coming = shard.lock().coming.get(&key).map(Arc::clone)?;
+        let block = coming.lock().clone();
+        drop(give_up());
+        block
+    }
+
+    /// Times that a block was asked for.
+    pub fn requests(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed) + self.misses.load(Ordering::Relaxed)
+    }
+
     fn keep(&self, shard: &mut Shard, key: Key, block: &Block) {
         shard.bytes += block.held();
         if let Some(old) = shard.blocks.put(key, Arc::clone(block)) {
@@ -185,6 +208,12 @@ impl BlockCache {
             shard.bytes -= old.held();
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Bytes that it may hold.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.shard_bytes * SHARDS
     }
 
     /// The counters.
@@ -234,6 +263,35 @@ mod tests {
         let failed = cache.get(key(1), || Err(Errno::IO.into()));
         assert!(failed.unwrap_err().is(Errno::IO));
         assert!(cache.get(key(1), || Ok(Arc::new(Buffer::from(&[3_u8][..])))).is_ok());
+    }
+
+    #[test]
+    fn a_block_that_is_taken_is_no_longer_there() {
+        let cache = BlockCache::new(1 << 20);
+        assert!(cache.take(key(1)).is_none());
+        cache.get(key(1), || Ok(Arc::new(Buffer::from(&[3_u8][..])))).unwrap();
+        assert_eq!(cache.take(key(1)).unwrap()[..], [3]);
+        assert_eq!((cache.stats().bytes, cache.requests()), (0, 1));
+        assert!(cache.take(key(1)).is_none());
+    }
+
+    #[test]
+    fn whoever_takes_a_block_waits_for_its_fetch() {
+        let cache = BlockCache::new(1 << 20);
+        let (begun, begins) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let cache = &cache;
+            scope.spawn(move || {
+                cache.get(key(1), || {
+                    begun.send(()).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    Ok(Arc::new(Buffer::from(&[3_u8][..])))
+                })
+            });
+            begins.recv().unwrap();
+            assert_eq!(cache.take(key(1)).unwrap()[..], [3]);
+        });
+        assert_eq!(cache.stats().misses, 1);
     }
 
     #[test]

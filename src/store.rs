@@ -114,8 +114,8 @@ impl Store {
         let layers = root.join("layers");
         make_dir(&layers)?;
         let reading = Arc::new(Reading {
+            materials: material::Materials::new(root, budget, &cache),
             cache,
-            materials: material::Materials::new(root, budget),
             ahead: ahead::Ahead::default(),
             damaged: AtomicU64::new(0),
         });

@@ -4,9 +4,15 @@
 //! walk through a tree and the reading of one file both ask for frame after frame. Two requests
 //! for neighbours make a run; of a run, the next frames are fetched into the cache before they are
 //! asked for. Whoever needs one that is under way waits for it: no frame is fetched twice.
+//!
+//! Where a whole file is materialised while OPEN waits, the thread takes the second half of its
+//! frames. Two such files one behind the other in the blob make a walk: of a walk, the frames
+//! behind the file are fetched too, since the next one is likely to be wanted whole.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -16,36 +22,109 @@ use super::layer::Layer;
 const RUNS: usize = 8;
 /// Frames that are fetched before they are asked for.
 const WINDOW: u32 = 2;
-/// Frames that wait at most; what does not fit is not fetched ahead.
+/// Ranges of frames that wait at most; what does not fit is not fetched ahead.
 const QUEUE: usize = 64;
+/// Frames behind a file that are fetched in a walk: as much as OPEN ever waits for.
+const STRIDE: u32 = 32;
+/// Frames of small files that may lie between two files of a walk.
+const STEP: u32 = 16;
+/// A file of fewer frames is made faster by one thread.
+const SHARED_MIN: u32 = 4;
 
 /// The thread, and the way to it.
 #[derive(Default)]
 pub(super) struct Ahead(OnceLock<Option<SyncSender<Task>>>);
 
-type Task = (Weak<Layer>, u32);
+struct Task {
+    layer: Weak<Layer>,
+    frames: Range<u32>,
+    /// Frames before this one are no longer needed.
+    done: Option<Arc<AtomicU32>>,
+}
 
 impl Ahead {
     /// Has frames of a layer fetched soon.
-    pub(super) fn fetch(&self, layer: &Weak<Layer>, frames: std::ops::Range<u32>) {
+    pub(super) fn fetch(&self, layer: &Weak<Layer>, frames: Range<u32>) {
+        self.send(Task { layer: Weak::clone(layer), frames, done: None });
+    }
+
+    /// The same for a file of which somebody else makes use from its first frame on.
+    pub(super) fn share(&self, layer: &Weak<Layer>, share: Share) {
+        for frames in share.frames.into_iter().filter(|frames| !frames.is_empty()) {
+            let done = Some(Arc::clone(&share.done));
+            self.send(Task { layer: Weak::clone(layer), frames, done });
+        }
+    }
+
+    fn send(&self, task: Task) {
         let start = || {
             let (sender, receiver) = sync_channel::<Task>(QUEUE);
-            let body = move || {
-                for (layer, frame) in receiver {
-                    if let Some(layer) = layer.upgrade() {
-                        layer.warm(frame);
-                    }
-                }
-            };
+            let body = move || receiver.into_iter().for_each(|task| task.run());
             let thread = std::thread::Builder::new().name("read-ahead".to_owned());
             thread.spawn(body).ok().map(|_| sender)
         };
         let Some(queue) = self.0.get_or_init(start) else { return };
-        for frame in frames {
-            if queue.try_send((Weak::clone(layer), frame)).is_err() {
-                return;
+        if queue.try_send(task).is_err() {
+            tracing::trace!("not fetched ahead");
+        }
+    }
+}
+
+impl Task {
+    fn run(self) {
+        for frame in self.frames {
+            let Some(layer) = self.layer.upgrade() else { return };
+            let done = self.done.as_ref().map_or(0, |done| done.load(Ordering::Relaxed));
+            if frame >= done {
+                layer.warm(frame);
             }
         }
+    }
+}
+
+/// What a thread beside may fetch while a file is made of its frames.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// The second half of the file, and what is behind it.
+    frames: [Range<u32>; 2],
+    /// To be moved on behind each frame that was used.
+    pub(super) done: Arc<AtomicU32>,
+}
+
+/// Files of a layer that are made one behind the other.
+#[derive(Default)]
+pub(super) struct Walk(Mutex<Step>);
+
+#[derive(Default)]
+struct Step {
+    /// Behind the last file.
+    end: u32,
+    /// The first frame that was not fetched.
+    ahead: u32,
+    done: Arc<AtomicU32>,
+}
+
+impl Walk {
+    /// Notes that a file of these frames is made; answers what to fetch beside, in a walk at most
+    /// so many frames behind the file. Who makes it has the first frames for itself.
+    pub(super) fn note(&self, file: &Range<u32>, most: u32) -> Share {
+        let mut step = self.0.lock();
+        let on = file.start >= step.end && file.start - step.end <= STEP && step.end > 0;
+        if !on {
+            *step = Step { ahead: file.start, ..Step::default() };
+        }
+        step.end = file.end;
+        step.done.store(file.start, Ordering::Relaxed);
+        let half = if file.end - file.start < SHARED_MIN {
+            file.end
+        } else {
+            file.start + (file.end - file.start) / 2
+        };
+        let own = half.max(step.ahead).min(file.end)..file.end;
+        step.ahead = step.ahead.max(file.end);
+        let behind = if on { step.ahead..(file.end + most.min(STRIDE)) } else { 0..0 };
+        step.ahead = step.ahead.max(behind.end);
+        Share { frames: [own, behind], done: Arc::clone(&step.done) }
     }
 }
 
@@ -63,7 +142,7 @@ struct Run {
 
 impl Runs {
     /// Notes that a frame is asked for; answers which ones before `end` to fetch ahead.
-    pub(super) fn note(&self, frame: u32, end: u32) -> std::ops::Range<u32> {
+    pub(super) fn note(&self, frame: u32, end: u32) -> Range<u32> {
         let mut runs = self.0.lock();
         let known = runs.iter().position(|run| run.next == frame || run.next == frame + 1);
         let Some(at) = known else {
@@ -91,6 +170,21 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_over_large_files_fetches_what_comes_next() {
+        let walk = Walk::default();
+        assert_eq!(walk.note(&(3..13), 64).frames, [8..13, 0..0], "half of it");
+        assert_eq!(walk.note(&(100..102), 64).frames, [102..102, 0..0], "short, and elsewhere");
+        let share = walk.note(&(104..114), 64);
+        assert_eq!(share.frames, [109..114, 114..146], "two in a row");
+        assert_eq!(share.done.load(Ordering::Relaxed), 104);
+        assert_eq!(walk.note(&(115..121), 64).frames, [121..121, 146..153], "each frame once");
+        assert_eq!(share.done.load(Ordering::Relaxed), 115, "what is before is not needed");
+        assert_eq!(walk.note(&(121..200), 0).frames, [160..200, 200..200], "nothing behind");
+        assert_eq!(walk.note(&(200..220), 7).frames, [210..220, 220..227], "as much as is let");
+        assert_eq!(walk.note(&(3..13), 64).frames, [8..13, 0..0], "no walk goes back");
+    }
 
     #[test]
     fn neighbours_make_a_run_and_each_frame_is_fetched_once() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
-use super::ahead::Runs;
+use super::ahead::{Runs, Share, Walk};
 use super::hex::is_hex;
 use super::{Reading, StoreError};
 use crate::cache::{Block, Buffer, Key};
@@ -106,6 +106,7 @@ pub struct Layer {
     _lock: File,
     reading: Arc<Reading>,
     runs: Runs,
+    walk: Walk,
     itself: Weak<Layer>,
 }
 
@@ -157,10 +158,10 @@ impl Layer {
             return Err(StoreError::Damaged { path, what });
         }
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let (reading, runs) = (Arc::clone(reading), Runs::default());
+        let (reading, runs, walk) = (Arc::clone(reading), Runs::default(), Walk::default());
         Ok(Arc::new_cyclic(|itself| {
             let itself = Weak::clone(itself);
-            Self { id, number, index, data, _lock: file, reading, runs, itself }
+            Self { id, number, index, data, _lock: file, reading, runs, walk, itself }
         }))
     }
 
@@ -405,9 +406,27 @@ impl Layer {
         self.reading.materials.find(self.content_digest(inode)?, 0)
     }
 
+    /// The frames of a file, as far as they lie one behind the other.
+    fn frames_of(&self, inode: &Inode) -> std::ops::Range<u32> {
+        let Content::Extents(extents) = self.index.content(inode) else { return 0..0 };
+        let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return 0..0 };
+        let end = u64::from(last.frame.get()) + last.frame_count();
+        first.frame.get()..u32::try_from(end).unwrap_or(u32::MAX)
+    }
+
+    /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
+    /// Answers what a thread beside may fetch meanwhile.
+    pub(super) fn walk_to(&self, inode: &Inode, waits: bool) -> Share {
+        let count = self.index.frames().len() as u32;
+        let file = self.frames_of(inode);
+        let cache = self.reading.cache.capacity() / FRAME_LEN;
+        let most = u32::try_from(cache / 4).unwrap_or(u32::MAX).min(count.saturating_sub(file.end));
+        self.walk.note(&file, if waits { most } else { 0 })
+    }
+
     /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
-    /// With `read_too` somebody reads the file at the same time: each finds the frames of the
-    /// other in the cache.
+    /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
+    /// what may be fetched beside, if somebody waits.
     ///
     /// # Errors
     /// `EIO` where the blob is not what was put there; as pwrite(2).
@@ -415,8 +434,12 @@ impl Layer {
         &self,
         inode: &Inode,
         to: BorrowedFd<'_>,
-        read_too: bool,
+        share: Option<Share>,
     ) -> Result<[u8; 32]> {
+        let done = share.as_ref().map(|share| Arc::clone(&share.done)).unwrap_or_default();
+        if let Some(share) = share {
+            self.reading.ahead.share(&self.itself, share);
+        }
         let mut hasher = blake3::Hasher::new();
         let extents = match self.index.content(inode) {
             Content::Extents(extents) => extents,
@@ -429,7 +452,10 @@ impl Layer {
             let mut frame = extent.frame.get();
             let mut within = extent.frame_offset.get() as usize;
             while at < extent.end() {
-                let block = if read_too { self.cached(frame)? } else { self.fetch(frame)? };
+                done.store(frame + 1, Ordering::Relaxed);
+                let key = Key { layer: self.number, frame };
+                let there = self.reading.cache.take(key);
+                let block = there.map_or_else(|| self.fetch(frame), Ok)?;
                 let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
                 let data = block.get(within..).unwrap_or_default();
                 let data = data.get(..left.min(data.len())).unwrap_or_default();

@@ -13,21 +13,25 @@
 //! A disk may refuse later what memory took. So a file is synced some time after it was written,
 //! and gets [`SYNCED`]; one without it is compared once by each process that finds it.
 
-use std::collections::{HashSet, VecDeque};
+mod later;
+
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use self::later::{Later, Task};
+use super::ahead::Share;
 use super::layer::{Damage, Layer};
 use super::{hex, make_dir};
+use crate::cache::BlockCache;
 use crate::format::layout::Inode;
 use crate::sys;
 
@@ -43,20 +47,10 @@ const FREE_PART: u64 = 20;
 const TRUST: Duration = Duration::from_secs(10);
 /// The time of the last use is written no finer than this.
 const USE_STEP: Duration = Duration::from_secs(60);
-/// Up to this size the frames go through the cache, since whoever opened the file reads it
-/// meanwhile; those of a larger file would leave nothing else there.
-const READ_TOO_MAX: u64 = 16 << 20;
-/// Files that wait for the background at most; the next OPEN asks again.
-const QUEUE: usize = 128;
 /// Mode of a new file.
 const NEW: u32 = 0o400;
 /// Mode of a file that is known to be on the disk.
 const SYNCED: u32 = 0o440;
-/// When a file that OPEN waited for is synced: those of one start of a program by then are there.
-const SYNC_AFTER: Duration = Duration::from_secs(5);
-/// Files that wait to be synced at most; the others stay without the mark.
-const UNSYNCED_MAX: usize = 4096;
-
 /// What became of materialised files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MaterialStats {
@@ -79,7 +73,9 @@ pub struct Materials {
     coming: Mutex<HashSet<[u8; 32]>>,
     /// Compared or written by this process.
     trusted: Mutex<HashSet<[u8; 32]>>,
-    queue: OnceLock<Option<SyncSender<Task>>>,
+    later: Later,
+    /// Tells whether somebody reads.
+    cache: Arc<BlockCache>,
     stopped: AtomicBool,
     made: AtomicU64,
     made_bytes: AtomicU64,
@@ -99,12 +95,6 @@ struct Room {
     known: Option<Instant>,
 }
 
-enum Task {
-    Make(Arc<Layer>, Inode),
-    /// What the disk refuses later must not stay.
-    Sync(PathBuf),
-}
-
 /// A file of the directory.
 struct Kept {
     path: PathBuf,
@@ -115,7 +105,7 @@ struct Kept {
 impl Materials {
     /// The materialised files of a data root. With a budget of 0 bytes there are none; without
     /// one it depends on the file system.
-    pub(super) fn new(root: &Path, budget: Option<u64>) -> Arc<Self> {
+    pub(super) fn new(root: &Path, budget: Option<u64>, cache: &Arc<BlockCache>) -> Arc<Self> {
         Arc::new(Self {
             dir: root.join("materials"),
             budget,
@@ -123,7 +113,8 @@ impl Materials {
             room: Mutex::default(),
             coming: Mutex::default(),
             trusted: Mutex::default(),
-            queue: OnceLock::new(),
+            later: Later::default(),
+            cache: Arc::clone(cache),
             stopped: AtomicBool::new(false),
             made: AtomicU64::new(0),
             made_bytes: AtomicU64::new(0),
@@ -216,34 +207,26 @@ impl Materials {
         if self.budget == Some(0) {
             return None;
         }
+        let share = layer.walk_to(inode, size <= SIZE_AT_ONCE);
         if size > SIZE_AT_ONCE {
-            self.enqueue(Task::Make(Arc::clone(layer), *inode));
+            self.later.add(self, Task::Make(Arc::clone(layer), *inode));
             return None;
         }
-        self.make(layer, inode, true)
-    }
-
-    fn enqueue(self: &Arc<Self>, task: Task) {
-        let start = || {
-            let (sender, receiver) = sync_channel(QUEUE);
-            let materials = Arc::downgrade(self);
-            let body = move || work(&materials, &receiver);
-            let thread = std::thread::Builder::new().name("materialise".to_owned());
-            thread.spawn(body).ok().map(|_| sender)
-        };
-        let Some(queue) = self.queue.get_or_init(start) else { return };
-        if queue.try_send(task).is_err() {
-            tracing::debug!("the queue of files to materialise is full");
-        }
+        self.make(layer, inode, Some(share))
     }
 
     /// Writes a file, unless somebody is at it.
-    fn make(self: &Arc<Self>, layer: &Arc<Layer>, inode: &Inode, waited: bool) -> Option<File> {
+    fn make(
+        self: &Arc<Self>,
+        layer: &Arc<Layer>,
+        inode: &Inode,
+        share: Option<Share>,
+    ) -> Option<File> {
         let digest = *layer.content_digest(inode)?;
         if !self.coming.lock().insert(digest) {
             return None;
         }
-        let made = self.write(layer, inode, &digest, waited);
+        let made = self.write(layer, inode, &digest, share);
         self.coming.lock().remove(&digest);
         made.inspect_err(|error| tracing::debug!(%error, "a file was not materialised")).ok()?;
         use_file(&self.boot()?.dir.join(hex::encode(&digest)))
@@ -254,7 +237,7 @@ impl Materials {
         layer: &Layer,
         inode: &Inode,
         digest: &[u8; 32],
-        waited: bool,
+        share: Option<Share>,
     ) -> io::Result<()> {
         let boot = self.boot().ok_or(io::ErrorKind::NotFound)?;
         let size = layer.allocated(inode);
@@ -263,14 +246,9 @@ impl Materials {
         }
         let refused = |error: crate::error::Error| io::Error::from_raw_os_error(error.errno().0);
         let file = sys::file::unnamed(&boot.dir, NEW).map_err(refused)?;
-        let read_too = !waited && size <= READ_TOO_MAX;
-        let written = layer.write_to(inode, file.as_fd(), read_too).map_err(refused)?;
+        let written = layer.write_to(inode, file.as_fd(), share).map_err(refused)?;
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
-        }
-        if !waited {
-            file.sync_data()?;
-            file.set_permissions(fs::Permissions::from_mode(SYNCED))?;
         }
         let path = boot.dir.join(hex::encode(digest));
         match sys::file::link(file.as_fd(), &path) {
@@ -282,9 +260,7 @@ impl Materials {
         self.made.fetch_add(1, Ordering::Relaxed);
         self.made_bytes.fetch_add(size, Ordering::Relaxed);
         self.trusted.lock().insert(*digest);
-        if waited {
-            self.enqueue(Task::Sync(path));
-        }
+        self.later.add(self, Task::Sync(path));
         Ok(())
     }
 
@@ -384,53 +360,6 @@ impl Materials {
             }
         }
         Ok(removed)
-    }
-}
-
-fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
-    let mut unsynced: VecDeque<(Instant, PathBuf)> = VecDeque::new();
-    loop {
-        let task = match unsynced.front() {
-            None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some((since, _)) => tasks.recv_timeout(SYNC_AFTER.saturating_sub(since.elapsed())),
-        };
-        let Some(materials) = materials.upgrade() else { return };
-        match task {
-            Ok(Task::Make(layer, inode)) => {
-                let there = layer
-                    .content_digest(&inode)
-                    .and_then(|digest| materials.find(digest, u64::MAX));
-                if there.is_none() {
-                    drop(materials.make(&layer, &inode, false));
-                }
-            }
-            Ok(Task::Sync(path)) if unsynced.len() < UNSYNCED_MAX => {
-                unsynced.push_back((Instant::now(), path));
-            }
-            Ok(Task::Sync(_)) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some((_, path)) = unsynced.pop_front() {
-                    settle(&path);
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-/// Makes sure that a file is on the disk, and says so; one that is not goes.
-fn settle(path: &Path) {
-    let sync = || -> io::Result<()> {
-        let file = File::open(path)?;
-        file.sync_data()?;
-        file.set_permissions(fs::Permissions::from_mode(SYNCED))
-    };
-    match sync() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "a materialised file is lost");
-            drop(fs::remove_file(path));
-        }
-        _ => {}
     }
 }
 

@@ -101,6 +101,15 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Gives the calling thread the lowest priority of an ordinary one.
+///
+/// # Errors
+/// As setpriority(2).
+pub fn yield_to_others() -> Result<()> {
+    // On Linux the priority is of a thread, and `None` names the one that calls.
+    rustix::process::setpriority_process(None, 19).map_err(refused("setpriority"))
+}
+
 /// Bytes that nobody can foretell.
 ///
 /// # Errors

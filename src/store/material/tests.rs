@@ -112,6 +112,45 @@ fn a_very_large_file_comes_later() {
 }
 
 #[test]
+fn a_very_large_file_waits_until_nobody_reads() {
+    let place = Place::new(None);
+    let store = place.store();
+    let layer = place.layer(&store, &[5 << 20, 1000]);
+    let (large, small) = (inode(&layer, 0), inode(&layer, 1));
+    let mut byte = [0];
+    assert_eq!(layer.read(&small, &mut byte, 0), Ok(1));
+    assert!(layer.material(&large).is_none());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(500) {
+        assert_eq!(layer.read(&small, &mut byte, 0), Ok(1));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(place.files().is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while place.files().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_a_walk_fetched_is_used_and_leaves_the_cache() {
+    let place = Place::new(None);
+    let store = Store::open_with(place.dir.path(), BlockCache::new(64 << 20), None).unwrap();
+    let layer = place.layer(&store, &[1 << 20; 6]);
+    for number in 0..6 {
+        let file = layer.material(&inode(&layer, number)).unwrap();
+        assert!(all(file) == content(number, 1 << 20), "{number}");
+    }
+    assert_eq!(store.counters()().materials.made, 6);
+    assert!(store.counters()().cache.misses > 0, "fetched beside");
+    // Of 48 frames, what the thread beside had in hand when its time was over may be left.
+    let left = store.counters()().cache.bytes;
+    assert!(left <= 8 * 131_072, "{left}");
+}
+
+#[test]
 fn holes_stay_holes() {
     let place = Place::new(None);
     let store = place.store();
@@ -204,7 +243,7 @@ fn what_was_not_synced_is_compared_by_the_next_process() {
     assert!(all(again.material(&inode(&again, 0)).unwrap()) == content(0, SIZE));
     assert_eq!(other.counters()().materials.made, 1, "written anew");
     // Once it is on the disk it is believed.
-    super::settle(&path);
+    super::later::settle(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, super::SYNCED);
     let third = place.store();
     let found = third.layer(layer.id()).unwrap();

@@ -1,0 +1,200 @@
+//! What nobody waits for: files too large for an OPEN, and the sync of those that were written.
+//!
+//! One thread does it when nobody reads, with the lowest priority: a walk through an image, or the
+//! start of a program, has the processors and the disk for itself. What has waited for long is
+//! done all the same.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Materials, SYNCED};
+use crate::format::layout::Inode;
+use crate::store::layer::Layer;
+use crate::sys;
+
+/// Tasks on the way to the thread at most; a file is asked for again by its next OPEN.
+const QUEUE: usize = 128;
+/// Files that wait to be made at most.
+const MAKES_MAX: usize = 128;
+/// Files that wait to be synced at most; the others stay without the mark.
+const SYNCS_MAX: usize = 4096;
+/// Without a read for this long, nobody reads.
+const QUIET: Duration = Duration::from_millis(100);
+/// For how long readers come before a file.
+const MAKE_WITHIN: Duration = Duration::from_secs(10);
+/// A file is synced no sooner: those of one start of a program by then are there.
+const SYNC_AFTER: Duration = Duration::from_secs(5);
+/// For how long readers come before a sync. The kernel writes by itself after half of it.
+const SYNC_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) enum Task {
+    Make(Arc<Layer>, Inode),
+    /// What the disk refuses must not stay.
+    Sync(PathBuf),
+}
+
+/// The way to the thread, which the first task starts.
+#[derive(Default)]
+pub(super) struct Later(OnceLock<Option<SyncSender<Task>>>);
+
+impl Later {
+    pub(super) fn add(&self, materials: &Arc<Materials>, task: Task) {
+        let start = || {
+            let (sender, receiver) = sync_channel(QUEUE);
+            let materials = Arc::downgrade(materials);
+            let body = move || work(&materials, &receiver);
+            let thread = std::thread::Builder::new().name("materialise".to_owned());
+            thread.spawn(body).ok().map(|_| sender)
+        };
+        let Some(queue) = self.0.get_or_init(start) else { return };
+        if queue.try_send(task).is_err() {
+            tracing::debug!("the queue of files to materialise is full");
+        }
+    }
+}
+
+/// Tasks with the time since when they wait.
+#[derive(Default)]
+struct Waiting {
+    makes: VecDeque<(Instant, Arc<Layer>, Inode)>,
+    syncs: VecDeque<(Instant, PathBuf)>,
+}
+
+impl Waiting {
+    fn push(&mut self, task: Task) {
+        match task {
+            Task::Make(layer, inode) if self.makes.len() < MAKES_MAX => {
+                let same = |(_, other, known): &(Instant, Arc<Layer>, Inode)| {
+                    other.number() == layer.number() && known.digest == inode.digest
+                };
+                if !self.makes.iter().any(same) {
+                    self.makes.push_back((Instant::now(), layer, inode));
+                }
+            }
+            Task::Sync(path) if self.syncs.len() < SYNCS_MAX => {
+                self.syncs.push_back((Instant::now(), path));
+            }
+            Task::Make(..) | Task::Sync(_) => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.makes.is_empty() && self.syncs.is_empty()
+    }
+
+    /// The next one that is due.
+    fn take(&mut self, quiet: bool) -> Option<Task> {
+        let due = |since: &Instant, least, most| {
+            let age = since.elapsed();
+            age >= most || (quiet && age >= least)
+        };
+        if self.makes.front().is_some_and(|(since, ..)| due(since, Duration::ZERO, MAKE_WITHIN)) {
+            return self.makes.pop_front().map(|(_, layer, inode)| Task::Make(layer, inode));
+        }
+        if self.syncs.front().is_some_and(|(since, _)| due(since, SYNC_AFTER, SYNC_WITHIN)) {
+            return self.syncs.pop_front().map(|(_, path)| Task::Sync(path));
+        }
+        None
+    }
+}
+
+fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
+    if let Err(error) = sys::process::yield_to_others() {
+        tracing::debug!(%error, "files are materialised with the priority of the rest");
+    }
+    let mut waiting = Waiting::default();
+    let (mut reads, mut looked) = (0, Instant::now());
+    loop {
+        let task = if waiting.is_empty() {
+            tasks.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            tasks.recv_timeout(QUIET.saturating_sub(looked.elapsed()))
+        };
+        match task {
+            Ok(task) => waiting.push(task),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if looked.elapsed() < QUIET {
+            continue;
+        }
+        let Some(materials) = materials.upgrade() else { return };
+        let now = materials.cache.requests();
+        let quiet = std::mem::replace(&mut reads, now) == now;
+        looked = Instant::now();
+        while let Some(task) = waiting.take(quiet) {
+            materials.run(task);
+            // Whoever came meanwhile goes before the next.
+            if materials.cache.requests() != reads {
+                break;
+            }
+        }
+    }
+}
+
+impl Materials {
+    fn run(self: &Arc<Self>, task: Task) {
+        match task {
+            Task::Make(layer, inode) => {
+                let digest = layer.content_digest(&inode);
+                if digest.and_then(|digest| self.find(digest, u64::MAX)).is_none() {
+                    drop(self.make(&layer, &inode, None));
+                }
+            }
+            Task::Sync(path) => settle(&path),
+        }
+    }
+}
+
+/// Makes sure that a file is on the disk, and says so; one that is not goes.
+pub(super) fn settle(path: &Path) {
+    let sync = || -> io::Result<()> {
+        let file = File::open(path)?;
+        file.sync_data()?;
+        file.set_permissions(fs::Permissions::from_mode(SYNCED))
+    };
+    match sync() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "a materialised file is lost");
+            drop(fs::remove_file(path));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn since(age: Duration) -> Instant {
+        Instant::now().checked_sub(age).unwrap()
+    }
+
+    #[test]
+    fn readers_come_first_but_not_for_ever() {
+        let mut waiting = Waiting::default();
+        waiting.push(Task::Sync(PathBuf::from("a")));
+        assert!(waiting.take(true).is_none(), "too soon");
+        waiting.syncs[0].0 = since(SYNC_AFTER);
+        assert!(waiting.take(false).is_none(), "somebody reads");
+        assert!(matches!(waiting.take(true), Some(Task::Sync(_))));
+        waiting.syncs.push_back((since(SYNC_WITHIN), PathBuf::from("b")));
+        assert!(matches!(waiting.take(false), Some(Task::Sync(_))));
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut waiting = Waiting::default();
+        for _ in 0..SYNCS_MAX + 10 {
+            waiting.push(Task::Sync(PathBuf::from("a")));
+        }
+        assert_eq!(waiting.syncs.len(), SYNCS_MAX);
+    }
+}
