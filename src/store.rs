@@ -232,6 +232,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Damaged`].
     pub fn layer(&self, id: &LayerId) -> Result<Arc<Layer>> {
+        let layer = self.layer_early(id)?;
+        layer.confirm()?;
+        Ok(layer)
+    }
+
+    /// The same before its index is compared with its id: nothing of it may be shown before
+    /// [`Layer::confirm`] was asked.
+    ///
+    /// # Errors
+    /// As [`Store::layer`].
+    pub fn layer_early(&self, id: &LayerId) -> Result<Arc<Layer>> {
         let mut open = self.open.lock();
         if let Some(layer) = open.get(id).and_then(Weak::upgrade) {
             return Ok(layer);

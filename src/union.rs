@@ -178,7 +178,8 @@ impl Union {
             upper,
             root,
             grafts,
-            graft_places: DashMap::new(),
+            // Few, and seldom asked for.
+            graft_places: DashMap::with_shard_amount(4),
             device_bits: ids::device_bits(devices.len()),
             devices: RwLock::new(devices),
             sequence: AtomicU64::new(1),

@@ -10,7 +10,7 @@ use super::layout::{
     FRAME_LOG2, Frame, HEAD_LEN, Head, INDEX_MAGIC, INLINE_MAX, Inode, MAJOR, NO_DIGEST,
     SECTION_ROOM, SECTIONS, Section,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::{Kind, MODE_MASK, NAME_MAX};
 
 /// Bytes of an element of each kind of section.
@@ -29,8 +29,14 @@ const SIZES: [usize; SECTIONS] = [
 /// The longest target of a symbolic link.
 const TARGET_MAX: u64 = 4095;
 
-fn ensure(holds: bool, what: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(corrupt(what)) }
+#[inline]
+fn ensure(holds: bool, what: &'static str) -> Result<()> {
+    if holds { Ok(()) } else { Err(refused(what)) }
+}
+
+#[cold]
+fn refused(what: &'static str) -> Error {
+    corrupt(what)
 }
 
 pub(super) fn head(head: &Head, len: usize) -> Result<()> {
@@ -67,24 +73,30 @@ pub(super) fn contents(index: &Index) -> Result<()> {
     ensure(root.kind() == Kind::Dir && root.parent.get() == ROOT, "the root is no directory")?;
     let full_runs = frames(index)?;
     xattrs(index)?;
-    let lens = Lens {
+    let tables = Tables {
         sets: index.xattr_sets().len(),
         digests: index.content_digests().len(),
         dirents: index.dirents().len(),
-        extents: index.extents().len(),
+        extents: index.extents(),
+        frames: index.frames(),
+        strings: index.strings(),
+        full_runs: &full_runs,
     };
     for inode in index.inodes() {
-        object(index, inode, &lens, &full_runs)?;
+        object(inode, &tables)?;
     }
     entries(index)
 }
 
-/// Counts of elements, found once for all objects.
-struct Lens {
+/// What objects refer to, found once for all of them.
+struct Tables<'a> {
     sets: usize,
     digests: usize,
     dirents: usize,
-    extents: usize,
+    extents: &'a [Extent],
+    frames: &'a [Frame],
+    strings: &'a [u8],
+    full_runs: &'a [u32],
 }
 
 /// Checks the frames; answers for each how many consecutive ones from it on are full.
@@ -126,34 +138,35 @@ fn xattrs(index: &Index) -> Result<()> {
     Ok(())
 }
 
-fn object(index: &Index, inode: &Inode, lens: &Lens, full_runs: &[u32]) -> Result<()> {
+fn object(inode: &Inode, tables: &Tables<'_>) -> Result<()> {
     let flags = inode.flags.get();
     let (first, count, size) = (inode.a.get(), inode.b.get(), inode.size.get());
     ensure(flags & !FLAGS == 0, "a flag that is not known")?;
     ensure(inode.mode.get() & !(MODE_MASK | 0o170_000) == 0, "a mode that is none")?;
     ensure(inode.mtime_nanos.get() < 1_000_000_000, "a time that is none")?;
     let set = inode.xattrs.get() as usize;
-    ensure(set == 0 || set < lens.sets, "an attribute set is out of range")?;
+    ensure(set == 0 || set < tables.sets, "an attribute set is out of range")?;
     let digest = inode.digest.get();
-    let known = (digest as usize) < lens.digests;
+    let known = (digest as usize) < tables.digests;
     ensure(digest == NO_DIGEST || known, "a digest is out of range")?;
     let kind = inode.kind();
     ensure(kind == Kind::Dir || flags & FLAG_OPAQUE == 0, "opaque, and no directory")?;
     ensure(kind == Kind::File || flags & FLAG_INLINE == 0, "inline, and no file")?;
     match kind {
-        Kind::Dir => ensure(in_range(first, count, lens.dirents), "entries out of range"),
+        Kind::Dir => ensure(in_range(first, count, tables.dirents), "entries out of range"),
         Kind::Symlink => {
             ensure((1..=TARGET_MAX).contains(&size), "length of a link target")?;
             ensure(size == u64::from(count), "length of a link target")?;
-            ensure(!index.target(inode).is_empty(), "a link target is out of range")
+            let target = slice(tables.strings, first, count);
+            ensure(!target.is_empty(), "a link target is out of range")
         }
         Kind::File if flags & FLAG_INLINE != 0 => {
-            let text = index.string(first, count);
+            let text = slice(tables.strings, first, count);
             ensure(size == text.len() as u64 && text.len() <= INLINE_MAX, "inline content")
         }
         Kind::File => {
-            ensure(in_range(first, count, lens.extents), "extents out of range")?;
-            extents(index, inode, full_runs)
+            ensure(in_range(first, count, tables.extents.len()), "extents out of range")?;
+            extents(inode, tables)
         }
         Kind::Unknown => Err(corrupt("an object of no kind")),
         _ => Ok(()),
@@ -164,28 +177,27 @@ fn in_range(first: u32, count: u32, len: usize) -> bool {
     (first as usize).checked_add(count as usize).is_some_and(|end| end <= len)
 }
 
-fn extents(index: &Index, inode: &Inode, full_runs: &[u32]) -> Result<()> {
-    let super::index::Content::Extents(extents) = index.content(inode) else { return Ok(()) };
+fn extents(inode: &Inode, tables: &Tables<'_>) -> Result<()> {
     let mut end = 0;
-    for extent in extents {
+    for extent in slice(tables.extents, inode.a.get(), inode.b.get()) {
         ensure(extent.start.get() >= end && extent.len.get() > 0, "extents overlap")?;
         let sum = extent.start.get().checked_add(extent.len.get());
         end = sum.ok_or_else(|| corrupt("an extent is out of range"))?;
-        ensure(run_is_there(index, extent, full_runs), "an extent is out of its frames")?;
+        ensure(run_is_there(extent, tables), "an extent is out of its frames")?;
     }
     ensure(end <= inode.size.get(), "an extent lies behind the end of its file")
 }
 
 // All frames of a run but the last are full, so that an offset leads to its frame at once.
-fn run_is_there(index: &Index, extent: &Extent, full_runs: &[u32]) -> bool {
+fn run_is_there(extent: &Extent, tables: &Tables<'_>) -> bool {
     let first = extent.frame.get() as usize;
     let count = extent.frame_count();
     let Some(last) = usize::try_from(count - 1).ok().and_then(|more| first.checked_add(more))
     else {
         return false;
     };
-    let Some(last) = index.frames().get(last) else { return false };
-    let full = full_runs.get(first).copied().unwrap_or(0);
+    let Some(last) = tables.frames.get(last) else { return false };
+    let full = tables.full_runs.get(first).copied().unwrap_or(0);
     let before_last = (count - 1) * FRAME_LEN as u64;
     let in_last = u64::from(extent.frame_offset.get()) + extent.len.get() - before_last;
     (extent.frame_offset.get() as usize) < FRAME_LEN

@@ -113,8 +113,10 @@ impl Index {
     /// An entry of a directory by its name.
     #[must_use]
     pub fn find(&self, dir: u32, name: &[u8]) -> Option<&Dirent> {
-        let entries = self.entries(dir);
-        let at = entries.binary_search_by(|entry| self.name(entry).cmp(name)).ok()?;
+        let (entries, strings) = (self.entries(dir), self.strings());
+        let name_of =
+            |entry: &Dirent| slice(strings, entry.name.get(), entry.name_len.get().into());
+        let at = entries.binary_search_by(|entry| name_of(entry).cmp(name)).ok()?;
         entries.get(at)
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::spec::Keep;
@@ -20,6 +21,8 @@ pub struct Images {
     pub(super) store: Store,
     pub(super) images: crate::store::images::Images,
     pub(super) containers: Containers,
+    /// Layers of a mount that are not yet compared with their ids.
+    early: Mutex<Vec<Arc<Layer>>>,
 }
 
 /// An image as a list shows it.
@@ -107,7 +110,7 @@ impl Images {
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
         let store = Store::open_with(root, cache(keep.cache_bytes), keep.material_bytes)?;
         let images = crate::store::images::Images::open(root)?;
-        Ok(Self { store, images, containers: Containers::open(root)? })
+        Ok(Self { store, images, containers: Containers::open(root)?, early: Mutex::default() })
     }
 
     fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {
@@ -259,7 +262,7 @@ impl Images {
 
     /// Layers by their ids, given with the lowest first, for a mount, topmost first.
     pub(super) fn lowers_by_id(&self, ids: &[String]) -> Result<Vec<Lower>> {
-        let open = |id: &String| self.store.layer(&id.parse()?);
+        let open = |id: &String| self.open_early(id);
         Ok(stacked("layer", ids.iter().map(open).collect::<Result<Vec<_>>>()?))
     }
 
@@ -272,8 +275,20 @@ impl Images {
         Ok(image.layers.into_iter().map(|layer| layer.id).collect())
     }
 
+    fn open_early(&self, id: &str) -> Result<Arc<Layer>> {
+        let layer = self.store.layer_early(&id.parse()?)?;
+        self.early.lock().push(Arc::clone(&layer));
+        Ok(layer)
+    }
+
+    /// Gives the layers for a mount that were opened so far, of which nothing may be shown before
+    /// they are confirmed.
+    pub(super) fn early(&self) -> Vec<Arc<Layer>> {
+        std::mem::take(&mut *self.early.lock())
+    }
+
     fn layers_of(&self, name: &str, image: &Image) -> Result<Vec<Lower>> {
-        let open = |layer: &ImageLayer| self.store.layer(&layer.id.parse()?);
+        let open = |layer: &ImageLayer| self.open_early(&layer.id);
         Ok(stacked(name, image.layers.iter().map(open).collect::<Result<Vec<_>>>()?))
     }
 }

@@ -12,7 +12,7 @@ use super::{Failure, mounts, status};
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::backing::stated;
 use crate::error::{Errno, Error, Result};
-use crate::store::StoreStats;
+use crate::store::{Layer, StoreStats};
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::sys::mount::AccessTimes;
@@ -116,6 +116,26 @@ pub(super) fn open_lowers(
 pub(super) struct OpenImages {
     pub(super) lowers: Vec<Lower>,
     pub(super) counters: Option<StoreCounters>,
+    pub(super) early: Early,
+}
+
+/// Layers of which nothing may be shown yet.
+#[derive(Default)]
+pub(super) struct Early {
+    name: String,
+    root: PathBuf,
+    layers: Vec<Arc<Layer>>,
+}
+
+impl Early {
+    /// Waits until each index is compared with the id of its layer.
+    pub(super) fn confirm(&self) -> Outcome<()> {
+        let all = self.layers.iter().try_for_each(|layer| layer.confirm());
+        all.map_err(|error| {
+            let (name, root) = (self.name.clone(), self.root.clone());
+            Failure::Image { name, root, error }
+        })
+    }
 }
 
 /// Answers what reading layers did so far.
@@ -142,7 +162,8 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
     for name in &spec.images {
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
     }
-    Ok(OpenImages { lowers, counters: Some(Box::new(images.store.counters())) })
+    let early = Early { name: first.clone(), root: spec.root.clone(), layers: images.early() };
+    Ok(OpenImages { lowers, counters: Some(Box::new(images.store.counters())), early })
 }
 
 /// States whether the kernel maps the ids of what a path leads to.

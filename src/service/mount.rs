@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::Outcome;
-use super::layers::{self, Locks, StoreCounters};
+use super::layers::{self, Early, Locks, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
 use super::{Failure, containers, grafts, mounts, probe};
@@ -24,6 +24,7 @@ pub struct Prepared {
     setup: Setup,
     status: MountStatus,
     counters: Option<StoreCounters>,
+    early: Early,
     runtime: Option<PathBuf>,
     held: Held,
 }
@@ -50,6 +51,7 @@ struct Layers {
     upper: Option<Upper>,
     options: Options,
     counters: Option<StoreCounters>,
+    early: Early,
     locks: Option<Locks>,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
@@ -70,6 +72,7 @@ impl Layers {
             upper: None,
             options: probe::options(&spec.rules, all),
             counters: images.counters,
+            early: images.early,
             locks: None,
             clean: Box::new(nothing),
         };
@@ -153,6 +156,7 @@ impl View {
         let cache = layers::fd_cache(spec.lowers.len() + spec.images.len());
         // Nothing lies below this.
         let layers = Layers::open(spec, Path::new("/proc/0"), &cache)?;
+        layers.early.confirm()?;
         let union = layers.union(&[]).map_err(Failure::system("the union"))?;
         Ok(Self { union, layers })
     }
@@ -210,11 +214,11 @@ impl Prepared {
             unchanging: !writes && grafts.grafts.is_empty(),
             timeout_secs: spec.rules.timeout_secs,
         };
-        let counters = layers.counters;
+        let (counters, early) = (layers.counters, layers.early);
         let held =
             Held { _locks: layers.locks, _volumes: grafts.volumes, ephemeral, clean: layers.clean };
         let (union, runtime) = (Arc::new(union), spec.runtime.clone());
-        Ok(Self { union, setup, status, counters, runtime, held })
+        Ok(Self { union, setup, status, counters, early, runtime, held })
     }
 
     /// Mounts, and serves from then on.
@@ -231,11 +235,14 @@ impl Prepared {
             }
         })?;
         let granted = session.granted();
-        if let Some(io) = self.setup.io.filter(|io| *io != granted.io) {
+        let other = self.setup.io.filter(|io| *io != granted.io);
+        // Nothing was shown so far: whoever asks waits until somebody serves.
+        if let Err(failure) = other.map_or(Ok(()), |io| Err(refused(io))).and(self.early.confirm())
+        {
             unmount(&target, true)?;
             // Nothing was written: a volatile upper is as clean as it was.
             (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
-            return Err(refused(io));
+            return Err(failure);
         }
         let counters = session.counters();
         let store = self.counters;

@@ -169,8 +169,10 @@ impl Shard {
         let index = self.free.pop().map_or_else(|| self.grow(), |index| index as usize);
         let id = join(slot.generation, index, shard);
         if let Some(chunk) = self.chunks.get_mut(index / CHUNK) {
-            if chunk.slots.is_empty() {
-                chunk.slots.resize_with(CHUNK, || None);
+            // Room for all of them is memory that nobody touched so far.
+            chunk.slots.reserve_exact(CHUNK - chunk.slots.len());
+            if chunk.slots.len() <= index % CHUNK {
+                chunk.slots.resize_with(index % CHUNK + 1, || None);
             }
             if let Some(place) = chunk.slots.get_mut(index % CHUNK) {
                 *place = Some(slot);

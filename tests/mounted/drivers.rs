@@ -15,6 +15,7 @@ judged!(lamina:
     what_cannot_be_forced_is_refused,
     forced_forms_are_written,
     an_ephemeral_upper_goes_with_the_mount,
+    an_index_that_is_another_is_never_shown,
 );
 
 fn try_with(s: &mut Site, options: &str) -> Output {
@@ -126,4 +127,37 @@ fn an_ephemeral_upper_goes_with_the_mount(s: &mut Site) {
     assert!(left.success());
     assert_eq!(fs::read_dir(root.join("containers")).unwrap().count(), 0);
     assert!(s.lower("f").exists() && !s.lower("g").exists());
+}
+
+fn an_index_that_is_another_is_never_shown(s: &mut Site) {
+    put(s.lower("unmistakable"), "x");
+    let root = s.root().join("data");
+    let lamina = |words: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(words).arg("--root").arg(&root);
+        command
+    };
+    let imported = lamina(&["image", "import", "-t", "a"]).arg(s.lower("")).output().unwrap();
+    assert!(imported.status.success(), "{imported:?}");
+    let layer = fs::read_dir(root.join("layers")).unwrap().next().unwrap().unwrap().path();
+    let mut index = fs::read(layer.join("index")).unwrap();
+    let at = index.windows(12).position(|bytes| bytes == b"unmistakable").unwrap();
+    // As good as the one before but for its digest.
+    index[at] = b'U';
+    fs::write(layer.join("index"), &index).unwrap();
+    for more in [&[][..], &["--ephemeral"]] {
+        let tried = lamina(&["mount", "--image", "a"]).args(more).arg(s.mnt()).output().unwrap();
+        let said = String::from_utf8_lossy(&tried.stderr);
+        assert!(!tried.status.success() && said.contains("the index is not the one"), "{said}");
+        assert_eq!(fs::read_dir(s.mnt()).unwrap().count(), 0);
+    }
+    let containers = fs::read_dir(root.join("containers")).unwrap();
+    assert_eq!(containers.count(), 0, "the ephemeral upper went");
+    index[at] = b'u';
+    fs::write(layer.join("index"), &index).unwrap();
+    let mounted = lamina(&["mount", "--image", "a"]).arg(s.mnt()).output().unwrap();
+    assert!(mounted.status.success(), "{mounted:?}");
+    assert!(s.at("unmistakable").exists());
+    let left = std::process::Command::new(program()).arg("umount").arg(s.mnt()).status().unwrap();
+    assert!(left.success());
 }

@@ -1,0 +1,167 @@
+//! What goes through all of a file, or of a layer.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Layer, ZEROES};
+use crate::cache::Key;
+use crate::error::{Errno, Result};
+use crate::format::index::Content;
+use crate::format::layout::{Extent, FRAME_LEN, Inode, blob_head};
+use crate::store::ahead::Share;
+use crate::sys;
+
+impl Layer {
+    /// The frames of a file, as far as they lie one behind the other.
+    fn frames_of(&self, inode: &Inode) -> std::ops::Range<u32> {
+        let Content::Extents(extents) = self.index.content(inode) else { return 0..0 };
+        let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return 0..0 };
+        let end = u64::from(last.frame.get()) + last.frame_count();
+        first.frame.get()..u32::try_from(end).unwrap_or(u32::MAX)
+    }
+
+    /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
+    /// Answers what a thread beside may fetch meanwhile.
+    pub(in crate::store) fn walk_to(&self, inode: &Inode, waits: bool) -> Share {
+        let count = self.index.frames().len() as u32;
+        let file = self.frames_of(inode);
+        let cache = self.reading.cache.capacity() / FRAME_LEN;
+        let most = u32::try_from(cache / 4).unwrap_or(u32::MAX).min(count.saturating_sub(file.end));
+        self.walk.note(&file, if waits { most } else { 0 })
+    }
+
+    /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
+    /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
+    /// what may be fetched beside, if somebody waits.
+    ///
+    /// # Errors
+    /// `EIO` where the blob is not what was put there; as pwrite(2).
+    pub(in crate::store) fn write_to(
+        &self,
+        inode: &Inode,
+        to: BorrowedFd<'_>,
+        share: Option<Share>,
+    ) -> Result<[u8; 32]> {
+        let done = share.as_ref().map(|share| Arc::clone(&share.done)).unwrap_or_default();
+        if let Some(share) = share {
+            self.reading.ahead.share(&self.itself, share);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let extents = match self.index.content(inode) {
+            Content::Extents(extents) => extents,
+            Content::Inline(_) => return Err(Errno::INVAL.into()),
+        };
+        let mut at = 0;
+        for extent in extents {
+            skip(&mut hasher, extent.start.get() - at);
+            at = extent.start.get();
+            let mut frame = extent.frame.get();
+            let mut within = extent.frame_offset.get() as usize;
+            while at < extent.end() {
+                done.store(frame + 1, Ordering::Relaxed);
+                let key = Key { layer: self.number, frame };
+                let there = self.reading.cache.take(key);
+                let block = there.map_or_else(|| self.fetch(frame), Ok)?;
+                let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
+                let data = block.get(within..).unwrap_or_default();
+                let data = data.get(..left.min(data.len())).unwrap_or_default();
+                if data.is_empty() {
+                    return Err(Errno::IO.into());
+                }
+                hasher.update(data);
+                write_all(to, data, at)?;
+                (at, frame, within) = (at + data.len() as u64, frame + 1, 0);
+            }
+        }
+        skip(&mut hasher, inode.size.get().saturating_sub(at));
+        sys::file::ftruncate(to, inode.size.get())?;
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Reads everything again and compares it with what the index says; answers what differs,
+    /// with the files that it belongs to.
+    #[must_use]
+    pub fn verify(&self) -> Vec<Damage> {
+        let mut damage = Vec::new();
+        let mut head = [0; 64];
+        let read = sys::file::pread(self.data.as_fd(), &mut head, 0);
+        if read != Ok(head.len()) || head != blob_head() {
+            damage.push(Damage {
+                what: "the head of the blob differs".to_owned(),
+                files: Vec::new(),
+            });
+        }
+        let (frames, digests) = (self.index.frames(), self.index.frame_digests());
+        for (number, (frame, digest)) in frames.iter().zip(digests).enumerate() {
+            if let Err(error) = self.read_frame(frame, digest) {
+                let files = self.files_in(number as u32);
+                damage.push(Damage { what: error.to_string(), files });
+            }
+        }
+        damage
+    }
+
+    /// The paths of the files that a frame holds something of.
+    fn files_in(&self, frame: u32) -> Vec<String> {
+        let touches = |extent: &Extent| {
+            let first = u64::from(extent.frame.get());
+            (first..first + extent.frame_count()).contains(&frame.into())
+        };
+        let mut found = Vec::new();
+        let mut open = vec![(crate::format::index::ROOT, String::new())];
+        while let Some((dir, path)) = open.pop() {
+            for entry in self.index.entries(dir) {
+                let name = String::from_utf8_lossy(self.index.name(entry));
+                let path = format!("{path}/{name}");
+                let Some((ino, inode)) =
+                    entry.object().and_then(|ino| Some((ino, self.index.inode(ino)?)))
+                else {
+                    continue;
+                };
+                match inode.kind() {
+                    crate::types::Kind::Dir => open.push((ino, path)),
+                    crate::types::Kind::File => {
+                        if let Content::Extents(extents) = self.index.content(inode)
+                            && extents.iter().any(touches)
+                        {
+                            found.push(path);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn skip(hasher: &mut blake3::Hasher, len: u64) {
+    let mut left = len;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(FRAME_LEN).min(FRAME_LEN);
+        hasher.update(ZEROES.get(..part).unwrap_or_default());
+        left -= part as u64;
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        done += match sys::file::pwrite(to, rest, offset + done as u64)? {
+            0 => return Err(Errno::IO.into()),
+            written => written,
+        };
+    }
+    Ok(())
+}
+
+/// A part of a layer that is not what was put there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What differs.
+    pub what: String,
+    /// The files that it belongs to.
+    pub files: Vec<String>,
+}
