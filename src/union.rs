@@ -30,6 +30,7 @@ pub mod mark;
 mod namespace;
 mod open;
 mod parts;
+mod plus;
 mod remove;
 mod rename;
 mod resolve;
@@ -37,7 +38,7 @@ mod shadow;
 pub mod table;
 mod xattr;
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
@@ -122,8 +123,7 @@ pub struct Union {
     files: Mutex<LruCache<NodeId, ()>>,
     ids: Mutex<LruCache<NodeId, ()>>,
     listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
-    plus_credit: AtomicI32,
-    plus_run: AtomicI32,
+    plus: plus::Plus,
     live_writers: AtomicU64,
     counters: Counters,
     rename: Mutex<()>,
@@ -188,8 +188,7 @@ impl Union {
             files: cache(256),
             ids: cache(256),
             listings: cache(64),
-            plus_credit: AtomicI32::new(0),
-            plus_run: AtomicI32::new(0),
+            plus: plus::Plus::default(),
             live_writers: AtomicU64::new(0),
             counters: Counters::default(),
             rename: Mutex::new(()),
@@ -260,7 +259,7 @@ impl Union {
         }
         let Some(found) = self.resolve(&body.stack(), entry)? else { return Ok(None) };
         if found.stack.is_none() {
-            listing::note_lookup(self, body);
+            self.plus.looked_up(&body.looked_up);
         }
         self.enter(parent, entry, found).map(Some)
     }
@@ -308,7 +307,7 @@ impl Union {
     fn enter(&self, parent: NodeId, entry: &[u8], found: Found) -> Result<Entry> {
         let key = self.key_of(&found);
         let kind = found.stat.kind();
-        let small = is_small_lower(&found);
+        let small = is_small_lower(found.place.layer, &found.stat);
         let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
         let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
         let (node, fresh) = self.table.enter(&new, || match &found.stack {
@@ -509,10 +508,9 @@ impl GraftState {
 }
 
 /// States whether a file of a lower layer, which never changes, is read through the page cache.
-fn is_small_lower(found: &Found) -> bool {
-    let layer = found.place.layer;
+const fn is_small_lower(layer: u16, stat: &Stat) -> bool {
     let lower = layer != UPPER && layer < FIRST_GRAFT;
-    lower && found.stat.kind() == Kind::File && found.stat.size < open::PASSTHROUGH_MIN
+    lower && matches!(stat.kind(), Kind::File) && stat.size < open::PASSTHROUGH_MIN
 }
 
 /// The state of a directory node.

@@ -20,7 +20,7 @@ use crate::types::{
     Access, AttrChange, FsXattr, Handle, Kind, NAME_MAX, Owner, RawEntry, RenameFlags, Seek, Stat,
     StatFs, Time, XattrFlags,
 };
-use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef, StatSink};
 
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// Bytes of one step of a copy to the upper.
@@ -32,6 +32,9 @@ const DEVICES: u64 = 0x4c << 56;
 const HANDLE_KIND: u8 = 0x4c;
 
 const READ_ONLY: Error = Error::Rule(Errno::ROFS);
+
+/// Receives entries and the objects that they name, if they name one.
+type ObjectSink<'a> = dyn FnMut(RawEntry<'_>, Option<(u32, &Inode)>) -> bool + 'a;
 
 /// The roots of layers that lie on each other, the lowest first. A layer that says nothing of its
 /// root shows the attributes of the one below.
@@ -103,6 +106,28 @@ impl BlobDir {
         Ok(Some((ino, inode)))
     }
 
+    /// Gives the entries behind a position, with what they name.
+    fn walk(&self, from: u64, sink: &mut ObjectSink<'_>) -> Result<()> {
+        let (dir, _) = self.own()?;
+        let index = self.layer.index();
+        let first = usize::try_from(from).unwrap_or(usize::MAX);
+        let inodes = index.inodes();
+        for (at, entry) in index.entries(dir).iter().enumerate().skip(first) {
+            let object = match entry.object() {
+                Some(ino) => Some((ino, inodes.get(ino as usize).ok_or(Errno::IO)?)),
+                None => None,
+            };
+            let (ino, kind) = match object {
+                Some((ino, _)) => (u64::from(ino) + 1, Kind::from_dtype(entry.kind)),
+                None => (0, Kind::Char),
+            };
+            if !sink(RawEntry { name: index.name(entry), ino, kind, next: at as u64 + 1 }, object) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn whiteout(&self) -> Stat {
         let dev = DEVICES | u64::from(self.layer.number());
         Stat { dev, ino: 0, mode: Kind::Char.mode_bits(), nlink: 1, ..Stat::default() }
@@ -130,20 +155,15 @@ impl Dir for BlobDir {
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
-        let (dir, _) = self.own()?;
-        let first = usize::try_from(from).unwrap_or(usize::MAX);
-        let entries = self.layer.index().entries(dir).iter().enumerate().skip(first);
-        for (at, entry) in entries {
-            let (ino, kind) = match entry.object() {
-                Some(ino) => (u64::from(ino) + 1, Kind::from_dtype(entry.kind)),
-                None => (0, Kind::Char),
-            };
-            let name = self.layer.index().name(entry);
-            if !sink(RawEntry { name, ino, kind, next: at as u64 + 1 }) {
-                break;
-            }
-        }
-        Ok(())
+        self.walk(from, &mut |entry, _| sink(entry))
+    }
+
+    fn list_stat(&self, from: u64, sink: &mut StatSink<'_>) -> Result<bool> {
+        self.walk(from, &mut |entry, object| match object {
+            Some((ino, inode)) => sink(entry, &stat_of(&self.layer, ino, inode)),
+            None => sink(entry, &self.whiteout()),
+        })?;
+        Ok(true)
     }
 
     fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {

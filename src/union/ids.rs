@@ -56,7 +56,7 @@ pub(super) const fn device_bits(devices: usize) -> u32 {
 }
 
 impl Union {
-    fn device(&self, dev: u64) -> u16 {
+    pub(super) fn device(&self, dev: u64) -> u16 {
         let known = self.devices.read().iter().position(|known| *known == dev);
         let index = known.unwrap_or_else(|| {
             let mut devices = self.devices.write();
@@ -80,7 +80,7 @@ impl Union {
         self.compose_ino(device, ino)
     }
 
-    fn compose_ino(&self, device: u16, ino: u64) -> u64 {
+    pub(super) fn compose_ino(&self, device: u16, ino: u64) -> u64 {
         if device == 0 || !self.options.xino {
             return ino;
         }
@@ -115,12 +115,8 @@ impl Union {
     }
 
     /// Attributes as the mount shows them.
-    pub(super) fn show(&self, node: &Node, mut stat: Stat) -> Stat {
-        stat.ino = node.ino;
-        if self.maps_ids(node.key.layer()) {
-            stat.uid = self.options.uid_map.show(stat.uid);
-            stat.gid = self.options.gid_map.show(stat.gid);
-        }
+    pub(super) fn show(&self, node: &Node, stat: Stat) -> Stat {
+        let mut stat = self.show_as(node.key.layer(), node.ino, stat);
         if stat.kind() == Kind::Dir && stat.nlink != 0 {
             let body = node.body.as_deref().and_then(Body::dir);
             let merged = body.is_some_and(|body| {
@@ -130,6 +126,16 @@ impl Union {
             if merged || self.options.static_nlink {
                 stat.nlink = 1;
             }
+        }
+        stat
+    }
+
+    /// Attributes of what is no directory as the mount shows them, with its number.
+    pub(super) fn show_as(&self, layer: u16, ino: u64, mut stat: Stat) -> Stat {
+        stat.ino = ino;
+        if self.maps_ids(layer) {
+            stat.uid = self.options.uid_map.show(stat.uid);
+            stat.gid = self.options.gid_map.show(stat.gid);
         }
         stat
     }

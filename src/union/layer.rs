@@ -24,6 +24,9 @@ pub type FileRef = Arc<dyn File>;
 /// The consumer of a listing; answers false to stop.
 pub type EntrySink<'a> = dyn FnMut(RawEntry<'_>) -> bool + 'a;
 
+/// Receives the entries of a listing with their attributes; answers whether it wants more.
+pub type StatSink<'a> = dyn FnMut(RawEntry<'_>, &Stat) -> bool + 'a;
+
 /// A directory of a layer.
 ///
 /// Where a method takes `name: Option<&[u8]>`, `None` means the directory itself.
@@ -54,6 +57,15 @@ pub trait Dir: Send + Sync {
     /// # Errors
     /// As getdents64(2).
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()>;
+
+    /// Gives the same with the attributes of each entry; answers false, and gives nothing, where
+    /// they are not at hand. For layers that say what hides by devices 0:0 alone.
+    ///
+    /// # Errors
+    /// As [`Dir::list`].
+    fn list_stat(&self, _from: u64, _sink: &mut StatSink<'_>) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Target of a symbolic link.
     ///

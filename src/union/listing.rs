@@ -8,7 +8,6 @@
 //!
 //! Positions: 0 the start, 1 behind `.`, 2 behind `..`, above it entries.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -17,20 +16,13 @@ use std::sync::atomic::Ordering;
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::api::DirSink;
-use crate::union::body::{DirBody, Place, Stack, UPPER, is_plain};
+use crate::union::body::{DirBody, LayerDir, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
-use crate::union::table::Node;
-use crate::union::{Union, dir_of};
+use crate::union::plus::Told;
+use crate::union::table::{Key, NewNode, Node};
+use crate::union::{Entry, Union, dir_of, is_small_lower};
 
-/// Directories in a row that are told with attributes after lookups were seen to follow; each
-/// look that sees them again doubles the run.
-const PLUS_RUN: i32 = 16;
-const PLUS_RUN_MAX: i32 = 512;
-/// Directories that are told with attributes in a listing by names, for each request.
-const DIRS_TOLD: u32 = 64;
-/// Lookups after a listing by names that show that attributes are wanted.
-const PLUS_AFTER: u32 = 3;
 /// Most entries of a list that is kept.
 const KEPT: usize = 100_000;
 
@@ -47,21 +39,6 @@ pub(super) struct Listing {
     items: Vec<Item>,
 }
 
-/// Notes that an object was looked up in a directory: after a listing by names alone it tells
-/// that attributes should have come with it.
-pub(super) fn note_lookup(union: &Union, body: &DirBody) {
-    let seen = body.looked_up.load(Ordering::Relaxed);
-    if seen >= PLUS_AFTER {
-        return;
-    }
-    body.looked_up.store(seen + 1, Ordering::Relaxed);
-    if seen + 1 == PLUS_AFTER {
-        let run = union.plus_run.load(Ordering::Relaxed).clamp(PLUS_RUN, PLUS_RUN_MAX);
-        union.plus_credit.store(run, Ordering::Relaxed);
-        union.plus_run.store(run * 2, Ordering::Relaxed);
-    }
-}
-
 /// Positions of a single directory are moved by two, so that none of them is taken for that behind
 /// `.` or `..`. Those at the very end stay: ext4 puts the end there, and no entry.
 const LAST: u64 = i64::MAX as u64 - 2;
@@ -72,26 +49,6 @@ const fn shown_position(position: u64) -> u64 {
 
 const fn backing_position(position: u64) -> u64 {
     if position < LAST { position.saturating_sub(2) } else { position }
-}
-
-/// Which entries are told with their attributes.
-#[derive(Default)]
-struct Plus {
-    all: bool,
-    /// So many directories more.
-    dirs: Cell<u32>,
-}
-
-impl Plus {
-    // A walk through a tree looks up each directory that it goes on to.
-    fn wants(&self, kind: Kind) -> bool {
-        let left = self.dirs.get();
-        if self.all || kind != Kind::Dir || left == 0 {
-            return self.all;
-        }
-        self.dirs.set(left - 1);
-        true
-    }
 }
 
 impl Union {
@@ -112,12 +69,9 @@ impl Union {
         if body.removed.get().is_some() {
             return Ok(());
         }
-        let plus = match (plus, plus && self.wants_plus(body, offset)) {
-            (false, _) => Plus::default(),
-            (true, false) => Plus { all: false, dirs: Cell::new(DIRS_TOLD) },
-            (true, true) => Plus { all: true, dirs: Cell::new(0) },
-        };
-        let plus = &plus;
+        let told =
+            if plus { self.plus.listing(&body.looked_up, offset == 0) } else { Told::default() };
+        let plus = &told;
         if offset < 1 {
             if !sink.has_room(1) {
                 return Ok(());
@@ -136,29 +90,81 @@ impl Union {
         if stack.has_lower() && !(self.is_read_only() && stack.lowers.len() == 1) {
             return self.list_merged(&node, body, &stack, from, plus, sink);
         }
+        if plus.is_all()
+            && let Some(lower) = stack.lowers.first()
+            && self.list_told(&node, lower, from, plus, sink)?
+        {
+            return Ok(());
+        }
         self.list_single(&node, body, &stack, from, plus, sink)
     }
 
-    // Attributes cost a lookup for each entry and bring nothing to a reader of names. Every so
-    // often one directory is given by names to see whether lookups still follow.
-    fn wants_plus(&self, body: &DirBody, offset: u64) -> bool {
-        let credit = self.plus_credit.load(Ordering::Relaxed);
-        if credit > 0 {
-            if offset == 0 {
-                self.plus_credit.fetch_sub(1, Ordering::Relaxed);
+    // Lists a directory of one lower layer that has attributes at hand. What has no further name
+    // and nothing to say of other layers is entered as it comes.
+    fn list_told(
+        &self,
+        node: &Node,
+        lower: &LayerDir,
+        offset: u64,
+        plus: &Told,
+        sink: &mut dyn DirSink,
+    ) -> Result<bool> {
+        let (layer, body) = (lower.layer, dir_of(node)?);
+        let redirects = self.roots.last().is_some_and(|last| last.layer > layer);
+        let grafted = body.has_grafts.load(Ordering::Acquire);
+        let (mut device, mut failed) = (None, None);
+        let told = lower.dir.list_stat(backing_position(offset), &mut |entry, stat| {
+            if !sink.has_room(entry.name.len()) {
+                return false;
             }
-            return true;
-        }
-        if offset == 0 {
-            body.looked_up.store(0, Ordering::Relaxed);
-            // The second in a row: nothing followed the first.
-            if credit < 0 {
-                self.plus_run.store(PLUS_RUN, Ordering::Relaxed);
-            } else {
-                self.plus_credit.store(-1, Ordering::Relaxed);
+            let device = *device.get_or_insert_with(|| self.device(stat.dev));
+            let (kind, position) = (stat.kind(), shown_position(entry.next));
+            let item = Item {
+                position,
+                name: name(entry.name),
+                ino: self.compose_ino(device, stat.ino),
+                kind,
+            };
+            let wants = plus.wants(kind);
+            let marks = match kind {
+                Kind::File => {
+                    redirects || mark::may_be_xattr_whiteout(stat) || mark::is_aufs_name(entry.name)
+                }
+                kind => matches!(kind, Kind::Dir | Kind::Char | Kind::Unknown),
+            };
+            if wants
+                && !(marks || grafted || stat.nlink > 1)
+                && let Some(entry) = self.enter_plain(node.id, layer, device, &item, stat)
+            {
+                sink.push(&item.name, entry.stat.ino, kind, position, Some(&entry));
+                return true;
             }
-        }
-        false
+            match self.is_hidden(&lower.dir, layer, &item, false) {
+                Ok(true) => true,
+                Ok(false) => self.push(node, body, &item, wants, sink),
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            }
+        })?;
+        failed.map_or(Ok(told), Err)
+    }
+
+    fn enter_plain(
+        &self,
+        parent: NodeId,
+        layer: u16,
+        device: u16,
+        item: &Item,
+        stat: &Stat,
+    ) -> Option<Entry> {
+        let (kind, ino) = (item.kind, item.ino);
+        let small = is_small_lower(layer, stat);
+        let key = Key::new(layer, device, stat.ino);
+        let new = NewNode { parent, name: item.name.clone(), key, ino, kind, small };
+        let (node, ino) = self.table.tell(new)?;
+        Some(Entry { node, stat: self.show_as(layer, ino, *stat) })
     }
 
     fn push(
@@ -166,13 +172,12 @@ impl Union {
         node: &Node,
         body: &DirBody,
         item: &Item,
-        plus: &Plus,
+        plus: bool,
         sink: &mut dyn DirSink,
     ) -> bool {
         if !sink.has_room(item.name.len()) {
             return false;
         }
-        let plus = plus.wants(item.kind);
         let grafted = body.has_grafts.load(Ordering::Acquire);
         if plus || (grafted && self.is_graft_place(node.id, &item.name)) {
             // What vanished meanwhile, or cannot be read, is told by name: its lookup will say.
@@ -190,7 +195,7 @@ impl Union {
         true
     }
 
-    fn lookup_listed(&self, node: &Node, entry: &[u8]) -> Result<Option<super::Entry>> {
+    fn lookup_listed(&self, node: &Node, entry: &[u8]) -> Result<Option<Entry>> {
         let body = dir_of(node)?;
         if let Some(found) = self.find_graft(node, body, entry)? {
             return self.enter(node.id, entry, found).map(Some);
@@ -207,7 +212,7 @@ impl Union {
         body: &DirBody,
         stack: &Stack,
         offset: u64,
-        plus: &Plus,
+        plus: &Told,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let dir = stack.top().ok_or(Errno::STALE)?;
@@ -243,7 +248,7 @@ impl Union {
                 } else {
                     self.show_ino_of(dev, item.ino)
                 };
-                if !self.push(node, body, &item, plus, sink) {
+                if !self.push(node, body, &item, plus.wants(item.kind), sink) {
                     failed = Some(());
                     break;
                 }
@@ -258,13 +263,13 @@ impl Union {
         body: &DirBody,
         stack: &Stack,
         offset: u64,
-        plus: &Plus,
+        plus: &Told,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let listing = self.listing(node.id, body, stack, offset <= 2)?;
         let start = listing.items.partition_point(|item| item.position <= offset);
         for item in listing.items.iter().skip(start) {
-            if !self.push(node, body, item, plus, sink) {
+            if !self.push(node, body, item, plus.wants(item.kind), sink) {
                 break;
             }
         }

@@ -306,6 +306,23 @@ impl Table {
         }
     }
 
+    /// Enters an object of one name that needs no body, or finds it there, and counts a lookup.
+    /// Returns its number and the inode number shown; `None`, and counts nothing, where it is
+    /// known by another name or has a body.
+    pub fn tell(&self, new: NewNode) -> Option<(NodeId, u64)> {
+        let known = self.lock(new.key.shard()).keys.get(&new.key).copied();
+        let Some(id) = known else {
+            return self.insert(&new, None).map(|node| (node.id, node.ino));
+        };
+        let mut shard = self.lock(split(id).2);
+        let slot = shard.slot(id)?;
+        if slot.parent != new.parent || slot.name != new.name || slot.body.is_some() {
+            return None;
+        }
+        slot.lookups += 1;
+        Some((id, slot.ino))
+    }
+
     /// Counts one more lookup on a known node.
     pub fn again(&self, id: NodeId) -> Option<Node> {
         let mut shard = self.lock(split(id).2);

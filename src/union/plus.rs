@@ -1,0 +1,183 @@
+//! Whether a listing tells the attributes of its entries (READDIRPLUS).
+//!
+//! Attributes cost a lookup for each entry and bring nothing to a reader of names; without them, a
+//! reader of attributes asks for each entry by itself. So a directory is listed by names until
+//! lookups follow; then a run of directories is told with attributes, and at its end some lack
+//! them for one file each: if that is looked up, the next run is twice as long.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use crate::types::Kind;
+
+/// Directories of the first run, and of the longest.
+const RUN: i32 = 16;
+const RUN_MAX: i32 = 512;
+/// Directories at the end of a run in which a file is left out, until it is looked up.
+const SAMPLES: i32 = 8;
+/// Lookups after a listing by names that show that attributes are wanted.
+const WANTED: u32 = 3;
+/// Directories that are told with attributes in a listing by names, for each request: a walk
+/// through a tree looks up each directory that it goes on to.
+const DIRS_TOLD: u32 = 64;
+
+/// What a mount knows of its readers.
+#[derive(Debug, Default)]
+pub(super) struct Plus {
+    /// Directories of the run that are left; below 0, how many were listed after its end.
+    left: AtomicI32,
+    run: AtomicI32,
+}
+
+/// Which entries of a listing are told with their attributes.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    all: bool,
+    /// Of a listing by names, so many directories more.
+    dirs: Cell<u32>,
+    /// Of the others, so many files are left out.
+    samples: Cell<u32>,
+}
+
+impl Told {
+    /// States whether entries are told as a rule.
+    pub(super) const fn is_all(&self) -> bool {
+        self.all
+    }
+
+    /// States whether an entry is.
+    pub(super) fn wants(&self, kind: Kind) -> bool {
+        let (counter, last) = match (self.all, kind) {
+            (true, Kind::Dir) => return true,
+            (true, _) => (&self.samples, false),
+            (false, Kind::Dir) => (&self.dirs, true),
+            (false, _) => return false,
+        };
+        match counter.get().checked_sub(1) {
+            Some(left) => {
+                counter.set(left);
+                last
+            }
+            None => !last,
+        }
+    }
+}
+
+impl Plus {
+    /// Decides for a request of a listing, of which it may be the first. `looked_up` counts for
+    /// the directory and begins at `u32::MAX`.
+    pub(super) fn listing(&self, looked_up: &AtomicU32, first: bool) -> Told {
+        let left = self.left.load(Ordering::Relaxed);
+        let runs = self.runs() && left > -SAMPLES;
+        match (runs, first) {
+            (true, true) => {
+                self.left.fetch_sub(1, Ordering::Relaxed);
+                if left <= 0 {
+                    // One lookup is enough to show it.
+                    looked_up.store(WANTED - 1, Ordering::Relaxed);
+                }
+                Told { all: true, samples: Cell::new(u32::from(left <= 0)), ..Told::default() }
+            }
+            (true, false) => Told { all: true, ..Told::default() },
+            (false, _) => {
+                if first {
+                    self.run.store(0, Ordering::Relaxed);
+                    looked_up.store(0, Ordering::Relaxed);
+                }
+                Told { dirs: Cell::new(DIRS_TOLD), ..Told::default() }
+            }
+        }
+    }
+
+    /// Notes that an entry was looked up by itself in a directory.
+    pub(super) fn looked_up(&self, looked_up: &AtomicU32) {
+        let seen = looked_up.load(Ordering::Relaxed);
+        if seen >= WANTED {
+            return;
+        }
+        looked_up.store(seen + 1, Ordering::Relaxed);
+        if seen + 1 == WANTED {
+            let run = (self.run.load(Ordering::Relaxed) * 2).clamp(RUN, RUN_MAX);
+            self.run.store(run, Ordering::Relaxed);
+            self.left.store(run, Ordering::Relaxed);
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.run.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories of `files` files that are listed; each entry that is not told is looked up if
+    /// `stats`. Answers how many were told and how many looked up.
+    fn walk(plus: &Plus, dirs: usize, files: usize, stats: bool) -> (usize, usize) {
+        let (mut told, mut asked) = (0, 0);
+        for _ in 0..dirs {
+            let counter = AtomicU32::new(u32::MAX);
+            let wants = plus.listing(&counter, true);
+            let here = (0..files).filter(|_| wants.wants(Kind::File)).count();
+            told += here;
+            if stats {
+                asked += files - here;
+                (here..files).for_each(|_| plus.looked_up(&counter));
+            }
+            // Its end.
+            plus.listing(&counter, false);
+        }
+        (told, asked)
+    }
+
+    #[test]
+    fn a_reader_of_names_is_told_nothing_else() {
+        assert_eq!(walk(&Plus::default(), 1000, 10, false), (0, 0));
+    }
+
+    #[test]
+    fn a_reader_of_attributes_asks_little() {
+        let plus = Plus::default();
+        let (told, asked) = walk(&plus, 5000, 10, true);
+        assert_eq!(told + asked, 50_000);
+        // The first directory, and one file at the end of each run.
+        assert_eq!(asked, 10 + 13);
+        let (_, asked) = walk(&plus, 1000, 1, true);
+        assert!(asked <= 3, "{asked}");
+    }
+
+    #[test]
+    fn directories_without_files_end_no_run_before_others_are_seen() {
+        let plus = Plus::default();
+        walk(&plus, 17, 10, true);
+        walk(&plus, 4, 0, true);
+        assert_eq!(walk(&plus, 1, 10, true), (9, 1));
+    }
+
+    #[test]
+    fn who_asks_no_longer_is_told_no_longer() {
+        let plus = Plus::default();
+        walk(&plus, 5000, 10, true);
+        let (told, _) = walk(&plus, 5000, 10, false);
+        assert!(told <= 10 * (RUN_MAX + SAMPLES) as usize, "{told}");
+        assert_eq!(walk(&plus, 1000, 10, false), (0, 0));
+        // And from the beginning.
+        assert_eq!(walk(&plus, 17, 10, true), (16 * 10, 10));
+    }
+
+    #[test]
+    fn a_directory_that_was_never_listed_says_nothing() {
+        let plus = Plus::default();
+        let counter = AtomicU32::new(u32::MAX);
+        (0..100).for_each(|_| plus.looked_up(&counter));
+        assert!(!plus.runs());
+    }
+
+    #[test]
+    fn a_walk_by_names_is_told_of_directories() {
+        let told = Plus::default().listing(&AtomicU32::new(u32::MAX), true);
+        assert!(!told.wants(Kind::File) && told.wants(Kind::Dir));
+        assert_eq!((0..100).filter(|_| told.wants(Kind::Dir)).count(), 63);
+    }
+}
