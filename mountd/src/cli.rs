@@ -425,6 +425,11 @@ pub struct PullArgs {
     /// Where podman or Docker keep passwords [default: as theirs].
     #[arg(long, value_name = "FILE", conflicts_with = "creds")]
     pub authfile: Option<PathBuf>,
+    /// Certificates for this registry: `*.crt` are authorities, `NAME.cert` with `NAME.key` is
+    /// shown to it [default: HOST[:PORT] in ~/.config/containers/certs.d,
+    /// /etc/containers/certs.d, /etc/docker/certs.d].
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
     /// Refuse plain HTTP and bad certificates; registries of this machine may use HTTP.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]

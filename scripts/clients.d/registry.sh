@@ -4,7 +4,8 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# Starts docker-registry on $scratch/registry; sets $host, $registry_pid. Its log is $scratch/registry.log.
+# Starts docker-registry on $scratch/registry, with the lines $tls if there are any; sets $host, $registry_pid. Its log
+# is $scratch/registry.log.
 registry() { # [HTPASSWD-FILE]
     host=127.0.0.1:$(free_port)
     cat >"$scratch/registry.yml" <<END
@@ -14,6 +15,7 @@ storage:
     rootdirectory: $scratch/registry
 http:
   addr: $host
+${tls:-}
 ${1:+auth:
   htpasswd:
     realm: test

@@ -16,6 +16,7 @@ use crate::store::pull::Registry;
 use crate::store::pull::transfer::{Transfer, directory, forget};
 
 pub use crate::store::pull::auth::Credentials;
+pub use crate::store::pull::connection::Connection;
 pub use crate::store::pull::reference::Reference;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -33,8 +34,8 @@ pub struct Pull {
     pub names: Vec<String>,
     /// Who asks.
     pub credentials: Option<Credentials>,
-    /// Whether certificates count, and plain HTTP is refused.
-    pub tls_verify: bool,
+    /// How the registry is reached.
+    pub connection: Connection,
 }
 
 /// Pulls an image into the data root `root`, of which `images` are the images; answers its id.
@@ -48,7 +49,7 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
         crate::store::images::full_name(name)?;
     }
     let _importing = images.images.importing()?;
-    let registry = Registry::connect(&pull.reference, pull.credentials.clone(), pull.tls_verify);
+    let registry = Registry::connect(&pull.reference, pull.credentials.clone(), &pull.connection)?;
     let image = registry.image()?;
     let mut known = images.images.known_layers(&images.store)?;
     let mut seen = HashSet::new();

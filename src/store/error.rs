@@ -77,6 +77,22 @@ pub enum StoreError {
         "{0:?} is no container name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit"
     )]
     BadContainer(String),
+    /// A proxy that is none.
+    #[error("proxy {place:?}: {what}")]
+    Proxy {
+        /// The proxy, without user and password.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file of a certificate or of its key is none.
+    #[error("{}: {what}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A registry refused, could not be reached, or sent something else than was asked for.
     #[error("{reference}: {what}")]
     Registry {

@@ -1,6 +1,7 @@
 //! Images from a registry: the OCI distribution protocol, as far as pulling needs it.
 //!
 //! - `reference`: which registry, which image;
+//! - `connection`: certificates and proxies;
 //! - `auth`: credentials, and what registries ask for;
 //! - `transfer`: blobs to files that an interrupted pull continues.
 //!
@@ -14,13 +15,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use ureq::http::{Response, header};
-use ureq::tls::TlsConfig;
-use ureq::{Agent, Body, ResponseExt};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
 use super::import::{FoundImage, archive::image_of_registry};
 use super::{Result, StoreError};
 
 pub mod auth;
+pub mod connection;
 pub mod reference;
 pub mod transfer;
 
@@ -28,6 +30,7 @@ pub mod transfer;
 mod tests;
 
 use auth::{Challenge, Credentials};
+use connection::Connection;
 use reference::{Reference, is_loopback};
 
 /// Longest manifest and configuration.
@@ -38,6 +41,10 @@ const ANSWER_MAX: u64 = 64 << 10;
 const REDIRECTS_MAX: u32 = 5;
 /// A registry that is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often a registry may put a request off, and for how long each time.
+const BUSY_TRIES: u32 = 5;
+const BUSY_MAX: Duration = Duration::from_secs(60);
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -57,6 +64,8 @@ pub struct Registry<'a> {
     authorization: Mutex<Option<String>>,
 }
 
+type Answer = std::result::Result<Response<Body>, ureq::Error>;
+
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
@@ -74,38 +83,60 @@ struct Reason {
     message: Option<String>,
 }
 
+/// States whether nobody speaks TLS there. A certificate that does not count is another matter.
+fn is_plain(answer: &Answer) -> bool {
+    let refused = |error: &ureq::Error| error.to_string().contains("invalid peer certificate");
+    answer.as_ref().is_err_and(|error| !refused(error))
+}
+
+/// How long to wait before a request is sent again, where the answer says that it may.
+fn pause_of(answer: &Response<Body>) -> Option<Duration> {
+    if !matches!(answer.status().as_u16(), 429 | 503) {
+        return None;
+    }
+    let said = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    // A date is for services that are down for longer.
+    let pause = Duration::from_secs(said.trim().parse().ok()?);
+    (pause <= BUSY_MAX).then_some(pause)
+}
+
 impl<'a> Registry<'a> {
     /// Finds out how the registry is spoken to. Without `tls_verify` certificates are not looked
-    /// at, and plain HTTP will do; so it is for registries of this machine.
-    #[must_use]
+    /// at, and plain HTTP will do; that it does for registries of this machine too.
+    ///
+    /// # Errors
+    /// [`StoreError::Certificate`], [`StoreError::Proxy`].
     pub fn connect(
         reference: &'a Reference,
         credentials: Option<Credentials>,
-        tls_verify: bool,
-    ) -> Self {
-        let insecure = !tls_verify;
+        connection: &Connection,
+    ) -> Result<Self> {
+        let insecure = !connection.tls_verify;
         let may_be_plain = insecure || is_loopback(&reference.host);
-        let tls = TlsConfig::builder().disable_verification(!tls_verify).build();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .https_only(!may_be_plain)
-            .max_redirects(REDIRECTS_MAX)
-            .tls_config(tls)
-            // The environment is the front end's.
-            .proxy(None)
-            .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .build();
-        let agent: Agent = config.into();
-        let authorization = Mutex::default();
+        let tls = connection.tls()?;
+        let agent = |scheme: &str| -> Result<Agent> {
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .https_only(!may_be_plain)
+                .max_redirects(REDIRECTS_MAX)
+                .tls_config(tls.clone())
+                // The environment is the front end's.
+                .proxy(connection.proxy(scheme, &reference.host)?)
+                .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
+                .timeout_connect(Some(Duration::from_secs(30)))
+                .timeout_recv_response(Some(SILENCE))
+                .timeout_per_read(Some(SILENCE));
+            Ok(config.build().into())
+        };
+        let (scheme, authorization) = ("https", Mutex::default());
+        let secure = agent(scheme)?;
         let mut new =
-            Self { reference, agent, scheme: "https", insecure, credentials, authorization };
-        if may_be_plain && new.agent.get(new.url("")).call().is_err() {
+            Self { reference, agent: secure, scheme, insecure, credentials, authorization };
+        if may_be_plain && is_plain(&new.agent.get(new.url("")).call()) {
             new.scheme = "http";
+            new.agent = agent(new.scheme)?;
         }
-        new
+        Ok(new)
     }
 
     fn url(&self, path: &str) -> String {
@@ -116,16 +147,30 @@ impl<'a> Registry<'a> {
         StoreError::Registry { reference: self.reference.text.clone(), what: what.into() }
     }
 
+    /// Sends a request, again when a registry that has too much to do says so.
+    fn call(&self, request: impl Fn() -> RequestBuilder<WithoutBody>) -> Answer {
+        for _ in 0..BUSY_TRIES {
+            let answer = request().call()?;
+            let Some(pause) = pause_of(&answer) else { return Ok(answer) };
+            tracing::debug!(?pause, reference = self.reference.text, "the registry is busy");
+            std::thread::sleep(pause);
+        }
+        request().call()
+    }
+
     /// A request, once more with what the registry wants to see.
     fn get(&self, place: &str, header: (&str, &str)) -> Result<Response<Body>> {
         let url = self.url(&format!("{}/{place}", self.reference.path));
         let send = |authorization: Option<&str>| {
-            let mut request = self.agent.get(&url).header(header.0, header.1);
-            if let Some(value) = authorization {
-                request = request.header(header::AUTHORIZATION, value);
-            }
+            let request = || {
+                let request = self.agent.get(&url).header(header.0, header.1);
+                match authorization {
+                    Some(value) => request.header(header::AUTHORIZATION, value),
+                    None => request,
+                }
+            };
             // Addresses that are redirected to may hold secrets in their query.
-            request.call().map_err(|error| match error {
+            self.call(request).map_err(|error| match error {
                 ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) => {
                     self.error("it redirects to an address that is not asked over HTTPS")
                 }
@@ -168,15 +213,16 @@ impl<'a> Registry<'a> {
         if !realm.starts_with("https://") && !is_plain {
             return Err(self.error(format!("the token server {realm:?} is asked over HTTPS only")));
         }
-        let mut request = self.agent.get(realm);
-        for (key, value) in parameters {
-            request = request.query(key, value);
-        }
-        if let Some(credentials) = &self.credentials {
-            request = request.header(header::AUTHORIZATION, credentials.basic());
-        }
+        let request = || {
+            let request = self.agent.get(realm);
+            let request = parameters.iter().fold(request, |request, (k, v)| request.query(k, v));
+            match &self.credentials {
+                Some(known) => request.header(header::AUTHORIZATION, known.basic()),
+                None => request,
+            }
+        };
         let failed = |error: ureq::Error| self.error(format!("token server {realm:?}: {error}"));
-        let mut answer = request.call().map_err(failed)?;
+        let mut answer = self.call(request).map_err(failed)?;
         if !answer.status().is_success() {
             return Err(self.refused(answer));
         }

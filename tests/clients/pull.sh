@@ -1,6 +1,6 @@
 #!/bin/bash
 # An image that podman pushed to a real registry, pulled by us, against what podman itself mounts. What is there is not
-# fetched again; passwords; a pull that is killed and goes on; damage; digests and indexes.
+# fetched again; passwords; a pull that is killed and goes on; damage; digests and indexes; TLS and proxies.
 # Part of scripts/clients; leaves nothing.
 . "$(dirname "$0")/../../scripts/clients.d/start.sh"
 . "$repo/scripts/clients.d/registry.sh"
@@ -37,5 +37,6 @@ engine manifest add --tls-verify=false lamina/list "docker://$host/x/app:1" >/de
 engine manifest push -q --tls-verify=false lamina/list "docker://$host/x/app:list" >"$scratch/push.log" 2>&1 || fail pull::push_index "$(tail -n 1 "$scratch/push.log")"
 equal pull::index "$(run pull "$host/x/app:list" 2>&1)" "$(engine image inspect --format '{{.Id}}' lamina/app)"
 . "$repo/scripts/clients.d/pull-faults.sh"
+. "$repo/scripts/clients.d/pull-tls.sh"
 no_rest pull
 [ "$failed" = 0 ]

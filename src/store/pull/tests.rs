@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::transfer::{Transfer, sha256};
 use super::*;
@@ -62,11 +63,39 @@ fn token_server(realm: &'static str) -> String {
     })
 }
 
+fn connect(reference: &Reference, credentials: Option<Credentials>) -> Registry<'_> {
+    Registry::connect(reference, credentials, &Connection::default()).unwrap()
+}
+
+#[test]
+fn a_registry_that_is_busy_is_asked_again_when_it_says() {
+    for (status, first) in [("429 Too Many Requests", 2), ("503 Service Unavailable", 1)] {
+        let asked = AtomicUsize::new(0);
+        let host = serve(move |_, head| {
+            if head.contains("/manifests/") && asked.fetch_add(1, Ordering::Relaxed) < first {
+                return response(status, "retry-after: 1\r\n", b"");
+            }
+            response("200 OK", "", b"it")
+        });
+        let reference = Reference::parse(&format!("{host}/a")).unwrap();
+        let start = Instant::now();
+        assert_eq!(connect(&reference, None).document("manifests/1").unwrap(), b"it");
+        assert!(start.elapsed() >= Duration::from_secs(first as u64));
+    }
+    // One that says nothing, or means hours, is not waited for.
+    for after in ["", "retry-after: 7200\r\n"] {
+        let host = serve(move |_, _| response("503 Service Unavailable", after, b""));
+        let reference = Reference::parse(&format!("{host}/a")).unwrap();
+        let error = connect(&reference, None).document("manifests/1").unwrap_err().to_string();
+        assert!(error.contains("503"), "{error}");
+    }
+}
+
 #[test]
 fn a_token_is_asked_for_with_the_password() {
     let host = token_server("http://HOST/token");
     let reference = Reference::parse(&format!("{host}/a")).unwrap();
-    let registry = Registry::connect(&reference, Some(Credentials::of("u:p")), true);
+    let registry = connect(&reference, Some(Credentials::of("u:p")));
     assert_eq!(registry.document("manifests/1").unwrap(), b"it");
 }
 
@@ -74,7 +103,7 @@ fn a_token_is_asked_for_with_the_password() {
 fn passwords_are_not_sent_in_the_clear() {
     for realm in ["http://example.org/token", "http://localhost@example.org/", "ftp://HOST/"] {
         let reference = Reference::parse(&format!("{}/a", token_server(realm))).unwrap();
-        let registry = Registry::connect(&reference, Some(Credentials::of("u:p")), true);
+        let registry = connect(&reference, Some(Credentials::of("u:p")));
         let error = registry.document("manifests/1").unwrap_err().to_string();
         assert!(error.contains("over HTTPS only"), "{error}");
     }
@@ -84,7 +113,7 @@ fn passwords_are_not_sent_in_the_clear() {
 fn documents_have_a_limit() {
     let host = serve(|_, _| response("200 OK", "", &vec![b' '; (DOCUMENT_MAX + 1) as usize]));
     let reference = Reference::parse(&format!("{host}/a")).unwrap();
-    let error = Registry::connect(&reference, None, true).image().unwrap_err().to_string();
+    let error = connect(&reference, None).image().unwrap_err().to_string();
     assert!(error.contains("more than 4194304 bytes"), "{error}");
 }
 
@@ -98,7 +127,7 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
             if !head.contains("/blobs/") {
                 return response("404 Not Found", "", b"");
             }
-            if !cut.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            if !cut.swap(true, Ordering::Relaxed) {
                 let mut all = response("200 OK", "", &content);
                 all.truncate(all.len() - 100_000);
                 return all;
@@ -111,7 +140,7 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
             response("206 Partial Content", range, &content[200_000..])
         });
         let reference = Reference::parse(&format!("{host}/a")).unwrap();
-        let registry = Registry::connect(&reference, None, true);
+        let registry = connect(&reference, None);
         let dir = tempfile::tempdir().unwrap();
         let (ended, sum) = (AtomicBool::new(false), Mutex::new(0));
         let told = |bytes| *sum.lock() += bytes;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use laminafs::service::images::Images;
-use laminafs::service::pull::{Credentials, Pull, Reference, pull};
+use laminafs::service::pull::{Connection, Credentials, Pull, Reference, pull};
 
 use super::with_progress;
 use crate::cli::PullArgs;
@@ -20,10 +20,34 @@ pub fn run((images, root): (&Images, &Path), json: bool, args: PullArgs) -> Resu
         Some(pair) => Some(Credentials::of(pair)),
         None => kept(args.authfile, &reference)?,
     };
-    let (names, tls_verify) = (args.tags, args.tls_verify);
-    let request = Pull { reference, names, credentials, tls_verify };
+    let connection = Connection {
+        tls_verify: args.tls_verify,
+        certs: args.cert_dir.or_else(|| certs_of(&reference)),
+        proxies: [
+            text(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            text(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+        ],
+        no_proxy: text(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+    };
+    let request = Pull { reference, names: args.tags, credentials, connection };
     let id = with_progress(json, |told| pull(images, root, &request, told))?;
     if json { Ok(()) } else { say(&format!("{id}\n")) }
+}
+
+/// The first of these variables that says something.
+fn text(names: &[&str]) -> Option<String> {
+    let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    names.iter().find_map(set)
+}
+
+/// Where podman and Docker keep the certificates for a registry, if they do.
+fn certs_of(reference: &Reference) -> Option<PathBuf> {
+    let config = text(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
+    let config = config.or_else(|| Some(Path::new(&text(&["HOME"])?).join(".config")));
+    let own = config.map(|dir| dir.join("containers/certs.d"));
+    let all = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    let found = own.into_iter().chain(all).map(|dir| dir.join(&reference.host));
+    found.into_iter().find(|dir| dir.is_dir())
 }
 
 /// What the first file that has something for the reference says. A file that was asked for by
