@@ -41,7 +41,7 @@ use crate::error::Errno;
 use crate::sys;
 use crate::sys::file::OFlags;
 
-pub use build::LayerBuilder;
+pub use build::{LayerBuilder, Written};
 pub use error::StoreError;
 pub use layer::{Damage, Layer, LayerId};
 pub use material::MaterialStats;
@@ -133,6 +133,13 @@ impl Store {
         }
     }
 
+    /// A way to have files of the host that were made of layers synced at the end of a process,
+    /// so that the next one need not compare them. It may wait for seconds.
+    pub fn settling(&self) -> impl FnOnce() + Send + use<> {
+        let reading = Arc::clone(&self.reading);
+        move || reading.materials.settle()
+    }
+
     /// Compares the materialised files with their digests; one that differs goes.
     ///
     /// # Errors
@@ -191,12 +198,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Entry`] for a link that leads nowhere; what the host answers.
     pub fn publish(&self, build: Build) -> Result<LayerId> {
+        self.publish_written(build).map(|(id, _)| id)
+    }
+
+    /// The same for whoever needs to know where its contents are.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn publish_written(&self, build: Build) -> Result<(LayerId, Written)> {
         let Build { mut builder, _lock } = build;
         let done = self.publish_from(&mut builder);
         if done.is_err() {
             discard(builder.dir());
         }
-        done
+        done.map(|id| (id, Written(builder)))
     }
 
     fn publish_from(&self, builder: &mut LayerBuilder) -> Result<LayerId> {

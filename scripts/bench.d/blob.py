@@ -121,7 +121,8 @@ class Bench:
         elif mode == "plain":
             run("mount", "--bind", self.source, at)
         elif mode in ("squashfuse_ll", "erofsfuse"):
-            run(mode, f"{self.base}/{'squashfs' if mode.startswith('s') else 'erofs'}", at)
+            image = f"{self.base}/{'squashfs' if mode.startswith('s') else 'erofs'}"
+            run(mode, image, at, stderr=subprocess.DEVNULL)  # erofsfuse tells what it does
         else:
             run("mount", "-t", mode, "-o", "loop,ro", f"{self.base}/{mode}", at)
 

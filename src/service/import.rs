@@ -12,7 +12,7 @@ use crate::store::import::{
     FoundImage, FoundLayer, ImageSource, Input, TarOutcome, layer_from_directory,
     layer_from_tar_heard, open_input,
 };
-use crate::store::{Build, hex};
+use crate::store::{Build, LayerId, Written, hex};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -87,19 +87,19 @@ pub fn import(
         Input::Directory => {
             let mut build = images.store.build()?;
             let done = layer_from_directory(path, &mut build.builder);
-            let id = publish(images, build, done.map(|_| ()))?;
+            let (id, _) = publish(images, build, done.map(|_| ()))?;
             // No tar stream was read: the layer's own id stands for its content.
             let diff_id = format!("blake3:{id}");
-            let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
+            let layer = ImageLayer { id: id.to_string(), diff_id, digest: None, size: 0 };
             finish_single(images, path, layer, names, told)
         }
         Input::Images(source) => import_archive(images, (path, &source), names, told),
     }
 }
 
-fn publish(images: &Images, build: Build, done: Result<()>) -> Result<String> {
+fn publish(images: &Images, build: Build, done: Result<()>) -> Result<(LayerId, Written)> {
     match done {
-        Ok(()) => Ok(images.store.publish(build)?.to_string()),
+        Ok(()) => images.store.publish_written(build),
         Err(error) => {
             images.store.abandon(build);
             Err(error)
@@ -130,12 +130,12 @@ fn read_layer(
         Ok(outcome) => (Some(outcome), Ok(())),
         Err(error) => (None, Err(error)),
     };
-    let id = publish(images, build, done)?;
+    let (id, written) = publish(images, build, done)?;
     let lost = || StoreError::Archive { what: "a layer was lost".to_owned() };
     let outcome = outcome.ok_or_else(lost)?;
-    let layer = images.store.layer(&id.parse()?)?;
-    recipes.keep(recipe, &sha256(&outcome.diff_id), &layer)?;
-    Ok((id, outcome))
+    let layer = images.store.layer(&id)?;
+    recipes.keep(recipe, &sha256(&outcome.diff_id), &layer, &written)?;
+    Ok((id.to_string(), outcome))
 }
 
 fn one_tar(

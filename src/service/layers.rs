@@ -117,7 +117,11 @@ pub(super) struct OpenImages {
     pub(super) lowers: Vec<Lower>,
     pub(super) counters: Option<StoreCounters>,
     pub(super) early: Early,
+    pub(super) settle: Option<Settle>,
 }
+
+/// Is called when all else of a mount has ended.
+pub(super) type Settle = Box<dyn FnOnce() + Send>;
 
 /// Layers of which nothing may be shown yet.
 #[derive(Default)]
@@ -163,7 +167,9 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
         lowers.extend(images.lowers(name).map_err(refuse(name))?);
     }
     let early = Early { name: first.clone(), root: spec.root.clone(), layers: images.early() };
-    Ok(OpenImages { lowers, counters: Some(Box::new(images.store.counters())), early })
+    let counters: StoreCounters = Box::new(images.store.counters());
+    let settle: Settle = Box::new(images.store.settling());
+    Ok(OpenImages { lowers, counters: Some(counters), early, settle: Some(settle) })
 }
 
 /// States whether the kernel maps the ids of what a path leads to.

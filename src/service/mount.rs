@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::Outcome;
-use super::layers::{self, Early, Locks, StoreCounters};
+use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
 use super::{Failure, containers, grafts, mounts, probe};
@@ -25,6 +25,7 @@ pub struct Prepared {
     status: MountStatus,
     counters: Option<StoreCounters>,
     early: Early,
+    settle: Option<Settle>,
     runtime: Option<PathBuf>,
     held: Held,
 }
@@ -33,7 +34,7 @@ pub struct Prepared {
 struct Held {
     _locks: Option<Locks>,
     _volumes: Vec<OpenVolume>,
-    ephemeral: Option<Ephemeral>,
+    _ephemeral: Option<Ephemeral>,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
 
@@ -43,6 +44,7 @@ pub struct Live {
     running: Running,
     held: Held,
     answering: Option<Answering>,
+    settle: Option<Settle>,
     target: PathBuf,
 }
 
@@ -52,6 +54,7 @@ struct Layers {
     options: Options,
     counters: Option<StoreCounters>,
     early: Early,
+    settle: Option<Settle>,
     locks: Option<Locks>,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
@@ -73,6 +76,7 @@ impl Layers {
             options: probe::options(&spec.rules, all),
             counters: images.counters,
             early: images.early,
+            settle: images.settle,
             locks: None,
             clean: Box::new(nothing),
         };
@@ -214,11 +218,15 @@ impl Prepared {
             unchanging: !writes && grafts.grafts.is_empty(),
             timeout_secs: spec.rules.timeout_secs,
         };
-        let (counters, early) = (layers.counters, layers.early);
-        let held =
-            Held { _locks: layers.locks, _volumes: grafts.volumes, ephemeral, clean: layers.clean };
+        let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
+        let held = Held {
+            _locks: layers.locks,
+            _volumes: grafts.volumes,
+            _ephemeral: ephemeral,
+            clean: layers.clean,
+        };
         let (union, runtime) = (Arc::new(union), spec.runtime.clone());
-        Ok(Self { union, setup, status, counters, early, runtime, held })
+        Ok(Self { union, setup, status, counters, early, settle, runtime, held })
     }
 
     /// Mounts, and serves from then on.
@@ -265,7 +273,8 @@ impl Prepared {
                 })
                 .ok()
         });
-        Ok(Live { union: self.union, running, held: self.held, answering, target })
+        let (union, held, settle) = (self.union, self.held, self.settle);
+        Ok(Live { union, running, held, answering, settle, target })
     }
 }
 
@@ -286,7 +295,11 @@ impl Live {
         let wrap = Failure::system("emptying the work directory");
         self.union.shutdown().map_err(&wrap)?;
         (self.held.clean)().map_err(&wrap)?;
-        drop(self.held.ephemeral);
+        drop(self.held);
+        // The next mount of the same upper need not wait for this.
+        if let Some(settle) = self.settle {
+            settle();
+        }
         Ok(())
     }
 }

@@ -58,6 +58,14 @@ impl BlobWriter {
         self.data.get(number)
     }
 
+    /// Where the content with this digest is, if it was written and does not stand in the index.
+    pub(super) fn extents(&self, digest: &[u8; 32]) -> Option<&[Extent]> {
+        match self.data(*self.known.get(digest)?)? {
+            Data::Extents { extents, .. } => Some(extents),
+            Data::Inline(_) => None,
+        }
+    }
+
     /// Writes the content of a file of `size` bytes; answers its number.
     pub(super) fn write(
         &mut self,

@@ -11,7 +11,7 @@ use super::blob::{BlobWriter, Data};
 use super::sink::{Body, Meta, Sink};
 use crate::error::Error;
 use crate::format::layout::{
-    DT_WHITEOUT, Dirent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
+    DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
 };
 use crate::format::tables::Tables;
 use crate::types::{Kind, Name, Time};
@@ -55,6 +55,17 @@ pub struct LayerBuilder {
     nodes: Vec<Node>,
     tables: Tables,
     blob: BlobWriter,
+}
+
+/// A builder whose layer is published: it knows where all contents are that were put into it,
+/// those of files that others replaced among them.
+pub struct Written(pub(super) LayerBuilder);
+
+impl Written {
+    /// Where the content with this digest is in the blob.
+    pub(super) fn extents(&self, digest: &[u8; 32]) -> Option<&[Extent]> {
+        self.0.blob.extents(digest)
+    }
 }
 
 fn new_dir() -> Node {

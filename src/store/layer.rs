@@ -281,7 +281,13 @@ impl Layer {
         Ok(true)
     }
 
-    fn read_extents(&self, extents: &[Extent], buf: &mut [u8], offset: u64) -> Result<()> {
+    /// Reads from extents, holes and what is behind them as zeroes.
+    pub(super) fn read_extents(
+        &self,
+        extents: &[Extent],
+        buf: &mut [u8],
+        offset: u64,
+    ) -> Result<()> {
         let mut at = offset;
         let mut rest = buf;
         let mut next = extents.partition_point(|extent| extent.end() <= offset);

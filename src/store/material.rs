@@ -128,6 +128,12 @@ impl Materials {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    /// Has what was written so far synced, unless that takes too long: then the next process
+    /// compares it. For the end of a process.
+    pub(super) fn settle(&self) {
+        self.later.finish();
+    }
+
     pub(super) fn stats(&self) -> MaterialStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         MaterialStats {
@@ -246,9 +252,15 @@ impl Materials {
         }
         let refused = |error: crate::error::Error| io::Error::from_raw_os_error(error.errno().0);
         let file = sys::file::unnamed(&boot.dir, NEW).map_err(refused)?;
+        let waited = share.is_some();
         let written = layer.write_to(inode, file.as_fd(), share).map_err(refused)?;
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
+        }
+        // One that is too large for the next process to compare while OPEN waits, and nobody waits.
+        if !waited {
+            file.sync_data()?;
+            file.set_permissions(fs::Permissions::from_mode(SYNCED))?;
         }
         let path = boot.dir.join(hex::encode(digest));
         match sys::file::link(file.as_fd(), &path) {
@@ -260,7 +272,9 @@ impl Materials {
         self.made.fetch_add(1, Ordering::Relaxed);
         self.made_bytes.fetch_add(size, Ordering::Relaxed);
         self.trusted.lock().insert(*digest);
-        self.later.add(self, Task::Sync(path));
+        if waited {
+            self.later.add(self, Task::Sync(path));
+        }
         Ok(())
     }
 

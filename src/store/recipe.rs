@@ -5,12 +5,13 @@
 //! stream but the contents of files, which are named by their BLAKE3 and come from the layer. What
 //! is written by it is compared with the digest of the tar, so a damaged recipe is told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::build::Written;
 use super::hex::{self, is_hex};
 use super::images::listed;
 use super::layer::Layer;
@@ -53,7 +54,7 @@ pub struct RecipeWriter {
     out: zstd::stream::write::Encoder<'static, BufWriter<File>>,
     literal: Vec<u8>,
     content: Content,
-    named: BTreeSet<[u8; 32]>,
+    named: BTreeMap<[u8; 32], u64>,
     /// Literal bytes so far.
     literals: u64,
     room: Room,
@@ -63,7 +64,7 @@ pub struct RecipeWriter {
 /// A whole recipe that has no name yet; it goes unless it gets one.
 pub struct NewRecipe {
     path: PathBuf,
-    named: BTreeSet<[u8; 32]>,
+    named: BTreeMap<[u8; 32], u64>,
     /// It was given up.
     partial: bool,
 }
@@ -73,6 +74,7 @@ struct Content {
     /// The first bytes: a short content stands in the recipe itself.
     head: Vec<u8>,
     hasher: Option<blake3::Hasher>,
+    len: u64,
 }
 
 fn file_of(diff_id: &str) -> Option<&str> {
@@ -115,24 +117,63 @@ impl Recipes {
         Ok(RecipeWriter { path, out, literal, content, named, literals, room, failed: None })
     }
 
-    /// Names a recipe by the tar that it makes from a layer, if the layer has all of it: what an
-    /// archive gives twice under one name is in the layer once.
+    /// Names a recipe by the tar that it makes from a layer. Of what an archive gives twice under
+    /// one name the layer shows the last; what was written of the others comes into the recipe.
     ///
     /// # Errors
-    /// As rename(2).
-    pub fn keep(&self, recipe: NewRecipe, diff_id: &str, layer: &Layer) -> Result<()> {
-        if recipe.partial {
-            tracing::info!(diff_id, "too much of this tar is no content of files: no recipe");
-            return Ok(());
-        }
+    /// As rename(2); reading the layer.
+    pub fn keep(
+        &self,
+        recipe: NewRecipe,
+        diff_id: &str,
+        layer: &Layer,
+        written: &Written,
+    ) -> Result<()> {
         let there = contents(layer);
-        let Some(file) = file_of(diff_id)
-            .filter(|_| recipe.named.iter().all(|digest| there.contains_key(digest)))
-        else {
+        let Some(file) = file_of(diff_id) else { return Ok(()) };
+        let shown = recipe.named.keys().all(|digest| there.contains_key(digest));
+        let recipe = if shown { Some(recipe) } else { self.fill(&recipe, layer, written)? };
+        let Some(recipe) = recipe.filter(|recipe| !recipe.partial) else {
+            tracing::info!(diff_id, "too much of this tar is in no file: no recipe");
             return Ok(());
         };
         let to = self.dir.join(file);
         fs::rename(&recipe.path, &to).map_err(StoreError::io(&to))
+    }
+
+    /// The same recipe, in which contents that no file of the layer has stand themselves.
+    fn fill(
+        &self,
+        recipe: &NewRecipe,
+        layer: &Layer,
+        written: &Written,
+    ) -> Result<Option<NewRecipe>> {
+        let there = contents(layer);
+        let mut new = self.begin()?;
+        let mut ops = Ops::open(File::open(&recipe.path), &recipe.path)?;
+        let mut whole = true;
+        loop {
+            match ops.next()? {
+                Op::Literal(bytes) => new.literal(bytes),
+                Op::Content(digest) if there.contains_key(&digest) => new.name(digest, 0),
+                Op::Content(digest) => {
+                    let size = recipe.named.get(&digest).copied().unwrap_or(0);
+                    let Some(extents) = written.extents(&digest) else {
+                        whole = false;
+                        break;
+                    };
+                    let mut read = |part: &mut [u8], at| layer.read_extents(extents, part, at);
+                    for_each_part(0..size, &mut read, &mut |part| {
+                        new.literal(part);
+                        Ok(())
+                    })?;
+                }
+                Op::End => break,
+            }
+        }
+        // One that is not whole goes with its value.
+        let new = new.finish()?;
+        Ok(whole.then_some(new))
     }
 
     /// Writes the tar with this digest, if there is a recipe; answers whether there is. The caller
@@ -148,41 +189,16 @@ impl Recipes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             file => file.map_err(StoreError::io(&path))?,
         };
-        let damaged = |what: &str| StoreError::Damaged { path: path.clone(), what: what.into() };
-        let mut raw = BufReader::new(file);
-        let mut magic = [0; 8];
-        if raw.read_exact(&mut magic).is_err() || magic != MAGIC {
-            return Err(damaged("no recipe"));
-        }
-        let mut ops =
-            zstd::stream::read::Decoder::with_buffer(raw).map_err(StoreError::io(&path))?;
+        let mut ops = Ops::open(Ok(file), &path)?;
         let there = contents(layer);
-        let mut literal = Vec::new();
         loop {
-            let mut op = [0];
-            ops.read_exact(&mut op).map_err(|_| damaged("it is cut off"))?;
-            match op {
-                [LITERAL] => {
-                    let mut len = [0; 4];
-                    ops.read_exact(&mut len).map_err(|_| damaged("it is cut off"))?;
-                    let len = u32::from_le_bytes(len) as usize;
-                    if len > LITERAL_MAX {
-                        return Err(damaged("it has a length that is none"));
-                    }
-                    literal.resize(len, 0);
-                    ops.read_exact(&mut literal).map_err(|_| damaged("it is cut off"))?;
-                    out.write_all(&literal).map_err(written)?;
-                }
-                [CONTENT] => {
-                    let mut digest = [0; 32];
-                    ops.read_exact(&mut digest).map_err(|_| damaged("it is cut off"))?;
-                    let inode = there.get(&digest);
-                    let inode =
-                        inode.ok_or_else(|| damaged("it names a file that is not there"))?;
-                    copy_content(layer, inode, out)?;
-                }
-                [END] => return Ok(true),
-                _ => return Err(damaged("it holds something else")),
+            match ops.next()? {
+                Op::Literal(bytes) => out.write_all(bytes).map_err(written)?,
+                Op::Content(digest) => match there.get(&digest) {
+                    Some(inode) => copy_content(layer, inode, out)?,
+                    None => return Err(ops.damaged("it names a file that is not there")),
+                },
+                Op::End => return Ok(true),
             }
         }
     }
@@ -211,6 +227,67 @@ impl Recipes {
     }
 }
 
+/// A part of a recipe.
+enum Op<'a> {
+    Literal(&'a [u8]),
+    Content([u8; 32]),
+    End,
+}
+
+/// Reads a recipe.
+struct Ops<'a> {
+    path: &'a Path,
+    stream: zstd::stream::read::Decoder<'static, BufReader<File>>,
+    literal: Vec<u8>,
+}
+
+impl<'a> Ops<'a> {
+    fn open(file: io::Result<File>, path: &'a Path) -> Result<Self> {
+        let mut raw = BufReader::new(file.map_err(StoreError::io(path))?);
+        let mut magic = [0; 8];
+        if raw.read_exact(&mut magic).is_err() || magic != MAGIC {
+            return Err(StoreError::Damaged { path: path.to_owned(), what: "no recipe".into() });
+        }
+        let stream = zstd::stream::read::Decoder::with_buffer(raw).map_err(StoreError::io(path))?;
+        Ok(Self { path, stream, literal: Vec::new() })
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.to_owned(), what: what.to_owned() }
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(bytes).map_err(|_| self.damaged("it is cut off"))
+    }
+
+    fn next(&mut self) -> Result<Op<'_>> {
+        let mut op = [0];
+        self.fill(&mut op)?;
+        match op {
+            [LITERAL] => {
+                let mut len = [0; 4];
+                self.fill(&mut len)?;
+                let len = u32::from_le_bytes(len) as usize;
+                if len > LITERAL_MAX {
+                    return Err(self.damaged("it has a length that is none"));
+                }
+                let mut literal = std::mem::take(&mut self.literal);
+                literal.resize(len, 0);
+                self.fill(&mut literal)?;
+                self.literal = literal;
+                Ok(Op::Literal(&self.literal))
+            }
+            [CONTENT] => {
+                let mut digest = [0; 32];
+                self.fill(&mut digest)?;
+                Ok(Op::Content(digest))
+            }
+            [END] => Ok(Op::End),
+            _ => Err(self.damaged("it holds something else")),
+        }
+    }
+}
+
 /// What an output that cannot take more means.
 pub(super) fn written(source: io::Error) -> StoreError {
     StoreError::Stream { what: "the output".to_owned(), source }
@@ -228,17 +305,27 @@ pub(super) fn copy_range(
     range: Range<u64>,
     out: &mut dyn Write,
 ) -> Result<()> {
+    let mut read = |part: &mut [u8], at| layer.read(inode, part, at).map(drop);
+    for_each_part(range, &mut read, &mut |part| out.write_all(part).map_err(written))
+}
+
+/// Reads a range in parts.
+fn for_each_part(
+    range: Range<u64>,
+    read: &mut dyn FnMut(&mut [u8], u64) -> crate::error::Result<()>,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut block = vec![0; LITERAL_MAX];
     let mut at = range.start;
     while at < range.end {
         let step = usize::try_from(range.end - at).unwrap_or(LITERAL_MAX).min(LITERAL_MAX);
         let part = block.get_mut(..step).unwrap_or_default();
-        let got = layer.read(inode, part, at).map_err(|error| {
+        read(part, at).map_err(|error| {
             let what = "reading a layer".to_owned();
             StoreError::Stream { what, source: io::Error::other(error.to_string()) }
         })?;
-        out.write_all(block.get(..got).unwrap_or_default()).map_err(written)?;
-        at += got as u64;
+        take(part)?;
+        at += step as u64;
     }
     Ok(())
 }
@@ -268,6 +355,13 @@ impl RecipeWriter {
         }
         self.literal = literal;
         self.literal.clear();
+    }
+
+    /// Adds the content of a file, of so many bytes.
+    fn name(&mut self, digest: [u8; 32], len: u64) {
+        self.flush_literal();
+        self.put(&[&[CONTENT], &digest]);
+        self.named.insert(digest, len);
     }
 
     /// Ends it.
@@ -310,6 +404,7 @@ impl Hearer for RecipeWriter {
     }
 
     fn content(&mut self, bytes: &[u8]) {
+        self.content.len += bytes.len() as u64;
         if let Some(hasher) = &mut self.content.hasher {
             hasher.update(bytes);
             return;
@@ -324,11 +419,9 @@ impl Hearer for RecipeWriter {
     }
 
     fn end_content(&mut self) {
-        let Content { head, hasher } = std::mem::take(&mut self.content);
+        let Content { head, hasher, len } = std::mem::take(&mut self.content);
         let Some(hasher) = hasher else { return self.literal(&head) };
         let digest = *hasher.finalize().as_bytes();
-        self.flush_literal();
-        self.put(&[&[CONTENT], &digest]);
-        self.named.insert(digest);
+        self.name(digest, len);
     }
 }

@@ -31,10 +31,10 @@ impl Place {
         let mut recipe = self.store.recipes().begin().unwrap();
         let outcome = layer_from_tar_heard(bytes, &mut build.builder, Some(&mut recipe)).unwrap();
         let recipe = recipe.finish().unwrap();
-        let id = self.store.publish(build).unwrap();
+        let (id, written) = self.store.publish_written(build).unwrap();
         let layer = self.store.layer(&id).unwrap();
         let diff_id = format!("sha256:{}", hex::encode(&outcome.diff_id));
-        self.store.recipes().keep(recipe, &diff_id, &layer).unwrap();
+        self.store.recipes().keep(recipe, &diff_id, &layer, &written).unwrap();
         (layer, diff_id)
     }
 
@@ -99,16 +99,26 @@ fn what_was_imported_is_written_again_to_the_byte() {
 }
 
 #[test]
-fn a_name_that_is_given_twice_has_no_recipe_and_is_written_once() {
+fn a_name_that_is_given_twice_is_written_twice() {
+    let mut holes = noise(900_000);
+    holes[200_000..600_000].fill(0);
+    holes[800_000..].fill(0);
+    let contents = [noise(500), holes, noise(100_000), noise(300_000), noise(20), noise(501)];
     let place = place();
     let mut tar = Builder::new(Vec::new());
-    append(&mut tar, EntryType::Regular, "f", &noise(500));
-    append(&mut tar, EntryType::Regular, "f", &noise(501));
-    let (layer, diff_id) = place.import(&tar.into_inner().unwrap());
-    assert!(place.store.recipes().all().unwrap().is_empty());
-    let bytes = place.export(&layer, &diff_id).unwrap();
-    let again = place.import(&bytes).0;
-    assert!(place.export(&again, "blake3:x").unwrap() == bytes);
+    for content in &contents {
+        append(&mut tar, EntryType::Regular, "f", content);
+    }
+    append(&mut tar, EntryType::Regular, "g", &contents[2]);
+    let tar = tar.into_inner().unwrap();
+    let (layer, diff_id) = place.import(&tar);
+    assert_eq!(place.store.recipes().all().unwrap(), std::slice::from_ref(&diff_id));
+    assert!(place.export(&layer, &diff_id).unwrap() == tar);
+    // The layer is there already, made by somebody else.
+    let (again, _) = place.import(&tar);
+    assert_eq!(again.id(), layer.id());
+    assert!(place.export(&again, &diff_id).unwrap() == tar);
+    assert_eq!(fs::read_dir(place.dir.path().join("recipes")).unwrap().count(), 1);
 }
 
 #[test]

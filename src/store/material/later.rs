@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub(super) enum Task {
     Make(Arc<Layer>, Inode),
     /// What the disk refuses must not stay.
     Sync(PathBuf),
+    /// Sync all that waits, and say so.
+    Finish(Sender<()>),
 }
 
 /// The way to the thread, which the first task starts.
@@ -55,6 +57,22 @@ impl Later {
         let Some(queue) = self.0.get_or_init(start) else { return };
         if queue.try_send(task).is_err() {
             tracing::debug!("the queue of files to materialise is full");
+        }
+    }
+}
+
+/// For how long the end of a process waits for syncs.
+const FINISH_WITHIN: Duration = Duration::from_secs(20);
+
+impl Later {
+    /// Does the syncs that wait, and waits for them.
+    pub(super) fn finish(&self) {
+        let Some(Some(queue)) = self.0.get() else { return };
+        let (sender, done) = channel();
+        if queue.try_send(Task::Finish(sender)).is_ok()
+            && let Err(error) = done.recv_timeout(FINISH_WITHIN)
+        {
+            tracing::debug!(%error, "materialised files are left to the next process");
         }
     }
 }
@@ -81,6 +99,14 @@ impl Waiting {
                 self.syncs.push_back((Instant::now(), path));
             }
             Task::Make(..) | Task::Sync(_) => {}
+            Task::Finish(done) => {
+                for (_, path) in self.syncs.drain(..) {
+                    settle(&path);
+                }
+                if done.send(()).is_err() {
+                    tracing::debug!("nobody waited for the sync of materialised files");
+                }
+            }
         }
     }
 
@@ -148,6 +174,7 @@ impl Materials {
                 }
             }
             Task::Sync(path) => settle(&path),
+            Task::Finish(_) => {}
         }
     }
 }

@@ -109,6 +109,8 @@ fn a_very_large_file_comes_later() {
         std::thread::sleep(Duration::from_millis(5));
     };
     assert!(all(file) == content(0, 5 << 20));
+    let synced = fs::metadata(&place.files()[0]).unwrap().mode() & 0o777;
+    assert_eq!(synced, super::SYNCED, "the next process need not compare so much");
 }
 
 #[test]
@@ -249,6 +251,25 @@ fn what_was_not_synced_is_compared_by_the_next_process() {
     let found = third.layer(layer.id()).unwrap();
     assert!(all(found.material(&inode(&found, 0)).unwrap()) == content(0, SIZE));
     assert_eq!(third.counters()().materials.made, 0);
+}
+
+#[test]
+fn what_is_settled_is_believed_by_the_next_process() {
+    let place = Place::new(None);
+    let store = place.store();
+    let layer = place.layer(&store, &[SIZE, SIZE + 1]);
+    for number in 0..2 {
+        drop(layer.material(&inode(&layer, number)).unwrap());
+    }
+    let modes = || {
+        let modes = place.files().into_iter().map(|path| fs::metadata(path).unwrap().mode());
+        modes.map(|mode| mode & 0o777).collect::<Vec<_>>()
+    };
+    assert_eq!(modes(), [super::NEW; 2]);
+    store.settling()();
+    assert_eq!(modes(), [super::SYNCED; 2]);
+    // Nothing was begun.
+    place.store().settling()();
 }
 
 #[test]
