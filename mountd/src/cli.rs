@@ -426,7 +426,7 @@ pub struct PullArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "creds")]
     pub authfile: Option<PathBuf>,
     /// Certificates for this registry: `*.crt` are authorities, `NAME.cert` with `NAME.key` is
-    /// shown to it [default: HOST[:PORT] in ~/.config/containers/certs.d,
+    /// shown to it [default: the one of its host and port in ~/.config/containers/certs.d,
     /// /etc/containers/certs.d, /etc/docker/certs.d].
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,

@@ -120,9 +120,12 @@ impl Walk {
         } else {
             file.start + (file.end - file.start) / 2
         };
-        let own = half.max(step.ahead).min(file.end)..file.end;
+        // Extents may lie anywhere: no more than a file for which OPEN waits can have.
+        let end = file.end.min(file.start.saturating_add(2 * STRIDE));
+        let own = half.max(step.ahead).min(end)..end;
         step.ahead = step.ahead.max(file.end);
-        let behind = if on { step.ahead..(file.end + most.min(STRIDE)) } else { 0..0 };
+        let until = file.end.saturating_add(most.min(STRIDE));
+        let behind = if on { step.ahead..until } else { 0..0 };
         step.ahead = step.ahead.max(behind.end);
         Share { frames: [own, behind], done: Arc::clone(&step.done) }
     }
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!(share.done.load(Ordering::Relaxed), 104);
         assert_eq!(walk.note(&(115..121), 64).frames, [121..121, 146..153], "each frame once");
         assert_eq!(share.done.load(Ordering::Relaxed), 115, "what is before is not needed");
-        assert_eq!(walk.note(&(121..200), 0).frames, [160..200, 200..200], "nothing behind");
+        assert_eq!(walk.note(&(121..200), 0).frames, [160..185, 200..200], "nothing behind");
         assert_eq!(walk.note(&(200..220), 7).frames, [210..220, 220..227], "as much as is let");
         assert_eq!(walk.note(&(3..13), 64).frames, [8..13, 0..0], "no walk goes back");
     }

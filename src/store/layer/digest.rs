@@ -5,6 +5,7 @@
 //! read, but nothing of it may be shown before [`Digest::is_right`] was asked.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -13,9 +14,16 @@ use parking_lot::Mutex;
 use super::{LayerId, StoreError};
 use crate::sys::map::Map;
 
+/// Threads at once; beyond that the digest is computed when it is asked for.
+const THREADS_MAX: usize = 4;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 /// The digest of an index, or the thread that computes it.
 pub(super) struct Digest {
     path: PathBuf,
+    map: Arc<Map>,
+    id: LayerId,
     right: OnceLock<bool>,
     coming: Mutex<Option<JoinHandle<bool>>>,
 }
@@ -23,22 +31,28 @@ pub(super) struct Digest {
 impl Digest {
     /// Begins to compare the index at a path, which is mapped, with an id.
     pub(super) fn begin(path: PathBuf, map: &Arc<Map>, id: &LayerId) -> Self {
-        let (right, coming) = (OnceLock::new(), Mutex::new(None));
-        let (map, expected) = (Arc::clone(map), id.clone());
-        let compare = move || LayerId::of((*map).as_ref()) == expected;
-        let again = compare.clone();
-        match std::thread::Builder::new().name("digest".to_owned()).spawn(compare) {
-            Ok(thread) => *coming.lock() = Some(thread),
-            Err(_) => drop(right.set(again())),
+        let (for_thread, expected) = (Arc::clone(map), id.clone());
+        let compare = move || {
+            let same = is_of(&for_thread, &expected);
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+            same
+        };
+        let mut coming = None;
+        if THREADS.fetch_add(1, Ordering::Relaxed) < THREADS_MAX {
+            coming = std::thread::Builder::new().name("digest".to_owned()).spawn(compare).ok();
         }
-        Self { path, right, coming }
+        if coming.is_none() {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        }
+        let (map, id, coming) = (Arc::clone(map), id.clone(), Mutex::new(coming));
+        Self { path, map, id, right: OnceLock::new(), coming }
     }
 
     /// Waits for the answer.
     pub(super) fn is_right(&self) -> bool {
-        let wait = || {
-            let thread = self.coming.lock().take();
-            thread.is_some_and(|thread| thread.join().unwrap_or(false))
+        let wait = || match self.coming.lock().take() {
+            Some(thread) => thread.join().unwrap_or(false),
+            None => is_of(&self.map, &self.id),
         };
         *self.right.get_or_init(wait)
     }
@@ -48,4 +62,8 @@ impl Digest {
         let what = "the index is not the one that its name says".to_owned();
         StoreError::Damaged { path: self.path.clone(), what }
     }
+}
+
+fn is_of(map: &Map, id: &LayerId) -> bool {
+    LayerId::of(map.as_ref()) == *id
 }

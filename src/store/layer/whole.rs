@@ -18,7 +18,8 @@ impl Layer {
         let Content::Extents(extents) = self.index.content(inode) else { return 0..0 };
         let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return 0..0 };
         let end = u64::from(last.frame.get()) + last.frame_count();
-        first.frame.get()..u32::try_from(end).unwrap_or(u32::MAX)
+        let first = first.frame.get();
+        first..u32::try_from(end).unwrap_or(u32::MAX).max(first)
     }
 
     /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
