@@ -129,11 +129,10 @@ impl Recipes {
         layer: &Layer,
         written: &Written,
     ) -> Result<()> {
-        let there = contents(layer);
         let Some(file) = file_of(diff_id) else { return Ok(()) };
-        let shown = recipe.named.keys().all(|digest| there.contains_key(digest));
-        let recipe = if shown { Some(recipe) } else { self.fill(&recipe, layer, written)? };
-        let Some(recipe) = recipe.filter(|recipe| !recipe.partial) else {
+        // One that was given up ends anywhere and cannot be read.
+        let filled = if recipe.partial { None } else { self.fill(recipe, layer, written)? };
+        let Some(recipe) = filled.filter(|recipe| !recipe.partial) else {
             tracing::info!(diff_id, "too much of this tar is in no file: no recipe");
             return Ok(());
         };
@@ -144,11 +143,14 @@ impl Recipes {
     /// The same recipe, in which contents that no file of the layer has stand themselves.
     fn fill(
         &self,
-        recipe: &NewRecipe,
+        recipe: NewRecipe,
         layer: &Layer,
         written: &Written,
     ) -> Result<Option<NewRecipe>> {
         let there = contents(layer);
+        if recipe.named.keys().all(|digest| there.contains_key(digest)) {
+            return Ok(Some(recipe));
+        }
         let mut new = self.begin()?;
         let mut ops = Ops::open(File::open(&recipe.path), &recipe.path)?;
         let mut whole = true;

@@ -9,6 +9,7 @@ use ::tar::{Builder, EntryType, Header};
 use super::write_layer;
 use crate::cache::BlockCache;
 use crate::store::import::layer_from_tar_heard;
+use crate::store::recipe::Hearer;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::store::{Layer, Store, StoreError, hex};
 use crate::types::{Name, Time, name};
@@ -119,6 +120,26 @@ fn a_name_that_is_given_twice_is_written_twice() {
     assert_eq!(again.id(), layer.id());
     assert!(place.export(&again, &diff_id).unwrap() == tar);
     assert_eq!(fs::read_dir(place.dir.path().join("recipes")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_recipe_that_was_given_up_is_no_error() {
+    let place = place();
+    let mut tar = Builder::new(Vec::new());
+    append(&mut tar, EntryType::Regular, "f", &noise(500));
+    append(&mut tar, EntryType::Regular, "f", &noise(501));
+    let tar = tar.into_inner().unwrap();
+    let mut recipe = place.store.recipes().begin().unwrap();
+    let mut build = place.store.build().unwrap();
+    layer_from_tar_heard(&tar[..], &mut build.builder, Some(&mut recipe)).unwrap();
+    let block = vec![0; 1 << 20];
+    (0..513).for_each(|_| recipe.literal(&block));
+    let recipe = recipe.finish().unwrap();
+    let (id, written) = place.store.publish_written(build).unwrap();
+    let layer = place.store.layer(&id).unwrap();
+    let diff_id = format!("sha256:{}", "0a".repeat(32));
+    place.store.recipes().keep(recipe, &diff_id, &layer, &written).unwrap();
+    assert_eq!(fs::read_dir(place.dir.path().join("recipes")).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `lamina image pull`: its words, and where passwords are kept.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -34,16 +35,20 @@ pub fn run((images, root): (&Images, &Path), json: bool, args: PullArgs) -> Resu
     if json { Ok(()) } else { say(&format!("{id}\n")) }
 }
 
+/// What a variable says, if anything.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// The first of these variables that says something.
 fn text(names: &[&str]) -> Option<String> {
-    let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    names.iter().find_map(set)
+    names.iter().find_map(|name| set(name)?.into_string().ok())
 }
 
 /// Where podman and Docker keep the certificates for a registry, if they do.
 fn certs_of(reference: &Reference) -> Option<PathBuf> {
-    let config = text(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
-    let config = config.or_else(|| Some(Path::new(&text(&["HOME"])?).join(".config")));
+    let config = set("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.or_else(|| Some(Path::new(&set("HOME")?).join(".config")));
     let own = config.map(|dir| dir.join("containers/certs.d"));
     let all = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
     let found = own.into_iter().chain(all).map(|dir| dir.join(&reference.host));
@@ -53,7 +58,6 @@ fn certs_of(reference: &Reference) -> Option<PathBuf> {
 /// What the first file that has something for the reference says. A file that was asked for by
 /// name has to be there.
 fn kept(given: Option<PathBuf>, reference: &Reference) -> Result<Option<Credentials>, Trouble> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let named = given.or_else(|| set("REGISTRY_AUTH_FILE").map(PathBuf::from));
     let runtime = set("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("containers/auth.json"));
     let docker = set("HOME").map(|dir| Path::new(&dir).join(".docker/config.json"));
