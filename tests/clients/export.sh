@@ -45,7 +45,7 @@ run image export localhost/lamina/app --format oci-dir -o "$scratch/oci" >"$scra
 equal export::refused "$(grep -c "oci: .*not empty" "$scratch/again")" 1
 
 # Changes of every kind, and a container of podman with the same.
-run container create --name c localhost/lamina/app >/dev/null
+run container create --name changed localhost/lamina/app >/dev/null
 place=$(run container start c)
 change='echo more >>/kept && rm -r /seed /usr/share/man && mv /renamed /again && ln /links/a /links/d && chmod 700 /etc/apt &&
     mkdir -p /new/deep && echo x >/new/deep/f && truncate -s 64M /hole && echo end >>/hole && mkfifo /fifo &&
@@ -57,10 +57,10 @@ run image commit c -t committed >"$scratch/refused" 2>&1 && fail export::commit_
 equal export::commit_of_a_mount "$(grep -c 'in use by the mount' "$scratch/refused")" 1
 run container stop c >/dev/null
 run image diff c >"$scratch/diff"
-engine create -q --name c localhost/lamina/app sh -c "$change" >/dev/null
-engine start -a c >/dev/null 2>&1 || true
+engine create -q --name changed localhost/lamina/app sh -c "$change" >/dev/null
+engine start -a changed >/dev/null 2>&1 || true
 # podman tells of a directory that was made anew that it changed, and not of what it held before.
-equal export::diff "$(engine diff c | grep -v ' /run\| /proc\| /sys\| /dev\|^C /etc$' | sort | comm -23 - <(sort "$scratch/diff") | head -n 5)" ""
+equal export::diff "$(engine diff changed | grep -v ' /run\| /proc\| /sys\| /dev\|^C /etc$' | sort | comm -23 - <(sort "$scratch/diff") | head -n 5)" ""
 for step in $(seq 1 12); do
     timeout -s KILL "0.$(printf %03d $((step * 25)))" "$lamina" image commit c -t killed >/dev/null 2>&1 || true
     run image verify >"$scratch/verify" 2>&1 || break
