@@ -3,10 +3,12 @@
 //! - [`wire`]: the kernel's protocol, bytes to requests and answers to bytes;
 //! - [`ops`]: the adapter, one function for each operation; [`convert`]: its values;
 //! - [`session`]: mounting and negotiation, the only code that names fuser;
-//! - [`worker`], [`turn`]: the threads, and who reads; [`counters`].
+//! - [`worker`], [`turn`]: the threads, and who reads; [`counters`];
+//! - [`ahead`]: directories are listed before a walk comes to them.
 //!
 //! The front end keeps no state of an inode: node numbers and handles are the union's own.
 
+pub mod ahead;
 pub mod convert;
 pub mod counters;
 pub mod ops;

@@ -36,6 +36,7 @@ mod rename;
 mod resolve;
 mod shadow;
 pub mod table;
+pub mod walk;
 mod xattr;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,7 +49,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Name, NodeId, Stat, StatFs, name};
 
-pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened};
+pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened, Tell};
 pub use config::{
     Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };
@@ -225,6 +226,12 @@ impl Union {
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.upper.is_none()
+    }
+
+    /// States whether somebody walks through the tree who asks for attributes.
+    #[must_use]
+    pub fn is_walked(&self) -> bool {
+        self.plus.runs()
     }
 
     /// The counters.

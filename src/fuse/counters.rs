@@ -13,6 +13,7 @@ pub struct Counters {
     panics: AtomicU64,
     handovers: AtomicU64,
     takeovers: AtomicU64,
+    listed_ahead: AtomicU64,
 }
 
 /// A reading of [`Counters`].
@@ -30,6 +31,9 @@ pub struct CounterValues {
     pub handovers: u64,
     /// Times that its place was taken during a request that turned out to be long.
     pub takeovers: u64,
+    /// Directories that were listed before a walk came to them.
+    #[serde(default)]
+    pub listed_ahead: u64,
 }
 
 impl Default for Counters {
@@ -40,6 +44,7 @@ impl Default for Counters {
             panics: AtomicU64::new(0),
             handovers: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
+            listed_ahead: AtomicU64::new(0),
         }
     }
 }
@@ -72,6 +77,10 @@ impl Counters {
         bump(&self.takeovers);
     }
 
+    pub(super) fn listed_ahead(&self) {
+        bump(&self.listed_ahead);
+    }
+
     /// The present values.
     #[must_use]
     pub fn values(&self) -> CounterValues {
@@ -85,6 +94,7 @@ impl Counters {
             panics: read(&self.panics),
             handovers: read(&self.handovers),
             takeovers: read(&self.takeovers),
+            listed_ahead: read(&self.listed_ahead),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::{Errno, Error};
+use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::{self, Lifetime};
 use crate::fuse::counters::Counters;
 use crate::fuse::wire::abi::{EntryOut, InHeader};
@@ -36,6 +37,8 @@ pub struct Adapter {
     /// Files are opened without asking.
     pub(super) no_open: bool,
     pub(super) counters: Arc<Counters>,
+    /// Who lists directories before they are asked for.
+    pub(super) ahead: Option<Arc<Ahead>>,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -55,6 +58,9 @@ pub struct Scratch {
 struct Call<'a> {
     union: &'a Union,
     lifetime: Lifetime,
+    ahead: Option<&'a Arc<Ahead>>,
+    /// The request is of the thread that lists ahead.
+    is_own: bool,
     header: &'a InHeader,
     reply: &'a Reply<'a>,
     scratch: &'a mut Scratch,
@@ -120,11 +126,26 @@ impl Call<'_> {
 }
 
 impl Adapter {
+    /// Says that the session has ended.
+    pub fn end(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.end();
+        }
+    }
+
     /// Serves one request.
     pub fn serve(&self, request: &Request<'_>, reply: &Reply<'_>, scratch: &mut Scratch) {
         let header = &request.header;
         tracing::trace!(unique = header.unique, node = header.nodeid, op = ?request.op);
-        let call = Call { union: &self.union, lifetime: self.lifetime, header, reply, scratch };
+        let call = Call {
+            union: &self.union,
+            lifetime: self.lifetime,
+            ahead: self.ahead.as_ref(),
+            is_own: self.ahead.as_ref().is_some_and(|ahead| ahead.is_own(header.pid)),
+            header,
+            reply,
+            scratch,
+        };
         // What a panic may leave behind in the scratch buffers is overwritten by the next use.
         let outcome = catch_unwind(AssertUnwindSafe(|| match request.op {
             Operation::Open(_) if self.no_open => drop(reply.errno(Errno::NOSYS)),

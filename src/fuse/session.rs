@@ -18,6 +18,7 @@ use std::thread;
 use fuser::{InitFlags, KernelConfig, MountOption, SessionACL};
 
 use crate::error::{Errno, Error, Result};
+use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
 use crate::fuse::ops::Adapter;
@@ -55,6 +56,8 @@ pub struct Setup {
     pub io: Option<IoDriver>,
     /// Nothing of the mount ever changes, so that files may be opened without asking.
     pub unchanging: bool,
+    /// Directories may be listed ahead: no layer of it needs a descriptor.
+    pub ahead: bool,
     /// How long the kernel may use names and attributes, in seconds; for ever without one.
     pub timeout_secs: Option<f64>,
 }
@@ -211,6 +214,8 @@ impl Session {
         let counters = Arc::new(Counters::default());
         let session = RandomState::new().hash_one(std::process::id()) as u32;
         let lifetime = Lifetime::from_secs(setup.timeout_secs).in_session(session);
+        let ahead = setup.ahead && thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+        let ahead = ahead.then(|| Ahead::new(setup.target.clone(), &union, &counters));
         let workers = Workers {
             device,
             turn: Turn::new(Arc::clone(&counters)),
@@ -219,6 +224,7 @@ impl Session {
                 lifetime,
                 no_open: granted.io == IoDriver::NoOpen,
                 counters: Arc::clone(&counters),
+                ahead,
             },
             counters,
             pace: Pace::default(),

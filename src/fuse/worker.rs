@@ -55,6 +55,7 @@ impl Workers {
             let led = self.lead(buffer.as_mut_slice().as_mut_bytes(), &mut scratch);
             if let Err(errno) = led {
                 self.turn.end();
+                self.adapter.end();
                 return match errno {
                     Errno::NODEV => Ok(()),
                     errno => Err(errno),

@@ -216,6 +216,7 @@ impl Prepared {
             acl: layers.options.acl,
             io: spec.rules.io,
             unchanging: !writes && grafts.grafts.is_empty(),
+            ahead: !writes && can_list_ahead(spec),
             timeout_secs: spec.rules.timeout_secs,
         };
         let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
@@ -302,6 +303,13 @@ impl Live {
         }
         Ok(())
     }
+}
+
+/// States whether all layers are of the store, whose indexes are mapped, and what the kernel is
+/// told stays with it for a while.
+fn can_list_ahead(spec: &MountSpec) -> bool {
+    let mapped = spec.lowers.is_empty() && spec.upper.is_none() && spec.grafts.is_empty();
+    mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= 1.0)
 }
 
 fn refused(io: IoDriver) -> Failure {

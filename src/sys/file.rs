@@ -60,6 +60,16 @@ pub fn statx(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     found.map(|found| attributes(&found)).map_err(refused("statx"))
 }
 
+/// Asks a file system for the attributes of an open object, whatever the kernel knows of them.
+///
+/// # Errors
+/// As statx(2) with `AT_STATX_FORCE_SYNC`.
+pub fn statx_fresh(fd: BorrowedFd<'_>) -> Result<Stat> {
+    let flags = ITSELF | AtFlags::STATX_FORCE_SYNC;
+    let found = rustix::fs::statx(fd, c"", flags, StatxFlags::BASIC_STATS);
+    found.map(|found| attributes(&found)).map_err(refused("statx"))
+}
+
 /// The mount that an object is reached through, as `stx_mnt_id` numbers it.
 ///
 /// # Errors
@@ -103,6 +113,22 @@ pub fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     let mode = rustix::fs::Mode::empty();
     rustix::io::retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, mode))
         .map_err(refused("open"))
+}
+
+/// Finds a directory as [`open_path`] does; the descriptor (`O_PATH`) names it and no more.
+///
+/// # Errors
+/// As open(2).
+pub fn find_directory(path: &Path) -> Result<OwnedFd> {
+    open_path(path, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Opens a directory beneath `root` for listing, over no symbolic link.
+///
+/// # Errors
+/// As [`open_beneath_no_links`].
+pub fn open_listing(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    open_beneath_no_links(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 /// Opens a path that a client gave, resolved beneath `root` by the kernel: neither `..` nor a

@@ -101,6 +101,25 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Gives the calling thread a table of descriptors of its own, with the standard ones alone in it.
+/// It must not use what was opened before.
+///
+/// # Errors
+/// As close_range(2) with `CLOSE_RANGE_UNSHARE`; `ENOSYS` before Linux 5.9.
+pub fn leave_descriptors() -> Result<()> {
+    let flags = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: no memory is touched. What is closed is closed in this thread's own table, so that
+    // descriptors that other threads hold stay theirs.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
+    if done == 0 { Ok(()) } else { Err(last("close_range")) }
+}
+
+/// The number of the calling thread in its process namespace.
+#[must_use]
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
+}
+
 /// Gives the calling thread the lowest priority of an ordinary one.
 ///
 /// # Errors

@@ -17,6 +17,17 @@ pub struct Caller {
     pub umask: u32,
 }
 
+/// What a listing tells of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// Their names: the reader takes nothing else.
+    Names,
+    /// Attributes too, of those for which the reader would ask soon as far as that can be foreseen.
+    Likely,
+    /// Attributes of all.
+    All,
+}
+
 /// An object as the kernel is told of it. Each one that reaches the kernel counts as one lookup
 /// and is given back by `Union::forget`.
 #[derive(Debug, Clone, Copy)]

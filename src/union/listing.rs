@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, Stat, name};
-use crate::union::api::DirSink;
+use crate::union::api::{DirSink, Tell};
 use crate::union::body::{DirBody, LayerDir, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
@@ -26,11 +26,11 @@ use crate::union::{Entry, Union, dir_of, is_small_lower};
 /// Most entries of a list that is kept.
 const KEPT: usize = 100_000;
 
-struct Item {
+pub(super) struct Item {
     position: u64,
-    name: Name,
+    pub(super) name: Name,
     ino: u64,
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 /// The entries of a merged directory at one time.
@@ -52,8 +52,7 @@ const fn backing_position(position: u64) -> u64 {
 }
 
 impl Union {
-    /// Gives the entries of a directory behind a position until the sink is full. With `plus`
-    /// the reader can take attributes too.
+    /// Gives the entries of a directory behind a position until the sink is full.
     ///
     /// # Errors
     /// As getdents(2).
@@ -61,7 +60,7 @@ impl Union {
         &self,
         id: NodeId,
         offset: u64,
-        plus: bool,
+        tell: Tell,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let node = self.node(id)?;
@@ -69,8 +68,11 @@ impl Union {
         if body.removed.get().is_some() {
             return Ok(());
         }
-        let told =
-            if plus { self.plus.listing(&body.looked_up, offset == 0) } else { Told::default() };
+        let told = match tell {
+            Tell::Names => Told::default(),
+            Tell::Likely => self.plus.listing(&body.looked_up, offset == 0),
+            Tell::All => Told::everything(),
+        };
         let plus = &told;
         if offset < 1 {
             if !sink.has_room(1) {
@@ -87,7 +89,7 @@ impl Union {
         }
         let from = offset.max(2);
         let stack = body.stack();
-        if stack.has_lower() && !(self.is_read_only() && stack.lowers.len() == 1) {
+        if stack.has_lower() && self.listed_alone(&stack).is_none() {
             return self.list_merged(&node, body, &stack, from, plus, sink);
         }
         if plus.is_all()
@@ -97,6 +99,11 @@ impl Union {
             return Ok(());
         }
         self.list_single(&node, body, &stack, from, plus, sink)
+    }
+
+    /// The only part of a directory, if that is of a lower layer and will stay so.
+    pub(super) fn listed_alone<'a>(&self, stack: &'a Stack) -> Option<&'a LayerDir> {
+        stack.lowers.first().filter(|_| self.is_read_only() && stack.lowers.len() == 1)
     }
 
     // Lists a directory of one lower layer that has attributes at hand. What has no further name
@@ -297,7 +304,8 @@ impl Union {
         Ok(listing)
     }
 
-    fn merge(&self, stack: &Stack) -> Result<Vec<Item>> {
+    /// What a merged directory shows, in the order of its listing.
+    pub(super) fn merge(&self, stack: &Stack) -> Result<Vec<Item>> {
         let mut items: Vec<Item> = Vec::new();
         let mut seen: HashMap<Name, Option<usize>> = HashMap::new();
         if let Some(upper) = &stack.upper {

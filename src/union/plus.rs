@@ -40,6 +40,11 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// All entries.
+    pub(super) fn everything() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
     /// States whether entries are told as a rule.
     pub(super) const fn is_all(&self) -> bool {
         self.all
@@ -78,7 +83,7 @@ impl Plus {
                 }
                 Told { all: true, samples: Cell::new(u32::from(left <= 0)), ..Told::default() }
             }
-            (true, false) => Told { all: true, ..Told::default() },
+            (true, false) => Told::everything(),
             (false, _) => {
                 if first {
                     self.run.store(0, Ordering::Relaxed);
@@ -103,7 +108,8 @@ impl Plus {
         }
     }
 
-    fn runs(&self) -> bool {
+    /// States whether directories are told with attributes at present.
+    pub(super) fn runs(&self) -> bool {
         self.run.load(Ordering::Relaxed) > 0
     }
 }

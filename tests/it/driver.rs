@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use laminafs::backing::memory::MemoryTree;
 use laminafs::error::{Errno, Result};
 use laminafs::types::{Kind, NodeId, Owner, Time};
-use laminafs::union::{Config, DirRef, DirSink, Entry, Lower, Options, Union, Upper};
+use laminafs::union::{Config, DirRef, DirSink, Entry, Lower, Options, Tell, Union, Upper};
 
 use super::reference::{Answer, Id, Path, ROOT, Tree};
 
@@ -188,7 +188,8 @@ impl Mount {
         room: usize,
     ) -> Result<(Piece, u64)> {
         let mut sink = Batch { room, next: from, seen: Vec::new(), counted: Vec::new() };
-        self.union.readdir(dir, from, plus, &mut sink)?;
+        let tell = if plus { Tell::Likely } else { Tell::Names };
+        self.union.readdir(dir, from, tell, &mut sink)?;
         for entry in &sink.counted {
             self.enter(entry);
         }

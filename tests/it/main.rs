@@ -27,3 +27,4 @@ mod rules;
 mod semantics;
 mod shell;
 mod tidy;
+mod walk;

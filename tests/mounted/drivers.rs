@@ -28,24 +28,10 @@ fn mount_with(s: &mut Site, options: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// What `lamina status` says of the mount, as JSON.
-fn status(s: &Site) -> String {
-    let output = std::process::Command::new(program()).args(["status", "--json"]).output().unwrap();
-    let all = String::from_utf8(output.stdout).unwrap();
-    let target = format!("\"target\": \"{}\"", s.mnt().display());
-    let (_, own) = all.split_once(&target).expect("the mount answers");
-    own.split_once("\"target\"").map_or(own, |(own, _)| own).to_owned()
-}
-
 #[track_caller]
 fn says(status: &str, key: &str, value: &str) {
     let line = format!("\"{key}\": \"{value}\"");
     assert!(status.contains(&line), "{line} in {status}");
-}
-
-fn number(status: &str, key: &str) -> u64 {
-    let (_, rest) = status.split_once(&format!("\"{key}\": ")).unwrap();
-    rest.split(|end: char| !end.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 fn the_best_way_is_chosen_and_shown(s: &mut Site) {

@@ -274,6 +274,11 @@ impl Site {
         }
     }
 
+    /// Says that a case has unmounted by itself.
+    pub const fn unmounted(&mut self) {
+        self.mounted = false;
+    }
+
     /// Unmounts and mounts again: nothing may change by it.
     pub fn remount(&mut self) {
         self.unmount();
@@ -318,7 +323,7 @@ fn mounts_below(root: &Path) -> Vec<String> {
     table.lines().filter(|line| line.contains(root)).map(str::to_owned).collect()
 }
 
-fn daemons_of(root: &Path) -> Vec<i32> {
+pub fn daemons_of(root: &Path) -> Vec<i32> {
     let needle = root.as_os_str().as_encoded_bytes();
     let own = i32::try_from(std::process::id()).expect("a pid");
     let mut found = Vec::new();

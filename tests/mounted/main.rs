@@ -19,8 +19,9 @@
 /// Lamina judges twice: over directories, and over blobs made of them. Groups: `everywhere` (all),
 /// `unions` (kernel and Lamina: the case looks at layers), `beyond_kernel` (plain and Lamina:
 /// overlayfs is known to differ), `beyond_fuse` (plain and kernel: the kernel's FUSE client refuses
-/// before it asks), `lamina` (ours over directories alone), `over_directories` and
-/// `unions_of_directories` (as `everywhere` and `unions` without blobs, which hold no such thing).
+/// before it asks), `lamina` (ours over directories alone), `over_blobs` (ours over blobs alone),
+/// `over_directories` and `unions_of_directories` (as `everywhere` and `unions` without blobs,
+/// which hold no such thing).
 macro_rules! judged {
     (everywhere: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { plain: Plain, kernel: Kernel, lamina: Lamina, blobs: Blobs }); )*
@@ -39,6 +40,9 @@ macro_rules! judged {
     };
     (beyond_fuse: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { plain: Plain, kernel: Kernel }); )*
+    };
+    (over_blobs: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { blobs: Blobs }); )*
     };
     (lamina: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { lamina: Lamina }); )*
@@ -77,4 +81,5 @@ mod random;
 mod rename;
 mod stated;
 mod times;
+mod walks;
 mod xattr;

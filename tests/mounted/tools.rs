@@ -224,3 +224,21 @@ pub fn make_removable(path: &Path) {
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
+
+/// What `lamina status` says of the mount, as JSON.
+pub fn status(s: &crate::harness::Site) -> String {
+    let output = std::process::Command::new(crate::harness::program())
+        .args(["status", "--json"])
+        .output()
+        .unwrap();
+    let all = String::from_utf8(output.stdout).unwrap();
+    let target = format!("\"target\": \"{}\"", s.mnt().display());
+    let (_, own) = all.split_once(&target).expect("the mount answers");
+    own.split_once("\"target\"").map_or(own, |(own, _)| own).to_owned()
+}
+
+/// A number that it says.
+pub fn number(status: &str, key: &str) -> u64 {
+    let (_, rest) = status.split_once(&format!("\"{key}\": ")).unwrap();
+    rest.split(|end: char| !end.is_ascii_digit()).next().unwrap().parse().unwrap()
+}

@@ -6,7 +6,7 @@ use crate::fuse::wire::abi::{EntryOut, ReadIn};
 use crate::fuse::wire::dirent::DirentBuffer;
 use crate::fuse::worker::MAX_WRITE;
 use crate::types::{Kind, NodeId};
-use crate::union::{DirSink, Entry, Union};
+use crate::union::{DirSink, Entry, Tell, Union};
 
 /// Fills a listing from the union.
 struct Sink<'a> {
@@ -40,7 +40,13 @@ pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
     let limit = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
     let list = DirentBuffer::new(&mut call.scratch.list, limit, plus);
     let mut sink = Sink { list, union: call.union, lifetime: call.lifetime };
-    let result = call.union.readdir(NodeId(call.header.nodeid), arg.offset, plus, &mut sink);
+    let tell = match (plus, call.is_own) {
+        (false, _) => Tell::Names,
+        (true, false) => Tell::Likely,
+        (true, true) => Tell::All,
+    };
+    let node = NodeId(call.header.nodeid);
+    let result = call.union.readdir(node, arg.offset, tell, &mut sink);
     let sent = match &result {
         Ok(()) => call.reply.bytes(sink.list.bytes()),
         Err(error) => call.reply.error(error),
@@ -49,5 +55,12 @@ pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
         for node in sink.list.nodes() {
             call.union.forget(NodeId(node), 1);
         }
+    }
+    if tell == Tell::Likely
+        && arg.offset == 0
+        && let Some(ahead) = call.ahead
+        && call.union.is_walked()
+    {
+        ahead.reached(node);
     }
 }

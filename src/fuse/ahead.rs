@@ -1,0 +1,261 @@
+//! Directories that a walk will come to are listed before it asks.
+//!
+//! Of a walk through a tree with attributes most of the time goes into the kernel: it makes an
+//! inode and a name for each entry, on the processor of whoever walks. So a thread of ours walks
+//! ahead of the reader through a private clone of the mount and lists directories with all
+//! attributes; the reader finds them in the kernel's caches. The two share the work: what the
+//! reader is about to ask is left to it, and so is one directory of `MARK`, which says where
+//! it is.
+//!
+//! The thread is a client of the mount that its own process serves. Nothing of the process waits
+//! for it, and it has a table of descriptors of its own, without the device: were the process
+//! killed while a request of the thread is under way, the device is closed all the same, the
+//! kernel ends the request, and the thread can die. The clone is held while there is work alone,
+//! so that an unmount finds the mount free and the session ends soon after.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::error::{Errno, Result};
+use crate::fuse::counters::Counters;
+use crate::sys;
+use crate::types::NodeId;
+use crate::union::Union;
+use crate::union::walk::{Step, Walk};
+
+/// How many directories the thread is ahead of the reader at most.
+const WINDOW: u64 = 64;
+/// One directory of so many is left to the reader.
+const MARK: u64 = 16;
+/// Directories elsewhere that the reader has to list before the thread follows it there.
+const STRAYS: u32 = 4;
+/// Entries of the directories that are listed ahead, above which the thread waits for the reader.
+const ENTRIES: usize = 8192;
+/// For how long the clone of the mount is kept without work.
+const KEEP: Duration = Duration::from_millis(2);
+
+/// What the threads that serve tell the one that walks ahead.
+pub struct Ahead {
+    target: PathBuf,
+    union: Weak<Union>,
+    counters: Arc<Counters>,
+    thread: OnceLock<Option<Thread>>,
+    /// The directory that a reader listed last; 0 once that is known.
+    at: AtomicU64,
+    sleeps: AtomicBool,
+    ended: AtomicBool,
+    /// The thread's number as requests carry it.
+    own: AtomicU32,
+    /// A request of the thread was served.
+    seen: AtomicBool,
+}
+
+enum News {
+    None,
+    At(NodeId),
+    Ended,
+}
+
+impl std::fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ahead").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Ahead {
+    /// For the mount on `target`. No thread is started before somebody walks.
+    pub fn new(target: PathBuf, union: &Arc<Union>, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            union: Arc::downgrade(union),
+            counters: Arc::clone(counters),
+            thread: OnceLock::new(),
+            at: AtomicU64::new(0),
+            sleeps: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            own: AtomicU32::new(0),
+            seen: AtomicBool::new(false),
+        })
+    }
+
+    /// States whether a request is of the thread itself.
+    pub fn is_own(&self, pid: u32) -> bool {
+        let own = pid != 0 && self.own.load(Ordering::Relaxed) == pid;
+        if own {
+            self.seen.store(true, Ordering::Relaxed);
+        }
+        own
+    }
+
+    /// Says that a reader of attributes lists a directory.
+    pub fn reached(self: &Arc<Self>, dir: NodeId) {
+        self.at.store(dir.0, Ordering::SeqCst);
+        let thread = self.thread.get_or_init(|| self.start());
+        if self.sleeps.swap(false, Ordering::SeqCst)
+            && let Some(thread) = thread
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Ends the thread; nobody waits for it.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        if let Some(Some(thread)) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn start(self: &Arc<Self>) -> Option<Thread> {
+        let ahead = Arc::clone(self);
+        let run = move || {
+            if let Err(error) = ahead.run() {
+                tracing::debug!(%error, "directories are not listed ahead");
+            }
+        };
+        let started = thread::Builder::new().name("fuse-ahead".to_owned()).spawn(run);
+        started.ok().map(|handle| handle.thread().clone())
+    }
+
+    fn news(&self, patience: Option<Duration>) -> News {
+        loop {
+            if self.ended.load(Ordering::SeqCst) {
+                return News::Ended;
+            }
+            match self.at.swap(0, Ordering::SeqCst) {
+                0 => {}
+                at => return News::At(NodeId(at)),
+            }
+            if patience == Some(Duration::ZERO) {
+                return News::None;
+            }
+            self.sleeps.store(true, Ordering::SeqCst);
+            let idle = self.at.load(Ordering::SeqCst) == 0 && !self.ended.load(Ordering::SeqCst);
+            match patience {
+                Some(patience) if idle => thread::park_timeout(patience),
+                None if idle => thread::park(),
+                _ => {}
+            }
+            self.sleeps.store(false, Ordering::SeqCst);
+            if patience.is_some() && self.at.load(Ordering::SeqCst) == 0 {
+                return News::None;
+            }
+        }
+    }
+
+    // The body of the thread. An error is its end, and no loss.
+    fn run(&self) -> Result<()> {
+        sys::process::leave_descriptors()?;
+        self.own.store(sys::process::thread_id(), Ordering::SeqCst);
+        let (mut plan, mut tree) = (Plan::default(), None);
+        loop {
+            let news = self.news(tree.is_some().then_some(KEEP));
+            match news {
+                News::Ended => return Ok(()),
+                News::None => tree = None,
+                News::At(at) => {
+                    let tree = match &mut tree {
+                        Some(tree) => tree,
+                        none => none.insert(self.open()?),
+                    };
+                    if !self.follow(&mut plan, at, tree) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    // Lists until the window is full; false at the end of the session.
+    fn follow(&self, plan: &mut Plan, at: NodeId, tree: &OwnedFd) -> bool {
+        let mut news = News::At(at);
+        loop {
+            let Some(union) = self.union.upgrade() else { return false };
+            match news {
+                News::Ended => return false,
+                News::At(at) => plan.reach(&union, at),
+                News::None => {}
+            }
+            let Some(step) = plan.next(&union) else { return true };
+            drop(union);
+            // What cannot be listed is not listed ahead.
+            if let Ok(entries) = list(tree, &step.path, plan.room) {
+                self.counters.listed_ahead();
+                plan.room -= entries;
+            }
+            news = self.news(Some(Duration::ZERO));
+        }
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        let tree = sys::mount::clone_mount(sys::file::find_directory(&self.target)?.as_fd())?;
+        // Were something else mounted there by now, its daemon would be asked, and not we.
+        self.seen.store(false, Ordering::SeqCst);
+        sys::file::statx_fresh(tree.as_fd())?;
+        if self.seen.load(Ordering::SeqCst) {
+            return Ok(tree);
+        }
+        Err(Errno::XDEV.into())
+    }
+}
+
+// Lists a directory, or as much of it as there is room; answers how much that is.
+fn list(tree: &OwnedFd, path: &[u8], room: usize) -> Result<usize> {
+    let dir = sys::file::open_listing(tree.as_fd(), path)?;
+    let mut entries = 0;
+    sys::dir::getdents(dir.as_fd(), &mut |_| {
+        entries += 1;
+        entries < room
+    })?;
+    Ok(entries.min(room))
+}
+
+/// Which directories come next, and where the reader is among them.
+#[derive(Default)]
+struct Plan {
+    walk: Option<Walk>,
+    /// Numbers of the directories from the reader's on: inode numbers in the order of the walk.
+    steps: VecDeque<u64>,
+    /// The reader's place in the walk.
+    reader: u64,
+    strays: u32,
+    /// How many entries more may be listed until the reader is seen again.
+    room: usize,
+}
+
+impl Plan {
+    fn reach(&mut self, union: &Union, at: NodeId) {
+        let Some(ino) = union.ino(at) else { return };
+        self.room = ENTRIES;
+        if let Some(passed) = self.steps.iter().position(|step| *step == ino) {
+            self.steps.drain(..passed);
+            self.reader += passed as u64;
+            self.strays = 0;
+            return;
+        }
+        self.strays += 1;
+        if self.walk.is_none() || self.strays >= STRAYS {
+            self.walk = union.walk_from(at).ok();
+            self.steps = VecDeque::from([ino]);
+            (self.reader, self.strays) = (0, 0);
+        }
+    }
+
+    /// The next directory to be listed ahead.
+    fn next(&mut self, union: &Union) -> Option<Step> {
+        while self.steps.len() as u64 <= WINDOW && self.room > 0 {
+            let step = union.walk_on(self.walk.as_mut()?)?;
+            let place = self.reader + self.steps.len() as u64;
+            self.steps.push_back(step.ino);
+            if place > self.reader + 1 && !place.is_multiple_of(MARK) {
+                return Some(step);
+            }
+        }
+        None
+    }
+}

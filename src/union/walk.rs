@@ -1,0 +1,123 @@
+//! The way of a walk through the tree: each directory before what is in it, entries in the order
+//! in which they are listed. So go find(1), tar(1), du(1), and all that descend while they read.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::types::{Kind, Name, NodeId};
+use crate::union::body::{LayerDir, Stack};
+use crate::union::{PATH_MAX, Union, dir_of};
+
+/// Most directories of one that are seen beforehand. A walk that comes behind them begins anew.
+const SEEN: usize = 4096;
+
+/// A place in a walk.
+pub struct Walk {
+    levels: Vec<Level>,
+    path: Vec<u8>,
+}
+
+/// A directory that the walk is in, with those of its directories that are still to come.
+struct Level {
+    stack: Arc<Stack>,
+    rest: std::vec::IntoIter<Name>,
+    path_len: usize,
+}
+
+/// A directory that a walk comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Its path below the root of the mount.
+    pub path: Vec<u8>,
+    /// Its inode number as the mount shows it.
+    pub ino: u64,
+}
+
+impl Walk {
+    fn enter(&mut self, stack: Arc<Stack>, dirs: Vec<Name>) {
+        let path_len = self.path.len();
+        self.levels.push(Level { stack, rest: dirs.into_iter(), path_len });
+    }
+
+    fn descend(&mut self, name: &[u8]) {
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name);
+    }
+}
+
+impl Union {
+    /// The inode number that a known node shows.
+    #[must_use]
+    pub fn ino(&self, id: NodeId) -> Option<u64> {
+        self.table.find(id).map(|node| node.ino)
+    }
+
+    /// A walk that has just come to a directory.
+    ///
+    /// # Errors
+    /// `ESTALE` for a node that is unknown, `ENOTDIR`; as listing the directories above.
+    pub fn walk_from(&self, id: NodeId) -> Result<Walk> {
+        let mut above = Vec::new();
+        let mut node = self.node(id)?;
+        while node.id != NodeId::ROOT {
+            let parent = self.node(node.parent)?;
+            above.push((dir_of(&parent)?.stack(), std::mem::take(&mut node.name)));
+            node = parent;
+        }
+        let mut walk = Walk { levels: Vec::new(), path: Vec::new() };
+        for (stack, name) in above.into_iter().rev() {
+            let dirs = self.directories(&stack, Some(&name))?;
+            walk.enter(stack, dirs);
+            walk.descend(&name);
+        }
+        let stack = dir_of(&self.node(id)?)?.stack();
+        let dirs = self.directories(&stack, None)?;
+        walk.enter(stack, dirs);
+        Ok(walk)
+    }
+
+    /// The next directory of a walk, or `None` at its end. What cannot be read is passed over.
+    pub fn walk_on(&self, walk: &mut Walk) -> Option<Step> {
+        loop {
+            let level = walk.levels.last_mut()?;
+            walk.path.truncate(level.path_len);
+            let Some(name) = level.rest.next() else {
+                walk.levels.pop();
+                continue;
+            };
+            if level.path_len + name.len() + 1 >= PATH_MAX {
+                continue;
+            }
+            let Ok(Some(found)) = self.resolve(&level.stack, &name) else { continue };
+            let Some(stack) = found.stack else { continue };
+            walk.descend(&name);
+            let stack = Arc::new(stack);
+            let dirs = self.directories(&stack, None).unwrap_or_default();
+            walk.enter(stack, dirs);
+            return Some(Step { path: walk.path.clone(), ino: found.ino });
+        }
+    }
+
+    // Names of directories in the order of `readdir`, those behind one of them.
+    fn directories(&self, stack: &Stack, behind: Option<&Name>) -> Result<Vec<Name>> {
+        let (mut dirs, mut passed) = (Vec::new(), behind.is_none());
+        let mut see = |kind: Kind, name: &[u8]| {
+            if kind == Kind::Dir && passed {
+                dirs.push(Name::from_slice(name));
+            }
+            passed |= behind.is_some_and(|behind| name == &behind[..]);
+            dirs.len() < SEEN
+        };
+        match self.listed_alone(stack) {
+            Some(LayerDir { dir, .. }) => {
+                dir.list(0, &mut |entry| see(entry.kind, entry.name))?;
+            }
+            None => {
+                self.merge(stack)?.iter().all(|item| see(item.kind, &item.name));
+            }
+        }
+        Ok(dirs)
+    }
+}
