@@ -45,7 +45,7 @@ run image export localhost/lamina/app --format oci-dir -o "$scratch/oci" >"$scra
 equal export::refused "$(grep -c "oci: .*not empty" "$scratch/again")" 1
 
 # Changes of every kind, and a container of podman with the same.
-run container create --name changed localhost/lamina/app >/dev/null
+run container create --name c localhost/lamina/app >/dev/null
 place=$(run container start c)
 change='echo more >>/kept && rm -r /seed /usr/share/man && mv /renamed /again && ln /links/a /links/d && chmod 700 /etc/apt &&
     mkdir -p /new/deep && echo x >/new/deep/f && truncate -s 64M /hole && echo end >>/hole && mkfifo /fifo &&
