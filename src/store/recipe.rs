@@ -29,8 +29,6 @@ const CONTENT: u8 = 1;
 const END: u8 = 2;
 /// Literal bytes that are written at once.
 const LITERAL_MAX: usize = 1 << 20;
-/// Literal bytes of a recipe at most: headers of half a million files. With more it is given up.
-const LITERALS_MAX: u64 = 512 << 20;
 const LEVEL: i32 = 3;
 
 /// Hears how a tar is written while it is read.
@@ -55,8 +53,6 @@ pub struct RecipeWriter {
     literal: Vec<u8>,
     content: Content,
     named: BTreeMap<[u8; 32], u64>,
-    /// Literal bytes so far.
-    literals: u64,
     room: Room,
     failed: Option<io::Error>,
 }
@@ -65,8 +61,6 @@ pub struct RecipeWriter {
 pub struct NewRecipe {
     path: PathBuf,
     named: BTreeMap<[u8; 32], u64>,
-    /// It was given up.
-    partial: bool,
 }
 
 #[derive(Default)]
@@ -113,8 +107,7 @@ impl Recipes {
         let out = open().map_err(StoreError::io(&path))?;
         let (literal, content, named) = Default::default();
         let room = Room::new(&self.dir)?;
-        let literals = 0;
-        Ok(RecipeWriter { path, out, literal, content, named, literals, room, failed: None })
+        Ok(RecipeWriter { path, out, literal, content, named, room, failed: None })
     }
 
     /// Names a recipe by the tar that it makes from a layer. Of what an archive gives twice under
@@ -130,40 +123,27 @@ impl Recipes {
         written: &Written,
     ) -> Result<()> {
         let Some(file) = file_of(diff_id) else { return Ok(()) };
-        // One that was given up ends anywhere and cannot be read.
-        let filled = if recipe.partial { None } else { self.fill(recipe, layer, written)? };
-        let Some(recipe) = filled.filter(|recipe| !recipe.partial) else {
-            tracing::info!(diff_id, "too much of this tar is in no file: no recipe");
-            return Ok(());
-        };
+        let recipe = self.fill(recipe, layer, written)?;
         let to = self.dir.join(file);
         fs::rename(&recipe.path, &to).map_err(StoreError::io(&to))
     }
 
     /// The same recipe, in which contents that no file of the layer has stand themselves.
-    fn fill(
-        &self,
-        recipe: NewRecipe,
-        layer: &Layer,
-        written: &Written,
-    ) -> Result<Option<NewRecipe>> {
+    fn fill(&self, recipe: NewRecipe, layer: &Layer, written: &Written) -> Result<NewRecipe> {
         let there = contents(layer);
         if recipe.named.keys().all(|digest| there.contains_key(digest)) {
-            return Ok(Some(recipe));
+            return Ok(recipe);
         }
         let mut new = self.begin()?;
         let mut ops = Ops::open(File::open(&recipe.path), &recipe.path)?;
-        let mut whole = true;
         loop {
             match ops.next()? {
                 Op::Literal(bytes) => new.literal(bytes),
                 Op::Content(digest) if there.contains_key(&digest) => new.name(digest, 0),
                 Op::Content(digest) => {
                     let size = recipe.named.get(&digest).copied().unwrap_or(0);
-                    let Some(extents) = written.extents(&digest) else {
-                        whole = false;
-                        break;
-                    };
+                    let lost = || ops.damaged("it names what was never written");
+                    let extents = written.extents(&digest).ok_or_else(lost)?;
                     let mut read = |part: &mut [u8], at| layer.read_extents(extents, part, at);
                     for_each_part(0..size, &mut read, &mut |part| {
                         new.literal(part);
@@ -173,9 +153,7 @@ impl Recipes {
                 Op::End => break,
             }
         }
-        // One that is not whole goes with its value.
-        let new = new.finish()?;
-        Ok(whole.then_some(new))
+        new.finish()
     }
 
     /// Writes the tar with this digest, if there is a recipe; answers whether there is. The caller
@@ -335,18 +313,9 @@ fn for_each_part(
 impl RecipeWriter {
     fn put(&mut self, parts: &[&[u8]]) {
         let len = parts.iter().map(|part| part.len() as u64).sum();
-        self.literals += len;
-        // Of more than this nobody wants to have a second copy.
-        if self.failed.is_none() && self.literals <= LITERALS_MAX {
-            self.failed = self.room.take(len).err();
-        }
-        for part in parts {
-            if self.failed.is_none()
-                && self.literals <= LITERALS_MAX
-                && let Err(error) = self.out.write_all(part)
-            {
-                self.failed = Some(error);
-            }
+        if self.failed.is_none() {
+            let mut write = || parts.iter().try_for_each(|part| self.out.write_all(part));
+            self.failed = self.room.take(len).and_then(|()| write()).err();
         }
     }
 
@@ -373,8 +342,7 @@ impl RecipeWriter {
     pub fn finish(mut self) -> Result<NewRecipe> {
         self.flush_literal();
         self.put(&[&[END]]);
-        let partial = self.literals > LITERALS_MAX;
-        let new = NewRecipe { path: self.path, named: self.named, partial };
+        let new = NewRecipe { path: self.path, named: self.named };
         let done = match self.failed {
             Some(error) => Err(error),
             // On the disk before it has its name, whoever publishes the layer.
