@@ -21,6 +21,7 @@ pub mod mounts;
 mod prefill;
 mod probe;
 pub mod pull;
+pub mod push;
 pub mod spec;
 pub mod status;
 

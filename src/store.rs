@@ -16,9 +16,11 @@ pub mod images;
 pub mod import;
 mod layer;
 mod material;
+pub mod native;
 mod pack;
 pub mod pull;
 pub mod recipe;
+pub mod remote;
 mod room;
 pub mod sink;
 
@@ -29,7 +31,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -65,6 +67,7 @@ struct Reading {
     materials: Arc<material::Materials>,
     ahead: ahead::Ahead,
     damaged: AtomicU64,
+    fetched: remote::Counters,
 }
 
 /// What reading did so far.
@@ -76,6 +79,9 @@ pub struct StoreStats {
     pub materials: MaterialStats,
     /// Frames that were not what was put there; each was an `EIO`.
     pub damaged: u64,
+    /// What came from registries.
+    #[serde(default)]
+    pub fetched: remote::RemoteStats,
 }
 
 /// A layer that is being built, and the lock that says so.
@@ -118,6 +124,7 @@ impl Store {
             cache,
             ahead: ahead::Ahead::default(),
             damaged: AtomicU64::new(0),
+            fetched: remote::Counters::default(),
         });
         let recipes = recipe::Recipes::open(root)?;
         Ok(Self { layers, recipes, reading, open: Mutex::default() })
@@ -130,6 +137,7 @@ impl Store {
             cache: reading.cache.stats(),
             materials: reading.materials.stats(),
             damaged: reading.damaged.load(Ordering::Relaxed),
+            fetched: reading.fetched.stats(),
         }
     }
 
@@ -179,6 +187,12 @@ impl Store {
     /// # Errors
     /// As mkdir(2) and open(2).
     pub fn build(&self) -> Result<Build> {
+        let (dir, lock) = self.begin()?;
+        Ok(Build { builder: LayerBuilder::new(dir)?, _lock: lock })
+    }
+
+    /// A directory for a new layer, and the lock that says that somebody is at work.
+    fn begin(&self) -> Result<(PathBuf, OwnedFd)> {
         for number in 0_u32.. {
             let dir = self.layers.join(format!("{NEW}{}-{number}", std::process::id()));
             match fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -187,7 +201,7 @@ impl Store {
             }
             let lock = open_dir(&dir)?;
             sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(&dir))?;
-            return Ok(Build { builder: LayerBuilder::new(dir)?, _lock: lock });
+            return Ok((dir, lock));
         }
         let what = "no free name for a new layer".to_owned();
         Err(StoreError::Damaged { path: self.layers.clone(), what })
@@ -219,22 +233,27 @@ impl Store {
         let id = LayerId::of(&index);
         let path = builder.dir().join(layer::INDEX);
         fs::write(&path, &index).map_err(StoreError::io(&path))?;
+        self.name(builder.dir(), &id)?;
+        Ok(id)
+    }
+
+    /// Gives a new layer its name, once all of it is on disk. One that is there already stays.
+    fn name(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let target = self.layers.join(id.as_str());
         if target.exists() {
-            discard(builder.dir());
-            return Ok(id);
+            discard(dir);
+            return Ok(());
         }
         let parent = open_dir(&self.layers)?;
         sys::file::syncfs(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
-        match fs::rename(builder.dir(), &target) {
+        match fs::rename(dir, &target) {
             // Somebody else built the same layer meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                discard(builder.dir())
+                discard(dir);
             }
             renamed => renamed.map_err(StoreError::io(&target))?,
         }
-        sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
-        Ok(id)
+        sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.layers))
     }
 
     /// Gives up a layer that was begun.
@@ -278,14 +297,18 @@ impl Store {
     pub fn size(&self, id: &LayerId) -> Result<u64> {
         let dir = self.layers.join(id.as_str());
         let mut size = 0;
+        let is_partial = remote::is_partial(&dir);
         for file in [layer::INDEX, layer::DATA] {
             let path = dir.join(file);
-            size += match fs::metadata(&path) {
+            let found = match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
                 }
-                found => found.map_err(StoreError::io(&path))?.len(),
+                found => found.map_err(StoreError::io(&path))?,
             };
+            // What is still in a registry is a hole.
+            let there = found.blocks().saturating_mul(512).min(found.len());
+            size += if is_partial { there } else { found.len() };
         }
         Ok(size)
     }

@@ -225,6 +225,17 @@ pub enum ExportCompression {
     Zstd,
     /// None.
     None,
+    /// Not as tars but as they are in the store, for `lamina image pull --lazy` alone.
+    Native,
+}
+
+/// When the data of a lazy pull comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LazyPull {
+    /// What is read at once, the rest while the image is mounted.
+    Background,
+    /// When it is read.
+    Demand,
 }
 
 /// Commands of `lamina image`.
@@ -280,6 +291,8 @@ pub enum ImageCommand {
     },
     /// Pull an image from a registry. A pull that was interrupted is continued.
     Pull(PullArgs),
+    /// Push an image to a registry. What the registry has is not sent.
+    Push(PushArgs),
     /// List the images.
     Ls,
     /// Show what is known of images, as JSON.
@@ -419,6 +432,33 @@ pub struct PullArgs {
     /// The name of the image, in place of that of the reference.
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
+    /// Leave the data of layers in the registry; they were pushed with `--compress native`.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "background")]
+    pub lazy: Option<LazyPull>,
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Words of `lamina image push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// `NAME[:TAG]`, or the first digits of an id.
+    pub name: String,
+    /// Where to: `[HOST[:PORT]/]PATH[:TAG]` [default: the name].
+    pub reference: Option<String>,
+    /// How the layers are compressed.
+    #[arg(long, value_enum, default_value_t = ExportCompression::Gzip)]
+    pub compress: ExportCompression,
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// How a registry is asked.
+#[derive(Debug, Args)]
+pub struct RegistryArgs {
     /// User and password for the registry.
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub creds: Option<String>,

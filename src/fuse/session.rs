@@ -32,6 +32,9 @@ use crate::union::{File, Kernel, Union};
 /// Threads of a session: one reads, the others stand by for requests that take long.
 pub const THREADS: usize = 4;
 
+/// The same where requests wait for a network.
+pub const THREADS_WAITING: usize = 16;
+
 /// Background requests (read-ahead, RELEASE) that the kernel may have under way.
 const MAX_BACKGROUND: u16 = 64;
 
@@ -56,6 +59,8 @@ pub struct Setup {
     pub io: Option<IoDriver>,
     /// Nothing of the mount ever changes, so that files may be opened without asking.
     pub unchanging: bool,
+    /// Requests may wait for a network, so that more threads stand by.
+    pub waits: bool,
     /// Directories may be listed ahead: no layer of it needs a descriptor.
     pub ahead: bool,
     /// How long the kernel may use names and attributes, in seconds; for ever without one.
@@ -188,6 +193,7 @@ pub struct Session {
     fuser: fuser::Session<Handshake>,
     workers: Arc<Workers>,
     granted: Granted,
+    threads: usize,
 }
 
 impl Session {
@@ -230,7 +236,8 @@ impl Session {
             pace: Pace::default(),
             xattr_ext: granted.minor >= 33,
         };
-        Ok(Self { fuser, workers: Arc::new(workers), granted })
+        let threads = if setup.waits { THREADS_WAITING } else { THREADS };
+        Ok(Self { fuser, workers: Arc::new(workers), granted, threads })
     }
 
     /// What the kernel granted.
@@ -254,8 +261,8 @@ impl Session {
             let thread = thread::Builder::new().name(name).spawn(run);
             thread.map_err(|error| Error::os("pthread_create", raw(&error)))
         };
-        let mut threads = Vec::with_capacity(THREADS + 1);
-        for number in 0..THREADS {
+        let mut threads = Vec::with_capacity(self.threads + 1);
+        for number in 0..self.threads {
             let workers = Arc::clone(&self.workers);
             let body = move || {
                 if let Err(errno) = workers.run() {

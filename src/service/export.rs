@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told};
-use crate::store::export::{Compression, Digested, write_layer};
+use crate::store::LayerId;
+use crate::store::export::{Compression, Digested, diff_id, write_layer};
 use crate::store::hex;
 use crate::store::images::full_name;
+use crate::store::native::{DATA_TYPE, INDEX_TYPE};
 use crate::store::pull::transfer::sha256;
 use crate::sys;
 
@@ -29,6 +31,8 @@ pub enum Form {
     Docker,
     /// An OCI layout.
     Oci(LayerCompression),
+    /// An OCI layout whose layers are in our own form, which a mount need not have as a whole.
+    Native,
 }
 
 /// A layer as it was written.
@@ -37,13 +41,15 @@ struct Written {
     diff_id: String,
     digest: String,
     size: u64,
+    /// Digest and bytes of the index, in our own form.
+    index: Option<(String, u64)>,
 }
 
 struct Exporter<'a, 'b> {
     images: &'a Images,
     form: Form,
     target: Box<dyn Target>,
-    done: HashMap<String, Written>,
+    done: HashMap<(String, String), Written>,
     told: &'a mut Told<'b>,
 }
 
@@ -113,6 +119,10 @@ fn blob(digest: &str) -> String {
     format!("blobs/{}", digest.replacen(':', "/", 1))
 }
 
+fn descriptor(kind: &str, digest: &str, size: u64) -> Value {
+    json!({ "mediaType": kind, "digest": digest, "size": size })
+}
+
 fn digits(digest: &str) -> &str {
     digest.rsplit(':').next().unwrap_or(digest)
 }
@@ -123,14 +133,18 @@ impl Exporter<'_, '_> {
         let mut written = Vec::with_capacity(of);
         for (at, layer) in image.layers.iter().enumerate() {
             let (number, name) = (at + 1, layer.diff_id.clone());
-            if let Some(done) = self.done.get(&layer.diff_id) {
+            let key = (layer.id.clone(), name.clone());
+            if let Some(done) = self.done.get(&key) {
                 (self.told)(&Progress::Kept { number, of, layer: name });
                 written.push(done.clone());
                 continue;
             }
             (self.told)(&Progress::Layer { number, of, layer: name, size: 0 });
-            let done = self.layer(layer)?;
-            self.done.insert(layer.diff_id.clone(), done.clone());
+            let done = match self.form {
+                Form::Native => self.native(layer)?,
+                _ => self.layer(layer)?,
+            };
+            self.done.insert(key, done.clone());
             written.push(done);
         }
         Ok(written)
@@ -146,8 +160,8 @@ impl Exporter<'_, '_> {
         let recipes = store.recipes();
         let at = store.directory();
         let compression = match self.form {
-            Form::Docker => Compression::None,
             Form::Oci(compression) => compression,
+            Form::Docker | Form::Native => Compression::None,
         };
         let diff_id = match compression {
             Compression::None => write_layer(recipes, &open, &layer.diff_id, &mut out)?,
@@ -170,13 +184,42 @@ impl Exporter<'_, '_> {
         let (digest, size, out) = out.finish();
         let spool = out.into_inner().map_err(|error| refused(at)(error.into_error()))?;
         self.put(&diff_id, &digest, spool, size)?;
-        Ok(Written { diff_id, digest, size })
+        Ok(Written { diff_id, digest, size, index: None })
+    }
+
+    /// Writes the two files of a layer as they are.
+    fn native(&mut self, layer: &ImageLayer) -> Result<Written> {
+        let store = &self.images.store;
+        let id: LayerId = layer.id.parse()?;
+        let open = store.layer(&id)?;
+        let at = store.directory();
+        open.complete(&mut |_| true).map_err(StoreError::host(at))?;
+        let diff_id = match layer.diff_id.starts_with("sha256:") {
+            true => layer.diff_id.clone(),
+            false => diff_id(&open)?,
+        };
+        let refused = StoreError::io;
+        let [mut index, mut data] = store.files(&id)?;
+        let spool = sys::file::unnamed(at, 0o600).map_err(StoreError::host(at))?;
+        let out = Digested::new(BufWriter::with_capacity(1 << 20, spool));
+        let mut packed = zstd::stream::write::Encoder::new(out, 3).map_err(refused(at))?;
+        io::copy(&mut index, &mut packed).map_err(refused(at))?;
+        let mut out = packed.finish().map_err(refused(at))?;
+        out.flush().map_err(refused(at))?;
+        let (index, index_size, out) = out.finish();
+        let spool = out.into_inner().map_err(|error| refused(at)(error.into_error()))?;
+        let mut sum = Digested::new(io::sink());
+        io::copy(&mut data, &mut sum).map_err(refused(at))?;
+        let (digest, size, _) = sum.finish();
+        self.put(&diff_id, &index, spool, index_size)?;
+        self.put(&diff_id, &digest, data, size)?;
+        Ok(Written { diff_id, digest, size, index: Some((index, index_size)) })
     }
 
     fn put(&mut self, diff_id: &str, digest: &str, spool: File, size: u64) -> Result<()> {
         let name = match self.form {
             Form::Docker => format!("{}.tar", digits(diff_id)),
-            Form::Oci(_) => blob(digest),
+            Form::Oci(_) | Form::Native => blob(digest),
         };
         self.target.file(&name, spool, size)
     }
@@ -189,20 +232,25 @@ impl Exporter<'_, '_> {
         layers: &[Written],
         tags: &[String],
     ) -> Result<Vec<Value>> {
-        let Form::Oci(compression) = self.form else {
+        if self.form == Form::Docker {
             let name = format!("{id}.json");
             self.target.bytes(&name, config)?;
             let layers = layers.iter().map(|layer| format!("{}.tar", digits(&layer.diff_id)));
             let layers: Vec<String> = layers.collect();
             return Ok(vec![json!({ "Config": name, "RepoTags": tags, "Layers": layers })]);
-        };
+        }
         let digest = sha256(config);
         self.target.bytes(&blob(&digest), config)?;
-        let describe = |layer: &Written| {
-            let (digest, size) = (&layer.digest, layer.size);
-            json!({ "mediaType": compression.media_type(), "digest": digest, "size": size })
+        let kind = match self.form {
+            Form::Oci(compression) => compression.media_type(),
+            _ => DATA_TYPE,
         };
-        let layers: Vec<Value> = layers.iter().map(describe).collect();
+        let blobs = |layer: &Written| {
+            let index = layer.index.as_ref();
+            let index = index.map(|(digest, size)| descriptor(INDEX_TYPE, digest, *size));
+            index.into_iter().chain([descriptor(kind, &layer.digest, layer.size)])
+        };
+        let layers: Vec<Value> = layers.iter().flat_map(blobs).collect();
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,

@@ -70,6 +70,8 @@ pub struct LayerInfo {
     pub id: String,
     /// Bytes in the store.
     pub size: u64,
+    /// Bytes that are still in a registry.
+    pub missing: u64,
     /// Count of objects.
     pub objects: usize,
     /// The images that need it, by id.
@@ -189,10 +191,13 @@ impl Images {
             let needs = |(image, _): &&(Image, Vec<String>)| {
                 image.layers.iter().any(|layer| layer.id == id.as_str())
             };
+            let layer = self.store.layer(id)?;
+            let (missing, objects) = (layer.missing(), layer.index().inodes().len());
             Ok(LayerInfo {
                 id: id.to_string(),
                 size: self.store.size(id)?,
-                objects: self.store.layer(id)?.index().inodes().len(),
+                missing,
+                objects,
                 images: all.iter().filter(needs).map(|(image, _)| image.id.clone()).collect(),
             })
         };
@@ -252,6 +257,14 @@ impl Images {
     /// The layers of an image for a mount, topmost first.
     pub(super) fn lowers(&self, name: &str) -> Result<Vec<Lower>> {
         self.layers_of(name, &self.images.find(name)?)
+    }
+
+    /// An image.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn find(&self, name: &str) -> Result<Image> {
+        self.images.find(name)
     }
 
     /// The layers of a container for a mount, topmost first.

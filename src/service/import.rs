@@ -12,6 +12,7 @@ use crate::store::import::{
     FoundImage, FoundLayer, ImageSource, Input, TarOutcome, layer_from_directory,
     layer_from_tar_heard, open_input,
 };
+use crate::store::native::{Data, Stream};
 use crate::store::{Build, LayerId, Written, hex};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -221,6 +222,11 @@ pub(super) fn import_layers<'s>(
     let mut layers = Vec::with_capacity(of);
     for (at, layer) in image.layers.iter().enumerate() {
         let (number, name) = (at + 1, layer.diff_id.clone());
+        if let Some(index) = &layer.index {
+            told(&Progress::Layer { number, of, layer: name, size: layer.size });
+            layers.push(adopted(images, open, index, layer, told)?);
+            continue;
+        }
         if let Some(there) = known.get(&layer.diff_id) {
             told(&Progress::Kept { number, of, layer: name });
             layers.push(there.clone());
@@ -236,6 +242,24 @@ pub(super) fn import_layers<'s>(
         layers.push(made);
     }
     Ok(layers)
+}
+
+/// Takes a layer in our own form.
+fn adopted<'s>(
+    images: &Images,
+    open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
+    index: &FoundLayer,
+    layer: &FoundLayer,
+    told: &mut Told<'_>,
+) -> Result<ImageLayer> {
+    let (mut from, inner) = (open(index)?, open(layer)?);
+    let mut data = Counted { inner, bytes: 0, said: 0, told };
+    let index = Stream { from: &mut from, digest: index.digest.as_deref().unwrap_or_default() };
+    let digest = layer.digest.as_deref().unwrap_or_default();
+    let data = Data::Whole(Stream { from: &mut data, digest });
+    let id = images.store.adopt(index, data)?.to_string();
+    let (diff_id, digest) = (layer.diff_id.clone(), layer.digest.clone());
+    Ok(ImageLayer { id, diff_id, digest, size: layer.size })
 }
 
 // No digest is known that would tell an archive cut between two members from a whole one. GNU tar

@@ -142,6 +142,18 @@ impl Early {
     }
 }
 
+impl Early {
+    /// Has the rest of layers fetched that are in part in a registry.
+    pub(super) fn complete_beside(&self) {
+        Layer::complete_beside(&self.layers);
+    }
+
+    /// States whether what is read may have to come over a network.
+    pub(super) fn is_remote(&self) -> bool {
+        self.layers.iter().any(|layer| layer.missing() > 0)
+    }
+}
+
 /// Answers what reading layers did so far.
 pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
 
@@ -168,7 +180,12 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
     }
     let early = Early { name: first.clone(), root: spec.root.clone(), layers: images.early() };
     let counters: StoreCounters = Box::new(images.store.counters());
-    let settle: Settle = Box::new(images.store.settling());
+    let used: Vec<_> = early.layers.iter().map(Arc::downgrade).collect();
+    let settling = images.store.settling();
+    let settle: Settle = Box::new(move || {
+        Layer::write_down(&used);
+        settling();
+    });
     Ok(OpenImages { lowers, counters: Some(counters), early, settle: Some(settle) })
 }
 

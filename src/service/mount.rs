@@ -216,6 +216,7 @@ impl Prepared {
             acl: layers.options.acl,
             io: spec.rules.io,
             unchanging: !writes && grafts.grafts.is_empty(),
+            waits: layers.early.is_remote(),
             ahead: !writes && can_list_ahead(spec),
             timeout_secs: spec.rules.timeout_secs,
         };
@@ -257,6 +258,7 @@ impl Prepared {
         let store = self.counters;
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
+        self.early.complete_beside();
         let mut status = self.status;
         granted.io.name().clone_into(&mut status.drivers.io);
         status.device = mounts::on(&target).ok().flatten().map(|entry| entry.device);

@@ -2,21 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use parking_lot::Mutex;
 
-use super::images::{Image, Images, StoreError};
+use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told, import_layers, put};
-use crate::store::import::FoundLayer;
+use crate::store::import::{FoundImage, FoundLayer};
+use crate::store::native::{Data, Stream};
 use crate::store::pull::Registry;
 use crate::store::pull::transfer::{Transfer, directory, forget};
+use crate::store::remote::Origin;
 
-pub use crate::store::pull::auth::Credentials;
-pub use crate::store::pull::connection::Connection;
+pub use crate::store::pull::access::{Access, Words};
 pub use crate::store::pull::reference::Reference;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -26,16 +27,33 @@ const PARALLEL: usize = 3;
 /// Bytes between two reports.
 const REPORT: i64 = 1 << 20;
 
+/// When the data of layers comes that are in our own form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lazy {
+    /// What is read at once, the rest while nobody asks, by whoever mounts the image.
+    Background,
+    /// When it is read.
+    Demand,
+}
+
 /// What is pulled, and how.
 pub struct Pull {
     /// Which image.
     pub reference: Reference,
     /// Its names in the store; none: that of the reference.
     pub names: Vec<String>,
-    /// Who asks.
-    pub credentials: Option<Credentials>,
-    /// How the registry is reached.
-    pub connection: Connection,
+    /// Who asks, and how.
+    pub access: Access,
+    /// Layers in our own form are left in the registry.
+    pub lazy: Option<Lazy>,
+}
+
+/// A pull under way.
+struct Work<'a> {
+    images: &'a Images,
+    registry: &'a Registry,
+    dir: &'a Path,
+    image: &'a FoundImage,
 }
 
 /// Pulls an image into the data root `root`, of which `images` are the images; answers its id.
@@ -49,20 +67,15 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
         crate::store::images::full_name(name)?;
     }
     let _importing = images.images.importing()?;
-    let registry = Registry::connect(&pull.reference, pull.credentials.clone(), &pull.connection)?;
+    let access = pull.access.clone();
+    let registry = &Registry::connect(&pull.reference, access.credentials, &access.connection)?;
     let image = registry.image()?;
-    let mut known = images.images.known_layers(&images.store)?;
-    let mut seen = HashSet::new();
-    let wanted = image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
-    let wanted: Vec<&FoundLayer> = wanted.filter(|layer| seen.insert(&layer.diff_id)).collect();
     let dir = directory(root);
-    let files = download(&registry, &dir, &wanted, told)?;
-    let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
-        let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
-        let file = layer.digest.as_ref().and_then(|digest| files.get(digest)).ok_or_else(lost)?;
-        Ok(Box::new(file.try_clone().map_err(StoreError::io(&dir))?))
+    let work = Work { images, registry, dir: &dir, image: &image };
+    let (layers, files) = match pull.lazy {
+        Some(lazy) => work.leave(pull, lazy, told)?,
+        None => work.fetch(told)?,
     };
-    let layers = import_layers(images, &mut open, &image, &mut known, told)?;
     let id = image.config_digest.trim_start_matches("sha256:").to_owned();
     let names = match (&pull.names[..], &pull.reference.name) {
         ([], Some(name)) => vec![name.clone()],
@@ -77,12 +90,85 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
     Ok(id)
 }
 
+/// Downloads by digest.
+type Files = HashMap<String, File>;
+
+impl Work<'_> {
+    /// Downloads what is not there, and builds the layers.
+    fn fetch(&self, told: &mut Told<'_>) -> Result<(Vec<ImageLayer>, Files)> {
+        let Self { images, registry, dir, image } = self;
+        let mut known = images.images.known_layers(&images.store)?;
+        let is_new =
+            |layer: &&FoundLayer| layer.index.is_some() || !known.contains_key(&layer.diff_id);
+        let wanted = image.layers.iter().filter(is_new);
+        let wanted = wanted.flat_map(|layer| layer.index.as_deref().into_iter().chain([layer]));
+        let mut seen = HashSet::new();
+        let wanted: Vec<&FoundLayer> = wanted.filter(|layer| seen.insert(&layer.digest)).collect();
+        let files = download(registry, dir, &wanted, told)?;
+        let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
+            let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
+            let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
+            let mut file = file.ok_or_else(lost)?.try_clone().map_err(StoreError::io(dir))?;
+            // A layer that comes twice is read twice.
+            file.rewind().map_err(StoreError::io(dir))?;
+            Ok(Box::new(file))
+        };
+        let layers = import_layers(images, &mut open, image, &mut known, told)?;
+        Ok((layers, files))
+    }
+
+    /// Downloads indexes alone.
+    fn leave(
+        &self,
+        pull: &Pull,
+        lazy: Lazy,
+        told: &mut Told<'_>,
+    ) -> Result<(Vec<ImageLayer>, Files)> {
+        let Self { images, registry, dir, image } = self;
+        let bad = |what: &str| {
+            let reference = pull.reference.text.clone();
+            StoreError::Registry { reference, what: what.to_owned() }
+        };
+        let indexes = image.layers.iter().map(|layer| layer.index.as_deref());
+        let indexes: Vec<&FoundLayer> = indexes.collect::<Option<_>>().ok_or_else(|| {
+            bad("its layers are tars, which come as a whole: pull it without --lazy, or push it \
+                 with --compress native")
+        })?;
+        let mut seen = HashSet::new();
+        let wanted = indexes.iter().copied().filter(|index| seen.insert(&index.digest));
+        let files = download(registry, dir, &wanted.collect::<Vec<_>>(), told)?;
+        let mut layers = Vec::new();
+        for (layer, index) in image.layers.iter().zip(indexes) {
+            let (Some(digest), Some(data)) = (&index.digest, &layer.digest) else {
+                return Err(bad("a layer has no digest"));
+            };
+            // A registry that sends no parts is found out before anybody relies on it.
+            registry.part(data, 0, &mut [0])?;
+            let origin = Origin {
+                reference: pull.reference.text.clone(),
+                digest: data.clone(),
+                insecure: !pull.access.connection.tls_verify,
+                cert_dir: pull.access.connection.certs.clone(),
+                authfile: pull.access.authfile.clone(),
+                background: lazy == Lazy::Background,
+            };
+            let mut file = files.get(digest).ok_or_else(|| bad("an index was lost"))?;
+            file.rewind().map_err(StoreError::io(dir))?;
+            let index = Stream { from: &mut file, digest };
+            let id = images.store.adopt(index, Data::Remote(&origin))?.to_string();
+            let (diff_id, digest) = (layer.diff_id.clone(), Some(data.clone()));
+            layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
+        }
+        Ok((layers, files))
+    }
+}
+
 fn download(
-    registry: &Registry<'_>,
+    registry: &Registry,
     dir: &Path,
     wanted: &[&FoundLayer],
     told: &mut Told<'_>,
-) -> Result<HashMap<String, File>> {
+) -> Result<Files> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }

@@ -1,8 +1,9 @@
 //! Layers and images as the world outside reads them: tars, OCI layouts, docker-archives.
 //!
 //! - `tar`: a layer as a tar, the same one each time;
-//! - `target`: where an image is written: a directory, a file, a pipe.
+//! - `target`: where an image is written: a directory, a file, a pipe; `registry`: a registry.
 
+mod registry;
 mod tar;
 mod target;
 
@@ -15,6 +16,7 @@ use super::hex;
 use super::layer::Layer;
 use super::recipe::{Recipes, written};
 
+pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
 
 /// How layers are compressed.

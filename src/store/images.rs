@@ -286,7 +286,11 @@ impl Images {
     /// As [`Images::all`].
     pub fn known_layers(&self, store: &Store) -> Result<HashMap<String, ImageLayer>> {
         let there: BTreeSet<String> = store.layers()?.iter().map(LayerId::to_string).collect();
-        let all = self.all()?.into_iter().flat_map(|(image, _)| image.layers);
+        // Nothing proves of a layer in our own form that it has what its diff ID says.
+        let proved =
+            |image: &Image| !image.manifest.as_deref().is_some_and(super::import::is_native);
+        let all = self.all()?.into_iter().filter(|(image, _)| proved(image));
+        let all = all.flat_map(|(image, _)| image.layers);
         let here = all.filter(|layer| there.contains(&layer.id));
         Ok(here.map(|layer| (layer.diff_id.clone(), layer)).collect())
     }

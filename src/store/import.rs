@@ -34,6 +34,8 @@ mod testing;
 pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 pub use directory::layer_from_directory;
 
+pub(in crate::store) use archive::is_native;
+
 use stream::{Hashing, Packing};
 
 /// Most objects of one layer. A layer of all of Debian has some hundred thousand.

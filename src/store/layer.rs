@@ -18,6 +18,7 @@ use self::digest::Digest;
 pub use self::whole::Damage;
 use super::ahead::{Runs, Walk};
 use super::hex::is_hex;
+use super::remote::Remote;
 use super::{Reading, StoreError};
 use crate::cache::{Block, Buffer, Key};
 use crate::error::{Errno, Error, Result};
@@ -108,6 +109,8 @@ pub struct Layer {
     number: u32,
     index: Index,
     data: File,
+    /// What of the blob is not there, if anything.
+    remote: Option<Remote>,
     _lock: File,
     reading: Arc<Reading>,
     digest: Digest,
@@ -159,11 +162,24 @@ impl Layer {
             let what = format!("{len} bytes, and {} are expected", index.blob_len());
             return Err(first(StoreError::Damaged { path, what }));
         }
+        let remote = Remote::open(dir, index.frames().len())?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (reading, runs, walk) = (Arc::clone(reading), Runs::default(), Walk::default());
         Ok(Arc::new_cyclic(|itself| {
             let itself = Weak::clone(itself);
-            Self { id, number, index, data, _lock: file, reading, digest, runs, walk, itself }
+            Self {
+                id,
+                number,
+                index,
+                data,
+                remote,
+                _lock: file,
+                reading,
+                digest,
+                runs,
+                walk,
+                itself,
+            }
         }))
     }
 
@@ -361,6 +377,9 @@ impl Layer {
         else {
             return Err(Errno::IO.into());
         };
+        if let Some(remote) = &self.remote {
+            remote.need(&self.index, number, &self.reading.fetched)?;
+        }
         self.read_frame(frame, digest)
     }
 

@@ -3,7 +3,8 @@
 //! - `reference`: which registry, which image;
 //! - `connection`: certificates and proxies;
 //! - `auth`: credentials, and what registries ask for;
-//! - `transfer`: blobs to files that an interrupted pull continues.
+//! - `access`: who asks, as words, environment and files say;
+//! - `transfer`: blobs to files that an interrupted pull continues; `upload`: the other way.
 //!
 //! What a registry sends is believed when its digest is the one that was asked for, not before.
 //! Credentials go to the registry and to the token server that it names, over TLS or to this
@@ -15,17 +16,20 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use ureq::http::{Response, header};
-use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
 use super::import::{FoundImage, archive::image_of_registry};
 use super::{Result, StoreError};
 
+pub mod access;
 pub mod auth;
 pub mod connection;
 pub mod reference;
 pub mod transfer;
+pub mod upload;
 
+#[cfg(test)]
+pub(in crate::store) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -52,8 +56,8 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
 /// A registry, as one pull sees it.
-pub struct Registry<'a> {
-    reference: &'a Reference,
+pub struct Registry {
+    reference: Reference,
     agent: Agent,
     /// `http` or `https`.
     scheme: &'static str,
@@ -89,6 +93,13 @@ fn is_plain(answer: &Answer) -> bool {
     answer.as_ref().is_err_and(|error| !refused(error))
 }
 
+fn authorized<B>(request: RequestBuilder<B>, value: Option<&str>) -> RequestBuilder<B> {
+    match value {
+        Some(value) => request.header(header::AUTHORIZATION, value),
+        None => request,
+    }
+}
+
 /// How long to wait before a request is sent again, where the answer says that it may.
 fn pause_of(answer: &Response<Body>) -> Option<Duration> {
     if !matches!(answer.status().as_u16(), 429 | 503) {
@@ -100,14 +111,14 @@ fn pause_of(answer: &Response<Body>) -> Option<Duration> {
     (pause <= BUSY_MAX).then_some(pause)
 }
 
-impl<'a> Registry<'a> {
+impl Registry {
     /// Finds out how the registry is spoken to. Without `tls_verify` certificates are not looked
     /// at, and plain HTTP will do; that it does for registries of this machine too.
     ///
     /// # Errors
     /// [`StoreError::Certificate`], [`StoreError::Proxy`].
     pub fn connect(
-        reference: &'a Reference,
+        reference: &Reference,
         credentials: Option<Credentials>,
         connection: &Connection,
     ) -> Result<Self> {
@@ -120,7 +131,6 @@ impl<'a> Registry<'a> {
                 .https_only(!may_be_plain)
                 .max_redirects(REDIRECTS_MAX)
                 .tls_config(tls.clone())
-                // The environment is the front end's.
                 .proxy(connection.proxy(scheme, &reference.host)?)
                 .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
                 .timeout_connect(Some(Duration::from_secs(30)))
@@ -130,8 +140,14 @@ impl<'a> Registry<'a> {
         };
         let (scheme, authorization) = ("https", Mutex::default());
         let secure = agent(scheme)?;
-        let mut new =
-            Self { reference, agent: secure, scheme, insecure, credentials, authorization };
+        let mut new = Self {
+            reference: reference.clone(),
+            agent: secure,
+            scheme,
+            insecure,
+            credentials,
+            authorization,
+        };
         if may_be_plain && is_plain(&new.agent.get(new.url("")).call()) {
             new.scheme = "http";
             new.agent = agent(new.scheme)?;
@@ -148,29 +164,34 @@ impl<'a> Registry<'a> {
     }
 
     /// Sends a request, again when a registry that has too much to do says so.
-    fn call(&self, request: impl Fn() -> RequestBuilder<WithoutBody>) -> Answer {
+    fn call(&self, request: &dyn Fn() -> Answer) -> Answer {
         for _ in 0..BUSY_TRIES {
-            let answer = request().call()?;
+            let answer = request()?;
             let Some(pause) = pause_of(&answer) else { return Ok(answer) };
-            tracing::debug!(?pause, reference = self.reference.text, "the registry is busy");
+            tracing::debug!(?pause, reference = %self.reference.text, "the registry is busy");
             std::thread::sleep(pause);
         }
-        request().call()
+        request()
+    }
+
+    fn get(&self, place: &str, header: (&str, &str)) -> Result<Response<Body>> {
+        let url = self.place(place);
+        self.ask(&|authorization| {
+            let request = self.agent.get(&url).header(header.0, header.1);
+            authorized(request, authorization).call()
+        })
+    }
+
+    /// The address of something of the repository.
+    fn place(&self, place: &str) -> String {
+        self.url(&format!("{}/{place}", self.reference.path))
     }
 
     /// A request, once more with what the registry wants to see.
-    fn get(&self, place: &str, header: (&str, &str)) -> Result<Response<Body>> {
-        let url = self.url(&format!("{}/{place}", self.reference.path));
+    fn ask(&self, request: &dyn Fn(Option<&str>) -> Answer) -> Result<Response<Body>> {
         let send = |authorization: Option<&str>| {
-            let request = || {
-                let request = self.agent.get(&url).header(header.0, header.1);
-                match authorization {
-                    Some(value) => request.header(header::AUTHORIZATION, value),
-                    None => request,
-                }
-            };
             // Addresses that are redirected to may hold secrets in their query.
-            self.call(request).map_err(|error| match error {
+            self.call(&|| request(authorization)).map_err(|error| match error {
                 ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) => {
                     self.error("it redirects to an address that is not asked over HTTPS")
                 }
@@ -216,13 +237,10 @@ impl<'a> Registry<'a> {
         let request = || {
             let request = self.agent.get(realm);
             let request = parameters.iter().fold(request, |request, (k, v)| request.query(k, v));
-            match &self.credentials {
-                Some(known) => request.header(header::AUTHORIZATION, known.basic()),
-                None => request,
-            }
+            authorized(request, self.credentials.as_ref().map(Credentials::basic).as_deref()).call()
         };
         let failed = |error: ureq::Error| self.error(format!("token server {realm:?}: {error}"));
-        let mut answer = self.call(request).map_err(failed)?;
+        let mut answer = self.call(&request).map_err(failed)?;
         if !answer.status().is_success() {
             return Err(self.refused(answer));
         }

@@ -12,12 +12,12 @@ use crate::format::index::ROOT;
 use crate::format::layout::{FRAME_LEN, Inode};
 use crate::types::{Kind, Name, Seek, Time, name};
 
-struct Place {
-    dir: tempfile::TempDir,
-    store: Store,
+pub(super) struct Place {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) store: Store,
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
     Place { dir, store }
@@ -27,7 +27,7 @@ fn path(text: &str) -> Vec<Name> {
     text.split('/').filter(|part| !part.is_empty()).map(|part| name(part.as_bytes())).collect()
 }
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -38,7 +38,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn put(sink: &mut dyn Sink, at: &str, content: &[u8]) {
+pub(super) fn put(sink: &mut dyn Sink, at: &str, content: &[u8]) {
     let meta = Meta { mode: 0o644, ..Meta::default() };
     let mut data = content;
     let body = Body::File { size: content.len() as u64, data: &mut data };
@@ -46,17 +46,17 @@ fn put(sink: &mut dyn Sink, at: &str, content: &[u8]) {
 }
 
 impl Place {
-    fn build(&self, fill: impl FnOnce(&mut dyn Sink)) -> LayerId {
+    pub(super) fn build(&self, fill: impl FnOnce(&mut dyn Sink)) -> LayerId {
         let mut build = self.store.build().unwrap();
         fill(&mut build.builder);
         self.store.publish(build).unwrap()
     }
 
-    fn layer(&self, fill: impl FnOnce(&mut dyn Sink)) -> Arc<Layer> {
+    pub(super) fn layer(&self, fill: impl FnOnce(&mut dyn Sink)) -> Arc<Layer> {
         self.store.layer(&self.build(fill)).unwrap()
     }
 
-    fn file(&self, id: &LayerId, file: &str) -> PathBuf {
+    pub(super) fn file(&self, id: &LayerId, file: &str) -> PathBuf {
         self.dir.path().join("layers").join(id.as_str()).join(file)
     }
 }
@@ -69,7 +69,7 @@ fn find<'l>(layer: &'l Layer, at: &str) -> Option<&'l Inode> {
     layer.index().inode(ino)
 }
 
-fn content(layer: &Layer, at: &str) -> crate::error::Result<Vec<u8>> {
+pub(super) fn content(layer: &Layer, at: &str) -> crate::error::Result<Vec<u8>> {
     let inode = find(layer, at).unwrap();
     let mut bytes = vec![0xaa; inode.size.get() as usize + 10];
     let len = layer.read(inode, &mut bytes, 0)?;

@@ -396,6 +396,14 @@ pub fn flock(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::flock(fd, FlockOperation::LockExclusive).map_err(refused("flock"))
 }
 
+/// Gives a flock(2) back.
+///
+/// # Errors
+/// As flock(2).
+pub fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::fs::flock(fd, FlockOperation::Unlock).map_err(refused("flock"))
+}
+
 /// Takes a shared flock(2), waiting for it.
 ///
 /// # Errors

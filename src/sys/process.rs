@@ -129,6 +129,12 @@ pub fn yield_to_others() -> Result<()> {
     rustix::process::setpriority_process(None, 19).map_err(refused("setpriority"))
 }
 
+/// What a variable of the environment says, if anything.
+#[must_use]
+pub fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// Bytes that nobody can foretell.
 ///
 /// # Errors

@@ -53,6 +53,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
             export(&images, json, &names, &Output { output, format, compress })?;
         }
         ImageCommand::Pull(words) => pull::run((&images, &root), json, words)?,
+        ImageCommand::Push(words) => pull::push(&images, json, words)?,
         ImageCommand::Ls => show(json, &images.list()?, |all| list(all))?,
         ImageCommand::Layers => show(json, &images.layers()?, |all| layers(all))?,
         ImageCommand::History { name } => show(json, &images.history(&name)?, |all| history(all))?,
@@ -156,10 +157,12 @@ fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<
         _ => Box::new(TarTarget::new(&to.output)?),
     };
     let form = match (to.format, to.compress) {
+        (ExportForm::DockerArchive, ExportCompression::Native) => {
+            let what = "a docker-archive holds tars: --compress native needs an OCI form";
+            return Err(Trouble::Usage(what.to_owned()));
+        }
         (ExportForm::DockerArchive, _) => Form::Docker,
-        (_, ExportCompression::Gzip) => Form::Oci(LayerCompression::Gzip),
-        (_, ExportCompression::Zstd) => Form::Oci(LayerCompression::Zstd),
-        (_, ExportCompression::None) => Form::Oci(LayerCompression::None),
+        (_, compress) => oci_form(compress),
     };
     let mut said = Ok(());
     let ids = laminafs::service::export::export(images, names, form, target, &mut |step| {
@@ -176,6 +179,16 @@ fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<
         return Ok(());
     }
     ids.iter().try_for_each(|id| say(&format!("{id}\n")))
+}
+
+/// An image of OCI with layers that are compressed so.
+const fn oci_form(compress: ExportCompression) -> Form {
+    match compress {
+        ExportCompression::Gzip => Form::Oci(LayerCompression::Gzip),
+        ExportCompression::Zstd => Form::Oci(LayerCompression::Zstd),
+        ExportCompression::None => Form::Oci(LayerCompression::None),
+        ExportCompression::Native => Form::Native,
+    }
 }
 
 /// Shows what `work` says: as lines of JSON, or as bars on a terminal.
@@ -270,11 +283,13 @@ fn list(images: &[ImageInfo]) -> String {
 }
 
 fn layers(layers: &[LayerInfo]) -> String {
-    let mut text = format!("{:<DIGITS$}  {:>12}  OBJECTS  IMAGES\n", "ID", "SIZE");
+    let mut text =
+        format!("{:<DIGITS$}  {:>12}  {:>12}  OBJECTS  IMAGES\n", "ID", "SIZE", "MISSING");
     for layer in layers {
         let images: Vec<&str> = layer.images.iter().map(|id| short(id)).collect();
-        let (id, size) = (short(&layer.id), mib(layer.size));
-        text.push_str(&format!("{id}  {size:>12}  {:>7}  {}\n", layer.objects, images.join(" ")));
+        let (id, size, missing) = (short(&layer.id), mib(layer.size), mib(layer.missing));
+        let (objects, images) = (layer.objects, images.join(" "));
+        text.push_str(&format!("{id}  {size:>12}  {missing:>12}  {objects:>7}  {images}\n"));
     }
     text
 }

@@ -80,6 +80,13 @@ fn text(status: &MountStatus) -> String {
             files.evicted,
             store.damaged
         ));
+        let fetched = &store.fetched;
+        if fetched.requests > 0 {
+            lines.push(format!(
+                "registry  {} parts of layers, {} bytes; {} requests failed",
+                fetched.requests, fetched.bytes, fetched.failed
+            ));
+        }
     }
     lines.join("\n  ") + "\n"
 }

@@ -27,7 +27,7 @@ mod testing;
 
 pub use kind::{Input, open_input};
 
-pub(in crate::store) use oci::image_of_registry;
+pub(in crate::store) use oci::{image_of_registry, is_native};
 
 use digest::Digest;
 use parts::Parts;
@@ -71,6 +71,8 @@ pub struct FoundLayer {
     pub diff_id: String,
     /// Bytes that [`ImageSource::layer`] gives.
     pub size: u64,
+    /// Of a layer in our own form: its index. The digest above is that of its data.
+    pub index: Option<Box<FoundLayer>>,
     /// Which part of the archive it is.
     part: String,
 }

@@ -1,16 +1,24 @@
 //! What goes through all of a file, or of a layer.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use super::{Layer, ZEROES};
+use super::{INDEX, Layer, ZEROES};
 use crate::cache::Key;
 use crate::error::{Errno, Result};
-use crate::format::index::Content;
+use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Inode, blob_head};
+use crate::store::StoreError;
 use crate::store::ahead::Share;
+use crate::store::remote::Remote;
 use crate::sys;
+
+/// After how long a registry that failed is asked for the rest again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 impl Layer {
     /// The frames of a file, as far as they lie one behind the other.
@@ -80,6 +88,61 @@ impl Layer {
         Ok(*hasher.finalize().as_bytes())
     }
 
+    /// Bytes of the blob that are still in a registry.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| remote.missing(&self.index))
+    }
+
+    /// Fetches all that lacks; `goes_on` is told how many bytes that is.
+    ///
+    /// # Errors
+    /// `EIO` where the registry does not give it; as pwrite(2).
+    pub fn complete(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        match &self.remote {
+            Some(remote) => remote.complete(&self.index, &self.reading.fetched, goes_on),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down what came of layers that are in part in a registry, as far as they are in use.
+    pub fn write_down(layers: &[Weak<Self>]) {
+        let used = layers.iter().filter_map(Weak::upgrade);
+        used.for_each(|layer| layer.remote.iter().for_each(Remote::write_down));
+    }
+
+    /// Fetches what lacks of layers while nobody asks for it, if they were pulled so: by one thread
+    /// that ends with their last user.
+    pub fn complete_beside(layers: &[Arc<Self>]) {
+        let wants = |layer: &&Arc<Self>| {
+            layer.remote.as_ref().is_some_and(|remote| remote.origin().background)
+        };
+        let wanted: Vec<Weak<Self>> = layers.iter().filter(wants).map(Arc::downgrade).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let body = move || {
+            if let Err(error) = sys::process::yield_to_others() {
+                tracing::debug!(%error, "at the priority of others");
+            }
+            wanted.iter().for_each(complete_while_used);
+        };
+        if let Err(error) = std::thread::Builder::new().name("fetch-rest".to_owned()).spawn(body) {
+            tracing::warn!(%error, "the rest of the layers is fetched when it is read");
+        }
+    }
+
+    /// The length of the blob and the count of frames that an index states.
+    pub(in crate::store) fn extent(dir: &Path) -> std::result::Result<(u64, usize), StoreError> {
+        let path = dir.join(INDEX);
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let file = File::open(&path).map_err(StoreError::io(&path))?;
+        let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
+        let index = Index::open_known(Box::new(super::Shared(Arc::new(map))));
+        let index = index.map_err(|error| damaged(error.to_string()))?;
+        Ok((index.blob_len(), index.frames().len()))
+    }
+
     /// Reads everything again and compares it with what the index says; answers what differs,
     /// with the files that it belongs to.
     #[must_use]
@@ -95,6 +158,9 @@ impl Layer {
         }
         let (frames, digests) = (self.index.frames(), self.index.frame_digests());
         for (number, (frame, digest)) in frames.iter().zip(digests).enumerate() {
+            if self.remote.as_ref().is_some_and(|remote| !remote.has(number as u32)) {
+                continue;
+            }
             if let Err(error) = self.read_frame(frame, digest) {
                 let files = self.files_in(number as u32);
                 damage.push(Damage { what: error.to_string(), files });
@@ -135,6 +201,18 @@ impl Layer {
         }
         found.sort();
         found
+    }
+}
+
+fn complete_while_used(layer: &Weak<Layer>) {
+    while let Some(open) = layer.upgrade() {
+        // One user is this thread.
+        let done = open.complete(&mut |_| layer.strong_count() > 1);
+        drop(open);
+        if done.is_ok() {
+            return;
+        }
+        std::thread::sleep(AGAIN);
     }
 }
 

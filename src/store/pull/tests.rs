@@ -1,51 +1,13 @@
 //! The client against a small server of HTTP that answers what each test wants.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::testing::{has, response, serve};
 use super::transfer::{Transfer, sha256};
 use super::*;
-
-/// Answers each request, given in lower case, with what `answer` makes of it.
-fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    let own = host.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream: TcpStream = stream.unwrap();
-            let (mut head, mut byte) = (Vec::new(), [0]);
-            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
-                head.push(byte[0]);
-                // The beginning of TLS, which is not spoken here.
-                if head[0] == 0x16 {
-                    break;
-                }
-            }
-            if head.starts_with(b"GET ") {
-                let head = String::from_utf8(head).unwrap();
-                stream.write_all(&answer(&own, &head)).unwrap();
-            }
-        }
-    });
-    host
-}
-
-fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let len = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {len}\r\n\r\n");
-    [head.as_bytes(), body].concat()
-}
-
-fn has(head: &str, header: &str, value: &str) -> bool {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .any(|(name, found)| name.eq_ignore_ascii_case(header) && found == value)
-}
 
 fn token_server(realm: &'static str) -> String {
     serve(move |host, head| {
@@ -63,7 +25,7 @@ fn token_server(realm: &'static str) -> String {
     })
 }
 
-fn connect(reference: &Reference, credentials: Option<Credentials>) -> Registry<'_> {
+fn connect(reference: &Reference, credentials: Option<Credentials>) -> Registry {
     Registry::connect(reference, credentials, &Connection::default()).unwrap()
 }
 

@@ -42,7 +42,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// One blob on its way, and who is told how many bytes came.
 pub struct Transfer<'a> {
     /// Where from.
-    pub registry: &'a Registry<'a>,
+    pub registry: &'a Registry,
     /// Where to.
     pub dir: &'a Path,
     /// Set when the pull ends: then it fails at the next block.

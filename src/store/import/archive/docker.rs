@@ -45,7 +45,7 @@ fn layer(parts: &Parts, part: String, diff_id: String) -> Result<FoundLayer, Sto
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
     // Elsewhere the digits of a name are an ID, a diff ID or a digest, depending on the writer.
     let digest = blob(&part).map(|digest| digest.to_string());
-    Ok(FoundLayer { media_type: None, digest, diff_id, size, part })
+    Ok(FoundLayer { media_type: None, digest, diff_id, size, index: None, part })
 }
 
 fn blob(part: &str) -> Option<Digest> {

@@ -9,6 +9,7 @@ use super::digest::Digest;
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, diff_ids, json, missing};
 use crate::store::StoreError;
+use crate::store::native::{DATA_TYPE, INDEX_TYPE};
 use crate::sys::process::architecture;
 
 /// Most indexes from `index.json` to a manifest.
@@ -233,8 +234,12 @@ fn image(
     })?;
     let config = blob(parts, &stated, CONFIG_MAX)?;
     let listed = manifest.layers.unwrap_or_default();
+    let listed = paired(listed)?;
     let ids = diff_ids(&stated.digest, &config, listed.len())?;
-    let layers = listed.into_iter().zip(ids).map(|(listed, id)| layer(parts, listed, id));
+    let layers = listed.into_iter().zip(ids).map(|((index, listed), id)| {
+        let index = index.map(|index| layer(parts, index, id.clone())).transpose()?;
+        Ok(FoundLayer { index: index.map(Box::new), ..layer(parts, listed, id)? })
+    });
     Ok(FoundImage {
         names,
         manifest: Some(raw),
@@ -253,7 +258,35 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLaye
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
     check_size(&listed, size)?;
     let (media_type, digest) = (listed.media_type, Some(listed.digest));
-    Ok(FoundLayer { media_type, digest, diff_id, size, part })
+    Ok(FoundLayer { media_type, digest, diff_id, size, index: None, part })
+}
+
+/// Puts the index of a layer in our own form to its data, which follow it.
+fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor)>, StoreError> {
+    let lone = || stream::archive("an index of a layer, and the data of one, stand alone");
+    let is = |one: &Descriptor, kind: &str| one.media_type.as_deref() == Some(kind);
+    let mut pairs = Vec::with_capacity(listed.len());
+    let mut listed = listed.into_iter();
+    while let Some(first) = listed.next() {
+        if is(&first, DATA_TYPE) {
+            return Err(lone());
+        }
+        if !is(&first, INDEX_TYPE) {
+            pairs.push((None, first));
+            continue;
+        }
+        let data = listed.next().filter(|second| is(second, DATA_TYPE)).ok_or_else(lone)?;
+        pairs.push((Some(first), data));
+    }
+    Ok(pairs)
+}
+
+/// States whether a manifest has a layer in our own form, or cannot be read.
+pub(in crate::store) fn is_native(raw: &[u8]) -> bool {
+    json::<Manifest>("the manifest", raw).map_or(true, |manifest| {
+        let mut kinds = manifest.layers.iter().flatten().map(|one| one.media_type.as_deref());
+        kinds.any(|kind| kind == Some(INDEX_TYPE))
+    })
 }
 
 /// Reads what a registry answered for a reference: a manifest, or an index, of which the manifest
@@ -304,23 +337,30 @@ fn described(
     let stated = config
         .ok_or_else(|| stream::archive("the manifest has no config: it is no image, or too old"))?;
     let config = fetched(&stated, "blobs", fetch)?;
+    let listed = paired(listed)?;
     let ids = diff_ids(&stated.digest, &config, listed.len())?;
     let mut layers = Vec::with_capacity(listed.len());
-    for (listed, diff_id) in listed.into_iter().zip(ids) {
-        if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
-            let what = "a layer of the image is encrypted, which is not supported";
-            return Err(stream::archive(what));
-        }
-        let digest = Digest::parse(&listed.digest)?;
-        let (Some(size), true) = (listed.size, digest.is_sha256()) else {
-            let what = format!("layer {digest} has no size, or no SHA-256 for its digest");
-            return Err(StoreError::Archive { what });
-        };
-        let (media_type, part) = (listed.media_type, digest.part());
-        layers.push(FoundLayer { media_type, digest: Some(listed.digest), diff_id, size, part });
+    for ((index, listed), diff_id) in listed.into_iter().zip(ids) {
+        let index = index.map(|index| of_registry(index, diff_id.clone())).transpose()?;
+        layers.push(FoundLayer { index: index.map(Box::new), ..of_registry(listed, diff_id)? });
     }
     let config_digest = Digest::sha256(&config).to_string();
     Ok(FoundImage { names: Vec::new(), manifest: Some(raw), config, config_digest, layers })
+}
+
+fn of_registry(listed: Descriptor, diff_id: String) -> Result<FoundLayer, StoreError> {
+    if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
+        let what = "a layer of the image is encrypted, which is not supported";
+        return Err(stream::archive(what));
+    }
+    let digest = Digest::parse(&listed.digest)?;
+    let (Some(size), true) = (listed.size, digest.is_sha256()) else {
+        let what = format!("layer {digest} has no size, or no SHA-256 for its digest");
+        return Err(StoreError::Archive { what });
+    };
+    let (media_type, part) = (listed.media_type, digest.part());
+    let digest = Some(listed.digest);
+    Ok(FoundLayer { media_type, digest, diff_id, size, index: None, part })
 }
 
 #[cfg(test)]
@@ -540,6 +580,37 @@ mod tests {
         assert!(error(layout.images(&index)).contains("lacks blobs/sha256/"));
         let escape = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
         assert!(error(layout.images(escape)).contains("no digest"));
+    }
+
+    #[test]
+    fn a_layer_in_our_own_form_is_a_pair() {
+        let tar = layer_tar("f");
+        let mut layout = Layout::default();
+        let config = layout.descriptor("c", &config(&[&tar]), "");
+        let index = layout.descriptor(INDEX_TYPE, b"index", "");
+        let data = layout.descriptor(DATA_TYPE, b"data", "");
+        let mut images = |layers: &str| {
+            let manifest = format!(r#"{{"config":{config},"layers":[{layers}]}}"#);
+            let image = layout.descriptor(MANIFESTS[0], manifest.as_bytes(), "");
+            (is_native(manifest.as_bytes()), layout.images(&Layout::index(&[&image])))
+        };
+        let (native, found) = images(&format!("{index},{data}"));
+        let found = found.unwrap();
+        let [layer] = &found[0].layers[..] else { panic!("{found:?}") };
+        assert!(native && layer.index.as_ref().is_some_and(|index| index.size == 5));
+        assert_eq!((layer.size, layer.diff_id.len()), (4, 71));
+        for layers in [format!("{data},{index}"), index.clone(), data.clone()] {
+            assert!(error(images(&layers).1).contains("stand alone"), "{layers}");
+        }
+        let (native, found) = images(&format!("{index},{data},{index},{data}"));
+        assert!(native && error(found).contains("1 diff IDs, but the manifest has 2"));
+        // However it is spelled.
+        let escaped = INDEX_TYPE.replacen('/', "\\/", 1).replacen('v', "\\u0076", 1);
+        assert!(is_native(
+            format!(r#"{{"layers":[{{"mediaType":"{escaped}","digest":""}}]}}"#).as_bytes()
+        ));
+        assert!(is_native(b"{"), "who knows");
+        assert!(!is_native(br#"{"layers":[]}"#));
     }
 
     #[test]

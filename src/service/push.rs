@@ -1,0 +1,40 @@
+//! Pushes: an image of the store to a registry.
+
+use super::export::{Form, export};
+use super::images::{Images, StoreError};
+use super::import::Told;
+use super::pull::{Access, Reference};
+use crate::store::export::RegistryTarget;
+use crate::store::pull::Registry;
+
+/// What is pushed, and where.
+pub struct Push {
+    /// The image, as a command names it.
+    pub name: String,
+    /// Where to; with a tag.
+    pub reference: Reference,
+    /// In which form.
+    pub form: Form,
+    /// Who asks, and how.
+    pub access: Access,
+}
+
+/// Pushes an image; answers the digest of its manifest. What the registry has is not sent.
+///
+/// # Errors
+/// [`StoreError`]; blobs that were sent stay in the registry, without a name.
+pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String, StoreError> {
+    let reference = &push.reference;
+    if reference.digest.is_some() {
+        let what = "an image is pushed to a tag; its digest follows from it".to_owned();
+        return Err(StoreError::Registry { reference: reference.text.clone(), what });
+    }
+    images.find(&push.name)?;
+    let access = push.access.clone();
+    let registry = Registry::connect(reference, access.credentials, &access.connection)?;
+    let (target, digest) = RegistryTarget::new(registry);
+    let names = std::slice::from_ref(&push.name);
+    export(images, names, push.form, Box::new(target), told)?;
+    let pushed = digest.get().cloned();
+    pushed.ok_or_else(|| StoreError::Archive { what: "no manifest was written".to_owned() })
+}

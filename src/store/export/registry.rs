@@ -1,0 +1,103 @@
+//! A registry as the place where an image is written: an OCI layout whose blobs are uploaded, and
+//! whose index names the manifest.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde::Deserialize;
+
+use super::Target;
+use crate::store::pull::Registry;
+use crate::store::{Result, StoreError};
+
+const BLOBS: &str = "blobs/sha256/";
+
+/// Takes the files of one image.
+pub struct RegistryTarget {
+    registry: Registry,
+    /// Short blobs, of which one is the manifest.
+    short: HashMap<String, Vec<u8>>,
+    manifest: Option<Listed>,
+    pushed: Arc<OnceLock<String>>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    media_type: String,
+    digest: String,
+}
+
+/// Reads a file from its beginning, whoever else reads it.
+struct FromStart(File, u64);
+
+impl Read for FromStart {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.0.read_at(buf, self.1)?;
+        self.1 += len as u64;
+        Ok(len)
+    }
+}
+
+impl RegistryTarget {
+    /// Writes to a repository. The second value is the digest of the manifest, in the end.
+    #[must_use]
+    pub fn new(registry: Registry) -> (Self, Arc<OnceLock<String>>) {
+        let pushed = Arc::new(OnceLock::new());
+        let also = Arc::clone(&pushed);
+        (Self { registry, short: HashMap::new(), manifest: None, pushed }, also)
+    }
+}
+
+fn digest_of(name: &str) -> Option<String> {
+    name.strip_prefix(BLOBS).map(|hex| format!("sha256:{hex}"))
+}
+
+fn lost(what: &str) -> StoreError {
+    StoreError::Archive { what: what.to_owned() }
+}
+
+impl Target for RegistryTarget {
+    fn file(&mut self, name: &str, content: File, size: u64) -> Result<()> {
+        let digest = digest_of(name).ok_or_else(|| lost("a file of no digest"))?;
+        let again = || -> Result<Box<dyn Read>> {
+            let file = content.try_clone().map_err(StoreError::io(Path::new(name)))?;
+            Ok(Box::new(FromStart(file, 0)))
+        };
+        self.registry.upload(&digest, size, &again).map(drop)
+    }
+
+    fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        if let Some(digest) = digest_of(name) {
+            self.short.insert(digest, content.to_vec());
+        }
+        if name == "index.json" {
+            let index: Index = serde_json::from_slice(content)
+                .map_err(|error| lost(&format!("the index of what is pushed: {error}")))?;
+            self.manifest = index.manifests.into_iter().next();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        let listed = self.manifest.take().ok_or_else(|| lost("no image is pushed"))?;
+        let manifest = self.short.remove(&listed.digest).ok_or_else(|| lost("no manifest"))?;
+        for (digest, content) in &self.short {
+            let again = || Ok(Box::new(Cursor::new(content.clone())) as Box<dyn Read>);
+            self.registry.upload(digest, content.len() as u64, &again)?;
+        }
+        // Last: what it names is there.
+        self.registry.put_manifest(&manifest, &listed.media_type)?;
+        drop(self.pushed.set(listed.digest));
+        Ok(())
+    }
+}

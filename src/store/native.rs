@@ -1,0 +1,192 @@
+//! Layers in their own form in the world outside: two blobs of OCI each, the index (zstd) and the
+//! data as they are in the store, so that a layer need not be built, and not be there as a whole.
+//!
+//! What an index says of itself is proved by its digest. Nothing proves that it holds what the
+//! diff ID of its image names, so nothing is found in the store by the diff ID of such a layer.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::layer::{DATA, INDEX};
+use super::remote::{self, Origin};
+use super::room::Room;
+use super::{LayerId, Result, Store, StoreError, discard, hex, open_dir};
+use crate::format::layout::blob_head;
+use crate::sys;
+
+/// The media type of an index.
+pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
+/// The media type of the data that belongs to the index before it.
+pub const DATA_TYPE: &str = "application/vnd.lamina.layer.data.v1";
+
+const STEP: usize = 128 << 10;
+/// Longest index: of 16 million objects it has some 2 GiB.
+const INDEX_MAX: u64 = 4 << 30;
+
+/// A stream and the digest that it has to have, `sha256:` and digits.
+pub struct Stream<'a> {
+    /// Where it is read.
+    pub from: &'a mut dyn Read,
+    /// Its digest.
+    pub digest: &'a str,
+}
+
+/// Where the data of a layer is.
+pub enum Data<'a> {
+    /// Here.
+    Whole(Stream<'a>),
+    /// In a registry: it is fetched when it is read.
+    Remote(&'a Origin),
+}
+
+struct Hashing<'a> {
+    from: &'a mut dyn Read,
+    hasher: Sha256,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.from.read(buf)?;
+        self.hasher.update(buf.get(..len).unwrap_or_default());
+        Ok(len)
+    }
+}
+
+impl<'a> Stream<'a> {
+    fn hashing(self) -> (Hashing<'a>, &'a str) {
+        (Hashing { from: self.from, hasher: Sha256::new() }, self.digest)
+    }
+}
+
+impl Hashing<'_> {
+    fn expect(mut self, digest: &str) -> Result<()> {
+        let drained = io::copy(&mut self, &mut io::sink());
+        drained.map_err(|source| StoreError::Stream { what: digest.to_owned(), source })?;
+        let found = format!("sha256:{}", hex::encode(&self.hasher.finalize()));
+        if found == digest {
+            return Ok(());
+        }
+        Err(StoreError::Archive { what: format!("blob {digest} is another one: {found}") })
+    }
+}
+
+impl Store {
+    /// Takes a layer in its own form; one that is there already stays, and is completed.
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] for what is not what was announced, [`StoreError::Damaged`] for an
+    /// index that is none or data that does not belong to it; what the host answers.
+    pub fn adopt(&self, index: Stream<'_>, data: Data<'_>) -> Result<LayerId> {
+        let (dir, _lock) = self.begin()?;
+        let done = self.adopt_in(&dir, index, data);
+        if done.is_err() {
+            discard(&dir);
+        }
+        done
+    }
+
+    fn adopt_in(&self, dir: &Path, index: Stream<'_>, data: Data<'_>) -> Result<LayerId> {
+        let (mut hashing, digest) = index.hashing();
+        let path = dir.join(INDEX);
+        let mut room = Room::new(dir)?;
+        let bad = |source| StoreError::Stream { what: "the index of a layer".to_owned(), source };
+        let plain = zstd::stream::read::Decoder::new(&mut hashing).map_err(bad)?;
+        let id = write(&mut plain.take(INDEX_MAX), &path, &mut room)?;
+        hashing.expect(digest)?;
+        let target = self.layers.join(id.as_str());
+        let is_partial = remote::is_partial(&target);
+        if target.exists() && !is_partial {
+            discard(dir);
+            return Ok(id);
+        }
+        match data {
+            Data::Whole(stream) => {
+                let (mut hashing, digest) = stream.hashing();
+                write(&mut hashing, &dir.join(DATA), &mut room)?;
+                hashing.expect(digest)?;
+            }
+            Data::Remote(_) if is_partial => {
+                discard(dir);
+                return Ok(id);
+            }
+            Data::Remote(origin) => Self::leave_out(dir, origin)?,
+        }
+        self.check(dir, &id)?;
+        if is_partial {
+            self.complete_with(dir, &target)?;
+            return Ok(id);
+        }
+        self.name(dir, &id)?;
+        Ok(id)
+    }
+
+    /// Prepares a layer of which nothing is there but its index.
+    fn leave_out(dir: &Path, origin: &Origin) -> Result<()> {
+        let path = dir.join(DATA);
+        let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
+        data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
+        let (len, frames) = super::layer::Layer::extent(dir)?;
+        data.set_len(len).map_err(StoreError::io(&path))?;
+        remote::begin(dir, frames, origin)
+    }
+
+    /// What was taken is a layer, as far as it is there.
+    fn check(&self, dir: &Path, id: &LayerId) -> Result<()> {
+        let layer = super::layer::Layer::open(dir, id.clone(), &self.reading)?;
+        layer.confirm()?;
+        match layer.verify().into_iter().next() {
+            Some(damage) => Err(StoreError::Archive { what: damage.what }),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts whole data in the place of what is there in part.
+    fn complete_with(&self, dir: &Path, target: &Path) -> Result<()> {
+        let layers = open_dir(&self.layers)?;
+        sys::file::syncfs(layers.as_fd()).map_err(StoreError::host(&self.layers))?;
+        let path = target.join(DATA);
+        fs::rename(dir.join(DATA), &path).map_err(StoreError::io(&path))?;
+        discard(dir);
+        remote::end(target)
+    }
+
+    /// The two files of a layer, for whoever sends them.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn files(&self, id: &LayerId) -> Result<[File; 2]> {
+        let open = |name| {
+            let path = self.layers.join(id.as_str()).join(name);
+            File::open(&path).map_err(StoreError::io(&path))
+        };
+        Ok([open(INDEX)?, open(DATA)?])
+    }
+
+    /// States whether a layer is there as a whole.
+    #[must_use]
+    pub fn is_whole(&self, id: &LayerId) -> bool {
+        let dir = self.layers.join(id.as_str());
+        dir.exists() && !remote::is_partial(&dir)
+    }
+}
+
+/// Writes a stream to a new file; answers the BLAKE3 of it as an id.
+fn write(from: &mut dyn Read, path: &Path, room: &mut Room) -> Result<LayerId> {
+    let mut file = File::create_new(path).map_err(StoreError::io(path))?;
+    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; STEP]);
+    loop {
+        let read = from.read(&mut buffer);
+        let source = |source| StoreError::Stream { what: "a blob of a layer".to_owned(), source };
+        let bytes = match read.map_err(source)? {
+            0 => return hasher.finalize().to_hex().parse(),
+            len => buffer.get(..len).unwrap_or_default(),
+        };
+        room.take(bytes.len() as u64).map_err(StoreError::io(path))?;
+        hasher.update(bytes);
+        file.write_all(bytes).map_err(StoreError::io(path))?;
+    }
+}

@@ -1,0 +1,104 @@
+//! Who asks a registry, and how it is reached: what was said, and what the environment and the
+//! files of podman and Docker say beside.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::auth::Credentials;
+use super::connection::Connection;
+use super::reference::Reference;
+use crate::store::{Result, StoreError};
+use crate::sys::process::variable;
+
+/// What was said of a registry.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// `USER[:PASSWORD]`.
+    pub creds: Option<String>,
+    /// Where passwords are kept.
+    pub authfile: Option<PathBuf>,
+    /// A directory of certificates.
+    pub cert_dir: Option<PathBuf>,
+    /// Bad certificates and plain HTTP will do.
+    pub insecure: bool,
+}
+
+/// How a registry is asked.
+#[derive(Clone)]
+pub struct Access {
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+    /// The file that they are from.
+    pub authfile: Option<PathBuf>,
+    /// How the registry is reached.
+    pub connection: Connection,
+}
+
+impl Access {
+    /// Finds out what was not said.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] for a file of passwords that cannot be read, or that was asked for by
+    /// name and is not there.
+    pub fn find(reference: &Reference, words: Words) -> Result<Self> {
+        let (credentials, authfile) = match &words.creds {
+            Some(pair) => (Some(Credentials::of(pair)), None),
+            None => kept(words.authfile, reference)?,
+        };
+        let connection = Connection {
+            tls_verify: !words.insecure,
+            certs: words.cert_dir.or_else(|| certs_of(reference)),
+            proxies: [
+                text(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+                text(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+            ],
+            no_proxy: text(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+        };
+        Ok(Self { credentials, authfile, connection })
+    }
+}
+
+/// The first of these variables that says something.
+fn text(names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| variable(name)?.into_string().ok())
+}
+
+/// Where podman and Docker keep the certificates for a registry, if they do.
+fn certs_of(reference: &Reference) -> Option<PathBuf> {
+    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.or_else(|| Some(Path::new(&variable("HOME")?).join(".config")));
+    let own = config.map(|dir| dir.join("containers/certs.d"));
+    let all = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    let found = own.into_iter().chain(all).map(|dir| dir.join(&reference.host));
+    found.into_iter().find(|dir| dir.is_dir())
+}
+
+/// What the first file that has something for the reference says, and which one that is.
+fn kept(
+    given: Option<PathBuf>,
+    reference: &Reference,
+) -> Result<(Option<Credentials>, Option<PathBuf>)> {
+    let named = given.or_else(|| variable("REGISTRY_AUTH_FILE").map(PathBuf::from));
+    let runtime =
+        variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("containers/auth.json"));
+    let docker = variable("HOME").map(|dir| Path::new(&dir).join(".docker/config.json"));
+    let files = match &named {
+        Some(file) => vec![file.clone()],
+        None => runtime.into_iter().chain(docker).collect(),
+    };
+    for file in files {
+        let text = match std::fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => continue,
+            read => read.map_err(StoreError::io(&file))?,
+        };
+        let found = Credentials::from_auth_file(&text, reference);
+        let found = found.map_err(|error| {
+            let source = std::io::Error::new(ErrorKind::InvalidData, error);
+            StoreError::Io { path: file.clone(), source }
+        })?;
+        if found.is_some() {
+            return Ok((found, Some(file)));
+        }
+    }
+    Ok((None, None))
+}

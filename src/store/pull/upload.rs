@@ -1,0 +1,119 @@
+//! Blobs and manifests to a registry: what of the distribution protocol a push needs.
+
+use std::io::Read;
+
+use ureq::SendBody;
+use ureq::http::{Uri, header};
+
+use super::{Registry, authorized};
+use crate::store::Result;
+
+/// Makes what is sent, from its beginning each time: a request may be sent twice.
+pub type Content<'a> = dyn Fn() -> Result<Box<dyn Read>> + 'a;
+
+impl Registry {
+    /// Sends a blob, unless the repository has it; answers whether it was sent.
+    ///
+    /// # Errors
+    /// [`Registry`](crate::store::StoreError::Registry); what the content answers.
+    pub fn upload(&self, digest: &str, size: u64, content: &Content<'_>) -> Result<bool> {
+        let known = self.place(&format!("blobs/{digest}"));
+        let answer = self.ask(&|value| authorized(self.agent.head(&known), value).call())?;
+        if answer.status() == 200 {
+            return Ok(false);
+        }
+        let begin = self.place("blobs/uploads/");
+        let answer = self.ask(&|value| authorized(self.agent.post(&begin), value).send_empty())?;
+        if answer.status() != 202 {
+            return Err(self.refused(answer));
+        }
+        let place = answer.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
+        let place = place.ok_or_else(|| self.error("the registry says not where a blob goes"))?;
+        let (place, is_own) = self.place_of_upload(place)?;
+        let place =
+            format!("{place}{}digest={digest}", if place.contains('?') { '&' } else { '?' });
+        let answer = self.send(&place, is_own, ("application/octet-stream", size), content)?;
+        if answer.status() != 201 {
+            return Err(self.refused(answer));
+        }
+        Ok(true)
+    }
+
+    /// Names an image by the tag of the reference.
+    ///
+    /// # Errors
+    /// [`Registry`](crate::store::StoreError::Registry).
+    pub fn put_manifest(&self, raw: &[u8], media_type: &str) -> Result<()> {
+        let place = self.place(&format!("manifests/{}", self.reference.version));
+        let content = || Ok(Box::new(std::io::Cursor::new(raw.to_vec())) as Box<dyn Read>);
+        let answer = self.send(&place, true, (media_type, raw.len() as u64), &content)?;
+        if answer.status() != 201 {
+            return Err(self.refused(answer));
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        place: &str,
+        is_own: bool,
+        (media_type, size): (&str, u64),
+        content: &Content<'_>,
+    ) -> Result<ureq::http::Response<ureq::Body>> {
+        // The body may be needed again, when the registry asks who sends it.
+        let failed = std::cell::Cell::new(None);
+        let answer = self.ask(&|value| {
+            let body = match content() {
+                Ok(body) => body,
+                Err(error) => {
+                    failed.set(Some(error));
+                    return Err(ureq::Error::HostNotFound);
+                }
+            };
+            let request = self.agent.put(place).header(header::CONTENT_TYPE, media_type);
+            let request = request.header(header::CONTENT_LENGTH, size);
+            let request = authorized(request, value.filter(|_| is_own));
+            request.send(SendBody::from_owned_reader(body.take(size)))
+        });
+        failed.take().map_or(answer, Err)
+    }
+
+    /// Where a blob goes, and whether that is the registry itself: nobody else sees who sends it.
+    fn place_of_upload(&self, place: &str) -> Result<(String, bool)> {
+        let own = self.url("").parse::<Uri>().ok();
+        let own = own.ok_or_else(|| self.error("the registry has no address"))?;
+        let bad = || self.error("the registry names no address for a blob");
+        if place.starts_with('/') && !place.starts_with("//") {
+            let authority = own.authority().ok_or_else(bad)?;
+            return Ok((format!("{}://{authority}{place}", self.scheme), true));
+        }
+        let found: Uri = place.parse().map_err(|_| bad())?;
+        if found.authority().is_none() {
+            return Err(bad());
+        }
+        let is_own = (found.scheme(), found.authority()) == (own.scheme(), own.authority());
+        Ok((place.to_owned(), is_own))
+    }
+
+    /// Reads a part of a blob.
+    ///
+    /// # Errors
+    /// [`Registry`](crate::store::StoreError::Registry), also where the registry sends no parts.
+    pub fn part(&self, digest: &str, from: u64, to: &mut [u8]) -> Result<()> {
+        let last = from + to.len() as u64 - 1;
+        let range = format!("bytes={from}-{last}");
+        let answer = self.get(&format!("blobs/{digest}"), ("range", &range))?;
+        match answer.status().as_u16() {
+            206 => {}
+            200 => return Err(self.error("the registry sends no parts of blobs")),
+            _ => return Err(self.refused(answer)),
+        }
+        let said = answer.headers().get(header::CONTENT_RANGE);
+        let said = said.and_then(|said| said.to_str().ok()).unwrap_or_default();
+        if !said.starts_with(&format!("bytes {from}-{last}/")) {
+            return Err(self.error(format!("asked for bytes {from} to {last}, it sent {said:?}")));
+        }
+        let read = answer.into_body().into_reader().read_exact(to);
+        read.map_err(|error| self.error(format!("blob {digest}: {error}")))
+    }
+}

@@ -1,0 +1,448 @@
+//! Layers of which a part is still in a registry.
+//!
+//! Beside `index` and `data` such a layer has `present`, a bit for each frame of the blob that is
+//! there (frame 0 is the lowest bit of the first byte), and `origin`, a record that says where the
+//! others are. What is read and lacks is fetched in spans of frames, compared with the digests of
+//! the index, and written to its place in `data`. The bits follow when the data is on the disk.
+//! When all is there both files go, and the layer is as any other.
+//!
+//! Several processes may fill one layer: what they write is the same. The bits are changed under
+//! a lock (flock) of `present`.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+
+use super::pull::Registry;
+use super::pull::access::{Access, Words};
+use super::pull::reference::Reference;
+use super::{Result, StoreError};
+use crate::error::{Errno, Error};
+use crate::format::codec;
+use crate::format::index::Index;
+use crate::format::layout::Frame;
+use crate::sys;
+
+const PRESENT: &str = "present";
+const ORIGIN: &str = "origin";
+const VERSION: u16 = 1;
+
+/// Compressed bytes that one read fetches at most: a little, and more where the frame before is
+/// there already.
+const SPAN: u64 = 256 << 10;
+const SPAN_ON: u64 = 1 << 20;
+/// The same for whoever wants all of it.
+const SPAN_ALL: u64 = 4 << 20;
+/// Frames that are there and are fetched again rather than asked for around them.
+const GAP: u64 = 64 << 10;
+/// Bytes that came after which the bits are written, and time after which they are.
+const UNWRITTEN: u64 = 32 << 20;
+const UNWRITTEN_FOR: Duration = Duration::from_secs(2);
+/// How often a span is asked for, and the pause before the second time.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// For how long nothing is asked of a registry that failed.
+const DOWN: Duration = Duration::from_secs(3);
+
+/// Where the data of a layer is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The image as it was asked for.
+    pub reference: String,
+    /// The blob, `sha256:` and digits.
+    pub digest: String,
+    /// Whether bad certificates and plain HTTP will do.
+    pub insecure: bool,
+    /// A directory of certificates that was named.
+    pub cert_dir: Option<PathBuf>,
+    /// The file that had the passwords.
+    pub authfile: Option<PathBuf>,
+    /// Whether the rest is fetched while nobody asks for it.
+    pub background: bool,
+}
+
+/// What fetching did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteStats {
+    /// Requests for parts of layers.
+    pub requests: u64,
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Requests that failed.
+    pub failed: u64,
+}
+
+/// The counters behind [`RemoteStats`].
+#[derive(Debug, Default)]
+pub(super) struct Counters([AtomicU64; 3]);
+
+impl Counters {
+    pub(super) fn stats(&self) -> RemoteStats {
+        let [requests, bytes, failed] =
+            self.0.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        RemoteStats { requests, bytes, failed }
+    }
+
+    fn count(&self, done: std::result::Result<u64, ()>) {
+        let [requests, bytes, failed] = &self.0;
+        requests.fetch_add(1, Ordering::Relaxed);
+        match done {
+            Ok(len) => bytes.fetch_add(len, Ordering::Relaxed),
+            Err(()) => failed.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+}
+
+/// What lacks of a layer, and the way to it.
+pub(super) struct Remote {
+    dir: PathBuf,
+    origin: Origin,
+    frames: u32,
+    bits: Box<[AtomicU8]>,
+    present: File,
+    data: File,
+    flights: Mutex<Flights>,
+    landed: Condvar,
+    registry: Mutex<Option<Arc<Registry>>>,
+    unwritten: AtomicU64,
+    written: Mutex<Instant>,
+}
+
+#[derive(Default)]
+struct Flights {
+    spans: Vec<Range<u32>>,
+    failed: Option<Instant>,
+}
+
+pub(super) fn is_partial(dir: &Path) -> bool {
+    dir.join(PRESENT).exists()
+}
+
+/// Says in a new layer that none of its frames is there.
+pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
+    let path = dir.join(PRESENT);
+    fs::write(&path, vec![0; frames.div_ceil(8)]).map_err(StoreError::io(&path))?;
+    let path = dir.join(ORIGIN);
+    let damaged =
+        |error: Error| StoreError::Damaged { path: path.clone(), what: error.to_string() };
+    let record = codec::encode(VERSION, origin).map_err(damaged)?;
+    fs::write(&path, record).map_err(StoreError::io(&path))
+}
+
+/// Says that all of a layer is there.
+pub(super) fn end(dir: &Path) -> Result<()> {
+    for name in [PRESENT, ORIGIN] {
+        let path = dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(StoreError::io(&path))?,
+        }
+    }
+    sys::file::fsync(super::open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
+}
+
+impl Remote {
+    /// Opens what lacks of a layer, if anything does.
+    pub(super) fn open(dir: &Path, frames: usize) -> Result<Option<Self>> {
+        let path = dir.join(PRESENT);
+        let present = match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(StoreError::io(&path))?,
+        };
+        let mut bits = vec![0; frames.div_ceil(8)];
+        let len = present.metadata().map_err(StoreError::io(&path))?.len();
+        if len != bits.len() as u64 {
+            let what = format!("{len} bytes for {frames} frames");
+            return Err(StoreError::Damaged { path, what });
+        }
+        present.read_exact_at(&mut bits, 0).map_err(StoreError::io(&path))?;
+        let path = dir.join(ORIGIN);
+        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let record = match fs::read(&path) {
+            // It was completed just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(StoreError::io(&path))?,
+        };
+        let origin = codec::decode(VERSION, &record).map_err(|error| damaged(error.to_string()))?;
+        let path = dir.join(super::layer::DATA);
+        let data = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            origin,
+            frames: u32::try_from(frames).unwrap_or(u32::MAX),
+            bits: bits.into_iter().map(AtomicU8::new).collect(),
+            present,
+            data,
+            flights: Mutex::default(),
+            landed: Condvar::new(),
+            registry: Mutex::default(),
+            unwritten: AtomicU64::new(0),
+            written: Mutex::new(Instant::now()),
+        }))
+    }
+
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn has(&self, frame: u32) -> bool {
+        let byte = self.bits.get(frame as usize / 8);
+        byte.is_some_and(|byte| byte.load(Ordering::Acquire) & (1 << (frame % 8)) != 0)
+    }
+
+    fn set(&self, frame: u32) {
+        if let Some(byte) = self.bits.get(frame as usize / 8) {
+            byte.fetch_or(1 << (frame % 8), Ordering::AcqRel);
+        }
+    }
+
+    // Another process may have brought it meanwhile.
+    fn is_brought(&self, frame: u32) -> bool {
+        let mut byte = [0];
+        let read = self.present.read_exact_at(&mut byte, u64::from(frame / 8));
+        let whole = self.present.metadata().is_ok_and(|found| found.nlink() == 0);
+        let brought = whole || (read.is_ok() && byte[0] & (1 << (frame % 8)) != 0);
+        if brought {
+            self.set(frame);
+        }
+        brought
+    }
+
+    /// Bytes of the blob that lack.
+    pub(super) fn missing(&self, index: &Index) -> u64 {
+        let lacks = |(frame, _): &(u32, &Frame)| !self.has(*frame);
+        (0..)
+            .zip(index.frames())
+            .filter(lacks)
+            .map(|(_, frame)| u64::from(frame.stored.get()))
+            .sum()
+    }
+
+    /// Has a frame, and some of those behind it, in its place.
+    ///
+    /// # Errors
+    /// `EIO` where the registry does not give it, or something else; as pwrite(2).
+    pub(super) fn need(
+        &self,
+        index: &Index,
+        frame: u32,
+        counters: &Counters,
+    ) -> crate::error::Result<()> {
+        let on = frame.checked_sub(1).is_some_and(|before| self.has(before));
+        self.need_span(index, frame, if on { SPAN_ON } else { SPAN }, counters)
+    }
+
+    fn need_span(
+        &self,
+        index: &Index,
+        frame: u32,
+        most: u64,
+        counters: &Counters,
+    ) -> crate::error::Result<()> {
+        if self.has(frame) {
+            return Ok(());
+        }
+        let mut flights = self.flights.lock();
+        while flights.spans.iter().any(|span| span.contains(&frame)) {
+            self.landed.wait(&mut flights);
+        }
+        if self.has(frame) || self.is_brought(frame) {
+            return Ok(());
+        }
+        if flights.failed.is_some_and(|at| at.elapsed() < DOWN) {
+            return Err(Errno::IO.into());
+        }
+        let span = self.span(index, frame, most, &flights.spans);
+        flights.spans.push(span.clone());
+        drop(flights);
+        let brought = self.bring(index, &span, counters);
+        let mut flights = self.flights.lock();
+        flights.spans.retain(|other| *other != span);
+        flights.failed = brought.is_err().then(Instant::now);
+        self.landed.notify_all();
+        drop(flights);
+        brought
+    }
+
+    // Frames from one on that lack, with short gaps between them, and that nobody fetches.
+    fn span(&self, index: &Index, first: u32, most: u64, taken: &[Range<u32>]) -> Range<u32> {
+        let (mut end, mut bytes, mut gap) = (first + 1, 0, 0);
+        for (number, frame) in (first..).zip(index.frames().iter().skip(first as usize)) {
+            let stored = u64::from(frame.stored.get());
+            bytes += stored;
+            gap = if self.has(number) { gap + stored } else { 0 };
+            let is_taken = taken.iter().any(|span| span.contains(&number));
+            if is_taken || gap > GAP || (bytes > most && number > first) {
+                break;
+            }
+            if gap == 0 {
+                end = number + 1;
+            }
+        }
+        first..end
+    }
+
+    fn bring(
+        &self,
+        index: &Index,
+        span: &Range<u32>,
+        counters: &Counters,
+    ) -> crate::error::Result<()> {
+        let range = span.start as usize..span.end as usize;
+        let frames = index.frames().get(range.clone()).ok_or(Errno::IO)?;
+        let digests = index.frame_digests().get(range).ok_or(Errno::IO)?;
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+            return Err(Errno::IO.into());
+        };
+        let from = first.offset.get();
+        let len = last.offset.get() + u64::from(last.stored.get()) - from;
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::NOMEM)?];
+        let fetched = self.fetch(from, &mut bytes);
+        counters.count(fetched.as_ref().map(|()| len).map_err(drop));
+        if let Err(error) = fetched {
+            tracing::error!(%error, layer = %self.dir.display(), "a part of a layer cannot be had");
+            return Err(Errno::IO.into());
+        }
+        for ((number, frame), digest) in span.clone().zip(frames).zip(digests) {
+            let start = usize::try_from(frame.offset.get() - from).unwrap_or(usize::MAX);
+            let stored =
+                bytes.get(start..).and_then(|rest| rest.get(..frame.stored.get() as usize));
+            let stored = stored.ok_or(Errno::IO)?;
+            if blake3::hash(stored) != blake3::Hash::from(*digest) {
+                let (layer, at) = (self.dir.display(), frame.offset.get());
+                let what =
+                    format!("{layer}: what the registry sent for byte {at} is another frame");
+                tracing::error!("{what}");
+                return Err(Error::Corrupt { what });
+            }
+            let written = self.data.write_all_at(stored, frame.offset.get());
+            written.map_err(|error| Errno(error.raw_os_error().unwrap_or(Errno::IO.0)))?;
+            self.set(number);
+        }
+        let unwritten = self.unwritten.fetch_add(len, Ordering::Relaxed) + len;
+        let written = *self.written.lock();
+        if unwritten > UNWRITTEN || written.elapsed() > UNWRITTEN_FOR {
+            self.write_bits();
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let done = self.registry().and_then(|at| at.part(&self.origin.digest, from, to));
+            tries += 1;
+            match done {
+                Err(error) if tries < TRIES => {
+                    tracing::debug!(%error, "another attempt");
+                    // Its token may be too old, and its connection gone.
+                    self.registry.lock().take();
+                    std::thread::sleep(PAUSE * tries);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn registry(&self) -> Result<Arc<Registry>> {
+        if let Some(known) = &*self.registry.lock() {
+            return Ok(Arc::clone(known));
+        }
+        let reference = Reference::parse(&self.origin.reference)?;
+        let access = Access::find(&reference, self.origin.words())?;
+        let made = Registry::connect(&reference, access.credentials, &access.connection)?;
+        Ok(Arc::clone(self.registry.lock().insert(Arc::new(made))))
+    }
+
+    /// Writes down what is there: first the data, then the bits. The end of it ends the layer's
+    /// being one in part.
+    fn write_bits(&self) {
+        self.unwritten.store(0, Ordering::Relaxed);
+        *self.written.lock() = Instant::now();
+        let bits: Vec<u8> = self.bits.iter().map(|byte| byte.load(Ordering::Acquire)).collect();
+        if let Err(error) = self.write(bits) {
+            // It will be fetched again.
+            tracing::warn!(%error, layer = %self.dir.display(), "what came is not noted");
+        }
+    }
+
+    fn write(&self, mut bits: Vec<u8>) -> Result<()> {
+        let host = StoreError::io;
+        self.data.sync_data().map_err(host(&self.dir))?;
+        sys::file::flock(self.present.as_fd()).map_err(StoreError::host(&self.dir))?;
+        let merged = merge(&self.present, &mut bits);
+        let is_whole = bits.iter().map(|byte| byte.count_ones()).sum::<u32>() == self.frames;
+        let ended = match merged {
+            Ok(true) if is_whole => end(&self.dir),
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::Io { path: self.dir.clone(), source: error }),
+        };
+        sys::file::unlock(self.present.as_fd()).map_err(StoreError::host(&self.dir))?;
+        ended
+    }
+
+    /// Writes down what came since that was done last.
+    pub(super) fn write_down(&self) {
+        if self.unwritten.load(Ordering::Relaxed) > 0 {
+            self.write_bits();
+        }
+    }
+
+    /// Fetches all that lacks, as long as `goes_on` says so, which is told how much that is.
+    ///
+    /// # Errors
+    /// As [`Remote::need`].
+    pub(super) fn complete(
+        &self,
+        index: &Index,
+        counters: &Counters,
+        goes_on: &mut dyn FnMut(u64) -> bool,
+    ) -> crate::error::Result<()> {
+        for frame in 0..self.frames {
+            if self.has(frame) {
+                continue;
+            }
+            if !goes_on(self.missing(index)) {
+                return Ok(());
+            }
+            self.need_span(index, frame, SPAN_ALL, counters)?;
+        }
+        self.write_bits();
+        Ok(())
+    }
+}
+
+/// Adds bits to those in a file, and the other way; answers whether that still has its name.
+fn merge(file: &File, bits: &mut [u8]) -> io::Result<bool> {
+    let mut known = vec![0; bits.len()];
+    file.read_exact_at(&mut known, 0)?;
+    bits.iter_mut().zip(known).for_each(|(own, known)| *own |= known);
+    file.write_all_at(bits, 0)?;
+    file.sync_data()?;
+    Ok(file.metadata()?.nlink() > 0)
+}
+
+impl Origin {
+    fn words(&self) -> Words {
+        let Self { insecure, authfile, cert_dir, .. } = self.clone();
+        Words { creds: None, authfile, cert_dir, insecure }
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.write_down();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Layers in their own form from outside, whole and in part.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Origin;
+use crate::error::Errno;
+use crate::store::native::{Data, Stream};
+use crate::store::pull::testing::{response, serve};
+use crate::store::pull::transfer::sha256;
+use crate::store::tests::{Place, content, noise, place, put};
+use crate::store::{Layer, LayerId, Store, StoreError};
+
+/// A layer as it is sent.
+struct Sent {
+    id: LayerId,
+    index: Vec<u8>,
+    data: Vec<u8>,
+}
+
+const FILES: usize = 40;
+
+fn name_of(number: usize) -> String {
+    format!("f{number:02}")
+}
+
+fn bytes_of(number: usize) -> Vec<u8> {
+    noise(300_000, number as u64 + 1)
+}
+
+fn sent() -> Sent {
+    let place = place();
+    let id = place.build(|sink| {
+        (0..FILES).for_each(|number| put(sink, &name_of(number), &bytes_of(number)));
+    });
+    let read = |name| fs::read(place.file(&id, name)).unwrap();
+    let index = zstd::bulk::compress(&read("index"), 3).unwrap();
+    Sent { index, data: read("data"), id }
+}
+
+impl Sent {
+    fn adopt(&self, place: &Place, data: Data<'_>) -> crate::store::Result<LayerId> {
+        let digest = sha256(&self.index);
+        let mut index = &self.index[..];
+        place.store.adopt(Stream { from: &mut index, digest: &digest }, data)
+    }
+
+    fn adopt_whole(&self, place: &Place) -> crate::store::Result<LayerId> {
+        let (digest, mut data) = (sha256(&self.data), &self.data[..]);
+        self.adopt(place, Data::Whole(Stream { from: &mut data, digest: &digest }))
+    }
+
+    fn adopt_part(&self, place: &Place, host: &str) -> LayerId {
+        let origin = Origin {
+            reference: format!("{host}/x"),
+            digest: sha256(&self.data),
+            insecure: false,
+            cert_dir: None,
+            authfile: None,
+            background: false,
+        };
+        self.adopt(place, Data::Remote(&origin)).unwrap()
+    }
+}
+
+/// What a registry does, and what it was asked for.
+#[derive(Default)]
+struct Registry {
+    asked: AtomicUsize,
+    bytes: AtomicUsize,
+    lies: AtomicBool,
+    is_down: AtomicBool,
+}
+
+fn registry(data: &[u8]) -> (String, Arc<Registry>) {
+    let (data, state) = (data.to_vec(), Arc::new(Registry::default()));
+    let own = Arc::clone(&state);
+    let host = serve(move |_, head| {
+        let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
+        let Some((from, to)) = range.and_then(|range| range.trim().split_once('-')) else {
+            return response("404 Not Found", "", b"");
+        };
+        own.asked.fetch_add(1, Ordering::Relaxed);
+        if own.is_down.load(Ordering::Relaxed) {
+            return response("500 Internal Server Error", "", b"");
+        }
+        let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+        let mut part = data[from..=to].to_vec();
+        own.bytes.fetch_add(part.len(), Ordering::Relaxed);
+        if own.lies.load(Ordering::Relaxed) {
+            let middle = part.len() / 2;
+            part[middle] ^= 1;
+        }
+        let range = format!("content-range: bytes {from}-{to}/{}\r\n", data.len());
+        response("206 Partial Content", &range, &part)
+    });
+    (host, state)
+}
+
+#[test]
+fn a_layer_comes_as_a_whole() {
+    let (place, sent) = (place(), sent());
+    assert_eq!(sent.adopt_whole(&place).unwrap(), sent.id);
+    let layer = place.store.layer(&sent.id).unwrap();
+    assert_eq!((layer.missing(), layer.verify()), (0, vec![]));
+    assert_eq!(content(&layer, "f07").unwrap(), bytes_of(7));
+    // Once more: it is there.
+    assert_eq!(sent.adopt_whole(&place).unwrap(), sent.id);
+    assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_not_what_was_announced_is_refused() {
+    let (place, good) = (place(), sent());
+    let refused = |sent: &Sent, what: &str| {
+        let error = sent.adopt_whole(&place).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    // Other data under their own digest: the index knows better.
+    let mut data = good.data.clone();
+    data[100_000] ^= 1;
+    refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "its digest");
+    let data = good.data[..good.data.len() - 1].to_vec();
+    refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "are expected");
+    for index in [&b"no zstd"[..], &zstd::bulk::compress(b"no index", 3).unwrap(), b""] {
+        let sent = Sent { index: index.to_vec(), data: good.data.clone(), id: good.id.clone() };
+        assert!(sent.adopt_whole(&place).is_err());
+    }
+    let mut index = &good.index[..];
+    let (digest, mut data) = (sha256(b"another"), &good.data[..]);
+    let of_data = sha256(&good.data);
+    let data = Data::Whole(Stream { from: &mut data, digest: &of_data });
+    let error = place.store.adopt(Stream { from: &mut index, digest: &digest }, data).unwrap_err();
+    assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 0, "no rest");
+}
+
+#[test]
+fn what_is_read_comes_once() {
+    let (place, sent) = (place(), sent());
+    let (host, registry) = registry(&sent.data);
+    let id = sent.adopt_part(&place, &host);
+    assert_eq!(id, sent.id);
+    let layer = place.store.layer(&id).unwrap();
+    let all = layer.missing();
+    assert!(all > 10_000_000 && registry.asked.load(Ordering::Relaxed) == 0);
+    assert_eq!(layer.verify(), vec![], "what lacks is no damage");
+    let wrong = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                *wrong.lock() += usize::from(content(&layer, "f20").unwrap() != bytes_of(20));
+            });
+        }
+    });
+    assert_eq!(*wrong.lock(), 0);
+    let came = registry.bytes.load(Ordering::Relaxed) as u64;
+    assert_eq!(all - layer.missing(), came, "no byte came twice");
+    assert!(came < 2 << 20, "{came}");
+    drop(layer);
+    // Noted at the end, and not asked for by the next one.
+    let layer = place.store.layer(&id).unwrap();
+    let asked = registry.asked.load(Ordering::Relaxed);
+    assert_eq!(all - layer.missing(), came);
+    assert_eq!(content(&layer, "f20").unwrap(), bytes_of(20));
+    assert_eq!(registry.asked.load(Ordering::Relaxed), asked);
+    // All of it: as any other layer then.
+    layer.complete(&mut |_| true).unwrap();
+    assert!(registry.bytes.load(Ordering::Relaxed) as u64 <= all + (1 << 20));
+    for name in ["present", "origin"] {
+        assert!(!place.file(&id, name).exists(), "{name}");
+    }
+    assert!(place.store.is_whole(&id));
+    assert_eq!(fs::read(place.file(&id, "data")).unwrap(), sent.data);
+}
+
+#[test]
+fn two_processes_fill_one_layer() {
+    let (place, sent) = (place(), sent());
+    let (host, registry) = registry(&sent.data);
+    let id = sent.adopt_part(&place, &host);
+    let other = Store::open(place.dir.path(), crate::cache::BlockCache::new(1 << 20));
+    let (one, two) = (place.store.layer(&id).unwrap(), other.unwrap().layer(&id).unwrap());
+    assert_eq!(content(&one, "f00").unwrap(), bytes_of(0));
+    assert_eq!(content(&two, "f39").unwrap(), bytes_of(39));
+    Layer::write_down(&[Arc::downgrade(&one)]);
+    let asked = registry.asked.load(Ordering::Relaxed);
+    assert_eq!(content(&two, "f00").unwrap(), bytes_of(0));
+    assert_eq!(registry.asked.load(Ordering::Relaxed), asked, "the other one brought it");
+    one.complete(&mut |_| true).unwrap();
+    registry.is_down.store(true, Ordering::Relaxed);
+    for number in 0..FILES {
+        assert_eq!(content(&two, &name_of(number)).unwrap(), bytes_of(number));
+    }
+    drop((one, two));
+    assert!(place.store.is_whole(&id));
+}
+
+#[test]
+fn a_registry_that_errs_is_an_error_and_no_data() {
+    let (place, sent) = (place(), sent());
+    let (host, registry) = registry(&sent.data);
+    let id = sent.adopt_part(&place, &host);
+    let layer = place.store.layer(&id).unwrap();
+    let all = layer.missing();
+    registry.lies.store(true, Ordering::Relaxed);
+    assert!(content(&layer, "f03").unwrap_err().is(Errno::IO));
+    registry.lies.store(false, Ordering::Relaxed);
+    registry.is_down.store(true, Ordering::Relaxed);
+    assert!(content(&layer, "f05").unwrap_err().is(Errno::IO));
+    let asked = registry.asked.load(Ordering::Relaxed);
+    assert!(content(&layer, "f06").unwrap_err().is(Errno::IO));
+    assert_eq!(registry.asked.load(Ordering::Relaxed), asked, "it is left alone for a while");
+    registry.is_down.store(false, Ordering::Relaxed);
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    for number in [3, 5, 6] {
+        assert_eq!(content(&layer, &name_of(number)).unwrap(), bytes_of(number));
+    }
+    assert!(layer.missing() < all);
+    // By way of a file: what lacks is there then, for whoever opens the layer from now on.
+    drop(layer);
+    registry.is_down.store(true, Ordering::Relaxed);
+    sent.adopt_whole(&place).unwrap();
+    let layer = place.store.layer(&id).unwrap();
+    assert_eq!((layer.missing(), layer.verify()), (0, vec![]));
+    assert_eq!(content(&layer, "f11").unwrap(), bytes_of(11));
+}
+
+#[test]
+fn notes_of_another_length_are_told() {
+    let (place, sent) = (place(), sent());
+    let id = sent.adopt_part(&place, "127.0.0.1:1");
+    for (name, what) in [("present", "frames"), ("origin", "record")] {
+        let path = place.file(&id, name);
+        let kept = fs::read(&path).unwrap();
+        fs::write(&path, &kept[1..]).unwrap();
+        let error = place.store.layer(&id).map(drop).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        fs::write(&path, kept).unwrap();
+    }
+    place.store.remove_layer(&id).unwrap();
+}
