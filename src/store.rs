@@ -241,15 +241,14 @@ impl Store {
     fn name(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let target = self.layers.join(id.as_str());
         if target.exists() {
-            discard(dir);
-            return Ok(());
+            return native::merge(dir, &target);
         }
         let parent = open_dir(&self.layers)?;
         sys::file::syncfs(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
         match fs::rename(dir, &target) {
             // Somebody else built the same layer meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                discard(dir);
+                return native::merge(dir, &target);
             }
             renamed => renamed.map_err(StoreError::io(&target))?,
         }

@@ -17,9 +17,11 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::error::{Errno, Result};
 use crate::fuse::counters::Counters;
@@ -32,17 +34,21 @@ use crate::union::walk::{Step, Walk};
 const WINDOW: u64 = 64;
 /// One directory of so many is left to the reader.
 const MARK: u64 = 16;
-/// Directories elsewhere that the reader has to list before the thread follows it there.
+/// Directories elsewhere that readers have to list before the thread goes there; each time that
+/// nobody was where it had gone, twice as many.
 const STRAYS: u32 = 4;
+const STRAYS_MAX: u32 = 1024;
 /// Entries of the directories that are listed ahead, above which the thread waits for the reader.
 const ENTRIES: usize = 8192;
-/// For how long the clone of the mount is kept without work.
-const KEEP: Duration = Duration::from_millis(2);
+/// For how long the thread works, and keeps the clone of the mount, without a reader.
+const KEEP: Duration = Duration::from_millis(25);
 
 /// What the threads that serve tell the one that walks ahead.
 pub struct Ahead {
     target: PathBuf,
-    union: Weak<Union>,
+    /// The file system of the mount.
+    device: u64,
+    held: Mutex<Option<Held>>,
     counters: Arc<Counters>,
     thread: OnceLock<Option<Thread>>,
     /// The directory that a reader listed last; 0 once that is known.
@@ -53,6 +59,13 @@ pub struct Ahead {
     own: AtomicU32,
     /// A request of the thread was served.
     seen: AtomicBool,
+}
+
+/// What has descriptors of the process. The thread looks at it under the lock and never ends it:
+/// it would close those of its own table.
+struct Held {
+    union: Arc<Union>,
+    plan: Plan,
 }
 
 enum News {
@@ -69,10 +82,15 @@ impl std::fmt::Debug for Ahead {
 
 impl Ahead {
     /// For the mount on `target`. No thread is started before somebody walks.
-    pub fn new(target: PathBuf, union: &Arc<Union>, counters: &Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self {
+    ///
+    /// # Errors
+    /// As statx(2) of the target.
+    pub fn new(target: PathBuf, union: &Arc<Union>, counters: &Arc<Counters>) -> Result<Arc<Self>> {
+        let mount = sys::file::find_directory(&target)?;
+        Ok(Arc::new(Self {
             target,
-            union: Arc::downgrade(union),
+            device: sys::file::device(mount.as_fd())?,
+            held: Mutex::new(Some(Held { union: Arc::clone(union), plan: Plan::default() })),
             counters: Arc::clone(counters),
             thread: OnceLock::new(),
             at: AtomicU64::new(0),
@@ -80,7 +98,7 @@ impl Ahead {
             ended: AtomicBool::new(false),
             own: AtomicU32::new(0),
             seen: AtomicBool::new(false),
-        })
+        }))
     }
 
     /// States whether a request is of the thread itself.
@@ -106,17 +124,21 @@ impl Ahead {
     /// Ends the thread; nobody waits for it.
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
+        drop(self.held.lock().take());
         if let Some(Some(thread)) = self.thread.get() {
             thread.unpark();
         }
     }
 
     fn start(self: &Arc<Self>) -> Option<Thread> {
+        // A dump waits for all threads, and this one may wait for one that is dumped.
+        sys::process::dump_no_core().ok()?;
         let ahead = Arc::clone(self);
         let run = move || {
             if let Err(error) = ahead.run() {
                 tracing::debug!(%error, "directories are not listed ahead");
             }
+            ahead.own.store(0, Ordering::SeqCst);
         };
         let started = thread::Builder::new().name("fuse-ahead".to_owned()).spawn(run);
         started.ok().map(|handle| handle.thread().clone())
@@ -151,8 +173,9 @@ impl Ahead {
     // The body of the thread. An error is its end, and no loss.
     fn run(&self) -> Result<()> {
         sys::process::leave_descriptors()?;
+        sys::process::replace_standard(sys::process::open_null()?.as_fd())?;
         self.own.store(sys::process::thread_id(), Ordering::SeqCst);
-        let (mut plan, mut tree) = (Plan::default(), None);
+        let mut tree = None;
         loop {
             let news = self.news(tree.is_some().then_some(KEEP));
             match news {
@@ -163,7 +186,7 @@ impl Ahead {
                         Some(tree) => tree,
                         none => none.insert(self.open()?),
                     };
-                    if !self.follow(&mut plan, at, tree) {
+                    if !self.follow(at, tree) {
                         return Ok(());
                     }
                 }
@@ -171,30 +194,42 @@ impl Ahead {
         }
     }
 
-    // Lists until the window is full; false at the end of the session.
-    fn follow(&self, plan: &mut Plan, at: NodeId, tree: &OwnedFd) -> bool {
-        let mut news = News::At(at);
+    // Lists until the window is full, or the reader is gone; false at the end of the session.
+    fn follow(&self, at: NodeId, tree: &OwnedFd) -> bool {
+        let (mut news, mut seen) = (News::At(at), Instant::now());
         loop {
-            let Some(union) = self.union.upgrade() else { return false };
-            match news {
-                News::Ended => return false,
-                News::At(at) => plan.reach(&union, at),
-                News::None => {}
-            }
-            let Some(step) = plan.next(&union) else { return true };
-            drop(union);
+            let (step, room) = {
+                let mut held = self.held.lock();
+                let Some(Held { union, plan }) = &mut *held else { return false };
+                match news {
+                    News::Ended => return false,
+                    News::At(at) => {
+                        plan.reach(union, at);
+                        seen = Instant::now();
+                    }
+                    News::None if seen.elapsed() > KEEP => return true,
+                    News::None => {}
+                }
+                (plan.next(union), plan.room)
+            };
+            let Some(step) = step else { return true };
             // What cannot be listed is not listed ahead.
-            if let Ok(entries) = list(tree, &step.path, plan.room) {
+            if let Ok(entries) = list(tree, &step.path, room) {
                 self.counters.listed_ahead();
-                plan.room -= entries;
+                if let Some(held) = &mut *self.held.lock() {
+                    held.plan.room -= entries;
+                }
             }
             news = self.news(Some(Duration::ZERO));
         }
     }
 
     fn open(&self) -> Result<OwnedFd> {
-        let tree = sys::mount::clone_mount(sys::file::find_directory(&self.target)?.as_fd())?;
-        // Were something else mounted there by now, its daemon would be asked, and not we.
+        let tree = sys::mount::clone_mount_at(&self.target)?;
+        // Something else may be mounted there by now, which is not asked for anything.
+        if sys::file::device(tree.as_fd())? != self.device {
+            return Err(Errno::XDEV.into());
+        }
         self.seen.store(false, Ordering::SeqCst);
         sys::file::statx_fresh(tree.as_fd())?;
         if self.seen.load(Ordering::SeqCst) {
@@ -224,6 +259,8 @@ struct Plan {
     /// The reader's place in the walk.
     reader: u64,
     strays: u32,
+    /// How many of them are enough.
+    patience: u32,
     /// How many entries more may be listed until the reader is seen again.
     room: usize,
 }
@@ -231,15 +268,19 @@ struct Plan {
 impl Plan {
     fn reach(&mut self, union: &Union, at: NodeId) {
         let Some(ino) = union.ino(at) else { return };
-        self.room = ENTRIES;
         if let Some(passed) = self.steps.iter().position(|step| *step == ino) {
             self.steps.drain(..passed);
             self.reader += passed as u64;
-            self.strays = 0;
+            self.room = ENTRIES;
+            if passed > 0 {
+                (self.strays, self.patience) = (0, STRAYS);
+            }
             return;
         }
         self.strays += 1;
-        if self.walk.is_none() || self.strays >= STRAYS {
+        if self.strays > self.patience {
+            self.patience = (self.patience * 2).clamp(STRAYS, STRAYS_MAX);
+            self.room = ENTRIES;
             self.walk = union.walk_from(at).ok();
             self.steps = VecDeque::from([ino]);
             (self.reader, self.strays) = (0, 0);

@@ -32,8 +32,8 @@ use crate::union::{File, Kernel, Union};
 /// Threads of a session: one reads, the others stand by for requests that take long.
 pub const THREADS: usize = 4;
 
-/// The same where requests wait for a network.
-pub const THREADS_WAITING: usize = 16;
+/// The same where requests wait for a network: more than the kernel has under way of one reader.
+pub const THREADS_WAITING: usize = 96;
 
 /// Background requests (read-ahead, RELEASE) that the kernel may have under way.
 const MAX_BACKGROUND: u16 = 64;
@@ -221,7 +221,8 @@ impl Session {
         let session = RandomState::new().hash_one(std::process::id()) as u32;
         let lifetime = Lifetime::from_secs(setup.timeout_secs).in_session(session);
         let ahead = setup.ahead && thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
-        let ahead = ahead.then(|| Ahead::new(setup.target.clone(), &union, &counters));
+        let ahead =
+            ahead.then(|| Ahead::new(setup.target.clone(), &union, &counters).ok()).flatten();
         let workers = Workers {
             device,
             turn: Turn::new(Arc::clone(&counters)),

@@ -87,7 +87,7 @@ fn image_of(
 ) -> std::result::Result<Image, StoreError> {
     let created = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (mut layers, mut config) = match base {
-        Some(base) => (base.layers, serde_json::from_slice(&base.config).unwrap_or_default()),
+        Some(base) => (proved(&base), serde_json::from_slice(&base.config).unwrap_or_default()),
         None => (Vec::new(), Value::Null),
     };
     if !config.is_object() {
@@ -112,6 +112,15 @@ fn image_of(
     let config = config.to_string().into_bytes();
     let id = hex::encode(&Sha256::digest(&config));
     Ok(Image { id, layers, config, manifest: None })
+}
+
+/// The layers of an image by what is known of them: a diff ID that nothing proves stays behind.
+fn proved(image: &Image) -> Vec<ImageLayer> {
+    let mut layers = image.layers.clone();
+    if !image.is_proved() {
+        layers.iter_mut().for_each(|layer| layer.diff_id = format!("blake3:{}", layer.id));
+    }
+    layers
 }
 
 /// Gives changes to a sink.

@@ -252,11 +252,15 @@ fn adopted<'s>(
     layer: &FoundLayer,
     told: &mut Told<'_>,
 ) -> Result<ImageLayer> {
-    let (mut from, inner) = (open(index)?, open(layer)?);
-    let mut data = Counted { inner, bytes: 0, said: 0, told };
+    let mut from = open(index)?;
     let index = Stream { from: &mut from, digest: index.digest.as_deref().unwrap_or_default() };
     let digest = layer.digest.as_deref().unwrap_or_default();
-    let data = Data::Whole(Stream { from: &mut data, digest });
+    let mut told = Some(told);
+    let mut open = || -> Result<Box<dyn Read + '_>> {
+        let told = told.take().ok_or_else(|| StoreError::Archive { what: digest.to_owned() })?;
+        Ok(Box::new(Counted { inner: open(layer)?, bytes: 0, said: 0, told }))
+    };
+    let data = Data::Whole { open: &mut open, digest };
     let id = images.store.adopt(index, data)?.to_string();
     let (diff_id, digest) = (layer.diff_id.clone(), layer.digest.clone());
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })

@@ -307,11 +307,14 @@ impl Live {
     }
 }
 
+/// With less the kernel forgets what it was told before the reader comes.
+const LONG: f64 = 60.0;
+
 /// States whether all layers are of the store, whose indexes are mapped, and what the kernel is
 /// told stays with it for a while.
 fn can_list_ahead(spec: &MountSpec) -> bool {
     let mapped = spec.lowers.is_empty() && spec.upper.is_none() && spec.grafts.is_empty();
-    mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= 1.0)
+    mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= LONG)
 }
 
 fn refused(io: IoDriver) -> Failure {

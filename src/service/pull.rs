@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told, import_layers, put};
 use crate::store::import::{FoundImage, FoundLayer};
-use crate::store::native::{Data, Stream};
+use crate::store::native::{Data, Stream, id_of};
 use crate::store::pull::Registry;
 use crate::store::pull::transfer::{Transfer, directory, forget};
 use crate::store::remote::Origin;
@@ -100,21 +100,38 @@ impl Work<'_> {
         let mut known = images.images.known_layers(&images.store)?;
         let is_new =
             |layer: &&FoundLayer| layer.index.is_some() || !known.contains_key(&layer.diff_id);
-        let wanted = image.layers.iter().filter(is_new);
-        let wanted = wanted.flat_map(|layer| layer.index.as_deref().into_iter().chain([layer]));
+        let wanted: Vec<&FoundLayer> = image.layers.iter().filter(is_new).collect();
+        let mut files = self.indexes(&wanted, told)?;
         let mut seen = HashSet::new();
-        let wanted: Vec<&FoundLayer> = wanted.filter(|layer| seen.insert(&layer.digest)).collect();
-        let files = download(registry, dir, &wanted, told)?;
+        let mut lacking = Vec::new();
+        for layer in wanted {
+            let index = layer.index.as_ref().and_then(|index| index.digest.as_ref());
+            let there = match index.and_then(|digest| files.get(digest)) {
+                Some(index) => images.store.is_whole(&id_of(&mut from_start(index, dir)?)?),
+                None => false,
+            };
+            if !there && seen.insert(&layer.digest) {
+                lacking.push(layer);
+            }
+        }
+        files.extend(download(registry, dir, &lacking, told)?);
         let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
             let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
             let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
-            let mut file = file.ok_or_else(lost)?.try_clone().map_err(StoreError::io(dir))?;
             // A layer that comes twice is read twice.
-            file.rewind().map_err(StoreError::io(dir))?;
-            Ok(Box::new(file))
+            let file = from_start(file.ok_or_else(lost)?, dir)?;
+            Ok(Box::new(file.try_clone().map_err(StoreError::io(dir))?))
         };
         let layers = import_layers(images, &mut open, image, &mut known, told)?;
         Ok((layers, files))
+    }
+
+    /// Downloads the indexes of layers in our own form.
+    fn indexes(&self, layers: &[&FoundLayer], told: &mut Told<'_>) -> Result<Files> {
+        let mut seen = HashSet::new();
+        let indexes = layers.iter().filter_map(|layer| layer.index.as_deref());
+        let indexes: Vec<_> = indexes.filter(|index| seen.insert(&index.digest)).collect();
+        download(self.registry, self.dir, &indexes, told)
     }
 
     /// Downloads indexes alone.
@@ -134,9 +151,12 @@ impl Work<'_> {
             bad("its layers are tars, which come as a whole: pull it without --lazy, or push it \
                  with --compress native")
         })?;
-        let mut seen = HashSet::new();
-        let wanted = indexes.iter().copied().filter(|index| seen.insert(&index.digest));
-        let files = download(registry, dir, &wanted.collect::<Vec<_>>(), told)?;
+        let files = self.indexes(&image.layers.iter().collect::<Vec<_>>(), told)?;
+        let absolute = |path: &Option<PathBuf>| match path {
+            // Whoever reads it works elsewhere.
+            Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),
+            None => Ok(None),
+        };
         let mut layers = Vec::new();
         for (layer, index) in image.layers.iter().zip(indexes) {
             let (Some(digest), Some(data)) = (&index.digest, &layer.digest) else {
@@ -148,12 +168,12 @@ impl Work<'_> {
                 reference: pull.reference.text.clone(),
                 digest: data.clone(),
                 insecure: !pull.access.connection.tls_verify,
-                cert_dir: pull.access.connection.certs.clone(),
-                authfile: pull.access.authfile.clone(),
+                cert_dir: absolute(&pull.access.connection.certs)?,
+                authfile: absolute(&pull.access.authfile)?,
                 background: lazy == Lazy::Background,
             };
-            let mut file = files.get(digest).ok_or_else(|| bad("an index was lost"))?;
-            file.rewind().map_err(StoreError::io(dir))?;
+            let file = files.get(digest).ok_or_else(|| bad("an index was lost"))?;
+            let mut file = from_start(file, dir)?;
             let index = Stream { from: &mut file, digest };
             let id = images.store.adopt(index, Data::Remote(&origin))?.to_string();
             let (diff_id, digest) = (layer.diff_id.clone(), Some(data.clone()));
@@ -161,6 +181,11 @@ impl Work<'_> {
         }
         Ok((layers, files))
     }
+}
+
+fn from_start<'f>(mut file: &'f File, dir: &Path) -> Result<&'f File> {
+    file.rewind().map_err(StoreError::io(dir))?;
+    Ok(file)
 }
 
 fn download(

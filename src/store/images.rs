@@ -51,6 +51,15 @@ pub struct Image {
     pub manifest: Option<Vec<u8>>,
 }
 
+impl Image {
+    /// States whether the layers were compared with their diff IDs: not if they came in our own
+    /// form.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        !self.manifest.as_deref().is_some_and(super::import::is_native)
+    }
+}
+
 /// The images of a data root.
 pub struct Images {
     images: PathBuf,
@@ -176,11 +185,28 @@ impl Images {
         let names = names.iter().map(|name| full_name(name)).collect::<Result<Vec<_>>>()?;
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
         let bytes = codec::encode(VERSION, image).map_err(|error| damaged(error.to_string()))?;
+        self.refuse_other_layers(image)?;
         write_whole(&path, &bytes)?;
         for name in names {
             write_whole(&self.names.join(file_name(&name)), image.id.as_bytes())?;
         }
         Ok(())
+    }
+
+    // The id of an image is that of its configuration, which names diff IDs. Tars were compared
+    // with them; a layer in our own form could be anything, and takes nobody's place.
+    fn refuse_other_layers(&self, image: &Image) -> Result<()> {
+        if image.is_proved() || !self.images.join(&image.id).exists() {
+            return Ok(());
+        }
+        let ids = |image: &Image| -> Vec<_> {
+            image.layers.iter().map(|layer| layer.id.clone()).collect()
+        };
+        if ids(&self.read(&image.id)?) == ids(image) {
+            return Ok(());
+        }
+        let what = format!("image {} is there with other layers: remove it first", image.id);
+        Err(StoreError::Archive { what })
     }
 
     /// Gives an image the name and digest by which it was asked for, which may be that of a list
@@ -287,9 +313,7 @@ impl Images {
     pub fn known_layers(&self, store: &Store) -> Result<HashMap<String, ImageLayer>> {
         let there: BTreeSet<String> = store.layers()?.iter().map(LayerId::to_string).collect();
         // Nothing proves of a layer in our own form that it has what its diff ID says.
-        let proved =
-            |image: &Image| !image.manifest.as_deref().is_some_and(super::import::is_native);
-        let all = self.all()?.into_iter().filter(|(image, _)| proved(image));
+        let all = self.all()?.into_iter().filter(|(image, _)| image.is_proved());
         let all = all.flat_map(|(image, _)| image.layers);
         let here = all.filter(|layer| there.contains(&layer.id));
         Ok(here.map(|layer| (layer.diff_id.clone(), layer)).collect())

@@ -379,6 +379,12 @@ impl Layer {
         };
         if let Some(remote) = &self.remote {
             remote.need(&self.index, number, &self.reading.fetched)?;
+            // What the disk lost of it is still in the registry.
+            if let Ok(block) = self.read_frame(frame, digest) {
+                return Ok(block);
+            }
+            remote.lost(number);
+            remote.need(&self.index, number, &self.reading.fetched)?;
         }
         self.read_frame(frame, digest)
     }

@@ -4,9 +4,8 @@
 //! What an index says of itself is proved by its digest. Nothing proves that it holds what the
 //! diff ID of its image names, so nothing is found in the store by the diff ID of such a layer.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -14,9 +13,8 @@ use sha2::{Digest, Sha256};
 use super::layer::{DATA, INDEX};
 use super::remote::{self, Origin};
 use super::room::Room;
-use super::{LayerId, Result, Store, StoreError, discard, hex, open_dir};
+use super::{LayerId, Result, Store, StoreError, discard, hex};
 use crate::format::layout::blob_head;
-use crate::sys;
 
 /// The media type of an index.
 pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
@@ -37,8 +35,13 @@ pub struct Stream<'a> {
 
 /// Where the data of a layer is.
 pub enum Data<'a> {
-    /// Here.
-    Whole(Stream<'a>),
+    /// Here; it is opened only if it is needed.
+    Whole {
+        /// Opens it.
+        open: &'a mut dyn FnMut() -> Result<Box<dyn Read + 'a>>,
+        /// Its digest.
+        digest: &'a str,
+    },
     /// In a registry: it is fetched when it is read.
     Remote(&'a Origin),
 }
@@ -93,45 +96,31 @@ impl Store {
         let (mut hashing, digest) = index.hashing();
         let path = dir.join(INDEX);
         let mut room = Room::new(dir)?;
-        let bad = |source| StoreError::Stream { what: "the index of a layer".to_owned(), source };
-        let plain = zstd::stream::read::Decoder::new(&mut hashing).map_err(bad)?;
-        let id = write(&mut plain.take(INDEX_MAX), &path, &mut room)?;
+        let id = write(&mut plain(&mut hashing)?, &path, &mut room)?;
         hashing.expect(digest)?;
-        let target = self.layers.join(id.as_str());
-        let is_partial = remote::is_partial(&target);
-        if target.exists() && !is_partial {
+        if self.is_whole(&id) {
             discard(dir);
             return Ok(id);
         }
+        let (len, frames) = super::layer::Layer::extent(dir)?;
         match data {
-            Data::Whole(stream) => {
-                let (mut hashing, digest) = stream.hashing();
+            Data::Whole { open, digest } => {
+                let mut from = open()?;
+                let (mut hashing, digest) = Stream { from: &mut from, digest }.hashing();
                 write(&mut hashing, &dir.join(DATA), &mut room)?;
                 hashing.expect(digest)?;
             }
-            Data::Remote(_) if is_partial => {
-                discard(dir);
-                return Ok(id);
+            Data::Remote(origin) => {
+                let path = dir.join(DATA);
+                let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
+                data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
+                data.set_len(len).map_err(StoreError::io(&path))?;
+                remote::begin(dir, frames, origin)?;
             }
-            Data::Remote(origin) => Self::leave_out(dir, origin)?,
         }
         self.check(dir, &id)?;
-        if is_partial {
-            self.complete_with(dir, &target)?;
-            return Ok(id);
-        }
         self.name(dir, &id)?;
         Ok(id)
-    }
-
-    /// Prepares a layer of which nothing is there but its index.
-    fn leave_out(dir: &Path, origin: &Origin) -> Result<()> {
-        let path = dir.join(DATA);
-        let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
-        data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
-        let (len, frames) = super::layer::Layer::extent(dir)?;
-        data.set_len(len).map_err(StoreError::io(&path))?;
-        remote::begin(dir, frames, origin)
     }
 
     /// What was taken is a layer, as far as it is there.
@@ -142,16 +131,6 @@ impl Store {
             Some(damage) => Err(StoreError::Archive { what: damage.what }),
             None => Ok(()),
         }
-    }
-
-    /// Puts whole data in the place of what is there in part.
-    fn complete_with(&self, dir: &Path, target: &Path) -> Result<()> {
-        let layers = open_dir(&self.layers)?;
-        sys::file::syncfs(layers.as_fd()).map_err(StoreError::host(&self.layers))?;
-        let path = target.join(DATA);
-        fs::rename(dir.join(DATA), &path).map_err(StoreError::io(&path))?;
-        discard(dir);
-        remote::end(target)
     }
 
     /// The two files of a layer, for whoever sends them.
@@ -172,6 +151,46 @@ impl Store {
         let dir = self.layers.join(id.as_str());
         dir.exists() && !remote::is_partial(&dir)
     }
+}
+
+/// Gives what a new layer has to one of the same name that is there, and gives it up.
+pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {
+    if remote::is_partial(target) {
+        if remote::is_partial(dir) {
+            remote::take_origin(dir, target)?;
+        } else {
+            complete(dir, target)?;
+        }
+    }
+    discard(dir);
+    Ok(())
+}
+
+// Into the file that others have open: the same bytes at the same places.
+fn complete(dir: &Path, target: &Path) -> Result<()> {
+    let (from, path) = (dir.join(DATA), target.join(DATA));
+    let mut from = File::open(&from).map_err(StoreError::io(&from))?;
+    let mut to = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
+    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(StoreError::io(&path))?;
+    remote::end(target)
+}
+
+/// An index as it was.
+fn plain<'a>(packed: &'a mut dyn Read) -> Result<impl Read + 'a> {
+    let bad = |source| StoreError::Stream { what: "the index of a layer".to_owned(), source };
+    Ok(zstd::stream::read::Decoder::new(packed).map_err(bad)?.take(INDEX_MAX))
+}
+
+/// The id of the layer with this index, as it is sent.
+///
+/// # Errors
+/// [`StoreError::Stream`] for what cannot be read.
+pub fn id_of(packed: &mut dyn Read) -> Result<LayerId> {
+    let mut hasher = blake3::Hasher::new();
+    let what = "the index of a layer".to_owned();
+    io::copy(&mut plain(packed)?, &mut hasher)
+        .map_err(|source| StoreError::Stream { what, source })?;
+    hasher.finalize().to_hex().parse()
 }
 
 /// Writes a stream to a new file; answers the BLAKE3 of it as an id.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
-use ureq::http::{Response, header};
+use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
 use super::import::{FoundImage, archive::image_of_registry};
@@ -43,8 +43,13 @@ const DOCUMENT_MAX: u64 = 4 << 20;
 const ANSWER_MAX: u64 = 64 << 10;
 /// Most redirects of one request.
 const REDIRECTS_MAX: u32 = 5;
-/// A registry that is silent for so long is gone.
+/// A registry that is silent for so long is gone, and one to which no connection can be made.
 const SILENCE: Duration = Duration::from_secs(60);
+const NO_CONNECTION: Duration = Duration::from_secs(30);
+/// The same while somebody waits, and how long a request may take then.
+const SILENCE_PROMPT: Duration = Duration::from_secs(10);
+const NO_CONNECTION_PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(60);
 
 /// How often a registry may put a request off, and for how long each time.
 const BUSY_TRIES: u32 = 5;
@@ -63,6 +68,7 @@ pub struct Registry {
     scheme: &'static str,
     /// Whether plain HTTP was asked for.
     insecure: bool,
+    prompt: bool,
     credentials: Option<Credentials>,
     /// The header that the registry accepted last.
     authorization: Mutex<Option<String>>,
@@ -100,6 +106,21 @@ fn authorized<B>(request: RequestBuilder<B>, value: Option<&str>) -> RequestBuil
     }
 }
 
+/// States whether two addresses are of one server.
+fn is_same_place(one: &Uri, other: &Uri) -> bool {
+    let port = |uri: &Uri| uri.port_u16().or_else(|| default_port(uri));
+    let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+    one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
+}
+
+fn default_port(uri: &Uri) -> Option<u16> {
+    match uri.scheme_str() {
+        Some("https") => Some(443),
+        Some("http") => Some(80),
+        _ => None,
+    }
+}
+
 /// How long to wait before a request is sent again, where the answer says that it may.
 fn pause_of(answer: &Response<Body>) -> Option<Duration> {
     if !matches!(answer.status().as_u16(), 429 | 503) {
@@ -125,6 +146,11 @@ impl Registry {
         let insecure = !connection.tls_verify;
         let may_be_plain = insecure || is_loopback(&reference.host);
         let tls = connection.tls()?;
+        let prompt = connection.prompt;
+        let (connect, silence) = match prompt {
+            true => (NO_CONNECTION_PROMPT, SILENCE_PROMPT),
+            false => (NO_CONNECTION, SILENCE),
+        };
         let agent = |scheme: &str| -> Result<Agent> {
             let config = Agent::config_builder()
                 .http_status_as_error(false)
@@ -133,9 +159,10 @@ impl Registry {
                 .tls_config(tls.clone())
                 .proxy(connection.proxy(scheme, &reference.host)?)
                 .user_agent(concat!("lamina/", env!("CARGO_PKG_VERSION")))
-                .timeout_connect(Some(Duration::from_secs(30)))
-                .timeout_recv_response(Some(SILENCE))
-                .timeout_per_read(Some(SILENCE));
+                .timeout_connect(Some(connect))
+                .timeout_recv_response(Some(silence))
+                .timeout_per_read(Some(silence))
+                .timeout_global(prompt.then_some(PROMPT));
             Ok(config.build().into())
         };
         let (scheme, authorization) = ("https", Mutex::default());
@@ -145,6 +172,7 @@ impl Registry {
             agent: secure,
             scheme,
             insecure,
+            prompt,
             credentials,
             authorization,
         };
@@ -165,7 +193,8 @@ impl Registry {
 
     /// Sends a request, again when a registry that has too much to do says so.
     fn call(&self, request: &dyn Fn() -> Answer) -> Answer {
-        for _ in 0..BUSY_TRIES {
+        let tries = if self.prompt { 0 } else { BUSY_TRIES };
+        for _ in 0..tries {
             let answer = request()?;
             let Some(pause) = pause_of(&answer) else { return Ok(answer) };
             tracing::debug!(?pause, reference = %self.reference.text, "the registry is busy");
@@ -205,10 +234,8 @@ impl Registry {
         }
         // Only the registry itself says who is to see the credentials, nobody it redirects to.
         let from = answer.get_uri();
-        let own = self.url("").parse::<ureq::http::Uri>().ok();
-        if own
-            .is_none_or(|own| (own.scheme(), own.authority()) != (from.scheme(), from.authority()))
-        {
+        let own = self.url("").parse::<Uri>().ok();
+        if !own.is_some_and(|own| is_same_place(&own, from)) {
             return Err(self.refused(answer));
         }
         let wanted = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();

@@ -10,21 +10,23 @@
 //! a lock (flock) of `present`.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use super::images::write_whole;
 use super::pull::Registry;
 use super::pull::access::{Access, Words};
 use super::pull::reference::Reference;
+use super::room::Room;
 use super::{Result, StoreError};
 use crate::error::{Errno, Error};
 use crate::format::codec;
@@ -41,14 +43,14 @@ const VERSION: u16 = 1;
 const SPAN: u64 = 256 << 10;
 const SPAN_ON: u64 = 1 << 20;
 /// The same for whoever wants all of it.
-const SPAN_ALL: u64 = 4 << 20;
+const SPAN_ALL: u64 = 2 << 20;
 /// Frames that are there and are fetched again rather than asked for around them.
 const GAP: u64 = 64 << 10;
 /// Bytes that came after which the bits are written, and time after which they are.
 const UNWRITTEN: u64 = 32 << 20;
 const UNWRITTEN_FOR: Duration = Duration::from_secs(2);
 /// How often a span is asked for, and the pause before the second time.
-const TRIES: u32 = 3;
+const TRIES: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(200);
 /// For how long nothing is asked of a registry that failed.
 const DOWN: Duration = Duration::from_secs(3);
@@ -106,6 +108,10 @@ impl Counters {
 pub(super) struct Remote {
     dir: PathBuf,
     origin: Origin,
+    /// Locked by the process that fetches the rest.
+    record: File,
+    /// Found out before anything is mounted: it may lie below the mount.
+    access: Access,
     frames: u32,
     bits: Box<[AtomicU8]>,
     present: File,
@@ -113,6 +119,10 @@ pub(super) struct Remote {
     flights: Mutex<Flights>,
     landed: Condvar,
     registry: Mutex<Option<Arc<Registry>>>,
+    /// The lock of `present` is of the file that all threads have open.
+    writing: Mutex<()>,
+    /// The disk refused something of the data: nobody knows what is there.
+    unsure: AtomicBool,
     unwritten: AtomicU64,
     written: Mutex<Instant>,
 }
@@ -121,6 +131,22 @@ pub(super) struct Remote {
 struct Flights {
     spans: Vec<Range<u32>>,
     failed: Option<Instant>,
+}
+
+/// A span under way: however it ends, whoever waits for it goes on.
+struct Flight<'a> {
+    remote: &'a Remote,
+    span: Range<u32>,
+    fetched: bool,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut flights = self.remote.flights.lock();
+        flights.spans.retain(|other| *other != self.span);
+        flights.failed = (!self.fetched).then(Instant::now);
+        self.remote.landed.notify_all();
+    }
 }
 
 pub(super) fn is_partial(dir: &Path) -> bool {
@@ -136,6 +162,13 @@ pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
         |error: Error| StoreError::Damaged { path: path.clone(), what: error.to_string() };
     let record = codec::encode(VERSION, origin).map_err(damaged)?;
     fs::write(&path, record).map_err(StoreError::io(&path))
+}
+
+/// Gives the origin of a new layer to one of the same name, for whoever opens that from now on.
+pub(super) fn take_origin(from: &Path, to: &Path) -> Result<()> {
+    let from = from.join(ORIGIN);
+    let record = fs::read(&from).map_err(StoreError::io(&from))?;
+    write_whole(&to.join(ORIGIN), &record)
 }
 
 /// Says that all of a layer is there.
@@ -167,17 +200,23 @@ impl Remote {
         present.read_exact_at(&mut bits, 0).map_err(StoreError::io(&path))?;
         let path = dir.join(ORIGIN);
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
-        let record = match fs::read(&path) {
+        let mut record = match File::open(&path) {
             // It was completed just now.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(StoreError::io(&path))?,
+            opened => opened.map_err(StoreError::io(&path))?,
         };
-        let origin = codec::decode(VERSION, &record).map_err(|error| damaged(error.to_string()))?;
+        let mut bytes = Vec::new();
+        record.read_to_end(&mut bytes).map_err(StoreError::io(&path))?;
+        let origin: Origin =
+            codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
+        let access = Access::find(&Reference::parse(&origin.reference)?, origin.words())?;
         let path = dir.join(super::layer::DATA);
         let data = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
         Ok(Some(Self {
             dir: dir.to_owned(),
             origin,
+            record,
+            access,
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
             bits: bits.into_iter().map(AtomicU8::new).collect(),
             present,
@@ -185,6 +224,8 @@ impl Remote {
             flights: Mutex::default(),
             landed: Condvar::new(),
             registry: Mutex::default(),
+            writing: Mutex::default(),
+            unsure: AtomicBool::new(false),
             unwritten: AtomicU64::new(0),
             written: Mutex::new(Instant::now()),
         }))
@@ -199,6 +240,19 @@ impl Remote {
         byte.is_some_and(|byte| byte.load(Ordering::Acquire) & (1 << (frame % 8)) != 0)
     }
 
+    /// States whether this process is the one that fetches the rest.
+    pub(super) fn fetches_rest(&self) -> bool {
+        sys::file::try_flock(self.record.as_fd()).is_ok()
+    }
+
+    /// Says that a frame is not what it should be, so that it is fetched again.
+    pub(super) fn lost(&self, frame: u32) {
+        if let Some(byte) = self.bits.get(frame as usize / 8) {
+            byte.fetch_and(!(1 << (frame % 8)), Ordering::AcqRel);
+        }
+        self.unsure.store(true, Ordering::Release);
+    }
+
     fn set(&self, frame: u32) {
         if let Some(byte) = self.bits.get(frame as usize / 8) {
             byte.fetch_or(1 << (frame % 8), Ordering::AcqRel);
@@ -209,6 +263,9 @@ impl Remote {
     fn is_brought(&self, frame: u32) -> bool {
         let mut byte = [0];
         let read = self.present.read_exact_at(&mut byte, u64::from(frame / 8));
+        if self.unsure.load(Ordering::Acquire) {
+            return false;
+        }
         let whole = self.present.metadata().is_ok_and(|found| found.nlink() == 0);
         let brought = whole || (read.is_ok() && byte[0] & (1 << (frame % 8)) != 0);
         if brought {
@@ -264,21 +321,20 @@ impl Remote {
         let span = self.span(index, frame, most, &flights.spans);
         flights.spans.push(span.clone());
         drop(flights);
-        let brought = self.bring(index, &span, counters);
-        let mut flights = self.flights.lock();
-        flights.spans.retain(|other| *other != span);
-        flights.failed = brought.is_err().then(Instant::now);
-        self.landed.notify_all();
-        drop(flights);
-        brought
+        let mut flight = Flight { remote: self, span, fetched: false };
+        let brought = self.bring(index, &flight.span, counters, &mut flight.fetched);
+        drop(flight);
+        // Another one of the span may have been the wrong one.
+        if self.has(frame) { Ok(()) } else { brought.and(Err(Errno::IO.into())) }
     }
 
     // Frames from one on that lack, with short gaps between them, and that nobody fetches.
     fn span(&self, index: &Index, first: u32, most: u64, taken: &[Range<u32>]) -> Range<u32> {
-        let (mut end, mut bytes, mut gap) = (first + 1, 0, 0);
+        let (mut end, mut gap, mut start) = (first + 1, 0, None);
         for (number, frame) in (first..).zip(index.frames().iter().skip(first as usize)) {
-            let stored = u64::from(frame.stored.get());
-            bytes += stored;
+            let (offset, stored) = (frame.offset.get(), u64::from(frame.stored.get()));
+            // An index may leave room between frames.
+            let bytes = offset + stored - *start.get_or_insert(offset);
             gap = if self.has(number) { gap + stored } else { 0 };
             let is_taken = taken.iter().any(|span| span.contains(&number));
             if is_taken || gap > GAP || (bytes > most && number > first) {
@@ -296,6 +352,7 @@ impl Remote {
         index: &Index,
         span: &Range<u32>,
         counters: &Counters,
+        came: &mut bool,
     ) -> crate::error::Result<()> {
         let range = span.start as usize..span.end as usize;
         let frames = index.frames().get(range.clone()).ok_or(Errno::IO)?;
@@ -312,6 +369,9 @@ impl Remote {
             tracing::error!(%error, layer = %self.dir.display(), "a part of a layer cannot be had");
             return Err(Errno::IO.into());
         }
+        *came = true;
+        let unwritten = self.unwritten.fetch_add(len, Ordering::Relaxed) + len;
+        let mut brought = Ok(());
         for ((number, frame), digest) in span.clone().zip(frames).zip(digests) {
             let start = usize::try_from(frame.offset.get() - from).unwrap_or(usize::MAX);
             let stored =
@@ -322,18 +382,18 @@ impl Remote {
                 let what =
                     format!("{layer}: what the registry sent for byte {at} is another frame");
                 tracing::error!("{what}");
-                return Err(Error::Corrupt { what });
+                brought = Err(Error::Corrupt { what });
+                continue;
             }
             let written = self.data.write_all_at(stored, frame.offset.get());
             written.map_err(|error| Errno(error.raw_os_error().unwrap_or(Errno::IO.0)))?;
             self.set(number);
         }
-        let unwritten = self.unwritten.fetch_add(len, Ordering::Relaxed) + len;
         let written = *self.written.lock();
         if unwritten > UNWRITTEN || written.elapsed() > UNWRITTEN_FOR {
             self.write_bits();
         }
-        Ok(())
+        brought
     }
 
     fn fetch(&self, from: u64, to: &mut [u8]) -> Result<()> {
@@ -358,8 +418,8 @@ impl Remote {
             return Ok(Arc::clone(known));
         }
         let reference = Reference::parse(&self.origin.reference)?;
-        let access = Access::find(&reference, self.origin.words())?;
-        let made = Registry::connect(&reference, access.credentials, &access.connection)?;
+        let Access { credentials, connection, .. } = self.access.clone();
+        let made = Registry::connect(&reference, credentials, &connection)?;
         Ok(Arc::clone(self.registry.lock().insert(Arc::new(made))))
     }
 
@@ -377,7 +437,16 @@ impl Remote {
 
     fn write(&self, mut bits: Vec<u8>) -> Result<()> {
         let host = StoreError::io;
-        self.data.sync_data().map_err(host(&self.dir))?;
+        let _one = self.writing.lock();
+        let synced = self.data.sync_data();
+        if synced.is_err() {
+            // The next one would answer that all is well.
+            self.unsure.store(true, Ordering::Release);
+        }
+        synced.map_err(host(&self.dir))?;
+        if self.unsure.load(Ordering::Acquire) {
+            return Ok(());
+        }
         sys::file::flock(self.present.as_fd()).map_err(StoreError::host(&self.dir))?;
         let merged = merge(&self.present, &mut bits);
         let is_whole = bits.iter().map(|byte| byte.count_ones()).sum::<u32>() == self.frames;
@@ -407,17 +476,29 @@ impl Remote {
         counters: &Counters,
         goes_on: &mut dyn FnMut(u64) -> bool,
     ) -> crate::error::Result<()> {
+        let mut room = Room::new(&self.dir).map_err(|_| Errno::IO)?;
+        let mut wrong = None;
         for frame in 0..self.frames {
             if self.has(frame) {
                 continue;
             }
-            if !goes_on(self.missing(index)) {
+            let missing = self.missing(index);
+            if !goes_on(missing) {
                 return Ok(());
             }
-            self.need_span(index, frame, SPAN_ALL, counters)?;
+            if let Err(error) = room.take(SPAN_ALL.min(missing)) {
+                tracing::warn!(%error, layer = %self.dir.display(), "the rest stays where it is");
+                return Err(Errno::NOSPC.into());
+            }
+            match self.need_span(index, frame, SPAN_ALL, counters) {
+                Ok(()) => {}
+                // What is behind it may be right.
+                Err(error @ Error::Corrupt { .. }) => wrong = Some(error),
+                Err(error) => return Err(error),
+            }
         }
         self.write_bits();
-        Ok(())
+        wrong.map_or(Ok(()), Err)
     }
 }
 
@@ -434,7 +515,7 @@ fn merge(file: &File, bits: &mut [u8]) -> io::Result<bool> {
 impl Origin {
     fn words(&self) -> Words {
         let Self { insecure, authfile, cert_dir, .. } = self.clone();
-        Words { creds: None, authfile, cert_dir, insecure }
+        Words { creds: None, authfile, cert_dir, insecure, again: true }
     }
 }
 

@@ -70,6 +70,16 @@ pub fn statx_fresh(fd: BorrowedFd<'_>) -> Result<Stat> {
     found.map(|found| attributes(&found)).map_err(refused("statx"))
 }
 
+/// The file system of an object, without asking it for anything.
+///
+/// # Errors
+/// As statx(2) with `AT_STATX_DONT_SYNC`.
+pub fn device(fd: BorrowedFd<'_>) -> Result<u64> {
+    let flags = ITSELF | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(fd, c"", flags, StatxFlags::empty());
+    found.map(|found| attributes(&found).dev).map_err(refused("statx"))
+}
+
 /// The mount that an object is reached through, as `stx_mnt_id` numbers it.
 ///
 /// # Errors
@@ -123,12 +133,13 @@ pub fn find_directory(path: &Path) -> Result<OwnedFd> {
     open_path(path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-/// Opens a directory beneath `root` for listing, over no symbolic link.
+/// Opens a directory beneath `root` for listing, over no symbolic link and into no other mount.
 ///
 /// # Errors
 /// As [`open_beneath_no_links`].
 pub fn open_listing(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    open_beneath_no_links(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    resolve(root, path, OFlags::RDONLY | OFlags::DIRECTORY, how)
 }
 
 /// Opens a path that a client gave, resolved beneath `root` by the kernel: neither `..` nor a

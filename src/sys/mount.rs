@@ -1,6 +1,7 @@
 //! Mounts: making, cloning, moving, ending them.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::mount::OpenTreeFlags;
 
@@ -27,6 +28,15 @@ pub fn clone_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(dir, c"", flags).map_err(refused("open_tree"))
+}
+
+/// The same for the mount on a directory, by its path.
+///
+/// # Errors
+/// As [`clone_mount`].
+pub fn clone_mount_at(path: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags).map_err(refused("open_tree"))
 }
 
 /// Which access times are kept of what is read through a cloned mount.

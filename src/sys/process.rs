@@ -114,6 +114,15 @@ pub fn leave_descriptors() -> Result<()> {
     if done == 0 { Ok(()) } else { Err(last("close_range")) }
 }
 
+/// Has a signal that ends the process leave no core.
+///
+/// # Errors
+/// As prctl(2) with `PR_SET_DUMPABLE`.
+pub fn dump_no_core() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(refused("prctl"))
+}
+
 /// The number of the calling thread in its process namespace.
 #[must_use]
 pub fn thread_id() -> u32 {

@@ -71,7 +71,7 @@ impl Union {
         let told = match tell {
             Tell::Names => Told::default(),
             Tell::Likely => self.plus.listing(&body.looked_up, offset == 0),
-            Tell::All => Told::everything(),
+            Tell::All => self.plus.listing_ahead(offset == 0),
         };
         let plus = &told;
         if offset < 1 {

@@ -94,6 +94,14 @@ impl Plus {
         }
     }
 
+    /// The same for whoever lists ahead of a reader, whose directories belong to the run.
+    pub(super) fn listing_ahead(&self, first: bool) -> Told {
+        if first && self.left.load(Ordering::Relaxed) > 0 {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        Told::everything()
+    }
+
     /// Notes that an entry was looked up by itself in a directory.
     pub(super) fn looked_up(&self, looked_up: &AtomicU32) {
         let seen = looked_up.load(Ordering::Relaxed);

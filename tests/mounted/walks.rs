@@ -18,6 +18,7 @@ judged!(over_blobs:
     a_reader_of_names_is_left_alone,
     a_walk_that_ends_early_holds_nothing,
     a_killed_daemon_is_gone,
+    a_daemon_that_would_dump_is_gone,
     where_nothing_is_kept_nothing_is_listed_ahead,
 );
 
@@ -120,22 +121,33 @@ fn a_walk_that_ends_early_holds_nothing(s: &mut Site) {
 }
 
 fn a_killed_daemon_is_gone(s: &mut Site) {
+    end_in_a_walk(s, Signal::KILL);
+}
+
+fn a_daemon_that_would_dump_is_gone(s: &mut Site) {
+    end_in_a_walk(s, Signal::QUIT);
+}
+
+/// Ends the daemon in the midst of a walk, which fails then.
+fn end_in_a_walk(s: &mut Site, signal: Signal) {
     grow(s);
-    for round in 0..8 {
+    for round in 0..24 {
         s.mount();
         let [daemon] = daemons_of(s.root())[..] else { panic!("one daemon") };
         let pid = Pid::from_raw(daemon).unwrap();
-        let mnt = s.mnt();
-        // It fails when the daemon is gone.
-        let walker = std::thread::spawn(move || walk(&mnt, &mut |_, _| true).is_ok());
-        std::thread::sleep(Duration::from_millis(1 + 2 * round));
-        kill_process(pid, Signal::KILL).unwrap();
+        let mut seen = 0;
+        let walked = walk(&s.mnt(), &mut |_, _| {
+            seen += 1;
+            if seen == 60 * (round + 2) {
+                kill_process(pid, signal).unwrap();
+            }
+            true
+        });
         let deadline = Instant::now() + Duration::from_secs(10);
         while !is_gone(daemon) {
-            assert!(Instant::now() < deadline, "a thread of the daemon stays");
+            assert!(Instant::now() < deadline, "a thread of the daemon stays, walk: {walked:?}");
             std::thread::yield_now();
         }
-        walker.join().unwrap();
         unmount(s.mnt(), UnmountFlags::DETACH).unwrap();
         s.unmounted();
     }

@@ -11,7 +11,7 @@ use super::{INDEX, Layer, ZEROES};
 use crate::cache::Key;
 use crate::error::{Errno, Result};
 use crate::format::index::{Content, Index};
-use crate::format::layout::{Extent, FRAME_LEN, Inode, blob_head};
+use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Inode, blob_head};
 use crate::store::StoreError;
 use crate::store::ahead::Share;
 use crate::store::remote::Remote;
@@ -140,6 +140,14 @@ impl Layer {
         let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
         let index = Index::open_known(Box::new(super::Shared(Arc::new(map))));
         let index = index.map_err(|error| damaged(error.to_string()))?;
+        let end = index.frames().iter().try_fold(BLOB_HEAD_LEN as u64, |end, frame| {
+            let next = end + u64::from(frame.stored.get());
+            (frame.offset.get() == end).then_some(next)
+        });
+        // As every builder writes it: there is nothing but frames.
+        if end != Some(index.blob_len()) {
+            return Err(damaged("the blob has room between its frames".to_owned()));
+        }
         Ok((index.blob_len(), index.frames().len()))
     }
 
@@ -206,12 +214,15 @@ impl Layer {
 
 fn complete_while_used(layer: &Weak<Layer>) {
     while let Some(open) = layer.upgrade() {
-        // One user is this thread.
-        let done = open.complete(&mut |_| layer.strong_count() > 1);
-        drop(open);
-        if done.is_ok() {
-            return;
+        // Of several processes one fetches, and the others look whether it is done.
+        if open.remote.as_ref().is_none_or(Remote::fetches_rest) {
+            // One user is this thread.
+            match open.complete(&mut |_| layer.strong_count() > 1) {
+                Err(error) if !error.is(Errno::NOSPC) => {}
+                _ => return,
+            }
         }
+        drop(open);
         std::thread::sleep(AGAIN);
     }
 }

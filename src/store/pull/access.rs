@@ -21,6 +21,8 @@ pub struct Words {
     pub cert_dir: Option<PathBuf>,
     /// Bad certificates and plain HTTP will do.
     pub insecure: bool,
+    /// It was found out earlier where passwords are kept: the file may be gone by now.
+    pub again: bool,
 }
 
 /// How a registry is asked.
@@ -43,7 +45,7 @@ impl Access {
     pub fn find(reference: &Reference, words: Words) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
             Some(pair) => (Some(Credentials::of(pair)), None),
-            None => kept(words.authfile, reference)?,
+            None => kept(words.authfile.filter(|file| !words.again || file.exists()), reference)?,
         };
         let connection = Connection {
             tls_verify: !words.insecure,
@@ -53,6 +55,7 @@ impl Access {
                 text(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
             ],
             no_proxy: text(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+            prompt: words.again,
         };
         Ok(Self { credentials, authfile, connection })
     }

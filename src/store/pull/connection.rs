@@ -29,11 +29,14 @@ pub struct Connection {
     /// Hosts that are reached without a proxy, separated by commas, each with those below it; `*`
     /// is all of them. This machine always is.
     pub no_proxy: String,
+    /// Somebody waits: a registry that is slow or busy is one that fails.
+    pub prompt: bool,
 }
 
 impl Default for Connection {
     fn default() -> Self {
-        Self { tls_verify: true, certs: None, proxies: [None, None], no_proxy: String::new() }
+        let (proxies, no_proxy) = Default::default();
+        Self { tls_verify: true, certs: None, proxies, no_proxy, prompt: false }
     }
 }
 

@@ -1,12 +1,16 @@
 //! Blobs and manifests to a registry: what of the distribution protocol a push needs.
 
 use std::io::Read;
+use std::time::Duration;
 
 use ureq::SendBody;
 use ureq::http::{Uri, header};
 
-use super::{Registry, authorized};
+use super::{Registry, authorized, is_same_place};
 use crate::store::Result;
+
+/// How long a registry may take to store what was sent.
+const STORED: Duration = Duration::from_secs(15 * 60);
 
 /// Makes what is sent, from its beginning each time: a request may be sent twice.
 pub type Content<'a> = dyn Fn() -> Result<Box<dyn Read>> + 'a;
@@ -72,6 +76,7 @@ impl Registry {
             };
             let request = self.agent.put(place).header(header::CONTENT_TYPE, media_type);
             let request = request.header(header::CONTENT_LENGTH, size);
+            let request = request.config().timeout_recv_response(Some(STORED)).build();
             let request = authorized(request, value.filter(|_| is_own));
             request.send(SendBody::from_owned_reader(body.take(size)))
         });
@@ -91,8 +96,7 @@ impl Registry {
         if found.authority().is_none() {
             return Err(bad());
         }
-        let is_own = (found.scheme(), found.authority()) == (own.scheme(), own.authority());
-        Ok((place.to_owned(), is_own))
+        Ok((place.to_owned(), is_same_place(&own, &found)))
     }
 
     /// Reads a part of a blob.

@@ -1,6 +1,8 @@
 //! Layers in their own form from outside, whole and in part.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,6 +13,7 @@ use crate::error::Errno;
 use crate::store::native::{Data, Stream};
 use crate::store::pull::testing::{response, serve};
 use crate::store::pull::transfer::sha256;
+use crate::store::sink::Sink;
 use crate::store::tests::{Place, content, noise, place, put};
 use crate::store::{Layer, LayerId, Store, StoreError};
 
@@ -31,11 +34,13 @@ fn bytes_of(number: usize) -> Vec<u8> {
     noise(300_000, number as u64 + 1)
 }
 
+fn fill(sink: &mut dyn Sink) {
+    (0..FILES).for_each(|number| put(sink, &name_of(number), &bytes_of(number)));
+}
+
 fn sent() -> Sent {
     let place = place();
-    let id = place.build(|sink| {
-        (0..FILES).for_each(|number| put(sink, &name_of(number), &bytes_of(number)));
-    });
+    let id = place.build(fill);
     let read = |name| fs::read(place.file(&id, name)).unwrap();
     let index = zstd::bulk::compress(&read("index"), 3).unwrap();
     Sent { index, data: read("data"), id }
@@ -49,8 +54,9 @@ impl Sent {
     }
 
     fn adopt_whole(&self, place: &Place) -> crate::store::Result<LayerId> {
-        let (digest, mut data) = (sha256(&self.data), &self.data[..]);
-        self.adopt(place, Data::Whole(Stream { from: &mut data, digest: &digest }))
+        let digest = sha256(&self.data);
+        let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
+        self.adopt(place, Data::Whole { open: &mut open, digest: &digest })
     }
 
     fn adopt_part(&self, place: &Place, host: &str) -> LayerId {
@@ -130,9 +136,9 @@ fn what_is_not_what_was_announced_is_refused() {
         assert!(sent.adopt_whole(&place).is_err());
     }
     let mut index = &good.index[..];
-    let (digest, mut data) = (sha256(b"another"), &good.data[..]);
-    let of_data = sha256(&good.data);
-    let data = Data::Whole(Stream { from: &mut data, digest: &of_data });
+    let (digest, of_data) = (sha256(b"another"), sha256(&good.data));
+    let mut open = || Ok(Box::new(&good.data[..]) as Box<dyn Read>);
+    let data = Data::Whole { open: &mut open, digest: &of_data };
     let error = place.store.adopt(Stream { from: &mut index, digest: &digest }, data).unwrap_err();
     assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
     assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 0, "no rest");
@@ -220,13 +226,55 @@ fn a_registry_that_errs_is_an_error_and_no_data() {
         assert_eq!(content(&layer, &name_of(number)).unwrap(), bytes_of(number));
     }
     assert!(layer.missing() < all);
-    // By way of a file: what lacks is there then, for whoever opens the layer from now on.
-    drop(layer);
+    // By way of a file: what lacks is there then, for whoever has the layer open too.
     registry.is_down.store(true, Ordering::Relaxed);
     sent.adopt_whole(&place).unwrap();
+    assert_eq!(content(&layer, "f30").unwrap(), bytes_of(30));
+    drop(layer);
     let layer = place.store.layer(&id).unwrap();
     assert_eq!((layer.missing(), layer.verify()), (0, vec![]));
     assert_eq!(content(&layer, "f11").unwrap(), bytes_of(11));
+}
+
+#[test]
+fn what_is_built_here_completes_what_is_there_in_part() {
+    let (place, sent) = (place(), sent());
+    let id = sent.adopt_part(&place, "127.0.0.1:1");
+    let layer = place.store.layer(&id).unwrap();
+    assert_eq!(place.build(fill), id);
+    assert!(place.store.is_whole(&id));
+    assert_eq!(content(&layer, "f12").unwrap(), bytes_of(12));
+    assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_last_pull_says_where_a_layer_is() {
+    let (place, sent) = (place(), sent());
+    let id = sent.adopt_part(&place, "127.0.0.1:1");
+    let (host, _registry) = registry(&sent.data);
+    assert_eq!(sent.adopt_part(&place, &host), id);
+    let layer = place.store.layer(&id).unwrap();
+    assert_eq!(content(&layer, "f12").unwrap(), bytes_of(12));
+}
+
+#[test]
+fn what_the_disk_lost_comes_again() {
+    let (place, sent) = (place(), sent());
+    let (host, registry) = registry(&sent.data);
+    let id = sent.adopt_part(&place, &host);
+    let layer = place.store.layer(&id).unwrap();
+    let all = layer.missing();
+    assert_eq!(content(&layer, "f00").unwrap(), bytes_of(0));
+    let there = all - layer.missing();
+    drop(layer);
+    let file = fs::File::options().write(true).open(place.file(&id, "data")).unwrap();
+    file.write_all_at(&[0; 4096], 5000).unwrap();
+    let layer = place.store.layer(&id).unwrap();
+    assert_eq!((all - layer.missing(), layer.verify().len()), (there, 1));
+    let asked = registry.asked.load(Ordering::Relaxed);
+    assert_eq!(content(&layer, "f00").unwrap(), bytes_of(0));
+    assert!(registry.asked.load(Ordering::Relaxed) > asked);
+    assert_eq!(layer.verify(), vec![]);
 }
 
 #[test]

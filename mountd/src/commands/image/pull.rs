@@ -41,5 +41,5 @@ pub fn push(images: &Images, json: bool, args: PushArgs) -> Result<(), Trouble> 
 
 fn words(args: RegistryArgs) -> Words {
     let RegistryArgs { creds, authfile, cert_dir, tls_verify } = args;
-    Words { creds, authfile, cert_dir, insecure: !tls_verify }
+    Words { creds, authfile, cert_dir, insecure: !tls_verify, ..Words::default() }
 }
