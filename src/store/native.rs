@@ -115,7 +115,10 @@ impl Store {
                 let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
                 data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
                 data.set_len(len).map_err(StoreError::io(&path))?;
-                remote::begin(dir, frames, origin)?;
+                // One without data is there as a whole.
+                if frames > 0 {
+                    remote::begin(dir, frames, origin)?;
+                }
             }
         }
         self.check(dir, &id)?;

@@ -21,7 +21,8 @@ pub struct Words {
     pub cert_dir: Option<PathBuf>,
     /// Bad certificates and plain HTTP will do.
     pub insecure: bool,
-    /// It was found out earlier where passwords are kept: the file may be gone by now.
+    /// It was found out earlier where passwords are kept: the file may be gone or changed by now,
+    /// and there is what can be read without.
     pub again: bool,
 }
 
@@ -45,7 +46,12 @@ impl Access {
     pub fn find(reference: &Reference, words: Words) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
             Some(pair) => (Some(Credentials::of(pair)), None),
-            None => kept(words.authfile.filter(|file| !words.again || file.exists()), reference)?,
+            None if words.again => kept(words.authfile.filter(|file| file.exists()), reference)
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "no passwords are known");
+                    (None, None)
+                }),
+            None => kept(words.authfile, reference)?,
         };
         let connection = Connection {
             tls_verify: !words.insecure,
