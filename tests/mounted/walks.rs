@@ -125,7 +125,7 @@ fn a_killed_daemon_is_gone(s: &mut Site) {
 }
 
 fn a_daemon_that_would_dump_is_gone(s: &mut Site) {
-    end_in_a_walk(s, Signal::QUIT);
+    end_in_a_walk(s, Signal::ABORT);
 }
 
 /// Ends the daemon in the midst of a walk, which fails then.
