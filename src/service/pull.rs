@@ -96,13 +96,13 @@ type Files = HashMap<String, File>;
 impl Work<'_> {
     /// Downloads what is not there, and builds the layers.
     fn fetch(&self, told: &mut Told<'_>) -> Result<(Vec<ImageLayer>, Files)> {
-        let Self { images, registry, dir, image } = self;
+        let Self { images, dir, image, .. } = self;
         let mut known = images.images.known_layers(&images.store)?;
         let is_new =
             |layer: &&FoundLayer| layer.index.is_some() || !known.contains_key(&layer.diff_id);
         let wanted: Vec<&FoundLayer> = image.layers.iter().filter(is_new).collect();
-        let mut files = self.indexes(&wanted, told)?;
-        let mut seen = HashSet::new();
+        let indexes = wanted.iter().filter_map(|layer| layer.index.as_deref());
+        let mut files = self.download_once(indexes, told)?;
         let mut lacking = Vec::new();
         for layer in wanted {
             let index = layer.index.as_ref().and_then(|index| index.digest.as_ref());
@@ -110,11 +110,11 @@ impl Work<'_> {
                 Some(index) => images.store.is_whole(&id_of(&mut from_start(index, dir)?)?),
                 None => false,
             };
-            if !there && seen.insert(&layer.digest) {
+            if !there {
                 lacking.push(layer);
             }
         }
-        files.extend(download(registry, dir, &lacking, told)?);
+        files.extend(self.download_once(lacking, told)?);
         let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
             let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
             let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
@@ -126,12 +126,15 @@ impl Work<'_> {
         Ok((layers, files))
     }
 
-    /// Downloads the indexes of layers in our own form.
-    fn indexes(&self, layers: &[&FoundLayer], told: &mut Told<'_>) -> Result<Files> {
+    /// Downloads blobs, each digest once.
+    fn download_once<'b>(
+        &self,
+        blobs: impl IntoIterator<Item = &'b FoundLayer>,
+        told: &mut Told<'_>,
+    ) -> Result<Files> {
         let mut seen = HashSet::new();
-        let indexes = layers.iter().filter_map(|layer| layer.index.as_deref());
-        let indexes: Vec<_> = indexes.filter(|index| seen.insert(&index.digest)).collect();
-        download(self.registry, self.dir, &indexes, told)
+        let blobs: Vec<_> = blobs.into_iter().filter(|blob| seen.insert(&blob.digest)).collect();
+        download(self.registry, self.dir, &blobs, told)
     }
 
     /// Downloads indexes alone.
@@ -151,7 +154,7 @@ impl Work<'_> {
             bad("its layers are tars, which come as a whole: pull it without --lazy, or push it \
                  with --compress native")
         })?;
-        let files = self.indexes(&image.layers.iter().collect::<Vec<_>>(), told)?;
+        let files = self.download_once(indexes.iter().copied(), told)?;
         let absolute = |path: &Option<PathBuf>| match path {
             // Whoever reads it works elsewhere.
             Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),

@@ -35,8 +35,9 @@ pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 pub use directory::layer_from_directory;
 
 pub(in crate::store) use archive::is_native;
+pub(in crate::store) use stream::{Hashing, drain};
 
-use stream::{Hashing, Packing};
+use stream::Packing;
 
 /// Most objects of one layer. A layer of all of Debian has some hundred thousand.
 const ENTRIES_MAX: u64 = 16 << 20;
@@ -91,7 +92,7 @@ pub fn layer_from_tar_heard(
     let mut raw = Hashing::new(joined);
     let plain = stream::decoder(packing, &mut raw)?;
     let (diff_id, entries, end_marked) = read_plain(plain, sink, recorder)?;
-    stream::drain(&mut raw).map_err(|error| stream::failed("archive", error))?;
+    drain(&mut raw).map_err(|error| stream::failed("archive", error))?;
     Ok(TarOutcome { diff_id, compressed_digest: raw.finish(), entries, end_marked })
 }
 

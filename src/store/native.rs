@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::import::{Hashing, drain};
 use super::layer::{DATA, INDEX};
 use super::remote::{self, Origin};
 use super::room::Room;
@@ -46,35 +45,15 @@ pub enum Data<'a> {
     Remote(&'a Origin),
 }
 
-struct Hashing<'a> {
-    from: &'a mut dyn Read,
-    hasher: Sha256,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.from.read(buf)?;
-        self.hasher.update(buf.get(..len).unwrap_or_default());
-        Ok(len)
+/// Reads a stream to its end, and compares all that was read with its digest.
+fn expect(mut hashing: Hashing<impl Read>, digest: &str) -> Result<()> {
+    let drained = drain(&mut hashing);
+    drained.map_err(|source| StoreError::Stream { what: digest.to_owned(), source })?;
+    let found = format!("sha256:{}", hex::encode(&hashing.finish()));
+    if found == digest {
+        return Ok(());
     }
-}
-
-impl<'a> Stream<'a> {
-    fn hashing(self) -> (Hashing<'a>, &'a str) {
-        (Hashing { from: self.from, hasher: Sha256::new() }, self.digest)
-    }
-}
-
-impl Hashing<'_> {
-    fn expect(mut self, digest: &str) -> Result<()> {
-        let drained = io::copy(&mut self, &mut io::sink());
-        drained.map_err(|source| StoreError::Stream { what: digest.to_owned(), source })?;
-        let found = format!("sha256:{}", hex::encode(&self.hasher.finalize()));
-        if found == digest {
-            return Ok(());
-        }
-        Err(StoreError::Archive { what: format!("blob {digest} is another one: {found}") })
-    }
+    Err(StoreError::Archive { what: format!("blob {digest} is another one: {found}") })
 }
 
 impl Store {
@@ -93,11 +72,11 @@ impl Store {
     }
 
     fn adopt_in(&self, dir: &Path, index: Stream<'_>, data: Data<'_>) -> Result<LayerId> {
-        let (mut hashing, digest) = index.hashing();
+        let mut hashing = Hashing::new(index.from);
         let path = dir.join(INDEX);
         let mut room = Room::new(dir)?;
         let id = write(&mut plain(&mut hashing)?, &path, &mut room)?;
-        hashing.expect(digest)?;
+        expect(hashing, index.digest)?;
         if self.is_whole(&id) {
             discard(dir);
             return Ok(id);
@@ -105,10 +84,9 @@ impl Store {
         let (len, frames) = super::layer::Layer::extent(dir)?;
         match data {
             Data::Whole { open, digest } => {
-                let mut from = open()?;
-                let (mut hashing, digest) = Stream { from: &mut from, digest }.hashing();
+                let mut hashing = Hashing::new(open()?);
                 write(&mut hashing, &dir.join(DATA), &mut room)?;
-                hashing.expect(digest)?;
+                expect(hashing, digest)?;
             }
             Data::Remote(origin) => {
                 let path = dir.join(DATA);

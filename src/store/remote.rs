@@ -261,11 +261,11 @@ impl Remote {
 
     // Another process may have brought it meanwhile.
     fn is_brought(&self, frame: u32) -> bool {
-        let mut byte = [0];
-        let read = self.present.read_exact_at(&mut byte, u64::from(frame / 8));
         if self.unsure.load(Ordering::Acquire) {
             return false;
         }
+        let mut byte = [0];
+        let read = self.present.read_exact_at(&mut byte, u64::from(frame / 8));
         let whole = self.present.metadata().is_ok_and(|found| found.nlink() == 0);
         let brought = whole || (read.is_ok() && byte[0] & (1 << (frame % 8)) != 0);
         if brought {
@@ -436,14 +436,13 @@ impl Remote {
     }
 
     fn write(&self, mut bits: Vec<u8>) -> Result<()> {
-        let host = StoreError::io;
         let _one = self.writing.lock();
         let synced = self.data.sync_data();
         if synced.is_err() {
             // The next one would answer that all is well.
             self.unsure.store(true, Ordering::Release);
         }
-        synced.map_err(host(&self.dir))?;
+        synced.map_err(StoreError::io(&self.dir))?;
         if self.unsure.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -59,20 +59,19 @@ impl Union {
     /// # Errors
     /// `ESTALE` for a node that is unknown, `ENOTDIR`; as listing the directories above.
     pub fn walk_from(&self, id: NodeId) -> Result<Walk> {
-        let mut above = Vec::new();
         let mut node = self.node(id)?;
+        let (stack, mut above) = (dir_of(&node)?.stack(), Vec::new());
         while node.id != NodeId::ROOT {
             let parent = self.node(node.parent)?;
             above.push((dir_of(&parent)?.stack(), std::mem::take(&mut node.name)));
             node = parent;
         }
         let mut walk = Walk { levels: Vec::new(), path: Vec::new() };
-        for (stack, name) in above.into_iter().rev() {
-            let dirs = self.directories(&stack, Some(&name))?;
-            walk.enter(stack, dirs);
+        for (parent, name) in above.into_iter().rev() {
+            let dirs = self.directories(&parent, Some(&name))?;
+            walk.enter(parent, dirs);
             walk.descend(&name);
         }
-        let stack = dir_of(&self.node(id)?)?.stack();
         let dirs = self.directories(&stack, None)?;
         walk.enter(stack, dirs);
         Ok(walk)

@@ -84,7 +84,7 @@ pub(super) fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
 }
 
 /// Reads to the end and throws away what comes.
-pub(super) fn drain(reader: &mut dyn Read) -> io::Result<u64> {
+pub(in crate::store) fn drain(reader: &mut dyn Read) -> io::Result<u64> {
     io::copy(reader, &mut io::sink())
 }
 
@@ -182,18 +182,18 @@ impl<R: Read> Read for Decoding<R> {
 }
 
 /// A reader that computes the SHA-256 of what passes.
-pub(super) struct Hashing<R> {
+pub(in crate::store) struct Hashing<R> {
     inner: R,
     hash: Sha256,
 }
 
 impl<R> Hashing<R> {
-    pub(super) fn new(inner: R) -> Self {
+    pub(in crate::store) fn new(inner: R) -> Self {
         Self { inner, hash: Sha256::new() }
     }
 
     /// The digest of all that was read.
-    pub(super) fn finish(self) -> [u8; 32] {
+    pub(in crate::store) fn finish(self) -> [u8; 32] {
         self.hash.finalize().into()
     }
 }
