@@ -22,6 +22,7 @@ pub mod format;
 pub mod fuse;
 pub mod service;
 pub mod store;
+pub mod sync;
 pub mod sys;
 pub mod types;
 pub mod union;

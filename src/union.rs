@@ -39,14 +39,13 @@ pub mod table;
 pub mod walk;
 mod xattr;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use dashmap::DashMap;
 use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Errno, Error, Result};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
 use crate::types::{Kind, Name, NodeId, Stat, StatFs, name};
 
 pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened, Tell};
@@ -115,7 +114,7 @@ pub struct Union {
     upper: Option<UpperLayer>,
     root: DirRef,
     grafts: Vec<GraftState>,
-    graft_places: DashMap<(NodeId, Vec<u8>), u16>,
+    graft_places: HashMap<(NodeId, Vec<u8>), u16>,
     devices: RwLock<Vec<u64>>,
     device_bits: u32,
     sequence: AtomicU64,
@@ -171,7 +170,7 @@ impl Union {
         let grafts = config.grafts.into_iter().map(GraftState::new).collect::<Result<_>>()?;
         let origin = stack.lowers.first().map_or(Ok(stat), |lower| lower.dir.stat(None))?;
         let body = Arc::new(Body::Dir(DirBody::new(stack)));
-        let union = Self {
+        let mut union = Self {
             options: config.options,
             table: Table::new(Key::new(layer, 0, stat.ino), origin.ino, body),
             roots,
@@ -179,8 +178,7 @@ impl Union {
             upper,
             root,
             grafts,
-            // Few, and seldom asked for.
-            graft_places: DashMap::with_shard_amount(4),
+            graft_places: HashMap::new(),
             device_bits: ids::device_bits(devices.len()),
             devices: RwLock::new(devices),
             sequence: AtomicU64::new(1),
@@ -199,7 +197,8 @@ impl Union {
         Ok(union)
     }
 
-    fn attach_grafts(&self) -> Result<()> {
+    fn attach_grafts(&mut self) -> Result<()> {
+        let mut places = HashMap::new();
         for (graft, number) in self.grafts.iter().zip(FIRST_GRAFT..) {
             let mut parent = NodeId::ROOT;
             for component in &graft.parent_path {
@@ -209,8 +208,9 @@ impl Union {
             let node = self.node(parent)?;
             let body = node.body.as_deref().and_then(Body::dir).ok_or(Errno::NOTDIR)?;
             body.has_grafts.store(true, Ordering::Release);
-            self.graft_places.insert((parent, graft.entry.to_vec()), number);
+            places.insert((parent, graft.entry.to_vec()), number);
         }
+        self.graft_places = places;
         Ok(())
     }
 
@@ -283,8 +283,7 @@ impl Union {
         if !body.has_grafts.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).map(|place| *place)
-        else {
+        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).copied() else {
             return Ok(None);
         };
         let Some(graft) = self.graft(number) else { return Ok(None) };

@@ -12,9 +12,8 @@ use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::error::{Errno, Error, Result};
+use crate::sync::Mutex;
 use crate::types::{
     Access, AttrChange, FsXattr, Handle, Owner, RenameFlags, Seek, Stat, StatFs, XattrFlags,
 };

@@ -22,9 +22,8 @@ mod tree;
 use std::any::Any;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::error::{Errno, Result};
+use crate::sync::{Mutex, RwLock};
 use crate::types::{
     Access, AttrChange, Handle, Kind, Name, Owner, RawEntry, RenameFlags, Stat, StatFs, Time,
     XattrFlags, name as owned,

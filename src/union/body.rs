@@ -2,13 +2,12 @@
 //! is going on with a file.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::error::Result;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::layer::{DirRef, FileRef};
 use crate::union::mark;

@@ -8,9 +8,9 @@
 //! mount removes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{
     Access, AttrChange, Kind, MODE_MASK, Name, NodeId, Owner, RenameFlags, S_ISGID, S_ISUID, Seek,
     SetTime, Stat, XattrFlags,

@@ -11,9 +11,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::api::{DirSink, Tell};
 use crate::union::body::{DirBody, LayerDir, Place, Stack, UPPER, is_plain};

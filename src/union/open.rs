@@ -13,9 +13,9 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{Access, Kind, NodeId, S_ISGID, S_ISUID, Stat};
 use crate::union::api::{Caller, Entry, Kill, OpenFlags, OpenMode, Opened};
 use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
@@ -157,7 +157,7 @@ impl Union {
     // A small file goes to the page cache as a whole, which saves its first READ. Nobody reads it
     // at this moment: the file has no handle, and gets none while its lock is held.
     fn store_pages(&self, id: NodeId, place: &Place) -> Result<()> {
-        thread_local! {
+        crate::sync::thread_local! {
             static DATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let Some(kernel) = self.kernel.get() else { return Ok(()) };
@@ -178,7 +178,8 @@ impl Union {
         if file.read_shared(PASSTHROUGH_MIN as usize, 0, &mut one)? {
             return Ok(());
         }
-        DATA.with_borrow_mut(|data| {
+        DATA.with(|data| {
+            let data = &mut *data.borrow_mut();
             data.resize(PASSTHROUGH_MIN as usize, 0);
             let len = file.read_at(data, 0)?;
             store(data.get(..len).unwrap_or_default());

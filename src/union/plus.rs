@@ -6,8 +6,8 @@
 //! them for one file each: if that is looked up, the next run is twice as long.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use crate::sync::{AtomicI32, AtomicU32, Ordering};
 use crate::types::Kind;
 
 /// Directories of the first run, and of the longest.

@@ -215,7 +215,7 @@ impl Union {
         let stack = found.stack.as_ref().ok_or(Errno::NOTDIR)?;
         let node = self.table.find_key(self.key_of(&found)).and_then(|id| self.table.find(id));
         if let Some(node) = &node
-            && dir_of(node)?.has_grafts.load(std::sync::atomic::Ordering::Acquire)
+            && dir_of(node)?.has_grafts.load(crate::sync::Ordering::Acquire)
         {
             return Err(Errno::BUSY.into());
         }

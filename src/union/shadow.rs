@@ -2,9 +2,9 @@
 //! objects that take the place of one.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{AttrChange, Kind, Name, Owner, RenameFlags, S_ISGID, Stat, XattrFlags};
 use crate::union::Union;
 use crate::union::body::{DirBody, Stack};

@@ -10,11 +10,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::types::{Kind, Name, NodeId};
 use crate::union::body::Body;
 
@@ -257,7 +256,7 @@ impl Table {
         table
     }
 
-    fn lock(&self, shard: usize) -> parking_lot::MutexGuard<'_, Shard> {
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
         // The index is masked to the number of shards.
         #[allow(clippy::indexing_slicing)]
         self.shards[shard & (SHARDS - 1)].lock()

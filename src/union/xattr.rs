@@ -1,8 +1,7 @@
 //! Extended attributes as users see them: without the marks of the layers.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{AttrChange, Kind, MODE_MASK, NodeId, S_ISGID, XattrFlags};
 use crate::union::body::{Body, FIRST_GRAFT, Place};
 use crate::union::copyup::Data;

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 /// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
 /// and `error` are words that all others speak.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("types", &[]),
+    ("sync", &[]),
     ("error", &["types"]),
     ("sys", &["types", "error"]),
     ("format", &["types", "error"]),
     ("cache", &["types", "error"]),
     ("store", &["types", "error", "sys", "format", "cache"]),
-    ("union", &["types", "error"]),
-    ("backing", &["types", "error", "sys", "format", "store", "union"]),
+    ("union", &["types", "error", "sync"]),
+    ("backing", &["types", "error", "sync", "sys", "format", "store", "union"]),
     ("volume", &["types", "error", "sys"]),
     ("fuse", &["types", "error", "sys", "union"]),
     ("service", &["types", "error", "sys", "union", "backing", "volume", "fuse", "store", "cache"]),
@@ -26,7 +27,8 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FRONT_END: [&str; 3] = ["service", "types", "error"];
 
 /// A word, and the beginnings of the paths that may use it.
-const WORDS: [(&str, &[&str]); 11] = [
+const WORDS: [(&str, &[&str]); 12] = [
+    ("shuttle", &["src/sync"]),
     ("libc", &["src/sys"]),
     ("unsafe", &["src/sys"]),
     ("fuser", &["src/fuse/session.rs"]),
@@ -43,6 +45,10 @@ const WORDS: [(&str, &[&str]); 11] = [
 /// What the union, which is pure logic, does not name.
 const NOT_IN_UNION: [&str; 8] =
     ["fuser", "libc", "rustix", "std::fs", "std::io", "std::process", "Instant", "SystemTime"];
+
+/// What the union, and the layers that its tests stand on, take from `crate::sync` alone.
+const NOT_BESIDE_SYNC: [&str; 4] = ["parking_lot", "dashmap", "shuttle", "std::thread"];
+const CHECKED: [&str; 3] = ["src/union", "src/backing/memory", "src/backing/fault.rs"];
 
 const FILE_LINES: usize = 600;
 const FUNCTION_LINES: usize = 70;
@@ -236,6 +242,14 @@ fn edges(source: &Source) -> Vec<Finding> {
             let words = NOT_IN_UNION.iter().filter(named);
             found.extend(words.map(|word| source.finding("union is pure", *word)));
         }
+    }
+    if CHECKED.iter().any(|place| source.path.starts_with(place)) {
+        let others = named_behind(source.product(), "std::sync").into_iter();
+        let others = others.filter(|name| name != "Arc" && name != "Weak");
+        found.extend(others.map(|name| source.finding("sync", format!("std::sync::{name}"))));
+        let named = |word: &&&str| uses(source.product(), word).next().is_some();
+        let words = NOT_BESIDE_SYNC.iter().filter(named);
+        found.extend(words.map(|word| source.finding("sync", *word)));
     }
     if source.path.starts_with("mountd/") {
         let names = named_behind(source.product(), "laminafs").into_iter();
@@ -486,6 +500,11 @@ fn forbidden_edges_are_found() {
     assert_eq!(objects(edges, "src/union.rs", "use std::time::Instant;"), ["Instant"]);
     assert_eq!(objects(edges, "mountd/src/main.rs", "use laminafs::union::Union;"), ["union"]);
     assert_eq!(objects(edges, "src/extra.rs", "").len(), 1, "a module outside the table");
+    let bad = "use std::sync::{Arc, atomic::AtomicU8, Mutex};\nuse parking_lot::RwLock;";
+    let wanted = ["std::sync::atomic", "std::sync::Mutex", "parking_lot"];
+    assert_eq!(objects(edges, "src/union/body.rs", bad), wanted);
+    assert_eq!(objects(edges, "src/backing/memory.rs", bad), wanted);
+    assert_eq!(objects(edges, "src/backing/host.rs", bad), Vec::<String>::new());
     let good = "// crate::fuse\nconst A: &str = \"crate::fuse\";\n#[cfg(test)]\nmod tests {\n\
                 use crate::backing::memory; }";
     assert_eq!(objects(edges, "src/union/attr.rs", good), Vec::<String>::new());
