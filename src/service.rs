@@ -5,6 +5,7 @@
 //! opened and locked it, [`mount::Live`] is the mount.
 
 pub mod background;
+mod binds;
 pub mod changes;
 pub mod commit;
 pub mod containers;
@@ -24,18 +25,15 @@ pub mod pull;
 pub mod push;
 pub mod spec;
 pub mod status;
+pub mod volumes;
 
 pub use crate::backing::stated::Form as StatOverride;
 pub use crate::fuse::session::IoDriver;
+pub use crate::sys::bind::BindFlags;
 pub use crate::sys::fuse::VfsFlags;
 pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};
 pub use failure::Failure;
-
-/// Volumes, as front ends ask for them.
-pub mod volumes {
-    pub use crate::volume::{Volume, VolumeError, Volumes, is_name};
-}
 
 /// States whether this process runs as root of its user namespace.
 #[must_use]

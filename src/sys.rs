@@ -7,13 +7,14 @@
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
 //! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
 //! - [`cred`]: the identity under which a thread makes files;
-//! - [`mount`], [`process`], [`fuse`]: mounts, processes and signals, the FUSE device.
+//! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
 //!
 //! No function here follows a symbolic link in the last component of a name unless it says so.
 //! No function here keeps state, but for what the kernel was found not to know.
 
 #![allow(unsafe_code)]
 
+pub mod bind;
 pub mod cred;
 pub mod dir;
 pub mod file;

@@ -2,7 +2,11 @@
 //!
 //! A volume is `volumes/NAME/`, with its content in `_data` and what is known of it in
 //! `volume.json`. It appears whole: it grows under a name that no volume can have, and is renamed.
-//! Whoever uses a volume holds a shared lock on its directory; removing takes an exclusive one.
+//!
+//! Locks (flock(2)): each user of a volume holds a shared one on its directory. Removing a volume
+//! and filling it take an exclusive one, so that `_data` is replaced while nobody uses it, and the
+//! second of two first users waits until the volume is full. Names of `volumes/` change under a
+//! lock on that directory, held for short; what a crash left there is swept under it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,6 +42,14 @@ pub enum VolumeError {
     /// A mount or another command uses the volume.
     #[error("volume {0:?} is in use")]
     InUse(String),
+    /// A container, mounted or not, names the volume.
+    #[error("volume {name:?} is in use by container {container:?}")]
+    Named {
+        /// The volume.
+        name: String,
+        /// The container.
+        container: String,
+    },
     /// The host refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -136,10 +148,9 @@ impl Volumes {
             found => return found,
         }
         self.ensure()?;
+        let _alone = self.alone()?;
+        self.sweep_alone()?;
         let growing = self.directory.join(format!(".{name}.{}", std::process::id()));
-        if growing.exists() {
-            fs::remove_dir_all(&growing).map_err(at(&growing))?;
-        }
         fs::create_dir(&growing).map_err(at(&growing))?;
         let made = self.fill_new(name, &growing, labels);
         if made.is_err() {
@@ -147,6 +158,46 @@ impl Volumes {
         }
         made?;
         self.inspect(name)
+    }
+
+    /// Keeps others from making, removing and sweeping names for as long as it lives.
+    fn alone(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let lock = sys::file::open_path(&self.directory, flags)
+            .map_err(|error| refused(&self.directory, &error))?;
+        sys::file::flock(lock.as_fd()).map_err(|error| refused(&self.directory, &error))?;
+        Ok(lock)
+    }
+
+    /// Removes what crashes left; answers how many.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    pub fn sweep(&self) -> Result<usize> {
+        if !self.directory.exists() {
+            return Ok(0);
+        }
+        let _alone = self.alone()?;
+        self.sweep_alone()
+    }
+
+    fn sweep_alone(&self) -> Result<usize> {
+        let mut swept = 0;
+        for entry in fs::read_dir(&self.directory).map_err(at(&self.directory))? {
+            let entry = entry.map_err(at(&self.directory))?;
+            if !is_leftover(&entry.file_name()) {
+                continue;
+            }
+            let path = entry.path();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let Ok(lock) = sys::file::open_path(&path, flags) else { continue };
+            // A volume that is being removed is locked by the process that removes it.
+            if sys::file::try_flock(lock.as_fd()).is_ok() {
+                remove_tree(&path)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     fn fill_new(&self, name: &str, growing: &Path, labels: BTreeMap<String, String>) -> Result<()> {
@@ -233,15 +284,48 @@ impl Volumes {
     /// Opens a volume for use.
     ///
     /// # Errors
-    /// [`VolumeError`]; `InUse` while it is being removed.
+    /// [`VolumeError`]; `InUse` while it is being filled or removed.
     pub fn open(&self, name: &str) -> Result<OpenVolume> {
         let (directory, lock) = self.directory_of(name)?;
         match sys::file::try_flock_shared(lock.as_fd()) {
-            Ok(()) if directory.join(RECORD).exists() => Ok(OpenVolume { directory, _lock: lock }),
-            Ok(()) => Err(VolumeError::Missing(name.to_owned())),
+            Ok(()) => self.opened(name, directory, lock),
             Err(error) if error.is(Errno::AGAIN) => Err(VolumeError::InUse(name.to_owned())),
             Err(error) => Err(refused(&directory, &error)),
         }
+    }
+
+    /// Opens a volume for use. If nobody else uses it and it is empty, `fill` gets a directory
+    /// that becomes its content; others wait meanwhile, and none of them sees a part.
+    ///
+    /// # Errors
+    /// [`VolumeError`], what `fill` answers. A crash or failure leaves the volume empty.
+    pub fn open_filled<E: From<VolumeError>>(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> std::result::Result<OpenVolume, E> {
+        let (directory, lock) = self.directory_of(name)?;
+        let is_first = match sys::file::try_flock(lock.as_fd()) {
+            Ok(()) => true,
+            Err(error) if error.is(Errno::AGAIN) => false,
+            Err(error) => return Err(refused(&directory, &error).into()),
+        };
+        if is_first && is_current(&directory, &lock)? && is_empty(&directory.join(DATA))? {
+            fill_empty(&directory, fill)?;
+        }
+        // Nobody removes the volume while the lock is changed, which is not one step.
+        let alone = if is_first { Some(self.alone()?) } else { None };
+        sys::file::flock_shared(lock.as_fd()).map_err(|error| refused(&directory, &error))?;
+        drop(alone);
+        Ok(self.opened(name, directory, lock)?)
+    }
+
+    fn opened(&self, name: &str, directory: PathBuf, lock: OwnedFd) -> Result<OpenVolume> {
+        // It may have been removed before the lock was had, and made again.
+        if is_current(&directory, &lock)? && directory.join(RECORD).exists() {
+            return Ok(OpenVolume { directory, _lock: lock });
+        }
+        Err(VolumeError::Missing(name.to_owned()))
     }
 
     /// Removes a volume with its content.
@@ -250,6 +334,9 @@ impl Volumes {
     /// [`VolumeError`]; `InUse` while a mount uses it. A crash leaves the volume, or nothing
     /// under its name.
     pub fn remove(&self, name: &str) -> Result<()> {
+        self.directory_of(name)?;
+        let alone = self.alone()?;
+        self.sweep_alone()?;
         let (directory, lock) = self.directory_of(name)?;
         match sys::file::try_flock(lock.as_fd()) {
             Ok(()) => {}
@@ -261,8 +348,81 @@ impl Volumes {
         let going = self.directory.join(format!(".{name}.removed.{}", std::process::id()));
         fs::rename(&directory, &going).map_err(at(&directory))?;
         sync(&self.directory)?;
-        fs::remove_dir_all(&going).map_err(at(&going))
+        drop(alone);
+        remove_tree(&going)
     }
+}
+
+/// Whether a name of `volumes/` is one under which a volume grows or goes: `.NAME.PID` or
+/// `.NAME.removed.PID`.
+fn is_leftover(name: &std::ffi::OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
+    let Some((name, pid)) = parts else { return false };
+    let name = name.strip_suffix(".removed").unwrap_or(name);
+    is_name(name) && !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Removes a tree that another process may be removing too.
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(at(path)),
+    }
+}
+
+/// Whether an open directory is still the one at a path.
+fn is_current(path: &Path, open: &OwnedFd) -> Result<bool> {
+    let of = |fd: &OwnedFd| {
+        let stat = sys::file::statx(fd.as_fd(), b"").map_err(|error| refused(path, &error))?;
+        Ok::<_, VolumeError>((stat.dev, stat.ino))
+    };
+    match sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(there) => Ok(of(&there)? == of(open)?),
+        Err(error) if error.is(Errno::NOENT) => Ok(false),
+        Err(error) => Err(refused(path, &error)),
+    }
+}
+
+fn is_empty(data: &Path) -> Result<bool> {
+    Ok(fs::read_dir(data).map_err(at(data))?.next().is_none())
+}
+
+/// Has the content of a volume made beside it, and puts it in the place of the empty one in one
+/// step. Where a file system of its own is mounted on the content, it is filled in place.
+fn fill_empty<E: From<VolumeError>>(
+    directory: &Path,
+    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let (data, filling) = (directory.join(DATA), directory.join(FILLING));
+    if is_mount_point(directory, &data)? {
+        return fill(&data);
+    }
+    if filling.exists() {
+        fs::remove_dir_all(&filling).map_err(at(&filling))?;
+    }
+    fs::create_dir(&filling).map_err(at(&filling))?;
+    let filled = fill(&filling).and_then(|()| Ok(publish(&filling, &data)?));
+    if filled.is_err() {
+        remove_tree(&filling)?;
+    }
+    filled?;
+    Ok(sync(directory)?)
+}
+
+fn is_mount_point(above: &Path, path: &Path) -> Result<bool> {
+    let mount = |path: &Path| {
+        sys::file::open_path(path, OFlags::PATH)
+            .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""))
+            .map_err(|error| refused(path, &error))
+    };
+    Ok(mount(above)? != mount(path)?)
+}
+
+fn publish(filled: &Path, data: &Path) -> Result<()> {
+    let fd = sys::file::open_path(filled, OFlags::RDONLY | OFlags::DIRECTORY)
+        .map_err(|error| refused(filled, &error))?;
+    sys::file::syncfs(fd.as_fd()).map_err(|error| refused(filled, &error))?;
+    fs::rename(filled, data).map_err(at(filled))
 }
 
 impl OpenVolume {
@@ -270,40 +430,6 @@ impl OpenVolume {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.directory.join(DATA)
-    }
-
-    /// States whether nothing is in it.
-    ///
-    /// # Errors
-    /// [`VolumeError::Io`].
-    pub fn is_empty(&self) -> Result<bool> {
-        let data = self.data();
-        Ok(fs::read_dir(&data).map_err(at(&data))?.next().is_none())
-    }
-
-    /// An empty directory to be filled, for [`OpenVolume::publish`].
-    ///
-    /// # Errors
-    /// [`VolumeError::Io`].
-    pub fn start_filling(&self) -> Result<PathBuf> {
-        let filling = self.directory.join(FILLING);
-        if filling.exists() {
-            fs::remove_dir_all(&filling).map_err(at(&filling))?;
-        }
-        fs::create_dir(&filling).map_err(at(&filling))?;
-        Ok(filling)
-    }
-
-    /// Puts what was filled in the place of the empty content, in one step.
-    ///
-    /// # Errors
-    /// [`VolumeError::Io`].
-    pub fn publish(&self, filled: &Path) -> Result<()> {
-        let fd = sys::file::open_path(filled, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|error| refused(filled, &error))?;
-        sys::file::syncfs(fd.as_fd()).map_err(|error| refused(filled, &error))?;
-        fs::rename(filled, self.data()).map_err(at(filled))?;
-        sync(&self.directory)
     }
 }
 
@@ -360,16 +486,90 @@ mod tests {
         assert!(matches!(volumes.open("data"), Err(VolumeError::Missing(_))));
     }
 
+    fn fill_with(dir: &Path) -> Result<()> {
+        fs::write(dir.join("f"), "image").map_err(at(dir))
+    }
+
     #[test]
     fn filled_content_takes_the_place_of_the_empty_one() {
         let (_root, volumes) = volumes();
         volumes.create("data", BTreeMap::new()).unwrap();
-        let open = volumes.open("data").unwrap();
-        assert!(open.is_empty().unwrap());
-        let filling = open.start_filling().unwrap();
-        fs::write(filling.join("f"), "image").unwrap();
-        assert!(open.is_empty().unwrap());
-        open.publish(&filling).unwrap();
+        let mut empty_meanwhile = false;
+        let open = volumes.open_filled("data", |dir| {
+            empty_meanwhile = is_empty(&dir.with_file_name(DATA))?;
+            fill_with(dir)
+        });
+        assert!(empty_meanwhile);
+        let open = open.unwrap();
         assert_eq!(fs::read(open.data().join("f")).unwrap(), b"image");
+        let again = volumes.open_filled("data", |_| -> Result<()> { panic!("filled twice") });
+        drop((open, again.unwrap()));
+    }
+
+    #[test]
+    fn a_volume_in_use_keeps_its_directory() {
+        use std::os::unix::fs::MetadataExt;
+        let (_root, volumes) = volumes();
+        volumes.create("data", BTreeMap::new()).unwrap();
+        let first = volumes.open_filled("data", |_| Ok::<_, VolumeError>(())).unwrap();
+        let ino = fs::metadata(first.data()).unwrap().ino();
+        let second = volumes.open_filled("data", fill_with).unwrap();
+        assert_eq!(fs::metadata(second.data()).unwrap().ino(), ino);
+        assert!(is_empty(&first.data()).unwrap(), "it was seen empty, and stays so");
+    }
+
+    #[test]
+    fn of_two_first_users_one_fills_and_the_other_waits() {
+        let (_root, volumes) = volumes();
+        volumes.create("data", BTreeMap::new()).unwrap();
+        let (fills, volumes) = (std::sync::atomic::AtomicU32::new(0), &volumes);
+        std::thread::scope(|scope| {
+            let use_it = || {
+                let open = volumes.open_filled("data", |dir| {
+                    fills.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    (0..200).try_for_each(|number| {
+                        fs::write(dir.join(number.to_string()), "x").map_err(at(dir))
+                    })
+                });
+                fs::read_dir(open.unwrap().data()).unwrap().count()
+            };
+            let users: Vec<_> = (0..8).map(|_| scope.spawn(use_it)).collect();
+            for user in users {
+                assert_eq!(user.join().unwrap(), 200);
+            }
+        });
+        assert_eq!(fills.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_failure_to_fill_leaves_an_empty_volume() {
+        let (_root, volumes) = volumes();
+        let made = volumes.create("data", BTreeMap::new()).unwrap();
+        let failed = volumes.open_filled("data", |dir| {
+            fill_with(dir)?;
+            Err(VolumeError::Missing("x".to_owned()))
+        });
+        assert!(failed.is_err());
+        assert!(is_empty(&made.mountpoint).unwrap());
+        let names = fs::read_dir(made.mountpoint.parent().unwrap()).unwrap().count();
+        assert_eq!(names, 2, "the content and the record");
+    }
+
+    #[test]
+    fn leftovers_are_swept_and_what_is_not_ours_stays() {
+        let (root, volumes) = volumes();
+        volumes.create("data", BTreeMap::new()).unwrap();
+        let path = |name: &str| root.path().join("volumes").join(name);
+        for name in [".data.12", ".data.removed.13", ".snapshot", ".a.b"] {
+            fs::create_dir_all(path(name).join("_data")).unwrap();
+        }
+        let lock = fs::File::open(path(".data.removed.13")).unwrap();
+        sys::file::try_flock(lock.as_fd()).unwrap();
+        volumes.create("other", BTreeMap::new()).unwrap();
+        assert!(!path(".data.12").exists() && path(".data.removed.13").exists());
+        drop(lock);
+        assert_eq!(volumes.sweep().unwrap(), 1);
+        assert!(path(".snapshot").exists() && path(".a.b").exists());
+        assert_eq!(volumes.list().unwrap().len(), 2);
     }
 }

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use laminafs::service::Failure;
+use laminafs::service::volumes::VolumeError;
 
 use crate::options::OptionError;
 
@@ -32,7 +33,7 @@ pub enum Trouble {
     Option(#[from] OptionError),
     /// Volumes refused.
     #[error("{0}")]
-    Volume(#[from] laminafs::service::volumes::VolumeError),
+    Volume(#[from] VolumeError),
     /// The store refused.
     #[error("{0}")]
     Store(#[from] laminafs::service::images::StoreError),
@@ -69,8 +70,11 @@ impl Trouble {
         match self {
             Self::Failure(failure) => failure.hint(),
             Self::Helper(inner) => inner.hint(),
-            Self::Volume(laminafs::service::volumes::VolumeError::InUse(_)) => {
+            Self::Volume(VolumeError::InUse(_)) => {
                 Some("unmount what uses it: lamina status".to_owned())
+            }
+            Self::Volume(VolumeError::Named { container, .. }) => {
+                Some(format!("remove the container first: lamina container rm {container}"))
             }
             _ => None,
         }

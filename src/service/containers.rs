@@ -12,6 +12,7 @@ use super::status;
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::error::{Errno, Result};
 use crate::store::containers as record;
+use crate::sys::bind::BindFlags;
 use crate::types::{AttrChange, MODE_MASK, Name, SetTime, XattrFlags};
 use crate::union::{DirRef, Lower};
 
@@ -162,20 +163,41 @@ fn to_record(graft: &GraftSpec) -> record::Graft {
         GraftSource::Volume { name, nocopy } => record::GraftSource::Volume { name, nocopy },
         GraftSource::Tmpfs { size, mode } => record::GraftSource::Tmpfs { size, mode },
     };
+    let BindFlags { read_only, nosuid, nodev, noexec } = graft.flags;
+    let usual = graft.recursive != matches!(graft.source, GraftSource::Bind(_));
+    let source = match usual && !(nosuid || nodev || noexec) {
+        true => source,
+        false => {
+            let (source, recursive) = (Box::new(source), graft.recursive);
+            record::GraftSource::Mount { source, recursive, nosuid, nodev, noexec }
+        }
+    };
     let path = graft.path.iter().map(|part| part.to_vec()).collect();
-    record::Graft { source, path, read_only: graft.read_only }
+    record::Graft { source, path, read_only }
 }
 
 fn from_record(graft: &record::Graft) -> GraftSpec {
-    let source = match graft.source.clone() {
+    let mut flags = BindFlags { read_only: graft.read_only, ..BindFlags::default() };
+    let (source, recursive) = match &graft.source {
+        record::GraftSource::Mount { source, recursive, nosuid, nodev, noexec } => {
+            flags = BindFlags { nosuid: *nosuid, nodev: *nodev, noexec: *noexec, ..flags };
+            (source_of(source), *recursive)
+        }
+        source => (source_of(source), !matches!(source, record::GraftSource::Bind(_))),
+    };
+    let path = graft.path.iter().map(|part| Name::from_slice(part)).collect();
+    GraftSpec { source, path, flags, recursive }
+}
+
+fn source_of(source: &record::GraftSource) -> GraftSource {
+    match source.clone() {
         record::GraftSource::Bind(path) => {
             GraftSource::Bind(PathBuf::from(std::ffi::OsStr::from_bytes(&path)))
         }
         record::GraftSource::Volume { name, nocopy } => GraftSource::Volume { name, nocopy },
         record::GraftSource::Tmpfs { size, mode } => GraftSource::Tmpfs { size, mode },
-    };
-    let path = graft.path.iter().map(|part| Name::from_slice(part)).collect();
-    GraftSpec { source, path, read_only: graft.read_only }
+        record::GraftSource::Mount { source, .. } => source_of(&source),
+    }
 }
 
 /// Gives a new upper the attributes of the root below it: those of the upper are what a mount

@@ -4,16 +4,19 @@
 //! mount. What is missing is made in the upper, as container engines do.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::binds::{self, Bind};
 use super::failure::Outcome;
-use super::spec::{GraftSource, GraftSpec, MountSpec};
+use super::spec::{GraftDriver, GraftSource, GraftSpec, MountSpec};
+use super::status::GraftStatus;
 use super::{Failure, layers, prefill};
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
+use crate::sys::file::OFlags;
 use crate::types::{Kind, Name, NodeId, name};
 use crate::union::{Caller, Entry, Graft, GraftRoot, Union};
 use crate::volume::{OpenVolume, VolumeError, Volumes};
@@ -25,14 +28,17 @@ const LINKS_MAX: u32 = 40;
 #[derive(Default)]
 pub(super) struct OpenGrafts {
     pub(super) grafts: Vec<Graft>,
+    pub(super) binds: Vec<Bind>,
+    pub(super) status: Vec<GraftStatus>,
     pub(super) volumes: Vec<OpenVolume>,
 }
 
+/// What a graft shows: for the union, and as the descriptor (`O_PATH`) that a bind mount is made
+/// of.
 struct Source {
     root: GraftRoot,
-    is_dir: bool,
+    object: OwnedFd,
     volume: Option<OpenVolume>,
-    fill: bool,
 }
 
 /// Opens all grafts of a mount. `build` makes the union with the grafts that it is given: each
@@ -47,69 +53,111 @@ pub(super) fn open(
     let mut open = OpenGrafts::default();
     for graft in order {
         let broken = |error| Failure::Graft { path: graft.shown_path(), error };
-        let source = source(spec, graft, cache)?;
+        let is_dir = is_directory(spec, graft)?;
         let union = build(&open.grafts).map_err(Failure::system("the union"))?;
-        let path = place(&union, graft, source.is_dir)?;
-        if source.fill
-            && let Some(volume) = &source.volume
-        {
-            fill(&union, &path, volume, cache)
-                .map_err(|reason| Failure::Volume { name: graft.source.label(), reason })?;
-        }
-        let root = match &source.volume {
-            // Its directory is a new one after it was filled.
-            Some(volume) => GraftRoot::Dir(
-                HostTree::open(&volume.data(), Submounts::Shown, cache).map_err(broken)?,
-            ),
-            None => source.root,
-        };
-        let (label, read_only) = (graft.source.label(), graft.read_only);
+        let path = place(&union, graft, is_dir)?;
+        let Source { root, object, volume } =
+            source(spec, graft, cache, &|data: &Path| fill(&union, &path, data, cache))?;
+        let bind = binds::prepare(spec, graft, object.as_fd(), &path)?;
+        let stat = sys::file::statx(object.as_fd(), b"").map_err(broken)?;
+        let driver = if bind.is_some() { GraftDriver::Bind } else { GraftDriver::Served };
+        open.status.push(GraftStatus {
+            path: graft.shown_path(),
+            driver: driver.name().to_owned(),
+            device: stat.dev,
+            inode: stat.ino,
+            recursive: graft.recursive,
+        });
+        let (label, read_only) = (graft.source.label(), graft.flags.read_only);
         open.grafts.push(Graft { root, path, read_only, label });
-        open.volumes.extend(source.volume);
+        open.binds.extend(bind);
+        open.volumes.extend(volume);
     }
     Ok(open)
 }
 
-fn source(spec: &MountSpec, graft: &GraftSpec, cache: &Arc<FdCache>) -> Outcome<Source> {
-    let plain = |root, is_dir| Source { root, is_dir, volume: None, fill: false };
+/// Whether a graft is a directory. Makes a volume that does not exist.
+fn is_directory(spec: &MountSpec, graft: &GraftSpec) -> Outcome<bool> {
     match &graft.source {
         GraftSource::Bind(path) => {
-            let wrap = |error| Failure::path("bind source", path)(error);
-            let (root, is_dir) = bind(path, cache).map_err(wrap)?;
-            Ok(plain(root, is_dir))
+            layers::is_directory(path).map_err(Failure::path("bind source", path))
         }
-        GraftSource::Tmpfs { size, mode } => {
-            let tree = sys::mount::tmpfs(size.as_deref(), *mode)
-                .and_then(|mount| HostTree::from_fd(mount, cache));
-            let wrap = |error| Failure::Graft { path: graft.shown_path(), error };
-            Ok(plain(GraftRoot::Dir(tree.map_err(wrap)?), true))
-        }
-        GraftSource::Volume { name, nocopy } => {
-            let wrap = |error: VolumeError| Failure::Volume {
-                name: name.clone(),
-                reason: error.to_string(),
-            };
-            let volumes = Volumes::new(&spec.root);
-            volumes.create(name, BTreeMap::new()).map_err(wrap)?;
-            let volume = volumes.open(name).map_err(wrap)?;
-            let fill = !nocopy && volume.is_empty().map_err(wrap)?;
-            let root = HostTree::open(&volume.data(), Submounts::Shown, cache)
-                .map_err(Failure::path("volume", &volume.data()))?;
-            Ok(Source { root: GraftRoot::Dir(root), is_dir: true, volume: Some(volume), fill })
+        GraftSource::Tmpfs { .. } => Ok(true),
+        GraftSource::Volume { name, .. } => {
+            let made = Volumes::new(&spec.root).create(name, BTreeMap::new());
+            made.map(|_| true).map_err(|error| refused(name, &error))
         }
     }
 }
 
-fn bind(path: &Path, cache: &Arc<FdCache>) -> Result<(GraftRoot, bool)> {
+fn refused(name: &str, error: &VolumeError) -> Failure {
+    Failure::Volume { name: name.to_owned(), reason: error.to_string() }
+}
+
+/// Why a volume is not there, or not full.
+enum Unfilled {
+    Volume(VolumeError),
+    Union(Error),
+}
+
+impl From<VolumeError> for Unfilled {
+    fn from(error: VolumeError) -> Self {
+        Self::Volume(error)
+    }
+}
+
+fn source(
+    spec: &MountSpec,
+    graft: &GraftSpec,
+    cache: &Arc<FdCache>,
+    fill: &dyn Fn(&Path) -> Result<()>,
+) -> Outcome<Source> {
+    let broken = |error| Failure::Graft { path: graft.shown_path(), error };
+    match &graft.source {
+        GraftSource::Bind(path) => {
+            let wrap = |error| Failure::path("bind source", path)(error);
+            let object = sys::file::open_path(path, OFlags::PATH).map_err(wrap)?;
+            let root = bind(path, graft.recursive, cache).map_err(wrap)?;
+            Ok(Source { root, object, volume: None })
+        }
+        GraftSource::Tmpfs { size, mode } => {
+            let mount = sys::mount::tmpfs(size.as_deref(), *mode).map_err(broken)?;
+            let object = sys::file::duplicate(mount.as_fd()).map_err(broken)?;
+            let root = GraftRoot::Dir(HostTree::from_fd(mount, cache).map_err(broken)?);
+            Ok(Source { root, object, volume: None })
+        }
+        GraftSource::Volume { name, nocopy } => {
+            let fill = |data: &Path| match nocopy {
+                true => Ok(()),
+                false => fill(data).map_err(Unfilled::Union),
+            };
+            let opened = Volumes::new(&spec.root).open_filled(name, fill);
+            let volume = opened.map_err(|error| match error {
+                Unfilled::Volume(error) => refused(name, &error),
+                Unfilled::Union(error) => {
+                    Failure::Volume { name: name.clone(), reason: error.to_string() }
+                }
+            })?;
+            let data = volume.data();
+            let wrap = |error| Failure::path("volume", &data)(error);
+            let object = sys::file::find_directory(&data).map_err(wrap)?;
+            let root = HostTree::open(&data, Submounts::Shown, cache).map_err(wrap)?;
+            Ok(Source { root: GraftRoot::Dir(root), object, volume: Some(volume) })
+        }
+    }
+}
+
+fn bind(path: &Path, recursive: bool, cache: &Arc<FdCache>) -> Result<GraftRoot> {
     if layers::is_directory(path)? {
-        return Ok((GraftRoot::Dir(HostTree::open(path, Submounts::Shown, cache)?), true));
+        let submounts = if recursive { Submounts::Shown } else { Submounts::Hidden };
+        return Ok(GraftRoot::Dir(HostTree::open(path, submounts, cache)?));
     }
     let absolute = layers::resolved(path)?;
     let (Some(parent), Some(entry)) = (absolute.parent(), absolute.file_name()) else {
         return Err(Error::os("open", Errno::INVAL));
     };
     let dir = HostTree::open(parent, Submounts::Shown, cache)?;
-    Ok((GraftRoot::Entry { dir, name: name(entry.as_encoded_bytes()) }, false))
+    Ok(GraftRoot::Entry { dir, name: name(entry.as_encoded_bytes()) })
 }
 
 /// Finds the place of a graft, made where it is missing; answers its path without links.
@@ -206,18 +254,10 @@ fn find(union: &Union, path: &[Name]) -> Result<Entry> {
     Ok(entry)
 }
 
-fn fill(
-    union: &Union,
-    path: &[Name],
-    volume: &OpenVolume,
-    cache: &Arc<FdCache>,
-) -> std::result::Result<(), String> {
-    let text = |error: Error| error.to_string();
-    let from = find(union, path).map_err(text)?.node;
-    let filling = volume.start_filling().map_err(|error| error.to_string())?;
-    let to = HostTree::open(&filling, Submounts::Shown, cache).map_err(text)?;
-    prefill::fill(union, from, &to).map_err(text)?;
-    volume.publish(&filling).map_err(|error| error.to_string())
+fn fill(union: &Union, path: &[Name], data: &Path, cache: &Arc<FdCache>) -> Result<()> {
+    let from = find(union, path)?.node;
+    let to = HostTree::open(data, Submounts::Shown, cache)?;
+    prefill::fill(union, from, &to)
 }
 
 /// States whether tmpfs can be made here, for the doctor.

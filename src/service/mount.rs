@@ -11,7 +11,7 @@ use super::failure::Outcome;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
-use super::{Failure, containers, grafts, mounts, probe};
+use super::{Failure, binds, containers, grafts, mounts, probe};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
@@ -27,6 +27,7 @@ pub struct Prepared {
     early: Early,
     settle: Option<Settle>,
     runtime: Option<PathBuf>,
+    binds: Vec<binds::Bind>,
     held: Held,
 }
 
@@ -205,7 +206,8 @@ impl Prepared {
         let mut flags = spec.flags;
         flags.read_only |= !writes;
         let source = spec.source.clone().unwrap_or_else(|| b"lamina".to_vec());
-        let status = status_of(spec, &target, &source, &layers, &grafts.grafts);
+        let mut status = status_of(spec, &target, &source, &layers, &grafts.grafts);
+        status.graft_mounts = grafts.status;
         let setup = Setup {
             target,
             source,
@@ -227,8 +229,8 @@ impl Prepared {
             _ephemeral: ephemeral,
             clean: layers.clean,
         };
-        let (union, runtime) = (Arc::new(union), spec.runtime.clone());
-        Ok(Self { union, setup, status, counters, early, settle, runtime, held })
+        let (union, runtime, binds) = (Arc::new(union), spec.runtime.clone(), grafts.binds);
+        Ok(Self { union, setup, status, counters, early, settle, runtime, binds, held })
     }
 
     /// Mounts, and serves from then on.
@@ -258,6 +260,12 @@ impl Prepared {
         let store = self.counters;
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
+        if let Err(failure) = binds::attach(&target, self.binds) {
+            unmount(&target, true)?;
+            running.wait();
+            (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
+            return Err(failure);
+        }
         self.early.complete_beside();
         let mut status = self.status;
         granted.io.name().clone_into(&mut status.drivers.io);
@@ -359,6 +367,19 @@ pub fn unmount(target: &Path, lazy: bool) -> Outcome<()> {
     })
 }
 
+/// Unmounts with the grafts that are bound beneath, if nobody uses any of them.
+///
+/// # Errors
+/// As umount2(2); nothing is unmounted then.
+pub fn unmount_with(target: &Path, grafts: &[status::GraftStatus]) -> Outcome<()> {
+    let plain = || {
+        crate::sys::fuse::unmount(target, false)
+            .map_err(|errno| crate::error::Error::os("umount2", errno))
+    };
+    binds::unmount_with(target, grafts, plain)
+        .map_err(|error| Failure::Mount { path: target.to_owned(), error })
+}
+
 fn status_of(
     spec: &MountSpec,
     target: &Path,
@@ -382,6 +403,7 @@ fn status_of(
         upper: held.map(|(upper, _)| resolved(upper)),
         work: held.map(|(_, work)| resolved(work)),
         grafts: grafts.iter().map(place).collect(),
+        graft_mounts: Vec::new(),
         device: None,
         drivers: Drivers {
             io: String::new(),

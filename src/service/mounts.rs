@@ -11,6 +11,8 @@ use crate::error::{Errno, Error, Result};
 pub struct MountEntry {
     /// Number of the mount.
     pub id: u64,
+    /// Number of the mount that it is mounted on.
+    pub parent: u64,
     /// Major and minor number of the file system, `MAJOR:MINOR`.
     pub device: String,
     /// Where it appears.
@@ -62,7 +64,8 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let id = text(fields.next()?).parse().ok()?;
-    let device = text(fields.nth(1)?);
+    let parent = text(fields.next()?).parse().ok()?;
+    let device = text(fields.next()?);
     let target = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
     let mut options = text(fields.next()?);
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
@@ -72,7 +75,7 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
         options.push(',');
         options.push_str(&String::from_utf8_lossy(&unescape(more)));
     }
-    Some(MountEntry { id, device, target, options, kind, source })
+    Some(MountEntry { id, parent, device, target, options, kind, source })
 }
 
 // Blank, tab, newline and backslash are written as three octal digits.
@@ -106,7 +109,7 @@ mod tests {
         let line =
             b"36 35 98:0 / /mnt\\040two rw,noatime shared:1 - fuse.lamina my\\134src rw,user_id=0";
         let entry = parse(line).unwrap();
-        assert_eq!((entry.id, entry.device.as_str()), (36, "98:0"));
+        assert_eq!((entry.id, entry.parent, entry.device.as_str()), (36, 35, "98:0"));
         assert_eq!(entry.target, Path::new("/mnt two"));
         assert_eq!((entry.kind.as_str(), &entry.source[..]), ("fuse.lamina", &b"my\\src"[..]));
         assert_eq!(entry.options, "rw,noatime,rw,user_id=0");

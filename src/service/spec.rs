@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::backing::stated::Form as StatOverride;
 use crate::fuse::session::IoDriver;
+use crate::sys::bind::BindFlags;
 use crate::sys::fuse::VfsFlags;
 use crate::types::Name;
 use crate::union::{IdMap, WhiteoutForm};
@@ -70,6 +71,8 @@ pub struct Rules {
     pub no_acl: bool,
     /// How open files are served; a way that the kernel does not grant is refused.
     pub io: Option<IoDriver>,
+    /// How grafts are shown; a way that the kernel does not grant is refused.
+    pub graft: Option<GraftDriver>,
     /// Lifetime of names and attributes in the kernel, in seconds.
     pub timeout_secs: Option<f64>,
     /// Users.
@@ -80,6 +83,26 @@ pub struct Rules {
     pub stat_override: Option<StatOverride>,
     /// How much is kept of what was read from images.
     pub keep: Keep,
+}
+
+/// How grafts are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GraftDriver {
+    /// By bind mounts of the kernel over their places.
+    Bind,
+    /// By the daemon, through FUSE.
+    Served,
+}
+
+impl GraftDriver {
+    /// As options and status call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Served => "served",
+        }
+    }
 }
 
 /// How much is kept of what was read from images; `None` is what suits the host.
@@ -98,8 +121,10 @@ pub struct GraftSpec {
     pub source: GraftSource,
     /// Where, as components below the root of the mount; at least one.
     pub path: Vec<Name>,
-    /// Changes are refused with `EROFS`.
-    pub read_only: bool,
+    /// Flags of its own; those of the mount count too.
+    pub flags: BindFlags,
+    /// What is mounted beneath the source is shown too.
+    pub recursive: bool,
 }
 
 /// What is grafted.

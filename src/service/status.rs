@@ -39,6 +39,9 @@ pub struct MountStatus {
     pub work: Option<PathBuf>,
     /// Grafts, `WHAT at PATH`.
     pub grafts: Vec<String>,
+    /// How each graft is shown.
+    #[serde(default)]
+    pub graft_mounts: Vec<GraftStatus>,
     /// Number of the file system, `MAJOR:MINOR`.
     pub device: Option<String>,
     /// The way in which files are served, and the rules in force.
@@ -50,6 +53,21 @@ pub struct MountStatus {
     /// Counters of the layers of images.
     #[serde(default)]
     pub store: Option<StoreStats>,
+}
+
+/// How a graft is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraftStatus {
+    /// Where, from the root of the mount.
+    pub path: String,
+    /// `bind` (a bind mount of the kernel) or `served` (by the daemon).
+    pub driver: String,
+    /// Number of the file system that it shows.
+    pub device: u64,
+    /// Inode number of its root.
+    pub inode: u64,
+    /// What is mounted beneath the source is shown too.
+    pub recursive: bool,
 }
 
 /// The ways that were chosen at the mount.

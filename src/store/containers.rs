@@ -71,6 +71,31 @@ pub enum GraftSource {
         /// Of its root.
         mode: Option<u32>,
     },
+    /// One of the above that is mounted with more than `read_only` says.
+    Mount {
+        /// Which.
+        source: Box<GraftSource>,
+        /// What is mounted beneath it is shown too.
+        recursive: bool,
+        /// Set-id bits have no effect.
+        nosuid: bool,
+        /// Devices cannot be opened.
+        nodev: bool,
+        /// Nothing can be run.
+        noexec: bool,
+    },
+}
+
+impl GraftSource {
+    /// The name of the volume, of one.
+    #[must_use]
+    pub fn volume(&self) -> Option<&str> {
+        match self {
+            Self::Volume { name, .. } => Some(name),
+            Self::Mount { source, .. } => source.volume(),
+            Self::Bind(_) | Self::Tmpfs { .. } => None,
+        }
+    }
 }
 
 /// The containers of a data root.

@@ -10,11 +10,11 @@ use crate::sys::{last, refused};
 
 /// `struct mount_attr` of the kernel's `include/uapi/linux/mount.h`.
 #[repr(C)]
-struct RawMountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
+pub(super) struct RawMountAttr {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+    pub(super) propagation: u64,
+    pub(super) user_namespace: u64,
 }
 
 /// Clones the mount of an open directory, without what is mounted beneath, so that the directory

@@ -114,6 +114,32 @@ pub fn leave_descriptors() -> Result<()> {
     if done == 0 { Ok(()) } else { Err(last("close_range")) }
 }
 
+/// Gives the calling thread a table of descriptors of its own, with the standard ones and `kept`
+/// alone in it.
+///
+/// # Errors
+/// As [`leave_descriptors`].
+pub fn leave_other_descriptors(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let close = |first: u32, last: u32, flags: u32| {
+        // SAFETY: as above.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+        if done == 0 { Ok(()) } else { Err(super::last("close_range")) }
+    };
+    // The table first, with nothing closed.
+    close(u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE)?;
+    let mut from = 3;
+    for fd in kept {
+        if fd > from {
+            close(from, fd - 1, 0)?;
+        }
+        from = from.max(fd + 1);
+    }
+    close(from, u32::MAX, 0)
+}
+
 /// Has a signal that ends the process leave no core.
 ///
 /// # Errors

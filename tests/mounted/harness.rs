@@ -262,12 +262,15 @@ impl Site {
         if self.mounted {
             // A process that another case starts holds our descriptors until it runs its program.
             let deadline = Instant::now() + LEAVE_LIMIT;
-            loop {
-                match rustix::mount::unmount(self.mnt(), UnmountFlags::empty()) {
-                    Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
-                        std::thread::yield_now();
+            // As `umount --recursive`: bound grafts first.
+            for place in mount_points_below(&self.mnt()).iter().rev() {
+                loop {
+                    match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
+                        Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                            std::thread::yield_now();
+                        }
+                        done => break done.expect("unmounts"),
                     }
-                    done => break done.expect("unmounts"),
                 }
             }
             self.mounted = false;
@@ -305,8 +308,8 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         // After a failure: the directory must not be removed while something is mounted in it.
-        for _ in mounts_below(self.root()) {
-            if let Err(error) = rustix::mount::unmount(self.mnt(), UnmountFlags::DETACH) {
+        for place in mount_points_below(self.root()).iter().rev() {
+            if let Err(error) = rustix::mount::unmount(place, UnmountFlags::DETACH) {
                 eprintln!("unmount after a failure: {error}");
             }
         }
@@ -321,6 +324,15 @@ fn mounts_below(root: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("mountinfo");
     let root = root.to_str().expect("a plain path");
     table.lines().filter(|line| line.contains(root)).map(str::to_owned).collect()
+}
+
+/// What is mounted on a path and beneath it, parents first.
+pub fn mount_points_below(path: &Path) -> Vec<PathBuf> {
+    let table = mounts_below(path);
+    let places = table.iter().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut places: Vec<PathBuf> = places.filter(|place| place.starts_with(path)).collect();
+    places.sort();
+    places
 }
 
 pub fn daemons_of(root: &Path) -> Vec<i32> {

@@ -65,6 +65,7 @@ mod content;
 mod create;
 mod drivers;
 mod exchange;
+mod grafts;
 mod handles;
 mod holes;
 mod identity;

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use laminafs::service::BindFlags;
 use laminafs::service::spec::{GraftSource, GraftSpec};
 use laminafs::types::{Name, name};
 
@@ -54,11 +55,28 @@ fn place(option: &str, bytes: &[u8]) -> Result<Vec<Name>, OptionError> {
 struct Short {
     source: Vec<u8>,
     path: Vec<Name>,
-    read_only: bool,
+    flags: BindFlags,
     nocopy: bool,
+    recursive: bool,
 }
 
-/// `SOURCE:/PATH[:ro|rw|nocopy]...`
+/// Takes a flag of the mount of a graft; answers whether it is one.
+fn flag(flags: &mut BindFlags, word: &[u8]) -> bool {
+    match word {
+        b"ro" => flags.read_only = true,
+        b"rw" => flags.read_only = false,
+        b"nosuid" => flags.nosuid = true,
+        b"suid" => flags.nosuid = false,
+        b"nodev" => flags.nodev = true,
+        b"dev" => flags.nodev = false,
+        b"noexec" => flags.noexec = true,
+        b"exec" => flags.noexec = false,
+        _ => return false,
+    }
+    true
+}
+
+/// `SOURCE:/PATH[:WORD,WORD...]`
 fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
     let mut parts = word.split(|byte| *byte == b':');
     let source = parts.next().unwrap_or_default();
@@ -66,21 +84,29 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
         let reason = format!("{:?} is not SOURCE:/PATH[:ro]", shown(word));
         return Err(OptionError::value(option, reason));
     };
-    let (mut read_only, mut nocopy) = (false, false);
+    let (mut flags, mut nocopy, mut recursive) = (BindFlags::default(), false, false);
     for word in parts.flat_map(|part| part.split(|byte| *byte == b',')) {
+        if flag(&mut flags, word) {
+            continue;
+        }
         match word {
-            b"ro" => read_only = true,
-            b"rw" => read_only = false,
-            b"nocopy" => nocopy = true,
-            // Labels and propagation of container engines: nothing to do in a FUSE mount.
+            b"nocopy" if option == "volume" => nocopy = true,
+            b"rbind" => recursive = true,
+            b"bind" => recursive = false,
+            // Labels of container engines have no meaning here; every graft is private.
             b"z" | b"Z" | b"rprivate" | b"private" | b"" => {}
             other => {
-                let reason = format!("{:?} is none of ro, rw, nocopy", shown(other));
+                let known = match option {
+                    "volume" => "ro, rw, nosuid, nodev, noexec, nocopy",
+                    _ => "ro, rw, nosuid, nodev, noexec, bind, rbind",
+                };
+                let reason = format!("{:?} is none of {known}", shown(other));
                 return Err(OptionError::value(option, reason));
             }
         }
     }
-    Ok(Short { source: source.to_vec(), path: place(option, path)?, read_only, nocopy })
+    let path = place(option, path)?;
+    Ok(Short { source: source.to_vec(), path, flags, nocopy, recursive })
 }
 
 /// `NAME:/PATH[:ro]`.
@@ -88,22 +114,23 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
 /// # Errors
 /// [`OptionError::Value`].
 pub fn volume(word: &OsStr) -> Result<GraftSpec, OptionError> {
-    let Short { source, path, read_only, nocopy } = short("volume", word.as_bytes())?;
+    let Short { source, path, flags, nocopy, .. } = short("volume", word.as_bytes())?;
     let name = shown(&source);
     if !laminafs::service::volumes::is_name(&name) {
         return Err(OptionError::value("volume", format!("{name:?} is no name of a volume")));
     }
-    Ok(GraftSpec { source: GraftSource::Volume { name, nocopy }, path, read_only })
+    let source = GraftSource::Volume { name, nocopy };
+    Ok(GraftSpec { source, path, flags, recursive: true })
 }
 
-/// `SOURCE:/PATH[:ro]`.
+/// `SOURCE:/PATH[:ro][:rbind]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
 pub fn bind(word: &OsStr) -> Result<GraftSpec, OptionError> {
-    let Short { source, path, read_only, .. } = short("bind", word.as_bytes())?;
+    let Short { source, path, flags, recursive, .. } = short("bind", word.as_bytes())?;
     let source = PathBuf::from(OsString::from_vec(source));
-    Ok(GraftSpec { source: GraftSource::Bind(source), path, read_only })
+    Ok(GraftSpec { source: GraftSource::Bind(source), path, flags, recursive })
 }
 
 /// `/PATH[:size=SIZE,mode=MODE]`.
@@ -118,7 +145,7 @@ pub fn tmpfs(word: &OsStr) -> Result<GraftSpec, OptionError> {
         found.take_tmpfs("tmpfs", option)?;
     }
     let source = GraftSource::Tmpfs { size: found.size, mode: found.mode };
-    Ok(GraftSpec { source, path, read_only: found.read_only })
+    Ok(GraftSpec { source, path, flags: found.flags, recursive: true })
 }
 
 #[derive(Default)]
@@ -126,8 +153,9 @@ struct Found {
     kind: Option<String>,
     source: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
-    read_only: bool,
+    flags: BindFlags,
     nocopy: bool,
+    recursive: Option<bool>,
     size: Option<String>,
     mode: Option<u32>,
 }
@@ -143,8 +171,7 @@ impl Found {
                 })?;
                 self.mode = Some(mode);
             }
-            None if matches!(text.as_str(), "" | "rw") => {}
-            None if text == "ro" => self.read_only = true,
+            None if text.is_empty() || flag(&mut self.flags, word) => {}
             _ => return Err(OptionError::value(option, format!("{text:?} is not known"))),
         }
         Ok(())
@@ -163,12 +190,33 @@ impl Found {
             ("type", Some(value), _) => self.kind = Some(shown(&value)),
             ("source" | "src", Some(value), _) => self.source = Some(value),
             ("target" | "dst" | "destination", Some(value), _) => self.target = Some(value),
-            ("readonly" | "ro", _, Some(truth)) => self.read_only = truth,
+            ("readonly" | "ro", _, Some(truth)) => self.flags.read_only = truth,
+            ("nosuid", _, Some(truth)) => self.flags.nosuid = truth,
+            ("nodev", _, Some(truth)) => self.flags.nodev = truth,
+            ("noexec", _, Some(truth)) => self.flags.noexec = truth,
             ("volume-nocopy" | "nocopy", _, Some(truth)) => self.nocopy = truth,
             ("tmpfs-size" | "tmpfs-mode" | "size" | "mode", Some(_), _) => {
                 self.take_tmpfs("mount", word)?;
             }
-            ("bind-propagation" | "consistency", Some(_), _) => {}
+            ("bind-recursive", Some(value), _) => {
+                self.recursive = Some(match &value[..] {
+                    b"enabled" | b"true" | b"1" => true,
+                    b"disabled" | b"false" | b"0" => false,
+                    _ => {
+                        let reason = format!("{:?} is none of enabled, disabled", shown(&value));
+                        return Err(OptionError::value("mount", reason));
+                    }
+                });
+            }
+            ("rbind", None, _) => self.recursive = Some(true),
+            ("bind-nonrecursive", _, Some(truth)) => self.recursive = Some(!truth),
+            ("bind-propagation", Some(value), _) => {
+                if !matches!(&value[..], b"private" | b"rprivate") {
+                    let reason = format!("bind-propagation {:?} is not possible", shown(&value));
+                    return Err(OptionError::value("mount", reason));
+                }
+            }
+            ("consistency", Some(_), _) => {}
             _ => {
                 let reason = format!("{:?} is not known", shown(word));
                 return Err(OptionError::value("mount", reason));
@@ -211,7 +259,11 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
             return Err(OptionError::value("mount", reason));
         }
     };
-    Ok(GraftSpec { source, path, read_only: found.read_only })
+    let recursive = match source {
+        GraftSource::Bind(_) => found.recursive.unwrap_or(false),
+        _ => true,
+    };
+    Ok(GraftSpec { source, path, flags: found.flags, recursive })
 }
 
 #[cfg(test)]
@@ -219,7 +271,7 @@ mod tests {
     use super::*;
 
     fn text(graft: &GraftSpec) -> String {
-        let ro = if graft.read_only { " ro" } else { "" };
+        let ro = if graft.flags.read_only { " ro" } else { "" };
         format!("{} at {}{ro}", graft.source.label(), graft.shown_path())
     }
 

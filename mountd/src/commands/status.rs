@@ -39,7 +39,9 @@ fn text(status: &MountStatus) -> String {
         0 => format!("lowers    {lower}"),
         _ => format!("          {lower}"),
     }));
-    lines.extend(status.grafts.iter().map(|graft| format!("graft     {graft}")));
+    let driver = |index: usize| status.graft_mounts.get(index).map_or("", |graft| &graft.driver);
+    let grafts = status.grafts.iter().enumerate();
+    lines.extend(grafts.map(|(index, graft)| format!("graft     {graft} ({})", driver(index))));
     let drivers = &status.drivers;
     let rules = [
         (drivers.metacopy, "metacopy"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use laminafs::service::mount::unmount;
+use laminafs::service::mount::{unmount, unmount_with};
 use laminafs::service::status::{MountStatus, list};
 use laminafs::service::{Failure, is_root};
 
@@ -31,7 +31,12 @@ fn is_alive(pid: u32) -> bool {
 /// [`Trouble`].
 pub fn run(target: &Path, lazy: bool) -> Result<ExitCode, Trouble> {
     let daemon = served_by(target);
-    match unmount(target, lazy) {
+    let grafts = daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts);
+    let unmounted = match lazy || grafts.is_empty() {
+        true => unmount(target, lazy),
+        false => unmount_with(target, grafts),
+    };
+    match unmounted {
         Err(Failure::Mount { error, .. })
             if !is_root() && error.is(laminafs::error::Errno::PERM) =>
         {

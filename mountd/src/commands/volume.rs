@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use laminafs::service::volumes::{Volume, VolumeError, Volumes};
+use laminafs::service::volumes::{Volume, VolumeError, Volumes, remove};
 
 use crate::cli::{VolumeArgs, VolumeCommand};
 use crate::report::{Trouble, say, say_json};
@@ -14,7 +14,8 @@ use crate::run;
 /// # Errors
 /// [`Trouble`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, Trouble> {
-    let volumes = Volumes::new(&run::data_root(args.root));
+    let root = run::data_root(args.root);
+    let volumes = Volumes::new(&root);
     match args.command {
         VolumeCommand::Create { name, labels } => {
             let volume = volumes.create(&name, read_labels(&labels)?)?;
@@ -29,7 +30,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, Trouble> {
         }
         VolumeCommand::Rm { force, names } => {
             for name in names {
-                match volumes.remove(&name) {
+                match remove(&root, &name) {
                     Err(VolumeError::Missing(_)) if force => {}
                     done => {
                         done?;

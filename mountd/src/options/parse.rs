@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use laminafs::service::spec::{GraftSpec, Rules};
+use laminafs::service::spec::{GraftDriver, GraftSpec, Rules};
 use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
 
 use super::{Flags, OptionError, paths, split, unescape};
@@ -118,6 +118,9 @@ fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, O
         "root" => parsed.root = Some(path(value)),
         "volume" => parsed.grafts.push(graft::volume(&os(value))?),
         "bind" => parsed.grafts.push(graft::bind(&os(value))?),
+        "rbind" => {
+            parsed.grafts.push(GraftSpec { recursive: true, ..graft::bind(&os(value))? });
+        }
         "tmpfs" => parsed.grafts.push(graft::tmpfs(&os(value))?),
         "fsname" => parsed.source = Some(unescape(value)),
         "subtype" => parsed.subtype = Some(String::from_utf8_lossy(value).into_owned()),
@@ -233,6 +236,10 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("io", Some(text)) => {
             let forms = [IoDriver::Passthrough, IoDriver::Cached, IoDriver::NoOpen];
             rules.io = choice(key, text, &forms.map(|form| (form.name(), form)))?;
+        }
+        ("graft", Some(text)) => {
+            let forms = [GraftDriver::Bind, GraftDriver::Served];
+            rules.graft = choice(key, text, &forms.map(|form| (form.name(), form)))?;
         }
         ("reflink", Some(text)) => {
             rules.reflink = choice(key, text, &[("on", true), ("off", false)])?;

@@ -1,0 +1,223 @@
+//! Grafts as bind mounts of the kernel: cloned, put over their places, and taken down.
+//!
+//! The union below knows every graft too, and serves it: a place that is not covered (before the
+//! bind mount is made, in a copy of the mount without those beneath, while an unmount is tried)
+//! shows the same object. So nothing that is written there goes to the upper.
+//!
+//! Places are found by descriptor beneath the root of the mount, over no symbolic link.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::Failure;
+use super::failure::Outcome;
+use super::mounts::{self, MountEntry};
+use super::spec::{GraftDriver, GraftSpec, MountSpec};
+use super::status::GraftStatus;
+use crate::error::{Errno, Error, Result};
+use crate::sys;
+use crate::sys::bind::{self, BindFlags};
+use crate::sys::file::OFlags;
+use crate::types::Name;
+
+/// What the kernel answers where this process may not mount, or a mount beneath is locked.
+const REFUSALS: [Errno; 3] = [Errno::PERM, Errno::INVAL, Errno::NOSYS];
+
+/// A graft that is to be put over its place.
+pub(super) struct Bind {
+    mount: OwnedFd,
+    path: Vec<u8>,
+    shown: String,
+}
+
+/// The flags of a graft in force: its own and those of the mount that it appears in.
+fn flags(spec: &MountSpec, graft: &GraftSpec) -> BindFlags {
+    let union = spec.flags;
+    graft.flags.or(BindFlags {
+        read_only: union.read_only,
+        nosuid: union.nosuid,
+        nodev: union.nodev,
+        noexec: union.noexec,
+    })
+}
+
+fn joined(path: &[Name]) -> Vec<u8> {
+    path.join(&b'/')
+}
+
+/// Clones the source of a graft; `None` where it is to be served.
+pub(super) fn prepare(
+    spec: &MountSpec,
+    graft: &GraftSpec,
+    source: BorrowedFd<'_>,
+    path: &[Name],
+) -> Outcome<Option<Bind>> {
+    let refused =
+        |option: &str, reason: String| Err(Failure::Driver { option: option.to_owned(), reason });
+    let reason = match spec.rules.graft {
+        Some(GraftDriver::Served) => "graft=served is given".to_owned(),
+        wanted => match cloned(source, graft.recursive, flags(spec, graft)) {
+            Ok(mount) => {
+                let (path, shown) = (joined(path), graft.shown_path());
+                return Ok(Some(Bind { mount, path, shown }));
+            }
+            Err(error) if !REFUSALS.contains(&error.errno()) => {
+                return Err(Failure::Graft { path: graft.shown_path(), error });
+            }
+            Err(error) if wanted == Some(GraftDriver::Bind) => {
+                return refused("graft=bind", format!("{}: {error}", graft.source.label()));
+            }
+            Err(error) => error.to_string(),
+        },
+    };
+    let BindFlags { nosuid, nodev, noexec, .. } = graft.flags;
+    for (set, word) in [(nosuid, "nosuid"), (nodev, "nodev"), (noexec, "noexec")] {
+        if set {
+            let label = graft.source.label();
+            return refused(word, format!("{label} cannot be a bind mount ({reason})"));
+        }
+    }
+    tracing::info!(path = %graft.shown_path(), reason, "the graft is served");
+    Ok(None)
+}
+
+fn cloned(source: BorrowedFd<'_>, recursive: bool, flags: BindFlags) -> Result<OwnedFd> {
+    let mount = match bind::clone_tree(source, recursive) {
+        // What a more privileged namespace mounted beneath must not be uncovered.
+        Err(error) if error.is(Errno::INVAL) && !recursive => bind::clone_tree(source, true),
+        cloned => cloned,
+    }?;
+    bind::restrict(mount.as_fd(), flags, true)?;
+    Ok(mount)
+}
+
+/// Puts the grafts over their places in the mount on `target`, which is served already.
+///
+/// The thread that walks there is a client of its own process. It holds no descriptor of the FUSE
+/// device, so that the device is closed and the walk ends when the process is killed.
+pub(super) fn attach(target: &Path, binds: Vec<Bind>) -> Outcome<()> {
+    if binds.is_empty() {
+        return Ok(());
+    }
+    let walk = || -> Outcome<()> {
+        let kept: Vec<BorrowedFd<'_>> = binds.iter().map(|bind| bind.mount.as_fd()).collect();
+        let wrap = |error| Failure::Mount { path: target.to_owned(), error };
+        sys::process::leave_other_descriptors(&kept).map_err(wrap)?;
+        let root = sys::file::find_directory(target).map_err(wrap)?;
+        for bind in &binds {
+            let broken = |error| Failure::Graft { path: bind.shown.clone(), error };
+            put(root.as_fd(), &bind.path, bind.mount.as_fd()).map_err(broken)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| match scope.spawn(walk).join() {
+        Ok(done) => done,
+        Err(_) => Err(Failure::Mount {
+            path: target.to_owned(),
+            error: Error::os("move_mount", Errno::IO),
+        }),
+    })
+}
+
+fn put(root: BorrowedFd<'_>, path: &[u8], mount: BorrowedFd<'_>) -> Result<()> {
+    let place = sys::file::open_beneath_no_links(root, path, OFlags::PATH)?;
+    bind::attach(mount, place.as_fd())
+}
+
+/// A graft that was taken down, and a copy of it.
+struct Taken {
+    path: Vec<u8>,
+    copy: OwnedFd,
+}
+
+/// Unmounts what is on `target` with the grafts that are bound beneath it, if nobody uses any of
+/// them: all of it or nothing. A place that is uncovered meanwhile is served.
+///
+/// # Errors
+/// As umount2(2); `EBUSY` also where something else is mounted beneath.
+pub(super) fn unmount_with(
+    target: &Path,
+    grafts: &[GraftStatus],
+    unmount: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let table = mounts::read()?;
+    let top = table.iter().rev().find(|entry| entry.target == target);
+    let Some(beneath) = top.and_then(|top| own_beneath(&table, top, grafts)) else {
+        return unmount();
+    };
+    let mut taken = Vec::new();
+    let done = beneath
+        .iter()
+        .rev()
+        .try_for_each(|entry| take(target, entry).map(|one| taken.push(one)))
+        .and_then(|()| unmount());
+    if done.is_err() {
+        put_back(target, taken);
+    }
+    done
+}
+
+/// The mounts beneath a mount, parents first; `None` if one of them is not of a graft.
+fn own_beneath<'a>(
+    table: &'a [MountEntry],
+    top: &MountEntry,
+    grafts: &[GraftStatus],
+) -> Option<Vec<&'a MountEntry>> {
+    let mut found = Vec::new();
+    let mut next = vec![(top.id, false)];
+    while let Some((parent, is_whole)) = next.pop() {
+        let is_child = |entry: &&MountEntry| entry.parent == parent && entry.id != parent;
+        for child in table.iter().filter(is_child) {
+            let graft = graft_at(&child.target, grafts);
+            if graft.is_none() && !is_whole {
+                return None;
+            }
+            found.push(child);
+            next.push((child.id, is_whole || graft == Some(true)));
+        }
+    }
+    Some(found)
+}
+
+/// Whether a graft was bound on a path, and if so whether with what is mounted beneath. Two of
+/// them may show one directory.
+fn graft_at(path: &Path, grafts: &[GraftStatus]) -> Option<bool> {
+    let fd = sys::file::open_path(path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+    let stat = sys::file::statx(fd.as_fd(), b"").ok()?;
+    let object = (stat.dev, stat.ino);
+    let found = grafts.iter().filter(|graft| (graft.device, graft.inode) == object);
+    found.map(|graft| graft.recursive).reduce(|one, other| one || other)
+}
+
+/// Takes one mount down, and keeps a copy of it.
+fn take(target: &Path, entry: &MountEntry) -> Result<Taken> {
+    let gone = || Error::os("umount2", Errno::BUSY);
+    let path = entry.target.strip_prefix(target).map_err(|_| gone())?;
+    let (parent, name) = (path.parent().ok_or_else(gone)?, path.file_name().ok_or_else(gone)?);
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let root = sys::file::find_directory(target)?;
+    let dir = sys::file::open_beneath_no_links(root.as_fd(), parent.as_os_str().as_bytes(), flags)?;
+    let name = name.as_bytes();
+    let copy = {
+        let place = sys::file::openat(dir.as_fd(), name, OFlags::PATH)?;
+        if sys::file::mount_id(place.as_fd(), b"")? != entry.id {
+            return Err(gone());
+        }
+        bind::clone_tree(place.as_fd(), false)?
+    };
+    bind::unmount_at(dir.as_fd(), name)?;
+    Ok(Taken { path: path.as_os_str().as_bytes().to_vec(), copy })
+}
+
+fn put_back(target: &Path, taken: Vec<Taken>) {
+    for one in taken.into_iter().rev() {
+        let put = sys::file::find_directory(target)
+            .and_then(|root| put(root.as_fd(), &one.path, one.copy.as_fd()));
+        if let Err(error) = put {
+            let path = String::from_utf8_lossy(&one.path).into_owned();
+            tracing::error!(%error, path, "a graft is served from now on");
+        }
+    }
+}

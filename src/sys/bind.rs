@@ -1,0 +1,120 @@
+//! Mounts of directories and files in another place (bind mounts), by descriptor.
+//!
+//! A clone stands in no name space until [`attach`] puts it over a place. Both are descriptors,
+//! so that no path is resolved twice and no symbolic link decides where a mount goes.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::mount::RawMountAttr;
+use crate::error::Result;
+use crate::sys::{last, refused};
+
+/// Flags of a bind mount that its user chooses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BindFlags {
+    /// `MOUNT_ATTR_RDONLY`.
+    pub read_only: bool,
+    /// `MOUNT_ATTR_NOSUID`.
+    pub nosuid: bool,
+    /// `MOUNT_ATTR_NODEV`.
+    pub nodev: bool,
+    /// `MOUNT_ATTR_NOEXEC`.
+    pub noexec: bool,
+}
+
+impl BindFlags {
+    fn bits(self) -> u64 {
+        let table = [
+            (self.read_only, libc::MOUNT_ATTR_RDONLY),
+            (self.nosuid, libc::MOUNT_ATTR_NOSUID),
+            (self.nodev, libc::MOUNT_ATTR_NODEV),
+            (self.noexec, libc::MOUNT_ATTR_NOEXEC),
+        ];
+        table.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
+    }
+
+    /// The flags that either side sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            read_only: self.read_only || other.read_only,
+            nosuid: self.nosuid || other.nosuid,
+            nodev: self.nodev || other.nodev,
+            noexec: self.noexec || other.noexec,
+        }
+    }
+}
+
+/// Clones the mount of an open directory or file, so that the object is its root. With
+/// `recursive` the mounts beneath are cloned too.
+///
+/// # Errors
+/// As open_tree(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace, `EINVAL` where a more
+/// privileged namespace locked a mount beneath and `recursive` is not set.
+pub fn clone_tree(object: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    rustix::mount::open_tree(object, c"", flags).map_err(refused("open_tree"))
+}
+
+/// Sets flags of a mount and of the mounts beneath, and leaves the others as they are. With
+/// `private` the mounts are cut off from those that they were cloned from.
+///
+/// # Errors
+/// As mount_setattr(2); `ENOSYS` before Linux 5.12.
+pub fn restrict(mount: BorrowedFd<'_>, flags: BindFlags, private: bool) -> Result<()> {
+    change(mount, flags, BindFlags::default(), private)
+}
+
+/// Sets and clears flags of one mount, by its root.
+///
+/// # Errors
+/// As mount_setattr(2); `EPERM` for a flag that a more privileged namespace locked.
+pub fn set_flags(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags) -> Result<()> {
+    change(mount, set, clear, false)
+}
+
+fn change(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags, private: bool) -> Result<()> {
+    let attr = RawMountAttr {
+        set: set.bits(),
+        clear: clear.bits(),
+        propagation: if private { libc::MS_PRIVATE } else { 0 },
+        user_namespace: 0,
+    };
+    // SAFETY: the empty path is a NUL-terminated constant; the kernel reads `attr`, whose size is
+    // given and which lives until the call returns.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attr,
+            size_of::<RawMountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
+}
+
+/// Puts a mount that stands in no name space over an open directory or file.
+///
+/// # Errors
+/// As move_mount(2); `ENOTDIR` where one is a directory and the other is not.
+pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", place, c"", flags).map_err(refused("move_mount"))
+}
+
+/// Unmounts an entry of an open directory, if nobody uses it; no link is followed.
+///
+/// # Errors
+/// As umount2(2); `EBUSY` while it is in use, `EINVAL` where nothing is mounted.
+pub fn unmount_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).map_err(refused("umount2"))
+}
