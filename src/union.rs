@@ -197,20 +197,20 @@ impl Union {
         Ok(union)
     }
 
+    // The place of one may be in another one before it.
     fn attach_grafts(&mut self) -> Result<()> {
-        let mut places = HashMap::new();
-        for (graft, number) in self.grafts.iter().zip(FIRST_GRAFT..) {
+        let places: Vec<_> = self.grafts.iter().map(GraftState::place).collect();
+        for ((parents, entry), number) in places.into_iter().zip(FIRST_GRAFT..) {
             let mut parent = NodeId::ROOT;
-            for component in &graft.parent_path {
+            for component in &parents {
                 // The lookup is kept: a graft holds the directories above it.
                 parent = self.lookup(parent, component)?.ok_or(Errno::NOENT)?.node;
             }
             let node = self.node(parent)?;
             let body = node.body.as_deref().and_then(Body::dir).ok_or(Errno::NOTDIR)?;
             body.has_grafts.store(true, Ordering::Release);
-            places.insert((parent, graft.entry.to_vec()), number);
+            self.graft_places.insert((parent, entry.to_vec()), number);
         }
-        self.graft_places = places;
         Ok(())
     }
 
@@ -502,6 +502,11 @@ impl UpperLayer {
 }
 
 impl GraftState {
+    /// The path of the directory that it is in, and its name there.
+    fn place(&self) -> (Vec<Name>, Name) {
+        (self.parent_path.clone(), self.entry.clone())
+    }
+
     fn new(graft: Graft) -> Result<Self> {
         let (entry, parents) = graft.path.split_last().ok_or(Errno::INVAL)?;
         Ok(Self {
