@@ -14,6 +14,10 @@
         reason = "a test stops at the first surprise"
     )
 )]
+#![cfg_attr(
+    feature = "shuttle",
+    allow(clippy::large_enum_variant, reason = "the locks of a scheduler are large")
+)]
 
 pub mod backing;
 pub mod cache;

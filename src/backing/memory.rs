@@ -3,7 +3,9 @@
 //! It serves tests of the union without a mount and small trees that need no disk. It follows
 //! POSIX and Linux where a union can tell the difference: hard links with their counts, unlinked
 //! files that live while they are open, renameat2(2) with all flags, holes at 4 KiB, extended
-//! attributes on every kind, inode numbers and listing positions that are never given twice.
+//! attributes on every kind, listing positions that are never given twice. As ext4 does, it gives
+//! the number of a freed inode to the next object, and tells the two apart by a generation in
+//! their file handles.
 //!
 //! Invariants: a [`MemoryTree`] is one file system with its own device number and UUID; nothing
 //! links or moves between two of them. Time is a logical clock that only
@@ -28,7 +30,7 @@ use crate::types::{
     Access, AttrChange, Handle, Kind, Name, Owner, RawEntry, RenameFlags, Stat, StatFs, Time,
     XattrFlags, name as owned,
 };
-use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
+use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
 
 use file::MemoryFile;
 use tree::{Body, ROOT_INO, Tree, check_name, fail};
@@ -51,11 +53,14 @@ pub struct Traits {
     pub user_xattr_rule: bool,
     /// File handles are given.
     pub handles: bool,
+    /// Open files show a descriptor, which leads nowhere, so that a union registers them for
+    /// passthrough; [`MemoryTree::reopen`] serves what the kernel would.
+    pub descriptors: bool,
 }
 
 impl Default for Traits {
     fn default() -> Self {
-        Self { reflink: false, user_xattr_rule: true, handles: true }
+        Self { reflink: false, user_xattr_rule: true, handles: true, descriptors: false }
     }
 }
 
@@ -95,6 +100,13 @@ impl MemoryTree {
         Arc::new(MemoryDir { shared: Arc::clone(&self.shared), place: Arc::new(Place::root()) })
     }
 
+    /// Opens the file behind an open file once more, for reading and writing, as the kernel does
+    /// with one that is registered with it.
+    #[must_use]
+    pub fn reopen(file: &dyn File) -> Option<FileRef> {
+        file.as_any().downcast_ref::<MemoryFile>()?.reopen()
+    }
+
     /// Sets the clock of the tree.
     pub fn set_time(&self, now: Time) {
         self.shared.tree.lock().now = now;
@@ -114,10 +126,7 @@ impl MemoryTree {
     #[must_use]
     pub fn fork(&self) -> Self {
         let mut tree = self.shared.tree.lock().clone();
-        tree.inodes.retain(|_, inode| {
-            inode.opens = 0;
-            inode.nlink > 0
-        });
+        tree.close_all();
         Self::over(self.shared.dev, self.shared.traits, tree)
     }
 
@@ -310,8 +319,9 @@ impl Dir for MemoryDir {
         if !self.shared.traits.handles {
             return Ok(None);
         }
-        self.at("name_to_handle_at", name, |_, ino| {
-            let bytes = ino.to_be_bytes().to_vec();
+        self.at("name_to_handle_at", name, |tree, ino| {
+            let generation = tree.inode("name_to_handle_at", ino)?.generation;
+            let bytes = [ino.to_be_bytes(), generation.to_be_bytes()].concat();
             Ok(Some(Handle { kind: 1, bytes, uuid: self.shared.uuid() }))
         })
     }

@@ -1,12 +1,13 @@
 //! Open files of a tree in memory.
 
 use std::any::Any;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
+use crate::sync::OnceLock;
 use crate::types::{Access, FsXattr, Seek, Stat};
-use crate::union::layer::File;
+use crate::union::layer::{File, FileRef};
 
 use super::Shared;
 use super::content::Content;
@@ -26,6 +27,12 @@ impl MemoryFile {
     /// Takes over one open that the caller has counted in the inode.
     pub(super) fn new(shared: &Arc<Shared>, ino: u64, access: Access) -> Self {
         Self { shared: Arc::clone(shared), ino, access }
+    }
+
+    /// The same inode once more, for reading and writing.
+    pub(super) fn reopen(&self) -> Option<FileRef> {
+        self.shared.tree.lock().inodes.get_mut(&self.ino)?.opens += 1;
+        Some(Arc::new(Self::new(&self.shared, self.ino, Access::Write)))
     }
 
     fn with_inode<R>(
@@ -86,7 +93,12 @@ impl File for MemoryFile {
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        static NOWHERE: OnceLock<Option<std::fs::File>> = OnceLock::new();
+        if !self.shared.traits.descriptors {
+            return None;
+        }
+        let file = NOWHERE.get_or_init(|| std::fs::File::open("/dev/null").ok());
+        file.as_ref().map(AsFd::as_fd)
     }
 
     fn stat(&self) -> Result<Stat> {

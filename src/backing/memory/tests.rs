@@ -203,3 +203,19 @@ fn reflink_shares_content_within_a_tree() {
     to.read_at(&mut buf, 0).unwrap();
     assert_eq!(&buf, b"shared");
 }
+
+#[test]
+fn the_number_of_a_freed_inode_goes_to_the_next_with_another_handle() {
+    let (_tree, root) = tree();
+    drop(put(&root, b"a", b""));
+    drop(put(&root, b"b", b""));
+    let (old, handle) = (root.stat(Some(b"a")).unwrap().ino, root.handle(Some(b"a")).unwrap());
+    let open = root.open(b"a", Access::Read).unwrap();
+    root.unlink(b"a").unwrap();
+    drop(put(&root, b"c", b""));
+    assert_ne!(root.stat(Some(b"c")).unwrap().ino, old, "it is open");
+    drop(open);
+    drop(put(&root, b"d", b""));
+    assert_eq!(root.stat(Some(b"d")).unwrap().ino, old, "the lowest that is free");
+    assert_ne!(root.handle(Some(b"d")).unwrap(), handle);
+}

@@ -1,6 +1,6 @@
 //! The table of inodes and the operations on names, under the lock of the tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::{Errno, Error, Result};
 use crate::types::{
@@ -33,6 +33,8 @@ pub(super) struct Inode {
     pub(super) ctime: Time,
     pub(super) btime: Time,
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Tells this inode from an earlier one of its number.
+    pub(super) generation: u64,
     /// Open files of this inode: without a name it lives until the last is closed.
     pub(super) opens: u32,
     pub(super) body: Body,
@@ -117,6 +119,8 @@ pub(super) struct Tree {
     pub(super) inodes: HashMap<u64, Inode>,
     pub(super) now: Time,
     last_ino: u64,
+    free_inos: BTreeSet<u64>,
+    last_generation: u64,
 }
 
 pub(super) fn fail<T>(op: &'static str, errno: Errno) -> Result<T> {
@@ -135,7 +139,13 @@ pub(super) fn check_name(op: &'static str, name: &[u8]) -> Result<()> {
 
 impl Tree {
     pub(super) fn new(now: Time) -> Self {
-        let mut tree = Self { inodes: HashMap::new(), now, last_ino: ROOT_INO };
+        let mut tree = Self {
+            inodes: HashMap::new(),
+            now,
+            last_ino: ROOT_INO,
+            free_inos: BTreeSet::new(),
+            last_generation: 0,
+        };
         let mut root = tree.blank(Kind::Dir.mode_bits() | 0o755, 0, Owner::default());
         root.body = Body::Dir(Entries::new(ROOT_INO));
         root.nlink = 2;
@@ -143,14 +153,27 @@ impl Tree {
         tree
     }
 
-    fn blank(&self, mode: u32, rdev: u64, owner: Owner) -> Inode {
+    fn blank(&mut self, mode: u32, rdev: u64, owner: Owner) -> Inode {
         let body = match Kind::from_mode(mode) {
             Kind::File => Body::File(Content::default()),
             _ => Body::Special,
         };
         let (atime, mtime, ctime, btime) = (self.now, self.now, self.now, self.now);
-        let xattrs = BTreeMap::new();
-        Inode { mode, owner, nlink: 1, rdev, atime, mtime, ctime, btime, xattrs, opens: 0, body }
+        self.last_generation += 1;
+        Inode {
+            mode,
+            owner,
+            nlink: 1,
+            rdev,
+            atime,
+            mtime,
+            ctime,
+            btime,
+            xattrs: BTreeMap::new(),
+            generation: self.last_generation,
+            opens: 0,
+            body,
+        }
     }
 
     pub(super) fn inode(&self, op: &'static str, ino: u64) -> Result<&Inode> {
@@ -224,7 +247,27 @@ impl Tree {
     pub(super) fn reap(&mut self, ino: u64) {
         if self.inodes.get(&ino).is_some_and(|inode| inode.nlink == 0 && inode.opens == 0) {
             self.inodes.remove(&ino);
+            self.free_inos.insert(ino);
         }
+    }
+
+    /// Closes every file, and frees what had no name.
+    pub(super) fn close_all(&mut self) {
+        let all: Vec<u64> = self.inodes.keys().copied().collect();
+        for ino in all {
+            if let Some(inode) = self.inodes.get_mut(&ino) {
+                inode.opens = 0;
+            }
+            self.reap(ino);
+        }
+    }
+
+    /// The lowest number that is free, as ext4 gives it.
+    fn take_ino(&mut self) -> u64 {
+        self.free_inos.pop_first().unwrap_or_else(|| {
+            self.last_ino += 1;
+            self.last_ino
+        })
     }
 
     /// Makes an object of any kind under a new name.
@@ -250,8 +293,7 @@ impl Tree {
             inode.body = Body::Dir(Entries::new(dir));
             inode.nlink = 2;
         }
-        self.last_ino += 1;
-        let ino = self.last_ino;
+        let ino = self.take_ino();
         self.inodes.insert(ino, inode);
         self.enter(op, dir, name, ino)?;
         Ok(ino)
