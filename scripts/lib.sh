@@ -60,10 +60,13 @@ union_mount() { # MODE BASE [OPTIONS]
     esac
 }
 
-# Puts the program as the helper of mount(8) in front of /usr/sbin, for this mount namespace only.
-own_helper() { # NAME
+# Puts the program as helpers of mount(8) in front of /usr/sbin, for this mount namespace only.
+own_helper() { # NAME...
+    local name
     mkdir -p "$scratch/sbin"
-    [ -e "$scratch/sbin/$1" ] || ln -s "$lamina" "$scratch/sbin/$1"
+    for name in "$@"; do
+        [ -e "$scratch/sbin/$name" ] || ln -s "$lamina" "$scratch/sbin/$name"
+    done
     mount -t overlay -o "ro,lowerdir=$scratch/sbin:/usr/sbin" sbin /usr/sbin
 }
 

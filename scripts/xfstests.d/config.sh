@@ -12,12 +12,12 @@ image scratch-image 12G
 config=$scratch/config
 echo "export TEST_DIR=$scratch/test SCRATCH_MNT=$scratch/scratch" >"$config"
 
-if [ "$mode" = plain ]; then
+case $mode in plain | overlay*)
     echo "export FSTYP=xfs TEST_DEV=$(losetup -f --show "$scratch/test-image.img")" >>"$config"
     echo "export SCRATCH_DEV=$(losetup -f --show "$scratch/scratch-image.img")" >>"$config"
-    exit
-fi
-
+    [ "$mode" != overlay ] || own_helper umount.fuse.lamina mount.fuse.lamina
+    exit ;;
+esac
 # Layers of the two mounts, and the options that name them.
 options() { # NAME
     local base=$scratch/layers-$1
@@ -26,7 +26,6 @@ options() { # NAME
     mkdir -p "$base"/{lower,upper,work}
     echo "-o lowerdir=$base/lower,upperdir=$base/upper,workdir=$base/work"
 }
-# Helpers are put in front of /usr/sbin for this mount namespace only.
 mkdir -p "$scratch/bin" "$scratch/sbin"
 case $mode in
     ours)

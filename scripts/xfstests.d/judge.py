@@ -3,7 +3,7 @@
 
 judge.py LOG TABLE MODE
 
-TABLE is Markdown; a row `| generic/123 | reason |` accepts that failure of ours. Prints one line for each failure,
+TABLE is Markdown; a row `| generic/123 | reason |` accepts that failure of ours, a row of `overlay/123` too. Prints one line for each failure,
 then the counts; fails when a failure is not in the table, or when nothing ran.
 """
 import re
@@ -32,7 +32,7 @@ def results(log):
 def main():
     log, table, mode = sys.argv[1:]
     try:
-        accepted = dict(re.findall(r"^\| (generic/\d+) \| (.*?) \|$", open(table).read(), re.M))
+        accepted = dict(re.findall(r"^\| ((?:generic|overlay)/\d+) \| (.*?) \|$", open(table).read(), re.M))
     except FileNotFoundError:
         accepted = {}
     outcomes = {test: (outcome, detail) for test, outcome, detail in results(log)}
@@ -40,7 +40,7 @@ def main():
     unexpected = 0
     for test, (outcome, detail) in sorted(outcomes.items()):
         count[outcome] += 1
-        if outcome == "fail" and mode == "ours" and test in accepted:
+        if outcome == "fail" and mode in ("ours", "overlay") and test in accepted:
             print(f"accepted {test} {accepted[test]}")
         elif outcome == "fail":
             unexpected += 1
