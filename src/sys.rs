@@ -6,6 +6,7 @@
 //!
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
 //! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
+//! - [`pin`]: objects that only a descriptor leads to;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
 //!
@@ -22,6 +23,7 @@ pub mod fuse;
 pub mod ioctl;
 pub mod map;
 pub mod mount;
+pub mod pin;
 pub mod process;
 pub mod xattr;
 

@@ -6,6 +6,7 @@
 //! - [`table`]: what the kernel knows of, by node number and by backing object;
 //! - [`body`]: state of directories (the parts they are merged from) and of open files;
 //! - `resolve`: the lookup rules; [`mark`]: whiteouts, opacity, redirects as layers spell them;
+//! - `lock`: the locks, their order, and the functions that hand them out;
 //! - `copyup`: how an object comes into the upper, whole or not at all;
 //! - `namespace`, `remove`, `rename`: changes of directories; `open`, `io`, `attr`, `xattr`: of
 //!   objects;
@@ -26,6 +27,8 @@ mod index;
 mod io;
 pub mod layer;
 mod listing;
+mod lock;
+mod lookup;
 pub mod mark;
 mod namespace;
 mod open;
@@ -55,9 +58,8 @@ pub use config::{
 pub use copyup::copy_data;
 pub use layer::{Dir, DirRef, File, FileRef};
 
-use body::{Body, DirBody, FIRST_GRAFT, FileBody, LayerDir, Life, Place, Stack, UPPER};
-use resolve::Found;
-use table::{Key, NewNode, Node, Table};
+use body::{Body, DirBody, FIRST_GRAFT, LayerDir, Life, Place, Stack, UPPER};
+use table::{Key, Node, Table};
 
 /// Longest path of one lookup that a redirect may name, in bytes (`PATH_MAX`).
 const PATH_MAX: usize = 4096;
@@ -122,11 +124,13 @@ pub struct Union {
     passthrough_off: AtomicBool,
     files: Mutex<LruCache<NodeId, ()>>,
     ids: Mutex<LruCache<NodeId, ()>>,
+    pins: Mutex<LruCache<NodeId, ()>>,
     listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
     plus: plus::Plus,
     live_writers: AtomicU64,
     counters: Counters,
     rename: Mutex<()>,
+    published: AtomicU64,
 }
 
 fn cache<V>(capacity: usize) -> Mutex<LruCache<NodeId, V>> {
@@ -186,11 +190,13 @@ impl Union {
             passthrough_off: AtomicBool::new(true),
             files: cache(256),
             ids: cache(256),
+            pins: cache(open::PINS),
             listings: cache(64),
             plus: plus::Plus::default(),
             live_writers: AtomicU64::new(0),
             counters: Counters::default(),
             rename: Mutex::new(()),
+            published: AtomicU64::new(0),
         };
         union.table.set_ino(NodeId::ROOT, union.show_ino(&origin));
         union.attach_grafts()?;
@@ -248,132 +254,10 @@ impl Union {
         }
     }
 
-    /// Finds an entry of a directory and counts a lookup on it; `None` where there is none.
-    /// `.` and `..` lead to the directory itself and to its parent.
-    ///
-    /// # Errors
-    /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for a node that is unknown, or of the backing.
-    pub fn lookup(&self, parent: NodeId, entry: &[u8]) -> Result<Option<Entry>> {
-        self.counters.lookups.fetch_add(1, Ordering::Relaxed);
-        if entry == b"." || entry == b".." {
-            return self.lookup_dot(parent, entry).map(Some);
-        }
-        check_name(entry)?;
-        let node = self.node(parent)?;
-        let body = dir_of(&node)?;
-        if let Some(found) = self.find_graft(&node, body, entry)? {
-            return self.enter(parent, entry, found).map(Some);
-        }
-        let Some(found) = self.resolve(&body.stack(), entry)? else { return Ok(None) };
-        if found.stack.is_none() {
-            self.plus.looked_up(&body.looked_up);
-        }
-        self.enter(parent, entry, found).map(Some)
-    }
-
-    fn lookup_dot(&self, id: NodeId, entry: &[u8]) -> Result<Entry> {
-        let node = self.node(id)?;
-        let target = if entry == b"." { id } else { node.parent };
-        let node = self.table.again(target).ok_or(Errno::STALE)?;
-        let stat = self.show(&node, self.stat_node(&node)?);
-        Ok(Entry { node: target, stat })
-    }
-
-    fn find_graft(&self, node: &Node, body: &DirBody, entry: &[u8]) -> Result<Option<Found>> {
-        if !body.has_grafts.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).copied() else {
-            return Ok(None);
-        };
-        let Some(graft) = self.graft(number) else { return Ok(None) };
-        match &graft.root {
-            GraftRoot::Dir(dir) => {
-                let stat = dir.stat(None)?;
-                let stack = Stack {
-                    upper: Some(Arc::clone(dir)),
-                    lowers: smallvec::SmallVec::new(),
-                    graft: Some(number),
-                };
-                let place = Place { layer: number, dir: Arc::clone(dir), name: Name::new() };
-                let ino = self.show_ino(&stat);
-                let stack = Some(stack);
-                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
-            }
-            GraftRoot::Entry { dir, name } => {
-                let place = Place { layer: number, dir: Arc::clone(dir), name: name.clone() };
-                let stat = place.stat()?;
-                let ino = self.show_ino(&stat);
-                Ok(Some(Found { stat, place, ino, stack: None, data: None, indexed: None }))
-            }
-        }
-    }
-
-    /// Enters an object in the table and tells it as the kernel is to see it.
-    fn enter(&self, parent: NodeId, entry: &[u8], found: Found) -> Result<Entry> {
-        let key = self.key_of(&found);
-        let kind = found.stat.kind();
-        let small = is_small_lower(found.place.layer, &found.stat);
-        let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
-        let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
-        let (node, fresh) = self.table.enter(&new, || match &found.stack {
-            Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
-            None => self.new_file_body(&found, graft_file),
-        });
-        if !fresh && (node.parent != parent || node.name[..] != *entry) {
-            self.found_again(&node, parent, entry, &found)?;
-        }
-        let stat = self.show_found(&node, &found)?;
-        Ok(Entry { node: node.id, stat })
-    }
-
-    fn new_file_body(&self, found: &Found, elsewhere: bool) -> Option<Arc<Body>> {
-        let aliased = found.place.layer != UPPER && found.stat.nlink > 1;
-        if found.data.is_none() && found.indexed.is_none() && !elsewhere && !aliased {
-            return None;
-        }
-        let body = FileBody::default();
-        {
-            let mut state = body.state.lock();
-            state.data.clone_from(&found.data);
-            if elsewhere || found.indexed.is_some() {
-                state.place = Some(found.place.clone());
-            }
-            if let Some(diff) = found.indexed {
-                state.indexed = true;
-                state.nlink_diff = diff;
-                state.place = self.index_place(&found.place).ok().flatten().or(state.place.take());
-            }
-        }
-        Some(Arc::new(Body::File(body)))
-    }
-
-    // An object that is known already was found under another name: a hard link, or a rename
-    // behind our back.
-    fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
-        if node.kind == Kind::Dir {
-            if node.id != NodeId::ROOT {
-                self.table.relocate(node.id, parent, entry);
-            }
-            return Ok(());
-        }
-        if found.stat.nlink > 1 || found.indexed.is_some() {
-            let body = self.file_body(node.id)?;
-            if let Some(file) = body.file() {
-                file.state.lock().add_alias(parent, entry);
-            }
-        } else {
-            self.table.relocate(node.id, parent, entry);
-        }
-        Ok(())
-    }
-
     /// Takes back lookups that the kernel counted.
     pub fn forget(&self, node: NodeId, count: u64) {
         for body in self.table.forget(node, count) {
-            if let Some(file) = body.file() {
-                self.retire(&mut file.state.lock());
-            }
+            self.with_forgotten(&body, |state| self.retire(state));
         }
     }
 
@@ -428,11 +312,6 @@ impl Union {
         name(format!("#{number:x}").as_bytes())
     }
 
-    fn file_body(&self, id: NodeId) -> Result<Arc<Body>> {
-        let fresh = || Arc::new(Body::File(FileBody::default()));
-        self.table.body(id, fresh).ok_or(Error::Rule(Errno::STALE))
-    }
-
     /// The place of a file: parked, indexed, or below its parent by its name.
     fn place(&self, node: &Node, state: Option<&body::FileState>) -> Result<Place> {
         if let Some(place) = state.and_then(|state| state.place.as_ref()) {
@@ -445,27 +324,25 @@ impl Union {
         Ok(Place { layer, dir: Arc::clone(dir), name: node.name.clone() })
     }
 
-    /// Attributes of a node in its layer.
-    fn stat_node(&self, node: &Node) -> Result<Stat> {
-        if let Some(dir) = node.body.as_deref().and_then(Body::dir) {
-            if let Some(removed) = dir.removed.get() {
-                return Ok(*removed);
-            }
-            return dir.stack().top().ok_or(Errno::STALE)?.stat(None);
+    /// Attributes of a directory in its layer.
+    fn stat_dir(&self, body: &DirBody) -> Result<Stat> {
+        if let Some(removed) = body.removed.get() {
+            return Ok(*removed);
         }
-        let Some(file) = node.body.as_deref().and_then(Body::file) else {
-            return self.place(node, None)?.stat();
-        };
-        let state = file.state.lock();
-        self.stat_state(node, &state)
+        self.step(body, || body.stack().top().ok_or(Errno::STALE)?.stat(None))
+    }
+
+    /// Attributes in its layer of what is no directory.
+    fn stat_file(&self, node: &Node, state: Option<&body::FileState>) -> Result<Stat> {
+        match state {
+            Some(state) => self.stat_state(node, state),
+            None => self.place(node, None)?.stat(),
+        }
     }
 
     fn stat_state(&self, node: &Node, state: &body::FileState) -> Result<Stat> {
         if let Life::Gone(stat) = state.life {
-            return match &state.file {
-                Some((file, _)) => Ok(Stat { nlink: 0, ..file.stat()? }),
-                None => Ok(stat),
-            };
+            return Ok(stat);
         }
         let mut stat = self.place(node, Some(state))?.stat()?;
         if let Some(data) = &state.data {
@@ -473,7 +350,7 @@ impl Union {
         }
         let links = i64::from(stat.nlink) + state.nlink_diff;
         stat.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
-        if state.life == Life::Unlinked {
+        if state.life.is_nameless() {
             stat.nlink = 0;
         }
         Ok(stat)

@@ -271,6 +271,11 @@ impl Dir for BlobDir {
         Err(READ_ONLY)
     }
 
+    fn pin(&self, _name: &[u8]) -> Result<DirRef> {
+        // Nothing of a layer ever loses its name.
+        Err(Errno::OPNOTSUPP.into())
+    }
+
     fn relocate(&self, _: &DirRef, _: &[u8]) {}
 
     fn set_attr(&self, _: Option<&[u8]>, _: &AttrChange) -> Result<()> {

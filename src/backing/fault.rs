@@ -221,6 +221,14 @@ impl Dir for FaultDir {
         self.inner.rename(name, to, to_name, flags)
     }
 
+    fn pin(&self, name: &[u8]) -> Result<DirRef> {
+        Ok(wrap(self.inner.pin(name)?, &self.faults))
+    }
+
+    fn moving(&self, begins: bool) {
+        self.inner.moving(begins);
+    }
+
     fn relocate(&self, parent: &DirRef, name: &[u8]) {
         self.inner.relocate(parent, name);
     }

@@ -19,6 +19,7 @@ mod attr;
 mod cache;
 mod file;
 mod make;
+mod pin;
 mod place;
 mod tree;
 
@@ -63,15 +64,17 @@ impl Dir for HostDir {
     }
 
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
-        let stat = self.look(name, |dir, name| sys::file::statx(dir.fd(), name))?;
-        if name.is_none() && stat.kind() != Kind::Dir {
-            return Err(Error::os("statx", Errno::NOTDIR));
+        match name {
+            Some(name) => sys::file::statx(self.opened()?.fd(), component(name)?),
+            None => match self.stat_self()? {
+                stat if stat.kind() == Kind::Dir => Ok(stat),
+                _ => Err(Error::os("statx", Errno::NOTDIR)),
+            },
         }
-        Ok(stat)
     }
 
     fn dir(&self, name: &[u8]) -> DirRef {
-        self.child(name)
+        self.child(name, None)
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
@@ -167,6 +170,20 @@ impl Dir for HostDir {
     fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()> {
         let (dir, to) = (self.opened()?, peer(to)?.opened()?);
         sys::dir::renameat2((dir.fd(), component(name)?), (to.fd(), component(to_name)?), flags)
+    }
+
+    fn pin(&self, name: &[u8]) -> Result<DirRef> {
+        let (dir, name) = (self.opened()?, component(name)?);
+        let fd = self.cache().with_room(|| sys::file::openat(dir.fd(), name, OFlags::PATH))?;
+        Ok(pin::Pinned::of(fd))
+    }
+
+    fn moving(&self, begins: bool) {
+        self.tree().moving(begins);
+    }
+
+    fn dir_known(&self, name: &[u8], stat: &Stat) -> DirRef {
+        self.child(name, Some((stat.dev, stat.ino)))
     }
 
     fn relocate(&self, parent: &DirRef, name: &[u8]) {

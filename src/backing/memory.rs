@@ -19,6 +19,7 @@
 mod attr;
 mod content;
 mod file;
+mod pin;
 mod tree;
 
 use std::any::Any;
@@ -97,7 +98,7 @@ impl MemoryTree {
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> DirRef {
-        Arc::new(MemoryDir { shared: Arc::clone(&self.shared), place: Arc::new(Place::root()) })
+        Arc::new(MemoryDir::root_of(&self.shared))
     }
 
     /// Opens the file behind an open file once more, for reading and writing, as the kernel does
@@ -184,6 +185,18 @@ struct MemoryDir {
 }
 
 impl MemoryDir {
+    fn root_of(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), place: Arc::new(Place::root()) }
+    }
+
+    /// Gives an object of the tree `shared` a name here.
+    fn take(&self, shared: &Arc<Shared>, ino: u64, name: &[u8]) -> Result<()> {
+        if !Arc::ptr_eq(shared, &self.shared) {
+            return fail("linkat", Errno::XDEV);
+        }
+        self.on("linkat", |tree, dir| tree.link_inode(ino, dir, name))
+    }
+
     /// Runs `work` on the tree with the inode number of this directory.
     fn on<R>(&self, op: &'static str, work: impl FnOnce(&mut Tree, u64) -> Result<R>) -> Result<R> {
         let mut tree = self.shared.tree.lock();
@@ -372,6 +385,10 @@ impl Dir for MemoryDir {
 
     fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()> {
         self.with("renameat2", to, |tree, dir, to| tree.rename(dir, name, to, to_name, flags))
+    }
+
+    fn pin(&self, name: &[u8]) -> Result<DirRef> {
+        self.at("openat", Some(name), |tree, ino| pin::Pinned::of(&self.shared, tree, ino))
     }
 
     fn relocate(&self, parent: &DirRef, name: &[u8]) {

@@ -356,6 +356,18 @@ impl Dir for StatedDir {
         self.inner.rename(name, to, to_name, flags)
     }
 
+    fn pin(&self, name: &[u8]) -> Result<DirRef> {
+        Ok(wrap(self.inner.pin(name)?, self.form, self.own))
+    }
+
+    fn moving(&self, begins: bool) {
+        self.inner.moving(begins);
+    }
+
+    fn dir_known(&self, name: &[u8], stat: &Stat) -> DirRef {
+        wrap(self.inner.dir_known(name, stat), self.form, self.own)
+    }
+
     fn relocate(&self, parent: &DirRef, name: &[u8]) {
         self.inner.relocate(parent, name);
     }

@@ -108,6 +108,9 @@ pub trait Kernel: Send + Sync {
     /// Takes a registration back (`FUSE_DEV_IOC_BACKING_CLOSE`).
     fn release(&self, backing_id: u32);
 
+    /// Says that the attributes of a node changed by way of another node.
+    fn changed(&self, _node: NodeId) {}
+
     /// Puts all data of a file into the page cache (`FUSE_NOTIFY_STORE`). Waits for pages that are
     /// being read: the file has no open handle, since those reads would wait for the caller.
     ///

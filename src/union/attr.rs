@@ -3,8 +3,9 @@
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, FsXattr, Kind, NodeId, Stat};
 use crate::union::api::Kill;
-use crate::union::body::{Body, FIRST_GRAFT, Life, Place};
+use crate::union::body::{FIRST_GRAFT, Life, Place};
 use crate::union::copyup::Data;
+use crate::union::lock::Held;
 use crate::union::table::Node;
 use crate::union::{Union, dir_of};
 
@@ -15,8 +16,10 @@ impl Union {
     /// As stat(2); `ESTALE` for a node that is unknown.
     pub fn getattr(&self, id: NodeId) -> Result<Stat> {
         let node = self.node(id)?;
-        let stat = self.stat_node(&node)?;
-        Ok(self.show(&node, stat))
+        if node.kind == Kind::Dir {
+            return Ok(self.show(&node, self.stat_dir(dir_of(&node)?)?));
+        }
+        self.with_object(id, |node, state| Ok(self.show(node, self.stat_file(node, state)?)))
     }
 
     /// Changes attributes; answers the new ones. With `kill_priv` a change of size clears set-id
@@ -31,36 +34,41 @@ impl Union {
         }
         let change = self.stored_change(&node, change)?;
         if node.kind == Kind::Dir {
-            let stack = self.raise_dir(id)?;
+            let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
             if !change.is_empty() {
-                stack.top().ok_or(Errno::STALE)?.set_attr(None, &change)?;
+                self.step(dir_of(&node)?, || dir.set_attr(None, &change))?;
             }
             return self.getattr(id);
         }
-        let body = self.file_body(id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        {
-            let mut state = file.state.lock();
-            if let (Life::Gone(_), Some((file, _)), Some(size)) =
-                (state.life, &state.file, change.size)
-            {
-                // An open file of a graft whose name is gone: its size is all that can change.
-                file.set_len(size)?;
-                drop(state);
-                return self.getattr(id);
-            }
+        self.with_file(id, |held| {
             let data = match change.size {
                 Some(0) => Data::Dropped,
                 Some(_) => Data::Whole,
                 None => Data::Elsewhere,
             };
-            let place = self.raise_file(&node, &mut state, data)?;
+            if held.state.life == Life::Detached && change.size.is_some() {
+                // Its pages and its size belong to the other node, to which the name leads.
+                return Err(Errno::STALE.into());
+            }
+            let place = self.raise_file(held, data)?;
             if kill_priv && change.size.is_some() {
                 self.clear_privilege(&place, Kill::Privilege)?;
             }
             self.set_on(&place, &change)?;
-        }
+            self.changed_elsewhere(held, &place)
+        })?;
         self.getattr(id)
+    }
+
+    /// Says that an object changed which another node shares.
+    pub(super) fn changed_elsewhere(&self, held: &Held<'_>, place: &Place) -> Result<()> {
+        if held.state.life == Life::Detached
+            && let Some(kernel) = self.kernel.get()
+            && let Some(other) = self.table.find_key(self.key(place.layer, &place.stat()?))
+        {
+            kernel.changed(other);
+        }
+        Ok(())
     }
 
     fn set_on(&self, place: &Place, change: &AttrChange) -> Result<()> {
@@ -91,12 +99,10 @@ impl Union {
     /// # Errors
     /// As readlink(2).
     pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
-        let node = self.node(id)?;
-        let place = match node.body.as_deref().and_then(Body::file) {
-            Some(file) => self.place(&node, Some(&file.state.lock()))?,
-            None => self.place(&node, None)?,
-        };
-        place.dir.readlink(&place.name)
+        self.with_object(id, |node, state| {
+            let place = self.place(node, state)?;
+            place.dir.readlink(&place.name)
+        })
     }
 
     /// Makes a directory durable.

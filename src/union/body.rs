@@ -125,8 +125,12 @@ impl Stack {
 /// State of a directory.
 pub struct DirBody {
     stack: RwLock<Arc<Stack>>,
-    /// Held while the directory is copied up.
+    /// Held by who changes the entries, and shared by who looks one up: see `lock.rs`.
+    pub entries: RwLock<()>,
+    /// Held while the directory is copied up, moved or removed: see `lock.rs`.
     pub change: Mutex<()>,
+    /// Held while a change of the upper part and of its times belong together: see `lock.rs`.
+    pub times: Mutex<()>,
     /// Raised with each change of the entries.
     pub version: AtomicU64,
     /// 0 unknown, 1 no default ACL, 2 has one.
@@ -147,7 +151,9 @@ impl DirBody {
     pub fn new(stack: Stack) -> Self {
         Self {
             stack: RwLock::new(Arc::new(stack)),
+            entries: RwLock::new(()),
             change: Mutex::new(()),
+            times: Mutex::new(()),
             version: AtomicU64::new(1),
             default_acl: AtomicU8::new(0),
             looked_up: AtomicU32::new(u32::MAX),
@@ -198,11 +204,30 @@ pub enum Life {
     /// It has.
     #[default]
     Linked,
-    /// Its last name was removed while it was open: it stands in the work directory, or in a
-    /// lower layer where nothing reaches it any more.
-    Unlinked,
+    /// It was made without a name (`O_TMPFILE`): it stands in the work directory and may get one.
+    Unnamed,
+    /// Its last name was removed while it was open: it stands in the work directory.
+    Parked,
+    /// Its last name was removed: a pin, or a lower layer in which it is hidden, leads to it.
+    Kept,
+    /// Its names lead to another node: a pin leads to the object that both share.
+    Detached,
     /// It is gone; these were its attributes.
     Gone(Stat),
+}
+
+impl Life {
+    /// Whether the file stands in the work directory under a name of ours.
+    #[must_use]
+    pub const fn is_parked(self) -> bool {
+        matches!(self, Self::Unnamed | Self::Parked)
+    }
+
+    /// Whether no name of the mount leads to the object.
+    #[must_use]
+    pub const fn is_nameless(self) -> bool {
+        !matches!(self, Self::Linked | Self::Detached)
+    }
 }
 
 /// What is going on with a file. The lock around it is the copy-up lock of the inode.
@@ -218,7 +243,7 @@ pub struct FileState {
     pub io: Io,
     /// Where the data is, if not with the attributes (`metacopy`).
     pub data: Option<Place>,
-    /// Where the object is, if not below its parent by its name: parked or indexed.
+    /// Where the object is, if not below its parent by its name: parked, pinned or indexed.
     pub place: Option<Place>,
     /// Other names known to lead here.
     pub aliases: SmallVec<[(NodeId, Name); 1]>,
@@ -230,8 +255,16 @@ pub struct FileState {
     pub indexed: bool,
     /// Descriptor for reading and, if opened so, for writing.
     pub file: Option<(FileRef, bool)>,
-    /// The descriptor is all that leads to the object: it stays open.
+    /// `place` is a pin: it holds the object by itself.
     pub pinned: bool,
+}
+
+impl FileState {
+    /// Whether the object has a name that is not known here: a pin leads to it until then.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.life == Life::Linked && !self.indexed && self.pinned
+    }
 }
 
 /// State of a file.

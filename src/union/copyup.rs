@@ -16,8 +16,9 @@ use crate::types::{
     SetTime, Stat, XattrFlags,
 };
 use crate::union::api::Kill;
-use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
+use crate::union::body::{DirBody, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::layer::{DirRef, File};
+use crate::union::lock::Held;
 use crate::union::mark::{self, Mark};
 use crate::union::table::{Key, Node};
 use crate::union::{Union, dir_of};
@@ -40,6 +41,7 @@ const COPY_STEP: u64 = 64 << 20;
 struct Staged {
     name: Name,
     key: Key,
+    stat: Stat,
     data: Option<Place>,
 }
 
@@ -47,60 +49,83 @@ impl Union {
     /// Sees to it that a directory has an upper part, and answers what it is made of.
     ///
     /// # Errors
-    /// `EROFS`; of the backing.
+    /// `EROFS`; `ENOENT` for a directory that is removed; of the backing.
     pub(super) fn raise_dir(&self, id: NodeId) -> Result<Arc<Stack>> {
-        let node = self.node(id)?;
-        let body = dir_of(&node)?;
+        loop {
+            let mut missing = Vec::new();
+            let mut at = id;
+            let ready = loop {
+                let node = self.node(at)?;
+                if let Some(stack) = self.ready(dir_of(&node)?)? {
+                    break stack;
+                }
+                missing.push(at);
+                at = node.parent;
+            };
+            let raised =
+                missing.into_iter().rev().try_fold(Some(ready), |above, id| match above {
+                    Some(_) => self.with_dir(id, |node, body| self.raise(node, body)),
+                    None => Ok(None),
+                })?;
+            // Without one, a directory was moved meanwhile below another that is not there yet.
+            if let Some(stack) = raised {
+                return Ok(stack);
+            }
+        }
+    }
+
+    // What a directory is made of, if that can be changed as it is.
+    fn ready(&self, body: &DirBody) -> Result<Option<Arc<Stack>>> {
         let stack = body.stack();
         if let Some(graft) = stack.graft {
             let read_only = self.graft(graft).is_none_or(|graft| graft.read_only);
-            return if read_only { Err(Errno::ROFS.into()) } else { Ok(stack) };
+            return if read_only { Err(Errno::ROFS.into()) } else { Ok(Some(stack)) };
         }
         self.upper()?;
         if body.removed.get().is_some() {
             return Err(Errno::NOENT.into());
         }
-        if stack.upper.is_some() {
-            return Ok(stack);
+        Ok(stack.upper.is_some().then_some(stack))
+    }
+
+    // Copies one directory up; nothing where its parent is not in the upper.
+    fn raise(&self, node: &Node, body: &DirBody) -> Result<Option<Arc<Stack>>> {
+        if let Some(stack) = self.ready(body)? {
+            return Ok(Some(stack));
         }
-        let parent_stack = self.raise_dir(node.parent)?;
-        let parent = self.node(node.parent)?;
-        let _change = body.change.lock();
         let stack = body.stack();
-        if stack.upper.is_some() {
-            return Ok(stack);
-        }
-        let dir = parent_stack.upper.as_ref().ok_or(Errno::STALE)?;
+        let parent = self.node(node.parent)?;
+        let Some(dir) = dir_of(&parent)?.stack().upper.clone() else { return Ok(None) };
         let lower = stack.lowers.first().ok_or(Errno::STALE)?;
         let from = Place { layer: lower.layer, dir: Arc::clone(&lower.dir), name: Name::new() };
         let stat = self.stored_stat(lower.layer, lower.dir.stat(None)?)?;
         let staged = self.stage_dir(&from, &stat)?;
-        self.table.add_key(id, staged.key);
-        let moved = self.publish(&staged.name, dir, &node.name);
-        if let Err(error) = moved {
-            self.table.drop_key(id, staged.key);
+        self.table.add_key(node.id, staged.key);
+        if let Err(error) = self.publish(&staged.name, &parent, &dir, &node.name) {
+            self.table.drop_key(node.id, staged.key);
             self.remove_staged_dir(&staged.name)?;
             return Err(error);
         }
-        self.set_impure(dir_of(&parent)?, dir)?;
-        body.set_stack(Stack { upper: Some(dir.dir(&node.name)), ..(*stack).clone() });
-        self.table.rekey(id, staged.key);
+        let own = dir.dir_known(&node.name, &staged.stat);
+        body.set_stack(Stack { upper: Some(own), ..(*stack).clone() });
+        self.table.rekey(node.id, staged.key);
+        self.set_impure(dir_of(&parent)?, &dir)?;
         self.counters.copy_ups.fetch_add(1, Ordering::Relaxed);
-        Ok(body.stack())
+        Ok(Some(body.stack()))
     }
 
     fn stage_dir(&self, from: &Place, stat: &Stat) -> Result<Staged> {
         let upper = self.upper()?;
         let name = self.unique_name();
         upper.work.mkdir(&name, 0o700, upper.own)?;
-        let made = || -> Result<Key> {
+        let made = || -> Result<Stat> {
             self.copy_xattrs(from, &upper.work, &name)?;
             self.write_origin(from, &upper.work, &name)?;
             self.copy_attributes(stat, &upper.work, &name)?;
-            Ok(self.key(UPPER, &upper.work.stat(Some(&name))?))
+            upper.work.stat(Some(&name))
         };
         match made() {
-            Ok(key) => Ok(Staged { name, key, data: None }),
+            Ok(stat) => Ok(Staged { name, key: self.key(UPPER, &stat), stat, data: None }),
             Err(error) => {
                 upper.work.rmdir(&name)?;
                 Err(error)
@@ -108,115 +133,134 @@ impl Union {
         }
     }
 
-    /// Moves a finished copy to its name, and gives the directory its times back: to a user
-    /// nothing changed in it.
-    fn publish(&self, staged: &[u8], dir: &DirRef, entry: &[u8]) -> Result<()> {
+    /// Moves a finished copy to its name, where nothing of the upper stands, and gives the
+    /// directory its times back: to a user nothing changed in it.
+    fn publish(&self, staged: &[u8], parent: &Node, dir: &DirRef, entry: &[u8]) -> Result<()> {
         let work = &self.upper()?.work;
-        let before = dir.stat(None)?;
-        work.rename(staged, dir.as_ref(), entry, RenameFlags::default())?;
-        // It is done, whatever the times are.
-        if let Err(error) = dir.set_attr(None, &times(&before)) {
-            tracing::warn!(%error, "times of a directory are those of a copy-up");
-        }
-        Ok(())
+        self.step(dir_of(parent)?, || {
+            let before = dir.stat(None)?;
+            let flags = RenameFlags { noreplace: true, ..RenameFlags::default() };
+            match work.rename(staged, dir.as_ref(), entry, flags) {
+                // A file system that has no flags of renameat2(2).
+                Err(error) if error.is(Errno::INVAL) => {
+                    work.rename(staged, dir.as_ref(), entry, RenameFlags::default())?;
+                }
+                moved => moved?,
+            }
+            self.published.fetch_add(1, Ordering::AcqRel);
+            // It is done, whatever the times are.
+            if let Err(error) = dir.set_attr(None, &times(&before)) {
+                tracing::warn!(%error, "times of a directory are those of a copy-up");
+            }
+            Ok(())
+        })
     }
 
-    /// Sees to it that a file is in the upper with as much of its data as is needed. Called with
-    /// the state of the file locked.
+    /// Sees to it that a file is in the upper with as much of its data as is needed.
     ///
     /// # Errors
     /// `EROFS`; `ESTALE` for a file that is gone; of the backing.
-    pub(super) fn raise_file(
-        &self,
-        node: &Node,
-        state: &mut FileState,
-        data: Data,
-    ) -> Result<Place> {
-        if matches!(state.life, Life::Gone(_)) {
+    pub(super) fn raise_file(&self, held: &mut Held<'_>, data: Data) -> Result<Place> {
+        if matches!(held.state.life, Life::Gone(_)) {
             return Err(Errno::STALE.into());
         }
-        let place = self.place(node, Some(state))?;
+        let place = self.place(&held.node, Some(held.state))?;
         if place.layer >= FIRST_GRAFT {
             let read_only = self.graft(place.layer).is_none_or(|graft| graft.read_only);
             return if read_only { Err(Errno::ROFS.into()) } else { Ok(place) };
         }
         self.upper()?;
         if place.layer == UPPER {
-            match (data, state.data.is_some()) {
-                (Data::Whole, true) => self.complete_data(&place, state)?,
-                (Data::Dropped, true) => self.drop_data(&place, state)?,
+            match (data, held.state.data.is_some()) {
+                (Data::Whole, true) => self.complete_data(&place, held.state)?,
+                (Data::Dropped, true) => self.drop_data(&place, held.state)?,
                 _ => {}
             }
             return Ok(place);
         }
-        self.copy_up(node, state, &place, data, true)
+        self.copy_up(held, &place, data, true)
     }
 
     /// Copies a lower file up. Without `named` it appears in the index alone.
     pub(super) fn copy_up(
         &self,
-        node: &Node,
-        state: &mut FileState,
+        held: &mut Held<'_>,
         from: &Place,
         data: Data,
         named: bool,
     ) -> Result<Place> {
-        let parent_id = node.parent;
-        let unlinked = state.life == Life::Unlinked;
-        let dir = if unlinked || !named {
-            Arc::clone(&self.upper()?.orphans)
+        let nameless = held.state.life.is_nameless();
+        let (parent, dir, entry) = if nameless || !named {
+            (None, Arc::clone(&self.upper()?.orphans), self.unique_name())
         } else {
-            let stack = self.raise_dir(parent_id)?;
-            stack.upper.clone().ok_or(Errno::STALE)?
+            let stack = self.raise_dir(held.node.parent)?;
+            let dir = stack.upper.clone().ok_or(Errno::STALE)?;
+            (Some(self.node(held.node.parent)?), dir, held.node.name.clone())
         };
         let stat = self.stored_stat(from.layer, from.stat()?)?;
-        let index = self.index_for(from, &stat, unlinked)?;
-        let source = state.data.clone().unwrap_or_else(|| from.clone());
-        let staged = self.stage_file(node, from, &stat, (&source, data), index.is_some())?;
-        self.table.add_key(node.id, staged.key);
-        let entry = if unlinked { self.unique_name() } else { node.name.clone() };
+        let index = self.index_for(from, &stat, nameless)?;
+        let source = held.state.data.clone().unwrap_or_else(|| from.clone());
+        let staged = self.stage_file(&held.node, from, &stat, (&source, data), index.is_some())?;
+        if !nameless {
+            self.table.add_key(held.node.id, staged.key);
+        }
         let place = Place { layer: UPPER, dir, name: entry };
-        // From this step on every name of a file with several leads to the copy in the index.
-        let work = &self.upper()?.work;
-        let moved = match &index {
-            Some(index) => {
-                let flags = RenameFlags::default();
-                work.rename(&staged.name, index.dir.as_ref(), &index.name, flags)
-            }
-            None => self.publish(&staged.name, &place.dir, &place.name),
-        };
+        let moved = self.publish_file(&staged, index.as_ref(), parent.as_ref(), &place);
         if let Err(error) = moved {
-            self.table.drop_key(node.id, staged.key);
-            work.unlink(&staged.name)?;
+            self.table.drop_key(held.node.id, staged.key);
+            self.upper()?.work.unlink(&staged.name)?;
             return Err(error);
         }
-        self.table.rekey(node.id, staged.key);
-        state.file = None;
-        state.data = staged.data;
+        self.published.fetch_add(1, Ordering::AcqRel);
+        if nameless {
+            self.table.set_key(held.node.id, staged.key);
+            held.state.life = Life::Parked;
+        } else {
+            self.table.rekey(held.node.id, staged.key);
+        }
+        held.node = self.node(held.node.id)?;
+        held.state.file = None;
+        held.state.data = staged.data;
         self.counters.copy_ups.fetch_add(1, Ordering::Relaxed);
         if let Some(indexed) = index {
-            state.indexed = true;
-            state.nlink_diff = i64::from(stat.nlink) - 1;
-            state.place = Some(indexed.clone());
-            if named {
-                self.name_indexed(state, stat.nlink, &place)?;
-                self.set_impure(dir_of(&self.node(parent_id)?)?, &place.dir)?;
+            held.state.indexed = true;
+            held.state.nlink_diff = i64::from(stat.nlink) - 1;
+            held.state.place = Some(indexed.clone());
+            if let Some(parent) = &parent {
+                self.name_indexed(held.state, stat.nlink, parent, &place)?;
+                self.set_impure(dir_of(parent)?, &place.dir)?;
             }
             return Ok(indexed);
         }
-        if !unlinked {
-            self.set_impure(dir_of(&self.node(parent_id)?)?, &place.dir)?;
+        if let Some(parent) = &parent {
+            self.set_impure(dir_of(parent)?, &place.dir)?;
         }
-        state.place = unlinked.then(|| place.clone());
+        held.state.place = parent.is_none().then(|| place.clone());
         Ok(place)
     }
 
-    fn index_for(&self, from: &Place, stat: &Stat, unlinked: bool) -> Result<Option<Place>> {
+    // From this step on every name of a file with several leads to the copy in the index.
+    fn publish_file(
+        &self,
+        staged: &Staged,
+        index: Option<&Place>,
+        parent: Option<&Node>,
+        place: &Place,
+    ) -> Result<()> {
+        let work = &self.upper()?.work;
+        let to = index.unwrap_or(place);
+        match parent.filter(|_| index.is_none()) {
+            Some(parent) => self.publish(&staged.name, parent, &to.dir, &to.name),
+            None => work.rename(&staged.name, to.dir.as_ref(), &to.name, RenameFlags::default()),
+        }
+    }
+
+    fn index_for(&self, from: &Place, stat: &Stat, nameless: bool) -> Result<Option<Place>> {
         let index = self.upper()?.index.as_ref();
         let Some(index) = index.filter(|_| stat.nlink > 1 && self.can_index(stat.kind())) else {
             return Ok(None);
         };
-        if unlinked {
+        if nameless {
             return Ok(None);
         }
         let origin = self.origin(from)?;
@@ -224,12 +268,18 @@ impl Union {
     }
 
     /// Gives a copy in the index one more name.
-    fn name_indexed(&self, state: &mut FileState, nlink: u32, name: &Place) -> Result<()> {
+    fn name_indexed(
+        &self,
+        state: &mut FileState,
+        nlink: u32,
+        parent: &Node,
+        name: &Place,
+    ) -> Result<()> {
         let work = &self.upper()?.work;
         let Some(indexed) = state.place.clone() else { return Err(Errno::STALE.into()) };
         let temporary = self.unique_name();
         indexed.dir.link(&indexed.name, work.as_ref(), &temporary)?;
-        if let Err(error) = self.publish(&temporary, &name.dir, &name.name) {
+        if let Err(error) = self.publish(&temporary, parent, &name.dir, &name.name) {
             work.unlink(&temporary)?;
             return Err(error);
         }
@@ -256,14 +306,14 @@ impl Union {
                 return Err(error);
             }
         };
-        let finish = || -> Result<Key> {
+        let finish = || -> Result<Stat> {
             if indexed {
                 self.count_links(&upper.work, &name, stat.nlink)?;
             }
-            Ok(self.key(UPPER, &upper.work.stat(Some(&name))?))
+            upper.work.stat(Some(&name))
         };
         match finish() {
-            Ok(key) => Ok(Staged { name, key, data: copied }),
+            Ok(stat) => Ok(Staged { name, key: self.key(UPPER, &stat), stat, data: copied }),
             Err(error) => {
                 upper.work.unlink(&name)?;
                 Err(error)

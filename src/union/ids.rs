@@ -156,14 +156,18 @@ impl Union {
 
     /// Attributes of an object that was just found, as the mount shows them.
     pub(super) fn show_found(&self, node: &Node, found: &Found) -> Result<Stat> {
-        let mut stat = found.stat;
-        if let Some(file) = node.body.as_deref().and_then(Body::file) {
-            let state = file.state.lock();
-            if state.indexed || state.data.is_some() || state.life != Life::Linked {
-                stat = self.stat_state(node, &state)?;
-            }
+        if node.body.as_deref().and_then(Body::file).is_none() {
+            return Ok(self.show(node, found.stat));
         }
-        Ok(self.show(node, stat))
+        self.with_file(node.id, |held| {
+            let state = &held.state;
+            let same = held.node.key == self.key_of(found);
+            let plain = same && !state.indexed && state.data.is_none();
+            if plain && state.life == Life::Linked {
+                return Ok(self.show(&held.node, found.stat));
+            }
+            Ok(self.show(&held.node, self.stat_state(&held.node, state)?))
+        })
     }
 
     /// The owner that a new object of a caller has in a layer.

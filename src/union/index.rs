@@ -13,7 +13,6 @@ use crate::union::copyup::tolerate;
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::resolve::Found;
-use crate::union::table::Node;
 
 impl Union {
     /// The file that stands in the index for a lower file with several names.
@@ -50,12 +49,6 @@ impl Union {
             Err(error) if error.is(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The place in the index of a file that has one, wherever it is found at present.
-    pub(super) fn index_place_of(&self, node: &Node, state: &FileState) -> Result<Option<Place>> {
-        let place = self.place(node, Some(state))?;
-        self.index_place(&place)
     }
 
     /// How much the link count shown differs from that of the upper file.

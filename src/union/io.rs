@@ -9,27 +9,27 @@ use crate::error::{Errno, Error, Result};
 use crate::types::{Access, Kind, NodeId, Seek};
 use crate::union::Union;
 use crate::union::api::Kill;
-use crate::union::body::{FileState, UPPER};
+use crate::union::body::UPPER;
 use crate::union::copyup::Data;
 use crate::union::layer::{File, FileRef};
-use crate::union::table::Node;
+use crate::union::lock::Held;
 
 impl Union {
     /// The descriptor of a file, opened if it is not at hand.
-    fn file(&self, node: &Node, state: &mut FileState, write: bool) -> Result<FileRef> {
-        if let Some((file, writable)) = &state.file
+    fn file(&self, held: &mut Held<'_>, write: bool) -> Result<FileRef> {
+        if let Some((file, writable)) = &held.state.file
             && (*writable || !write)
         {
             return Ok(Arc::clone(file));
         }
-        let place = match &state.data {
+        let place = match &held.state.data {
             Some(data) if !write => data.clone(),
-            _ => self.place(node, Some(state))?,
+            _ => self.place(&held.node, Some(held.state))?,
         };
         let access = if write { Access::Write } else { Access::Read };
         let file = place.dir.open(&place.name, access)?;
-        state.file = Some((Arc::clone(&file), write));
-        self.note_file(node.id);
+        held.state.file = Some((Arc::clone(&file), write));
+        self.note_file(held.node.id);
         Ok(file)
     }
 
@@ -43,33 +43,23 @@ impl Union {
 
     /// The file behind a node, open for reading.
     fn readable(&self, id: NodeId) -> Result<FileRef> {
-        let node = self.node(id)?;
-        let body = self.file_body(id)?;
-        let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
-        self.file(&node, &mut state, false)
+        self.with_file(id, |held| self.file(held, false))
     }
 
     /// The file behind a node in the upper, open for writing.
     fn writable(&self, id: NodeId, kill: Kill) -> Result<FileRef> {
-        let node = self.node(id)?;
-        let body = self.file_body(id)?;
-        let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
-        if let Some((file, true)) = &state.file
-            && kill == Kill::Nothing
-            && state.data.is_none()
-        {
-            return Ok(Arc::clone(file));
-        }
-        if state.pinned
-            && let Some((file, true)) = &state.file
-        {
-            return Ok(Arc::clone(file));
-        }
-        let place = self.raise_file(&node, &mut state, Data::Whole)?;
-        self.check_writable(&place)?;
-        self.clear_privilege(&place, kill)?;
-        let node = self.node(id)?;
-        self.file(&node, &mut state, true)
+        self.with_file(id, |held| {
+            if let Some((file, true)) = &held.state.file
+                && kill == Kill::Nothing
+                && held.state.data.is_none()
+            {
+                return Ok(Arc::clone(file));
+            }
+            let place = self.raise_file(held, Data::Whole)?;
+            self.check_writable(&place)?;
+            self.clear_privilege(&place, kill)?;
+            self.file(held, true)
+        })
     }
 
     /// Writes at an offset; answers how many bytes.
@@ -95,19 +85,17 @@ impl Union {
         if self.options.volatile {
             return Ok(());
         }
-        let node = self.node(id)?;
-        let body = self.file_body(id)?;
-        let file = {
-            let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
-            let place = self.place(&node, Some(&state))?;
-            match (&state.file, place.layer == UPPER || self.graft(place.layer).is_some()) {
-                (_, false) => return Ok(()),
-                (Some((file, _)), true) if state.data.is_none() => Arc::clone(file),
-                (_, true) if state.data.is_some() => place.dir.open(&place.name, Access::Read)?,
-                (_, true) => self.file(&node, &mut state, false)?,
+        let file = self.with_file(id, |held| {
+            let place = self.place(&held.node, Some(held.state))?;
+            let ours = place.layer == UPPER || self.graft(place.layer).is_some();
+            match (&held.state.file, &held.state.data) {
+                _ if !ours => Ok(None),
+                (Some((file, _)), None) => Ok(Some(Arc::clone(file))),
+                (_, Some(_)) => place.dir.open(&place.name, Access::Read).map(Some),
+                (None, None) => self.file(held, false).map(Some),
             }
-        };
-        file.sync(data_only)
+        })?;
+        file.map_or(Ok(()), |file| file.sync(data_only))
     }
 
     /// fallocate(2).
@@ -157,29 +145,21 @@ impl Union {
         change: bool,
         act: impl FnOnce(&dyn File) -> Result<R>,
     ) -> Result<R> {
-        let node = self.node(id)?;
-        match node.kind {
+        match self.node(id)?.kind {
             Kind::Dir => {
                 let stack = match change {
                     true => self.raise_dir(id)?,
-                    false => super::dir_of(&node)?.stack(),
+                    false => super::dir_of(&self.node(id)?)?.stack(),
                 };
                 act(stack.top().ok_or(Errno::STALE)?.open_self()?.as_ref())
             }
-            Kind::File => {
-                let body = self.file_body(id)?;
-                let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+            Kind::File => self.with_file(id, |held| {
                 let place = match change {
-                    true => self.raise_file(&node, &mut state, Data::Whole)?,
-                    false => self.place(&node, Some(&state))?,
+                    true => self.raise_file(held, Data::Whole)?,
+                    false => self.place(&held.node, Some(held.state))?,
                 };
-                if let Some((file, _)) = &state.file
-                    && state.pinned
-                {
-                    return act(file.as_ref());
-                }
                 act(place.dir.open(&place.name, Access::Read)?.as_ref())
-            }
+            }),
             _ => Err(Error::Rule(Errno::NOTTY)),
         }
     }

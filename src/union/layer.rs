@@ -162,6 +162,23 @@ pub trait Dir: Send + Sync {
     /// As renameat2(2).
     fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()>;
 
+    /// A place that leads to the object `name`, which is no directory, whatever becomes of the
+    /// name: any name in it means the object. It holds what the object needs to live on.
+    ///
+    /// # Errors
+    /// As openat(2) with `O_PATH`.
+    fn pin(&self, name: &[u8]) -> Result<DirRef>;
+
+    /// Says that a directory of this tree is about to be moved (`true`), or that all places know
+    /// of it (`false`): between the two, a name may lead to another directory than before.
+    fn moving(&self, _begins: bool) {}
+
+    /// The place of the subdirectory with the attributes `stat`: once it is known, no other one
+    /// is opened in its stead.
+    fn dir_known(&self, name: &[u8], _stat: &Stat) -> DirRef {
+        self.dir(name)
+    }
+
     /// Says that this directory is now `name` of `parent`: what was opened beneath it stays valid.
     fn relocate(&self, parent: &DirRef, name: &[u8]);
 

@@ -65,6 +65,7 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(id)?;
         let body = dir_of(&node)?;
+        let _entries = self.reading(body);
         if body.removed.get().is_some() {
             return Ok(());
         }
@@ -188,7 +189,7 @@ impl Union {
         let grafted = body.has_grafts.load(Ordering::Acquire);
         if plus || (grafted && self.is_graft_place(node.id, &item.name)) {
             // What vanished meanwhile, or cannot be read, is told by name: its lookup will say.
-            if let Ok(Some(entry)) = self.lookup_listed(node, &item.name) {
+            if let Ok(Some(entry)) = self.lookup_in(node, &item.name) {
                 let kind = entry.stat.kind();
                 let told = plus.then_some(&entry);
                 sink.push(&item.name, entry.stat.ino, kind, item.position, told);
@@ -200,17 +201,6 @@ impl Union {
         }
         sink.push(&item.name, item.ino, item.kind, item.position, None);
         true
-    }
-
-    fn lookup_listed(&self, node: &Node, entry: &[u8]) -> Result<Option<Entry>> {
-        let body = dir_of(node)?;
-        if let Some(found) = self.find_graft(node, body, entry)? {
-            return self.enter(node.id, entry, found).map(Some);
-        }
-        match self.resolve(&body.stack(), entry)? {
-            Some(found) => self.enter(node.id, entry, found).map(Some),
-            None => Ok(None),
-        }
     }
 
     fn list_single(

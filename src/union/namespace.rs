@@ -11,9 +11,10 @@ use crate::union::api::{Caller, Entry};
 use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::{DirRef, FileRef};
+use crate::union::lock::Held;
 use crate::union::mark;
 use crate::union::resolve::Found;
-use crate::union::{Union, check_name, dir_of};
+use crate::union::{Union, check_name};
 
 /// What is to be made.
 pub(super) enum Make<'a> {
@@ -39,6 +40,17 @@ impl Parent {
     pub(super) fn layer(&self) -> u16 {
         self.stack.graft.unwrap_or(UPPER)
     }
+
+    /// The same as it is now. `ENOENT` if it was removed.
+    pub(super) fn current(&self) -> Result<Self> {
+        let body = self.body()?;
+        if body.removed.get().is_some() {
+            return Err(Errno::NOENT.into());
+        }
+        let stack = body.stack();
+        let dir = stack.upper.clone().ok_or(Errno::STALE)?;
+        Ok(Self { id: self.id, body: Arc::clone(&self.body), stack, dir })
+    }
 }
 
 impl FileState {
@@ -59,11 +71,7 @@ impl Union {
     /// A directory with its upper part, ready to be changed.
     pub(super) fn parent(&self, id: NodeId) -> Result<Parent> {
         let stack = self.raise_dir(id)?;
-        let node = self.node(id)?;
-        let body = Self::body_of(&node)?;
-        if dir_of(&node)?.removed.get().is_some() {
-            return Err(Errno::NOENT.into());
-        }
+        let body = Self::body_of(&self.node(id)?)?;
         let dir = stack.upper.clone().ok_or(Errno::STALE)?;
         Ok(Parent { id, body, stack, dir })
     }
@@ -80,9 +88,10 @@ impl Union {
         mode: u32,
         rdev: u64,
     ) -> Result<Entry> {
-        let parent = self.parent(parent)?;
-        self.make(caller, &parent, entry, &Make::Special { mode, rdev })?;
-        self.made(&parent, entry)
+        self.with_parent(parent, |parent| {
+            self.make(caller, parent, entry, &Make::Special { mode, rdev })?;
+            self.made(parent, entry)
+        })
     }
 
     /// Makes a directory.
@@ -90,9 +99,10 @@ impl Union {
     /// # Errors
     /// As mkdir(2).
     pub fn mkdir(&self, caller: &Caller, parent: NodeId, entry: &[u8], mode: u32) -> Result<Entry> {
-        let parent = self.parent(parent)?;
-        self.make(caller, &parent, entry, &Make::Dir { mode })?;
-        self.made(&parent, entry)
+        self.with_parent(parent, |parent| {
+            self.make(caller, parent, entry, &Make::Dir { mode })?;
+            self.made(parent, entry)
+        })
     }
 
     /// Makes a symbolic link.
@@ -106,9 +116,10 @@ impl Union {
         entry: &[u8],
         target: &[u8],
     ) -> Result<Entry> {
-        let parent = self.parent(parent)?;
-        self.make(caller, &parent, entry, &Make::Symlink { target })?;
-        self.made(&parent, entry)
+        self.with_parent(parent, |parent| {
+            self.make(caller, parent, entry, &Make::Symlink { target })?;
+            self.made(parent, entry)
+        })
     }
 
     /// Tells of an object that was just made: nothing but its attributes is to be found out, since
@@ -121,14 +132,14 @@ impl Union {
     /// The same with the attributes at hand.
     pub(super) fn made_with(&self, parent: &Parent, entry: &[u8], stat: Stat) -> Result<Entry> {
         let stack = (stat.kind() == Kind::Dir).then(|| Stack {
-            upper: Some(parent.dir.dir(entry)),
+            upper: Some(parent.dir.dir_known(entry, &stat)),
             graft: parent.stack.graft,
             ..Stack::default()
         });
         let place = Place::new(parent.layer(), &parent.dir, entry);
         let ino = self.show_ino(&stat);
         let found = Found { stat, place, ino, stack, data: None, indexed: None };
-        self.enter(parent.id, entry, found)
+        self.enter(parent.id, entry, &found).map(|(entry, _)| entry)
     }
 
     /// Makes an object; a regular file is opened.
@@ -146,8 +157,10 @@ impl Union {
         let layer = parent.layer();
         let owner = self.owner(caller, layer)?;
         if parent.stack.graft.is_some() {
-            let file = self.make_in(caller, parent, &parent.dir, entry, what, owner)?;
-            parent.body()?.changed();
+            let body = parent.body()?;
+            let file =
+                self.step(body, || self.make_in(caller, parent, &parent.dir, entry, what, owner))?;
+            body.changed();
             return Ok(file);
         }
         self.refuse_aufs_name(entry)?;
@@ -164,11 +177,12 @@ impl Union {
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
             && (covers || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
-        let file = if covers || opaque || plain {
-            self.make_over(caller, parent, entry, what, owner)?
-        } else {
-            self.make_in(caller, parent, &parent.dir, entry, what, owner)?
-        };
+        let file = self.step(parent.body()?, || {
+            if covers || opaque || plain {
+                return self.make_over(caller, parent, entry, what, owner);
+            }
+            self.make_in(caller, parent, &parent.dir, entry, what, owner)
+        })?;
         parent.body()?.changed();
         Ok(file)
     }
@@ -250,7 +264,16 @@ impl Union {
     /// As link(2); `EXDEV` between a graft and the union.
     pub fn link(&self, id: NodeId, parent: NodeId, entry: &[u8]) -> Result<Entry> {
         check_name(entry)?;
-        let parent = self.parent(parent)?;
+        self.with_parent(parent, |parent| {
+            self.check_link(id, parent, entry)?;
+            self.with_file(id, |held| self.link_held(held, parent, entry))?;
+            parent.body()?.changed();
+            self.set_impure_for(parent)
+        })?;
+        self.entry_again(id)
+    }
+
+    fn check_link(&self, id: NodeId, parent: &Parent, entry: &[u8]) -> Result<()> {
         let node = self.node(id)?;
         let source_layer = node.key.layer();
         if source_layer.max(FIRST_GRAFT - 1) != parent.layer().max(FIRST_GRAFT - 1) {
@@ -265,32 +288,27 @@ impl Union {
         if parent.stack.graft.is_none() {
             self.refuse_aufs_name(entry)?;
         }
-        let body = self.file_body(id)?;
-        let file = body.file().ok_or(Errno::PERM)?;
-        {
-            let mut state = file.state.lock();
-            let place = self.raise_file(&node, &mut state, Data::Whole)?;
-            if parent.stack.graft.is_none() && mark::is_aufs_name(entry) && node.kind == Kind::File
-            {
-                self.set_plain(&place.dir, &place.name)?;
-            }
-            self.link_place(&place, &parent, entry)?;
-            if state.life == Life::Unlinked {
-                place.dir.unlink(&place.name)?;
-                state.life = Life::Linked;
-                state.place = None;
-                self.table.relocate(id, parent.id, entry);
-                let linked = Place::new(UPPER, &parent.dir, entry).stat()?;
-                self.table.rekey(id, self.key(parent.layer(), &linked));
-            } else {
-                state.add_alias(parent.id, entry);
-            }
+        Ok(())
+    }
+
+    fn link_held(&self, held: &mut Held<'_>, parent: &Parent, entry: &[u8]) -> Result<()> {
+        if held.state.life.is_nameless() && held.state.life != Life::Unnamed {
+            return Err(Errno::NOENT.into());
         }
-        parent.body()?.changed();
-        self.set_impure_for(&parent)?;
-        let node = self.table.again(id).ok_or(Errno::STALE)?;
-        let stat = self.show(&node, self.stat_node(&node)?);
-        Ok(Entry { node: id, stat })
+        let place = self.raise_file(held, Data::Whole)?;
+        let marked = parent.stack.graft.is_none() && mark::is_aufs_name(entry);
+        if marked && held.node.kind == Kind::File {
+            self.set_plain(&place.dir, &place.name)?;
+        }
+        self.step(parent.body()?, || self.link_place(&place, parent, entry))?;
+        if held.state.life != Life::Unnamed {
+            held.state.add_alias(parent.id, entry);
+            return Ok(());
+        }
+        held.state.life = Life::Linked;
+        held.state.place = None;
+        self.table.relocate(held.node.id, parent.id, entry);
+        place.dir.unlink(&place.name)
     }
 
     pub(super) fn set_impure_for(&self, parent: &Parent) -> Result<()> {

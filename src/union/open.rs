@@ -10,6 +10,9 @@
 //! | cached | any | cached |
 //! | passthrough, same backing file | any | passthrough, same id |
 //! | passthrough, other backing file after a copy-up | any | `ESTALE` once; then a new node |
+//!
+//! A file whose last name goes lives on for as long as the kernel knows it, since somebody may be
+//! about to open it: parked in the work directory while it is open, else behind a pin.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use crate::union::api::{Caller, Entry, Kill, OpenFlags, OpenMode, Opened};
 use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::FileRef;
+use crate::union::lock::Held;
 use crate::union::namespace::Make;
 use crate::union::table::{Node, Pages};
 use crate::union::{Union, check_name};
@@ -38,6 +42,10 @@ const FH_WRITES: u64 = 4;
 /// Set in the handle of a program that runs.
 const FH_RUNS: u64 = 8;
 
+/// Most files without an open handle that pins keep. The kernel forgets such a file at once,
+/// unless it is about to be opened.
+pub(super) const PINS: usize = 256;
+
 impl Union {
     /// Opens a file.
     ///
@@ -45,31 +53,26 @@ impl Union {
     /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
     pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
-        let node = self.node(id)?;
-        let body = self.file_body(id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
-        if let Life::Gone(_) = state.life
-            && state.file.is_none()
-        {
-            return Err(Errno::STALE.into());
-        }
-        // A writer the kernel has refused by itself; a reader it would, but only after this.
-        if flags.truncate && !flags.write && state.runs > 0 {
-            return Err(Errno::TXTBSY.into());
-        }
-        if flags.write || flags.truncate {
-            let data = if flags.truncate { Data::Dropped } else { Data::Whole };
-            let place = self.raise_file(&node, &mut state, data)?;
-            self.check_writable(&place)?;
-            check_fixed(&place.stat()?, flags)?;
-            if flags.truncate {
-                self.truncate(&place, &mut state, flags.kill_priv)?;
+        self.with_file(id, |held| {
+            if matches!(held.state.life, Life::Gone(_) | Life::Detached) {
+                return Err(Errno::STALE.into());
             }
-        }
-        let node = self.node(id)?;
-        let opened = self.start_io(&node, &mut state, flags)?;
-        Ok(self.count_open(&mut state, opened, flags))
+            // A writer the kernel has refused by itself; a reader it would, but only after this.
+            if flags.truncate && !flags.write && held.state.runs > 0 {
+                return Err(Errno::TXTBSY.into());
+            }
+            if flags.write || flags.truncate {
+                let data = if flags.truncate { Data::Dropped } else { Data::Whole };
+                let place = self.raise_file(held, data)?;
+                self.check_writable(&place)?;
+                check_fixed(&place.stat()?, flags)?;
+                if flags.truncate {
+                    self.truncate(&place, held.state, flags.kill_priv)?;
+                }
+            }
+            let opened = self.start_io(held, flags)?;
+            Ok(self.count_open(held.state, opened, flags))
+        })
     }
 
     fn count_open(&self, state: &mut FileState, mut opened: Opened, flags: OpenFlags) -> Opened {
@@ -93,9 +96,9 @@ impl Union {
         if self.live_writers.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let Some(node) = self.table.find(id) else { return false };
-        let file = node.body.as_deref().and_then(Body::file);
-        file.is_some_and(|file| file.state.lock().writers > 0)
+        let writes =
+            |_: &Node, state: Option<&FileState>| Ok(state.is_some_and(|state| state.writers > 0));
+        self.with_object(id, writes).unwrap_or(false)
     }
 
     pub(super) fn check_writable(&self, place: &Place) -> Result<()> {
@@ -116,41 +119,42 @@ impl Union {
     }
 
     /// Decides how a newly opened file is served.
-    fn start_io(&self, node: &Node, state: &mut FileState, flags: OpenFlags) -> Result<Opened> {
-        let place = match &state.data {
+    fn start_io(&self, held: &mut Held<'_>, flags: OpenFlags) -> Result<Opened> {
+        let place = match &held.state.data {
             Some(data) => data.clone(),
-            None => self.place(node, Some(state))?,
+            None => self.place(&held.node, Some(held.state))?,
         };
-        match state.io {
+        let node = &held.node;
+        match held.state.io {
             Io::Passthrough { layer, .. } if layer != place.layer => {
-                if state.opens > 0 {
-                    self.detach(node, state)?;
+                if held.state.opens > 0 {
+                    self.detach(held)?;
                     return Err(Errno::STALE.into());
                 }
-                self.release_id(state);
+                self.release_id(held.state);
             }
             Io::Passthrough { id, .. }
-                if state.opens > 0 || self.prefers(node, &place, flags)? =>
+                if held.state.opens > 0 || self.prefers(node, &place, flags)? =>
             {
                 self.table.set_pages(node.id, Pages::Stale);
                 return Ok(self.opened_passthrough(id));
             }
-            Io::Passthrough { .. } => self.release_id(state),
-            Io::Cached if state.opens > 0 => return Ok(self.opened_cached(node)),
+            Io::Passthrough { .. } => self.release_id(held.state),
+            Io::Cached if held.state.opens > 0 => return Ok(self.opened_cached(node)),
             Io::Cached | Io::Idle => {}
         }
-        if state.life == Life::Linked
+        if held.state.life == Life::Linked
             && self.prefers(node, &place, flags)?
             && let Some(id) = self.register(&place)?
         {
-            state.io = Io::Passthrough { id, layer: place.layer };
+            held.state.io = Io::Passthrough { id, layer: place.layer };
             self.table.set_pages(node.id, Pages::Stale);
             return Ok(self.opened_passthrough(id));
         }
         if node.small && node.pages == Pages::None && place.layer != UPPER && !flags.write {
             self.store_pages(node.id, &place)?;
         }
-        state.io = Io::Cached;
+        held.state.io = Io::Cached;
         Ok(self.opened_cached(node))
     }
 
@@ -256,21 +260,54 @@ impl Union {
         state.io = Io::Idle;
     }
 
-    // The path leads to a new node from now on; this one stays with those who have it open.
-    fn detach(&self, node: &Node, state: &mut FileState) -> Result<()> {
-        let stat = self.stat_state(node, state)?;
-        self.table.unkey(node.id);
-        state.life = Life::Gone(stat);
+    // The path leads to a new node from now on; this one stays with those who have it open, and a
+    // pin leads it to the object that both share.
+    fn detach(&self, held: &mut Held<'_>) -> Result<()> {
+        if held.state.life != Life::Linked {
+            return Ok(());
+        }
+        self.pin(held)?;
+        held.state.life = Life::Detached;
+        held.state.aliases.clear();
+        self.table.unkey(held.node.id);
+        if let Some(kernel) = self.kernel.get() {
+            kernel.changed(held.node.id);
+        }
         Ok(())
+    }
+
+    /// Lets a pin lead to a file from now on.
+    pub(super) fn pin(&self, held: &mut Held<'_>) -> Result<()> {
+        let place = self.place(&held.node, Some(held.state))?;
+        let dir = place.dir.pin(&place.name)?;
+        held.state.place = Some(Place { dir, ..place });
+        held.state.pinned = true;
+        held.state.indexed = false;
+        Ok(())
+    }
+
+    /// Says that a pin keeps a file that has no open handle. The oldest one of many goes.
+    pub(super) fn note_pin(&self, id: NodeId) {
+        let evicted = self.pins.lock().push(id, ());
+        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
+        self.try_with_file(old, |held| {
+            let kept = matches!(held.state.life, Life::Kept | Life::Detached);
+            if held.state.opens == 0 && held.state.pinned && kept {
+                let stat = self.stat_state(&held.node, held.state).unwrap_or_default();
+                held.state.life = Life::Gone(stat);
+                held.state.place = None;
+                held.state.file = None;
+                held.state.pinned = false;
+            }
+        });
     }
 
     /// Gives up what a state holds outside of memory, when its node is forgotten.
     pub(super) fn retire(&self, state: &mut FileState) {
         self.release_id(state);
         state.file = None;
-        if state.life == Life::Unlinked
+        if state.life.is_parked()
             && let Some(place) = state.place.take()
-            && place.layer == UPPER
             && let Err(error) = place.dir.unlink(&place.name)
         {
             tracing::warn!(%error, "a removed file stays until the next mount");
@@ -290,16 +327,17 @@ impl Union {
         flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
         check_name(entry)?;
-        let parent = self.parent(parent)?;
-        let made = self.make(caller, &parent, entry, &Make::File { mode })?;
-        let told = match &made {
-            Some(file) => {
-                let stat = parent.dir.stat_new(entry, file)?;
-                self.made_with(&parent, entry, stat)?
-            }
-            None => self.made(&parent, entry)?,
-        };
-        self.open_new(told, made, flags)
+        self.with_parent(parent, |parent| {
+            let made = self.make(caller, parent, entry, &Make::File { mode })?;
+            let told = match &made {
+                Some(file) => {
+                    let stat = parent.dir.stat_new(entry, file)?;
+                    self.made_with(parent, entry, stat)?
+                }
+                None => self.made(parent, entry)?,
+            };
+            self.open_new(told, made, flags)
+        })
     }
 
     fn open_new(
@@ -308,33 +346,33 @@ impl Union {
         made: Option<FileRef>,
         flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
-        let node = self.node(told.node)?;
-        let body = self.file_body(told.node)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
-        let opened = match made {
-            Some(made) if flags.write => self.start_new(&node, &mut state, made)?,
-            _ => self.start_io(&node, &mut state, flags)?,
-        };
-        let opened = self.count_open(&mut state, opened, flags);
+        let opened = self.with_file(told.node, |held| {
+            let opened = match made {
+                Some(made) if flags.write && held.state.io == Io::Idle => {
+                    self.start_new(held, made)
+                }
+                _ => self.start_io(held, flags)?,
+            };
+            Ok(self.count_open(held.state, opened, flags))
+        });
+        let opened = opened.inspect_err(|_| self.forget(told.node, 1))?;
         Ok((told, opened))
     }
 
     // A file just made has no reader and no privilege: its descriptor is at hand.
-    fn start_new(&self, node: &Node, state: &mut FileState, made: FileRef) -> Result<Opened> {
-        let off = self.passthrough_off.load(Ordering::Relaxed) || state.io != Io::Idle;
+    fn start_new(&self, held: &mut Held<'_>, made: FileRef) -> Opened {
+        let off = self.passthrough_off.load(Ordering::Relaxed);
         if let Some(kernel) = self.kernel.get().filter(|_| !off)
             && let Ok(id) = kernel.register(made.as_ref())
         {
-            let layer = node.key.layer();
-            state.io = Io::Passthrough { id, layer };
-            return Ok(self.opened_passthrough(id));
+            held.state.io = Io::Passthrough { id, layer: held.node.key.layer() };
+            return self.opened_passthrough(id);
         }
-        state.io = Io::Cached;
-        state.file = Some((made, true));
-        self.note_file(node.id);
-        Ok(self.opened_cached(node))
+        held.state.io = Io::Cached;
+        held.state.file = Some((made, true));
+        self.note_file(held.node.id);
+        self.opened_cached(&held.node)
     }
 
     /// Makes a file without a name.
@@ -378,11 +416,10 @@ impl Union {
         };
         let (node, _) = self.table.enter(&new, || {
             let body = FileBody::default();
-            {
-                let mut state = body.state.lock();
+            body.with(|state| {
                 state.place = Some(place.clone());
-                state.life = Life::Unlinked;
-            }
+                state.life = Life::Unnamed;
+            });
             Some(Arc::new(Body::File(body)))
         });
         let told = Entry { node: node.id, stat: self.show(&node, stat) };
@@ -391,89 +428,57 @@ impl Union {
 
     /// Closes a handle.
     pub fn release(&self, id: NodeId, fh: u64) {
-        let Ok(node) = self.node(id) else { return };
-        let Some(file) = node.body.as_deref().and_then(Body::file) else { return };
-        let mut state = file.state.lock();
-        state.opens = state.opens.saturating_sub(1);
-        if fh & FH_WRITES != 0 && state.writers > 0 {
-            state.writers -= 1;
-            self.live_writers.fetch_sub(1, Ordering::Relaxed);
-        }
-        if fh & FH_RUNS != 0 {
-            state.runs = state.runs.saturating_sub(1);
-        }
-        if state.opens > 0 {
-            return;
-        }
-        if state.life != Life::Linked {
-            self.bury(&node, &mut state);
-        }
-        match state.io {
-            Io::Passthrough { .. } if state.life == Life::Linked => self.note_id(id, &mut state),
-            Io::Passthrough { .. } => self.release_id(&mut state),
-            Io::Cached | Io::Idle => state.io = Io::Idle,
-        }
-        drop(state);
-        self.table.drop_body(id, is_idle);
-    }
-
-    // The last handle of a file without a name is closed: its space is given back.
-    fn bury(&self, node: &Node, state: &mut FileState) {
-        let stat = self.stat_state(node, state).unwrap_or_default();
-        if state.life == Life::Unlinked {
-            self.retire(state);
-        }
-        state.pinned = false;
-        state.file = None;
-        state.life = Life::Gone(Stat { nlink: 0, ..stat });
-        if node.key.layer() == UPPER {
-            self.table.unkey(node.id);
+        let closed = self.with_file(id, |held| {
+            let state = &mut *held.state;
+            state.opens = state.opens.saturating_sub(1);
+            if fh & FH_WRITES != 0 && state.writers > 0 {
+                state.writers -= 1;
+                self.live_writers.fetch_sub(1, Ordering::Relaxed);
+            }
+            if fh & FH_RUNS != 0 {
+                state.runs = state.runs.saturating_sub(1);
+            }
+            if state.opens > 0 {
+                return Ok(None);
+            }
+            match state.io {
+                Io::Passthrough { .. } if state.life == Life::Linked => return Ok(Some(true)),
+                Io::Passthrough { .. } => self.release_id(state),
+                Io::Cached | Io::Idle => state.io = Io::Idle,
+            }
+            if state.life != Life::Linked {
+                state.file = None;
+            }
+            if state.pinned {
+                self.note_pin(id);
+            }
+            Ok(Some(false))
+        });
+        match closed {
+            Ok(Some(true)) => self.note_id(id),
+            Ok(Some(false)) => self.table.drop_body(id, Body::is_idle),
+            // A handle that is still open, or a node of before: nothing is to be given back.
+            Ok(None) | Err(_) => {}
         }
     }
 
     // Registrations outlive the handle, since the next open is likely to want the same one; the
     // least recently used one goes.
-    fn note_id(&self, id: NodeId, state: &mut FileState) {
+    fn note_id(&self, id: NodeId) {
         let evicted = self.ids.lock().push(id, ());
         let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
-        if old == id {
-            return self.release_id(state);
-        }
-        let Some(node) = self.table.find(old) else { return };
-        if let Some(file) = node.body.as_deref().and_then(Body::file)
-            && let Some(mut other) = file.state.try_lock()
-            && other.opens == 0
-        {
-            self.release_id(&mut other);
-            drop(other);
-            self.table.drop_body(old, is_idle);
-        }
+        self.try_with_file(old, |held| {
+            if held.state.opens == 0 {
+                self.release_id(held.state);
+            }
+        });
+        self.table.drop_body(old, Body::is_idle);
     }
 
     pub(super) fn note_file(&self, id: NodeId) {
         let evicted = self.files.lock().push(id, ());
         let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
-        let Some(node) = self.table.find(old) else { return };
-        if let Some(file) = node.body.as_deref().and_then(Body::file)
-            && let Some(mut other) = file.state.try_lock()
-            && !other.pinned
-        {
-            other.file = None;
-        }
-    }
-
-    /// Opens a file for as long as it has handles: nothing else leads to it.
-    pub(super) fn keep_open(&self, node: &Node, state: &mut FileState) -> Result<()> {
-        if state.file.is_none() {
-            let place = self.place(node, Some(state))?;
-            let file = match place.dir.open(&place.name, Access::Write) {
-                Ok(file) => (file, true),
-                Err(_) => (place.dir.open(&place.name, Access::Read)?, false),
-            };
-            state.file = Some(file);
-        }
-        state.pinned = true;
-        Ok(())
+        self.try_with_file(old, |held| held.state.file = None);
     }
 }
 
@@ -485,16 +490,4 @@ fn check_fixed(stat: &Stat, flags: OpenFlags) -> Result<()> {
         return Err(Errno::PERM.into());
     }
     Ok(())
-}
-
-// A file state that says no more than a new one would.
-fn is_idle(body: &Body) -> bool {
-    let Some(state) = body.file().and_then(|file| file.state.try_lock()) else { return false };
-    state.opens == 0
-        && state.io == Io::Idle
-        && state.data.is_none()
-        && state.place.is_none()
-        && state.aliases.is_empty()
-        && state.life == Life::Linked
-        && !state.indexed
 }

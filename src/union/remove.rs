@@ -10,10 +10,23 @@ use crate::types::{Name, NodeId, RenameFlags, Stat};
 use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
+use crate::union::lock::Held;
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
 use crate::union::table::Node;
 use crate::union::{Union, check_name, dir_of};
+
+/// Where a file is whose last name goes.
+enum Parked {
+    /// Under a name of ours in the work directory.
+    Linked(Place),
+    /// Behind a pin.
+    Pinned(Place),
+    /// In a lower layer, hidden.
+    Lower(Place),
+    /// Nowhere.
+    Lost,
+}
 
 impl Union {
     /// Removes an entry that is no directory.
@@ -25,141 +38,157 @@ impl Union {
         if self.is_graft_place(parent, entry) {
             return Err(Errno::BUSY.into());
         }
-        let parent = self.parent(parent)?;
-        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
-        if found.stack.is_some() {
-            return Err(Errno::ISDIR.into());
+        self.with_parent(parent, |parent| {
+            let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+            if found.stack.is_some() {
+                return Err(Errno::ISDIR.into());
+            }
+            let hides = self.has_lower_entry(&parent.stack, entry)?;
+            let known = self.table.find_key(self.key_of(&found)).is_some();
+            if known || found.stat.nlink > 1 || found.indexed.is_some() {
+                self.unlink_known(parent, entry, found, hides)?;
+            } else {
+                self.remove_name(parent, entry, !found.is_lower(), hides)?;
+            }
+            parent.body()?.changed();
+            Ok(())
+        })
+    }
+
+    /// Gives the object that a name of a directory leads to, which is no directory, to `act`: what
+    /// was found and, locked, its node. It is entered for the moment if it was not known.
+    fn with_entry(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        mut found: Found,
+        act: impl Fn(&Found, &mut Held<'_>) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            let (told, _) = self.enter(parent.id, entry, &found)?;
+            let done = self.with_file(told.node, |held| {
+                let same = held.node.key == self.key_of(&found);
+                if same { act(&found, held).map(|()| true) } else { Ok(false) }
+            });
+            self.forget(told.node, 1);
+            if done? {
+                return Ok(());
+            }
+            // A copy-up meanwhile gave it another key.
+            found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
         }
-        let known = self.table.find_key(self.key_of(&found));
-        let hides = self.has_lower_entry(&parent.stack, entry)?;
-        match known.and_then(|id| self.table.find(id)) {
-            Some(node) => self.unlink_known(&parent, entry, &found, &node, hides)?,
-            None => self.unlink_unknown(&parent, entry, found, hides)?,
-        }
-        parent.body()?.changed();
-        Ok(())
     }
 
     /// Before a name of a lower file with several names goes: its copy in the index keeps count of
     /// those that are left.
-    pub(super) fn count_names(
-        &self,
-        node: &Node,
-        state: &mut FileState,
-        found: &Found,
-    ) -> Result<()> {
+    pub(super) fn count_names(&self, held: &mut Held<'_>, found: &Found) -> Result<()> {
         let several = found.stat.nlink > 1 && self.can_index(found.stat.kind());
-        if is_lower(found) && several && state.place.is_none() && self.upper()?.index.is_some() {
-            self.copy_up(node, state, &found.place, Data::Elsewhere, false)?;
+        let unindexed = held.state.place.is_none() && self.upper()?.index.is_some();
+        if found.is_lower() && several && unindexed {
+            self.copy_up(held, &found.place, Data::Elsewhere, false)?;
         }
         Ok(())
     }
 
-    // A lower file with several names is tracked by its count, so it is entered for the moment.
-    fn unlink_unknown(
-        &self,
-        parent: &Parent,
-        entry: &[u8],
-        found: Found,
-        hides: bool,
-    ) -> Result<()> {
-        if !hides && found.indexed.is_none() {
-            return parent.dir.unlink(entry);
-        }
-        if found.stat.nlink <= 1 && found.indexed.is_none() {
-            return self.whiteout(&parent.dir, entry);
-        }
-        let told = self.enter(parent.id, entry, found)?;
-        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
-        let node = self.node(told.node)?;
-        let done = self.unlink_known(parent, entry, &found, &node, hides);
-        self.forget(told.node, 1);
-        done
-    }
-
-    fn unlink_known(
-        &self,
-        parent: &Parent,
-        entry: &[u8],
-        found: &Found,
-        node: &Node,
-        hides: bool,
-    ) -> Result<()> {
-        let body = self.file_body(node.id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
-        let lower = is_lower(found);
-        self.count_names(node, &mut state, found)?;
-        let before = self.stat_state(node, &state)?;
-        let last = before.nlink <= 1 || (lower && !state.indexed && found.stat.nlink <= 1);
-        let named = !lower && self.is_occupied(&parent.dir, entry)?;
-        if last {
-            self.unlink_last(parent, entry, node, &mut state, &before, named, hides)?;
-        } else {
-            self.remove_name(parent, entry, named, hides)?;
-            if state.indexed && !named {
-                let diff = state.nlink_diff - 1;
-                self.write_nlink_diff(&mut state, diff)?;
+    fn unlink_known(&self, parent: &Parent, entry: &[u8], found: Found, hides: bool) -> Result<()> {
+        self.with_entry(parent, entry, found, |found, held| {
+            let lower = found.is_lower();
+            self.count_names(held, found)?;
+            let before = self.stat_state(&held.node, held.state)?;
+            let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
+            let last = before.nlink <= 1 || alone;
+            let named = !lower && self.is_occupied(&parent.dir, entry)?;
+            if last {
+                self.leave_last(held, &before, || self.remove_name(parent, entry, named, hides))
+            } else {
+                self.keep_found(parent, entry, held)?;
+                self.remove_name(parent, entry, named, hides)?;
+                if held.state.indexed && !named {
+                    let diff = held.state.nlink_diff - 1;
+                    self.write_nlink_diff(held.state, diff)?;
+                }
+                self.lose_name(parent, entry, held)
             }
-            self.lose_name(parent, entry, node, &mut state)?;
-        }
-        Ok(())
+        })
     }
 
     fn remove_name(&self, parent: &Parent, entry: &[u8], named: bool, hides: bool) -> Result<()> {
-        if hides {
-            self.whiteout(&parent.dir, entry)
-        } else if named {
-            parent.dir.unlink(entry)
-        } else {
-            Ok(())
+        self.step(parent.body()?, || {
+            if hides {
+                self.whiteout(&parent.dir, entry)
+            } else if named {
+                parent.dir.unlink(entry)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes the last name of a file away by `remove`. The file lives on where somebody may have
+    /// it open, or be about to open it. Its key leads to nothing before the backing may give its
+    /// number to another object.
+    pub(super) fn leave_last(
+        &self,
+        held: &mut Held<'_>,
+        before: &Stat,
+        remove: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let parked = self.park(held)?;
+        self.table.unkey(held.node.id);
+        if let Err(error) = remove() {
+            self.table.rekey(held.node.id, held.node.key);
+            self.unpark(parked)?;
+            return Err(error);
+        }
+        if held.state.indexed {
+            self.remove_indexed(held.state)?;
+        }
+        held.state.aliases.clear();
+        held.state.pinned = matches!(parked, Parked::Pinned(_));
+        (held.state.life, held.state.place) = match parked {
+            Parked::Linked(place) => (Life::Parked, Some(place)),
+            Parked::Pinned(place) | Parked::Lower(place) => (Life::Kept, Some(place)),
+            Parked::Lost => (Life::Gone(Stat { nlink: 0, ..*before }), None),
+        };
+        if held.state.opens == 0 {
+            held.state.file = None;
+            if held.state.pinned {
+                self.note_pin(held.node.id);
+            }
+        }
+        Ok(())
+    }
+
+    // Where a file will be when its last name is gone.
+    fn park(&self, held: &Held<'_>) -> Result<Parked> {
+        let place = self.place(&held.node, Some(held.state))?;
+        if place.layer != UPPER && place.layer < FIRST_GRAFT {
+            return Ok(Parked::Lower(place));
+        }
+        // A graft has no work directory of ours.
+        if held.state.opens > 0 && place.layer == UPPER && !held.state.pinned {
+            let name = self.unique_name();
+            let orphans = &self.upper()?.orphans;
+            place.dir.link(&place.name, orphans.as_ref(), &name)?;
+            let dir = Arc::clone(orphans);
+            return Ok(Parked::Linked(Place { layer: UPPER, dir, name }));
+        }
+        match place.dir.pin(&place.name) {
+            Ok(dir) => Ok(Parked::Pinned(Place { dir, ..place })),
+            // Without a descriptor it is gone at once, as long as nobody has it open.
+            Err(error) if held.state.opens == 0 => {
+                tracing::debug!(%error, "a removed file is not kept");
+                Ok(Parked::Lost)
+            }
+            Err(error) => Err(error),
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn unlink_last(
-        &self,
-        parent: &Parent,
-        entry: &[u8],
-        node: &Node,
-        state: &mut FileState,
-        before: &Stat,
-        named: bool,
-        hides: bool,
-    ) -> Result<()> {
-        let gone = Stat { nlink: 0, ..*before };
-        let lower = node.key.layer() != UPPER && node.key.layer() < FIRST_GRAFT;
-        if state.opens == 0 {
-            self.remove_name(parent, entry, named, hides)?;
-            if state.indexed {
-                self.remove_indexed(state)?;
-            }
-            state.life = Life::Gone(gone);
-            state.file = None;
-        } else if lower && !state.indexed {
-            state.place = Some(self.place(node, Some(state))?);
-            self.remove_name(parent, entry, named, hides)?;
-            state.life = Life::Unlinked;
-        } else if parent.stack.graft.is_some() {
-            // A graft has no work directory of ours: the open file itself keeps the object.
-            self.keep_open(node, state)?;
-            parent.dir.unlink(entry)?;
-            state.life = Life::Gone(gone);
-        } else {
-            let parked = self.unique_name();
-            let place = self.place(node, Some(state))?;
-            let orphans = &self.upper()?.orphans;
-            place.dir.link(&place.name, orphans.as_ref(), &parked)?;
-            self.remove_name(parent, entry, named, hides)?;
-            if state.indexed {
-                self.remove_indexed(state)?;
-            }
-            state.place = Some(Place { layer: UPPER, dir: Arc::clone(orphans), name: parked });
-            state.life = Life::Unlinked;
+    fn unpark(&self, parked: Parked) -> Result<()> {
+        match parked {
+            Parked::Linked(place) => place.dir.unlink(&place.name),
+            Parked::Pinned(_) | Parked::Lower(_) | Parked::Lost => Ok(()),
         }
-        state.aliases.clear();
-        self.table.unkey(node.id);
-        Ok(())
     }
 
     /// Removes the entry of a file in the index.
@@ -172,32 +201,51 @@ impl Union {
         Ok(())
     }
 
+    /// Before one of several names goes: where it is the one that leads to the object, a pin does
+    /// so until another one is known.
+    pub(super) fn keep_found(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        held: &mut Held<'_>,
+    ) -> Result<()> {
+        let layer = held.node.key.layer();
+        let ours = layer == UPPER || layer >= FIRST_GRAFT;
+        if ours && held.is_at(parent.id, entry) && held.state.place.is_none() {
+            self.pin(held)?;
+        }
+        Ok(())
+    }
+
     /// After one of several names is gone: another one is where the object is found.
     pub(super) fn lose_name(
         &self,
         parent: &Parent,
         entry: &[u8],
-        node: &Node,
-        state: &mut FileState,
+        held: &mut Held<'_>,
     ) -> Result<()> {
-        state.drop_alias(parent.id, entry);
-        if node.parent != parent.id || node.name[..] != *entry || state.place.is_some() {
+        held.state.drop_alias(parent.id, entry);
+        let leads = held.state.place.is_none() || held.state.is_lost();
+        if !held.is_at(parent.id, entry) || !leads {
             return Ok(());
         }
-        while let Some((id, name)) = state.aliases.pop() {
+        while let Some((id, name)) = held.state.aliases.pop() {
             let Some(other) = self.table.find(id) else { continue };
             let Ok(body) = dir_of(&other) else { continue };
             let Some(found) = self.resolve(&body.stack(), &name)? else { continue };
-            if self.key_of(&found) == node.key {
-                self.table.relocate(node.id, id, &name);
+            if self.key_of(&found) == held.node.key {
+                held.state.place = None;
+                held.state.pinned = false;
+                self.table.relocate(held.node.id, id, &name);
                 return Ok(());
             }
         }
-        // No other name is known: it is found again by the next lookup of one.
-        if state.opens > 0 {
-            return self.keep_open(node, state);
+        if held.state.place.is_none() {
+            // In a lower layer each name is by itself, and this one stays where it is, hidden.
+            held.state.place = Some(self.place(&held.node, None)?);
+            held.state.life = Life::Kept;
+            self.table.unkey(held.node.id);
         }
-        self.table.unkey(node.id);
         Ok(())
     }
 
@@ -210,43 +258,62 @@ impl Union {
         if self.is_graft_place(parent, entry) {
             return Err(Errno::BUSY.into());
         }
-        let parent = self.parent(parent)?;
-        let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
-        let stack = found.stack.as_ref().ok_or(Errno::NOTDIR)?;
-        let node = self.table.find_key(self.key_of(&found)).and_then(|id| self.table.find(id));
-        if let Some(node) = &node
-            && dir_of(node)?.has_grafts.load(crate::sync::Ordering::Acquire)
-        {
-            return Err(Errno::BUSY.into());
-        }
-        let gone = Stat { nlink: 0, ..found.stat };
+        self.with_parent(parent, |parent| {
+            let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
+            let stack = found.stack.as_ref().ok_or(Errno::NOTDIR)?;
+            let known = self.table.find_key(self.key_of(&found));
+            let Some(node) = known.and_then(|id| self.table.find(id)) else {
+                return self.rmdir_in(parent, entry, stack);
+            };
+            if dir_of(&node)?.has_grafts.load(crate::sync::Ordering::Acquire) {
+                return Err(Errno::BUSY.into());
+            }
+            let gone = Stat { nlink: 0, ..found.stat };
+            self.with_victim(Some(&node), || {
+                self.with_dir(node.id, |node, body| {
+                    self.leave_dir(node, gone, || self.rmdir_in(parent, entry, &body.stack()))
+                })
+            })
+        })
+    }
+
+    fn rmdir_in(&self, parent: &Parent, entry: &[u8], stack: &Stack) -> Result<()> {
+        let body = parent.body()?;
         if stack.graft.is_some() {
-            parent.dir.rmdir(entry)?;
+            self.step(body, || parent.dir.rmdir(entry))?;
         } else {
             let hides = self.has_lower_entry(&parent.stack, entry)?;
             // One that is in the upper alone is mostly what it seems.
             let simple = !hides && !stack.has_lower();
-            let removed = if simple { try_rmdir(&parent.dir, entry)? } else { false };
-            if !removed {
+            if !(simple && self.step(body, || try_rmdir(&parent.dir, entry))?) {
                 if !self.is_empty(stack)? {
                     return Err(not_empty(&parent.dir)?.into());
                 }
-                self.remove_dir(&parent, entry, stack, hides)?;
+                self.step(body, || self.remove_dir(parent, entry, stack, hides))?;
             }
         }
-        if let Some(node) = node {
-            self.removed_dir(&node, gone)?;
-        }
-        parent.body()?.changed();
+        body.changed();
         Ok(())
     }
 
-    /// Says that a directory is gone.
-    pub(super) fn removed_dir(&self, node: &Node, gone: Stat) -> Result<()> {
+    /// Takes a directory away by `remove`, with its entries and its place locked. Its key leads to
+    /// nothing before the backing may give its number to another object.
+    pub(super) fn leave_dir(
+        &self,
+        node: &Node,
+        gone: Stat,
+        remove: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let was_keyed = self.table.unkey(node.id);
+        if let Err(error) = remove() {
+            if was_keyed {
+                self.table.rekey(node.id, node.key);
+            }
+            return Err(error);
+        }
         if dir_of(node)?.removed.set(gone).is_err() {
             tracing::debug!(node = node.id.0, "removed twice");
         }
-        self.table.unkey(node.id);
         Ok(())
     }
 
@@ -285,8 +352,4 @@ fn try_rmdir(dir: &DirRef, entry: &[u8]) -> Result<bool> {
         Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn is_lower(found: &Found) -> bool {
-    found.place.layer != UPPER && found.place.layer < FIRST_GRAFT
 }

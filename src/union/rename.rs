@@ -10,30 +10,69 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, Kind, MODE_MASK, Name, NodeId, RenameFlags, Stat, XattrFlags};
-use crate::union::body::{Body, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
+use crate::union::body::{Place, Stack, UPPER};
 use crate::union::copyup::{Data, times};
 use crate::union::layer::DirRef;
+use crate::union::lock::{Held, Parents};
 use crate::union::mark::{self, Mark};
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
 use crate::union::table::Node;
 use crate::union::{PATH_MAX, Union, check_name, dir_of};
 
-/// One end of a rename.
+/// One end of a rename. What it leads to is entered in the table until the rename is over.
 struct End<'a> {
     parent: &'a Parent,
     entry: &'a [u8],
     found: Option<Found>,
-    node: Option<Node>,
+    id: Option<NodeId>,
     /// The lower layers show something under this name.
     hides: bool,
-    /// The upper directory holds something under this name, a whiteout included.
-    occupied: bool,
 }
 
 impl End<'_> {
     fn is_dir(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.stack.is_some())
+    }
+
+    fn dir(&self) -> Option<NodeId> {
+        self.id.filter(|_| self.is_dir())
+    }
+
+    fn file(&self) -> Option<NodeId> {
+        self.id.filter(|_| !self.is_dir())
+    }
+}
+
+/// Both ends, and how the one becomes the other.
+struct Move<'a> {
+    source: End<'a>,
+    target: End<'a>,
+    flags: RenameFlags,
+}
+
+/// What came of a try.
+enum Tried {
+    Done,
+    /// A copy-up came between: what was found is not what is locked.
+    Again,
+    /// It moves a directory, and needs the right to do so.
+    Alone,
+}
+
+/// For as long as it lives, places in the tree may lag behind.
+struct Moving<'a>(&'a DirRef);
+
+impl<'a> Moving<'a> {
+    fn new(tree: &'a DirRef) -> Self {
+        tree.moving(true);
+        Self(tree)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.moving(false);
     }
 }
 
@@ -55,47 +94,111 @@ impl Union {
         if self.is_graft_place(parent, entry) || self.is_graft_place(to, to_entry) {
             return Err(Errno::BUSY.into());
         }
-        let from_parent = self.parent(parent)?;
-        let to_parent = self.parent(to)?;
-        if from_parent.stack.graft != to_parent.stack.graft {
+        let mut alone = parent != to;
+        loop {
+            let _one = alone.then(|| self.rename.lock());
+            let tried = self.with_parents(parent, to, |parents| {
+                self.check_parents(parents, (entry, to_entry), flags)?;
+                let source = self.end(parents.from, entry)?;
+                let target =
+                    self.end(parents.to, to_entry).inspect_err(|_| self.drop_end(&source))?;
+                let moved = Move { source, target, flags };
+                let tried = self.try_move(&moved, alone);
+                self.drop_end(&moved.source);
+                self.drop_end(&moved.target);
+                tried
+            })?;
+            match tried {
+                Tried::Done => return Ok(()),
+                Tried::Again => {}
+                Tried::Alone => alone = true,
+            }
+        }
+    }
+
+    fn check_parents(
+        &self,
+        parents: &Parents<'_>,
+        (entry, to_entry): (&[u8], &[u8]),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let graft = parents.from.stack.graft;
+        if graft != parents.to.stack.graft {
             return Err(Errno::XDEV.into());
         }
-        if flags.whiteout && from_parent.stack.graft.is_none() && !self.marks_any_kind() {
+        if flags.whiteout && graft.is_none() && !self.marks_any_kind() {
             // The device that it leaves could not be marked as the user's own.
             return Err(Errno::INVAL.into());
         }
-        if from_parent.stack.graft.is_none() {
+        if graft.is_none() {
             self.refuse_aufs_name(to_entry)?;
             if flags.exchange {
                 self.refuse_aufs_name(entry)?;
             }
         }
-        let _one = (parent != to).then(|| self.rename.lock());
-        let source = self.end(&from_parent, entry)?;
-        let target = self.end(&to_parent, to_entry)?;
-        if !flags.noreplace && same_object(self, &source, &target) {
-            return Ok(());
-        }
-        self.check(&source, &target, flags)?;
-        if from_parent.stack.graft.is_some() {
-            self.rename_in_graft(&source, &target, flags)?;
-        } else if flags.exchange {
-            self.exchange(&source, &target)?;
-        } else {
-            self.replace(&source, &target, flags.whiteout)?;
-        }
-        from_parent.body()?.changed();
-        to_parent.body()?.changed();
         Ok(())
     }
 
     fn end<'a>(&self, parent: &'a Parent, entry: &'a [u8]) -> Result<End<'a>> {
         let found = self.resolve(&parent.stack, entry)?;
-        let id = found.as_ref().and_then(|found| self.table.find_key(self.key_of(found)));
-        let node = id.and_then(|id| self.table.find(id));
         let hides = self.has_lower_entry(&parent.stack, entry)?;
-        let occupied = self.is_occupied(&parent.dir, entry)?;
-        Ok(End { parent, entry, found, node, hides, occupied })
+        let id = match &found {
+            Some(found) => Some(self.enter(parent.id, entry, found)?.0.node),
+            None => None,
+        };
+        Ok(End { parent, entry, found, id, hides })
+    }
+
+    fn drop_end(&self, end: &End<'_>) {
+        if let Some(id) = end.id {
+            self.forget(id, 1);
+        }
+    }
+
+    fn try_move(&self, moved: &Move<'_>, alone: bool) -> Result<Tried> {
+        let Move { source, target, flags } = moved;
+        if !alone && (source.is_dir() || target.is_dir()) {
+            return Ok(Tried::Alone);
+        }
+        if !flags.noreplace && source.id.is_some() && source.id == target.id {
+            // Two names of one file: rename(2) does nothing.
+            return Ok(Tried::Done);
+        }
+        self.check_loop(moved)?;
+        let replaced = target.dir().filter(|_| !flags.exchange);
+        let victim = replaced.and_then(|id| self.table.find(id));
+        self.with_victim(victim.as_ref(), || {
+            self.check(source, target, *flags)?;
+            if source.parent.stack.graft.is_none() {
+                self.make_dir_movable(source, target)?;
+                if flags.exchange {
+                    self.make_dir_movable(target, source)?;
+                }
+            }
+            self.with_files(source.file(), target.file(), |a, b| {
+                let known = |end: &End<'_>, held: Option<&Held<'_>>| match (held, &end.found) {
+                    (Some(held), Some(found)) => held.node.key == self.key_of(found),
+                    _ => true,
+                };
+                if !known(source, a.as_deref()) || !known(target, b.as_deref()) {
+                    return Ok(Tried::Again);
+                }
+                self.move_locked(moved, a, b).map(|()| Tried::Done)
+            })
+        })
+    }
+
+    // A directory goes nowhere below itself.
+    fn check_loop(&self, moved: &Move<'_>) -> Result<()> {
+        let Move { source, target, flags } = moved;
+        if source.dir().is_some_and(|id| self.is_above(id, target.parent.id)) {
+            return Err(Errno::INVAL.into());
+        }
+        if target.dir().is_some_and(|id| self.is_above(id, source.parent.id)) {
+            let errno = if flags.exchange { Errno::INVAL } else { Errno::NOTEMPTY };
+            return Err(errno.into());
+        }
+        Ok(())
     }
 
     fn check(&self, source: &End<'_>, target: &End<'_>, flags: RenameFlags) -> Result<()> {
@@ -120,27 +223,101 @@ impl Union {
         }
     }
 
-    fn rename_in_graft(
+    // All that a rename changes is locked, but for the places of directories.
+    fn move_locked(
         &self,
-        source: &End<'_>,
-        target: &End<'_>,
-        flags: RenameFlags,
+        moved: &Move<'_>,
+        mut source_file: Option<&mut Held<'_>>,
+        mut target_file: Option<&mut Held<'_>>,
     ) -> Result<()> {
-        let replaced = if flags.exchange { None } else { self.keep_replaced(target)? };
-        let to = target.parent.dir.as_ref();
-        source.parent.dir.rename(source.entry, to, target.entry, flags)?;
-        self.settle(source, target, flags.exchange)?;
-        self.settle_replaced(target, replaced)
+        let Move { source, target, flags } = moved;
+        let graft = source.parent.stack.graft.is_some();
+        if !graft {
+            if let Some(held) = &mut source_file {
+                self.make_file_movable(held, source, target)?;
+            }
+            if let Some(held) = target_file.as_mut().filter(|_| flags.exchange) {
+                self.make_file_movable(held, target, source)?;
+            }
+        }
+        self.with_dirs(source.dir(), target.dir(), || {
+            let go = || match (graft, flags.exchange) {
+                (false, false) => self.replace(source, target, flags.whiteout),
+                _ => self.step_both(source.parent, target.parent, || {
+                    let to = target.parent.dir.as_ref();
+                    source.parent.dir.rename(source.entry, to, target.entry, *flags)
+                }),
+            };
+            let _moving =
+                (source.is_dir() || target.is_dir()).then(|| Moving::new(&source.parent.dir));
+            match &mut target_file {
+                _ if flags.exchange => go()?,
+                Some(held) => self.replace_file(target, held, go)?,
+                None => self.replace_dir(target, go)?,
+            }
+            self.moved(source, source_file, target)?;
+            if flags.exchange {
+                self.moved(target, target_file, source)?;
+            }
+            Ok(())
+        })?;
+        source.parent.body()?.changed();
+        target.parent.body()?.changed();
+        self.set_impure_for(target.parent)?;
+        if flags.exchange { self.set_impure_for(source.parent) } else { Ok(()) }
+    }
+
+    fn replace_file(
+        &self,
+        target: &End<'_>,
+        held: &mut Held<'_>,
+        go: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let Some(found) = &target.found else { return go() };
+        if target.parent.stack.graft.is_none() {
+            self.count_names(held, found)?;
+        }
+        let before = self.stat_state(&held.node, held.state)?;
+        if before.nlink <= 1 {
+            return self.leave_last(held, &before, go);
+        }
+        let named = self.is_occupied(&target.parent.dir, target.entry)?;
+        self.keep_found(target.parent, target.entry, held)?;
+        go()?;
+        if held.state.indexed && !named {
+            let diff = held.state.nlink_diff - 1;
+            self.write_nlink_diff(held.state, diff)?;
+        }
+        self.lose_name(target.parent, target.entry, held)
+    }
+
+    fn replace_dir(&self, target: &End<'_>, go: impl FnOnce() -> Result<()>) -> Result<()> {
+        let node = target.dir().and_then(|id| self.table.find(id));
+        match (node, &target.found) {
+            (Some(node), Some(found)) => self.leave_dir(&node, Stat { nlink: 0, ..found.stat }, go),
+            _ => go(),
+        }
     }
 
     /// Moves the source over what the target name shows.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
-        self.make_movable(source, target)?;
-        if target.is_dir() && target.occupied {
+        let occupied = self.is_occupied(&target.parent.dir, target.entry)?;
+        if target.is_dir() && occupied {
             self.clear_whiteouts(target)?;
         }
-        let replaced = self.keep_replaced(target)?;
         let device = if user_whiteout { Some(self.stage_plain_device()?) } else { None };
+        self.step_both(source.parent, target.parent, || {
+            self.replace_name(source, target, occupied)?;
+            if let Some(name) = device {
+                let work = &self.upper()?.work;
+                let flags = RenameFlags::default();
+                work.rename(&name, source.parent.dir.as_ref(), source.entry, flags)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn replace_name(&self, source: &End<'_>, target: &End<'_>, occupied: bool) -> Result<()> {
         let aufs = self.writes_aufs_whiteouts();
         let late =
             source.hides && aufs && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
@@ -148,7 +325,7 @@ impl Union {
             self.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
         let to = target.parent.dir.as_ref();
-        let over_whiteout = source.is_dir() && target.found.is_none() && target.occupied;
+        let over_whiteout = source.is_dir() && target.found.is_none() && occupied;
         if over_whiteout {
             // A directory cannot replace a whiteout: they change places.
             let flags = RenameFlags { exchange: true, ..RenameFlags::default() };
@@ -161,25 +338,7 @@ impl Union {
             let flags = RenameFlags { whiteout, ..RenameFlags::default() };
             source.parent.dir.rename(source.entry, to, target.entry, flags)?;
         }
-        if late {
-            self.whiteout(&source.parent.dir, source.entry)?;
-        }
-        if let Some(name) = device {
-            let work = &self.upper()?.work;
-            let flags = RenameFlags::default();
-            work.rename(&name, source.parent.dir.as_ref(), source.entry, flags)?;
-        }
-        self.settle(source, target, false)?;
-        self.settle_replaced(target, replaced)
-    }
-
-    fn exchange(&self, source: &End<'_>, target: &End<'_>) -> Result<()> {
-        self.make_movable(source, target)?;
-        self.make_movable(target, source)?;
-        let flags = RenameFlags { exchange: true, ..RenameFlags::default() };
-        let to = target.parent.dir.as_ref();
-        source.parent.dir.rename(source.entry, to, target.entry, flags)?;
-        self.settle(source, target, true)
+        if late { self.whiteout(&source.parent.dir, source.entry) } else { Ok(()) }
     }
 
     // What RENAME_WHITEOUT leaves behind is a device that the user asked for and sees.
@@ -191,34 +350,9 @@ impl Union {
         Ok(name)
     }
 
-    /// Brings an object into the upper in a form that keeps its meaning under another name.
-    fn make_movable(&self, end: &End<'_>, other: &End<'_>) -> Result<()> {
-        let Some(found) = &end.found else { return Ok(()) };
-        if let Some(stack) = &found.stack {
-            return self.make_dir_movable(end, other, stack);
-        }
-        let entered;
-        let id = match &end.node {
-            Some(node) => node.id,
-            None => {
-                entered = self.lookup(end.parent.id, end.entry)?.ok_or(Errno::NOENT)?.node;
-                entered
-            }
-        };
-        let done = self.make_file_movable(id, end, other);
-        if end.node.is_none() {
-            self.forget(id, 1);
-        }
-        done
-    }
-
-    fn make_file_movable(&self, id: NodeId, end: &End<'_>, other: &End<'_>) -> Result<()> {
-        let node = self.node(id)?;
-        let body = self.file_body(id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
-        self.raise_name(&node, &mut state, &end.parent.dir, end.entry)?;
-        if mark::is_aufs_name(other.entry) && node.kind == Kind::File {
+    fn make_file_movable(&self, held: &mut Held<'_>, end: &End<'_>, other: &End<'_>) -> Result<()> {
+        self.raise_name(held, end.parent, end.entry)?;
+        if mark::is_aufs_name(other.entry) && held.node.kind == Kind::File {
             self.set_plain(&end.parent.dir, end.entry)?;
         }
         Ok(())
@@ -226,36 +360,34 @@ impl Union {
 
     /// Brings a file into the upper under this very name: one with several may be known there by
     /// another, or by the index alone.
-    fn raise_name(
-        &self,
-        node: &Node,
-        state: &mut FileState,
-        dir: &DirRef,
-        entry: &[u8],
-    ) -> Result<()> {
-        let place = self.raise_file(node, state, Data::Whole)?;
+    fn raise_name(&self, held: &mut Held<'_>, parent: &Parent, entry: &[u8]) -> Result<()> {
+        let place = self.raise_file(held, Data::Whole)?;
+        let dir = &parent.dir;
         if exists_as_object(self, dir, entry)? {
             return Ok(());
         }
         // To a user nothing changes in the directory.
-        let before = dir.stat(None)?;
-        place.dir.link(&place.name, dir.as_ref(), entry)?;
-        dir.set_attr(None, &times(&before))?;
-        if state.indexed {
-            let diff = state.nlink_diff - 1;
-            self.write_nlink_diff(state, diff)?;
+        self.step(parent.body()?, || {
+            let before = dir.stat(None)?;
+            place.dir.link(&place.name, dir.as_ref(), entry)?;
+            dir.set_attr(None, &times(&before))
+        })?;
+        if held.state.indexed {
+            let diff = held.state.nlink_diff - 1;
+            self.write_nlink_diff(held.state, diff)?;
         }
         Ok(())
     }
 
-    fn make_dir_movable(&self, end: &End<'_>, other: &End<'_>, stack: &Stack) -> Result<()> {
-        if stack.has_lower() {
-            let entry = self.lookup(end.parent.id, end.entry)?.ok_or(Errno::NOENT)?;
-            let done = self.make_merged_dir_movable(entry.node, end);
-            self.forget(entry.node, 1);
-            return done;
+    /// Brings a directory into the upper in a form that keeps its meaning under another name.
+    fn make_dir_movable(&self, end: &End<'_>, other: &End<'_>) -> Result<()> {
+        let Some(id) = end.dir() else { return Ok(()) };
+        let node = self.node(id)?;
+        if dir_of(&node)?.stack().has_lower() {
+            return self.make_merged_dir_movable(id, end);
         }
-        if other.hides || (other.occupied && other.parent.stack.has_lower()) {
+        let occupied = self.is_occupied(&other.parent.dir, other.entry)?;
+        if other.hides || (occupied && other.parent.stack.has_lower()) {
             self.set_opaque(&end.parent.dir, Some(end.entry))?;
         }
         Ok(())
@@ -263,12 +395,12 @@ impl Union {
 
     fn make_merged_dir_movable(&self, id: NodeId, end: &End<'_>) -> Result<()> {
         if !self.options.redirect {
-            return self.raise_tree(id, 0);
+            return self.raise_tree(id);
         }
         self.raise_dir(id)?;
         let path = self.lower_path(&self.node(id)?)?;
         if path.len() >= PATH_MAX {
-            return self.raise_tree(id, 0);
+            return self.raise_tree(id);
         }
         let key = self.mark_key(Mark::Redirect);
         end.parent.dir.set_xattr(Some(end.entry), &key, &path, XattrFlags::default())
@@ -306,34 +438,65 @@ impl Union {
     }
 
     /// Copies a whole tree up, so that its directories need nothing below them.
-    fn raise_tree(&self, id: NodeId, depth: usize) -> Result<()> {
-        if depth > PATH_MAX / 2 {
-            return Err(Errno::NAMETOOLONG.into());
-        }
-        let stack = self.raise_dir(id)?;
-        for entry in self.entries(&stack)? {
-            let Some(told) = self.lookup(id, &entry)? else { continue };
-            let node = self.node(told.node)?;
-            let done = if node.kind == Kind::Dir {
-                self.raise_tree(told.node, depth + 1)
-            } else {
-                let body = self.file_body(told.node)?;
-                let file = body.file().ok_or(Errno::IO)?;
-                let mut state = file.state.lock();
-                let dir = stack.upper.as_ref().ok_or(Errno::STALE)?;
-                self.raise_name(&node, &mut state, dir, &entry)
+    fn raise_tree(&self, id: NodeId) -> Result<()> {
+        self.table.again(id).ok_or(Errno::STALE)?;
+        let mut held = vec![id];
+        let mut at = 0;
+        let done = loop {
+            let Some(id) = held.get(at).copied() else { break Ok(()) };
+            match self.raise_entries(id) {
+                Ok(below) => held.extend(below),
+                Err(error) => break Err(error),
+            }
+            at += 1;
+        };
+        // Each directory after all that is below it.
+        let done = done.and_then(|()| held.iter().rev().try_for_each(|id| self.cut_off(*id)));
+        held.into_iter().rev().for_each(|id| self.forget(id, 1));
+        done
+    }
+
+    // Copies a directory up with all in it that is no directory. Answers the directories in it,
+    // each with a lookup.
+    fn raise_entries(&self, id: NodeId) -> Result<Vec<NodeId>> {
+        self.with_parent(id, |parent| {
+            let node = self.node(id)?;
+            let mut below = Vec::new();
+            let mut raise = || {
+                for entry in self.entries(&parent.stack)? {
+                    let Some(told) = self.lookup_in(&node, &entry)? else { continue };
+                    if told.stat.kind() == Kind::Dir {
+                        below.push(told.node);
+                        continue;
+                    }
+                    let raised =
+                        self.with_file(told.node, |held| self.raise_name(held, parent, &entry));
+                    self.forget(told.node, 1);
+                    raised?;
+                }
+                Ok(())
             };
-            self.forget(told.node, 1);
-            done?;
-        }
-        let dir = stack.upper.clone().ok_or(Errno::STALE)?;
-        self.set_opaque(&dir, None)?;
-        let node = self.node(id)?;
-        self.set_impure(dir_of(&node)?, &dir)?;
-        self.store_ino(&dir, None, node.ino)?;
-        let lowers = smallvec::SmallVec::new();
-        dir_of(&node)?.set_stack(Stack { upper: Some(dir), lowers, graft: None });
-        Ok(())
+            let raised = raise();
+            if let Err(error) = raised {
+                below.into_iter().for_each(|id| self.forget(id, 1));
+                return Err(error);
+            }
+            Ok(below)
+        })
+    }
+
+    // From now on nothing below the upper takes part in a directory of which all is copied up.
+    fn cut_off(&self, id: NodeId) -> Result<()> {
+        self.with_parent(id, |parent| {
+            let node = self.node(id)?;
+            let body = dir_of(&node)?;
+            self.set_opaque(&parent.dir, None)?;
+            self.set_impure(body, &parent.dir)?;
+            self.store_ino(&parent.dir, None, node.ino)?;
+            let (upper, lowers) = (Some(Arc::clone(&parent.dir)), smallvec::SmallVec::new());
+            body.set_stack(Stack { upper, lowers, graft: None });
+            Ok(())
+        })
     }
 
     /// Puts an empty directory of the same attributes in the place of one that shows nothing but
@@ -367,96 +530,23 @@ impl Union {
         self.remove_staged_dir(&name)
     }
 
-    /// Before the target is replaced: an open file stays reachable by a name of ours.
-    fn keep_replaced(&self, target: &End<'_>) -> Result<Option<Stat>> {
-        let (Some(found), Some(node)) = (&target.found, &target.node) else { return Ok(None) };
-        if found.stack.is_some() {
-            return Ok(Some(Stat { nlink: 0, ..found.stat }));
-        }
-        let body = self.file_body(node.id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
-        self.count_names(node, &mut state, found)?;
-        let before = self.stat_state(node, &state)?;
-        if before.nlink > 1 {
-            if state.indexed && !target.occupied {
-                let diff = state.nlink_diff - 1;
-                self.write_nlink_diff(&mut state, diff)?;
+    /// After the move: the node of one end learns its new place, which was that of the other.
+    fn moved(&self, end: &End<'_>, held: Option<&mut Held<'_>>, to: &End<'_>) -> Result<()> {
+        let Some(id) = end.id else { return Ok(()) };
+        let Some(held) = held else {
+            let node = self.node(id)?;
+            if let Some(upper) = &dir_of(&node)?.stack().upper {
+                upper.relocate(&to.parent.dir, to.entry);
             }
-            return Ok(Some(before));
-        }
-        if state.opens > 0 {
-            let place = self.place(node, Some(&state))?;
-            if place.layer >= FIRST_GRAFT {
-                self.keep_open(node, &mut state)?;
-            } else if place.layer == UPPER {
-                let parked = self.unique_name();
-                let orphans = &self.upper()?.orphans;
-                place.dir.link(&place.name, orphans.as_ref(), &parked)?;
-                state.place = Some(Place { layer: UPPER, dir: Arc::clone(orphans), name: parked });
-            } else {
-                state.place = Some(place);
-            }
-        }
-        Ok(Some(Stat { nlink: 0, ..before }))
-    }
-
-    fn settle_replaced(&self, target: &End<'_>, replaced: Option<Stat>) -> Result<()> {
-        let (Some(stat), Some(node)) = (replaced, &target.node) else { return Ok(()) };
-        if node.kind == Kind::Dir {
-            return self.removed_dir(node, stat);
-        }
-        let body = self.file_body(node.id)?;
-        let file = body.file().ok_or(Errno::ISDIR)?;
-        let mut state = file.state.lock();
-        if stat.nlink > 0 {
-            return self.lose_name(target.parent, target.entry, node, &mut state);
-        }
-        if state.indexed {
-            // The name in the work directory, if it is open, leads to the file from now on.
-            let index = self.index_place_of(node, &state)?;
-            if let Some(place) = index {
-                place.dir.unlink(&place.name)?;
-            }
-            state.indexed = false;
-            state.nlink_diff = 0;
-        }
-        state.life =
-            if state.opens > 0 && !state.pinned { Life::Unlinked } else { Life::Gone(stat) };
-        state.aliases.clear();
-        self.table.unkey(node.id);
-        Ok(())
-    }
-
-    /// After the move: nodes and directories learn their new places.
-    fn settle(&self, source: &End<'_>, target: &End<'_>, exchanged: bool) -> Result<()> {
-        self.moved(source, target.parent, target.entry)?;
-        if exchanged {
-            self.moved(target, source.parent, source.entry)?;
-        }
-        self.set_impure_for(target.parent)?;
-        if exchanged { self.set_impure_for(source.parent) } else { Ok(()) }
-    }
-
-    fn moved(&self, end: &End<'_>, parent: &Parent, entry: &[u8]) -> Result<()> {
-        let Some(node) = &end.node else { return Ok(()) };
-        let Some(node) = self.table.find(node.id) else { return Ok(()) };
-        if let Some(dir) = node.body.as_deref().and_then(Body::dir) {
-            if let Some(upper) = &dir.stack().upper {
-                upper.relocate(&parent.dir, entry);
-            }
-            self.table.relocate(node.id, parent.id, entry);
+            self.table.relocate(id, to.parent.id, to.entry);
             return Ok(());
+        };
+        held.state.drop_alias(end.parent.id, end.entry);
+        if held.is_at(end.parent.id, end.entry) {
+            self.table.relocate(id, to.parent.id, to.entry);
+        } else {
+            held.state.add_alias(to.parent.id, to.entry);
         }
-        if let Some(file) = node.body.as_deref().and_then(Body::file) {
-            let mut state = file.state.lock();
-            state.drop_alias(end.parent.id, end.entry);
-            if node.parent != end.parent.id || node.name[..] != *end.entry {
-                state.add_alias(parent.id, entry);
-                return Ok(());
-            }
-        }
-        self.table.relocate(node.id, parent.id, entry);
         Ok(())
     }
 }
@@ -467,12 +557,4 @@ fn exists_as_object(union: &Union, dir: &DirRef, entry: &[u8]) -> Result<bool> {
     }
     let stat = dir.stat(Some(entry))?;
     Ok(!stat.is_whiteout_device() || crate::union::body::is_plain(dir, entry)?)
-}
-
-// Two names of one file: rename(2) does nothing.
-fn same_object(union: &Union, source: &End<'_>, target: &End<'_>) -> bool {
-    match (&source.found, &target.found) {
-        (Some(a), Some(b)) => union.key_of(a) == union.key_of(b),
-        _ => false,
-    }
 }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::types::{Kind, Name, Stat, name};
-use crate::union::body::{LayerDir, Place, Stack, UPPER, is_plain};
+use crate::union::body::{FIRST_GRAFT, LayerDir, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::{Union, shadow};
@@ -29,6 +29,13 @@ pub struct Found {
     pub data: Option<Place>,
     /// The object is in the index; its link count differs from the backing one by this.
     pub indexed: Option<i64>,
+}
+
+impl Found {
+    /// Whether a lower layer gives its attributes.
+    pub(super) fn is_lower(&self) -> bool {
+        self.place.layer != UPPER && self.place.layer < FIRST_GRAFT
+    }
 }
 
 /// What one layer says of a name.
@@ -76,7 +83,7 @@ impl Union {
         };
         let ino = self.show_ino(&stat);
         let stack = (stat.kind() == Kind::Dir).then(|| Stack {
-            upper: Some(dir.dir(entry)),
+            upper: Some(dir.dir_known(entry, &stat)),
             lowers: SmallVec::new(),
             graft: Some(graft),
         });
@@ -232,7 +239,7 @@ impl Union {
         marked: Marked,
         below: &[LayerDir],
     ) -> Result<Found> {
-        let own = place.dir.dir(&place.name);
+        let own = place.dir.dir_known(&place.name, &stat);
         let rest = match self.below(&place, &own, marked, below)? {
             Below::Same => self.resolve_lower(below, &place.name)?,
             Below::Relative(other) => self.resolve_lower(below, &other)?,

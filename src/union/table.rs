@@ -82,6 +82,8 @@ pub struct Node {
     pub pages: Pages,
     /// A lower file that is too small to be served by the kernel itself.
     pub small: bool,
+    /// Count of its moves to another name or backing object, modulo 65,536.
+    pub moves: u16,
     /// State beyond the slot: always there for directories.
     pub body: Option<Arc<Body>>,
 }
@@ -99,6 +101,7 @@ struct Slot {
     retained: bool,
     pages: Pages,
     small: bool,
+    moves: u16,
     body: Option<Arc<Body>>,
 }
 
@@ -221,6 +224,7 @@ impl Slot {
             kind: self.kind,
             pages: self.pages,
             small: self.small,
+            moves: self.moves,
             body: self.body.clone(),
         }
     }
@@ -249,6 +253,7 @@ impl Table {
             retained: false,
             pages: Pages::None,
             small: false,
+            moves: 0,
             body: Some(body),
         };
         table.lock(1).insert(1, root);
@@ -278,6 +283,13 @@ impl Table {
     #[must_use]
     pub fn find(&self, id: NodeId) -> Option<Node> {
         self.lock(split(id).2).slot(id).map(|slot| slot.node(id))
+    }
+
+    /// Whether nothing is going on with a node that had no body, and nothing was since it was read.
+    #[must_use]
+    pub fn is_at_rest(&self, node: &Node) -> bool {
+        let mut shard = self.lock(split(node.id).2);
+        shard.slot(node.id).is_some_and(|slot| slot.body.is_none() && slot.moves == node.moves)
     }
 
     /// The number of the node with this key.
@@ -353,6 +365,7 @@ impl Table {
             retained: false,
             pages: Pages::None,
             small: new.small,
+            moves: 0,
             body,
         };
         let mut node = slot.node(NodeId::ROOT);
@@ -437,13 +450,13 @@ impl Table {
         Some(slot.body.get_or_insert_with(make).clone())
     }
 
-    /// Drops the body of a file node if nobody else holds it and `idle` says so.
+    /// Drops the body of a file node if nobody holds it, the caller included, and `idle` says so.
     pub fn drop_body(&self, id: NodeId, idle: impl FnOnce(&Body) -> bool) {
         let mut shard = self.lock(split(id).2);
         if let Some(slot) = shard.slot(id)
             && let Some(body) = &slot.body
             && slot.kind != Kind::Dir
-            && Arc::strong_count(body) <= 2
+            && Arc::strong_count(body) == 1
             && idle(body)
         {
             slot.body = None;
@@ -470,6 +483,7 @@ impl Table {
             let mut shard = self.lock(split(id).2);
             let Some(slot) = shard.slot(id) else { return };
             slot.name = Name::from_slice(name);
+            slot.moves = slot.moves.wrapping_add(1);
             std::mem::replace(&mut slot.parent, parent)
         };
         if old != parent {
@@ -484,6 +498,7 @@ impl Table {
             let mut shard = self.lock(split(id).2);
             let Some(slot) = shard.slot(id) else { return };
             let was_keyed = std::mem::replace(&mut slot.keyed, true);
+            slot.moves = slot.moves.wrapping_add(1);
             (std::mem::replace(&mut slot.key, key), was_keyed)
         };
         if was_keyed {
@@ -492,17 +507,27 @@ impl Table {
         self.lock(key.shard()).keys.insert(key, id);
     }
 
+    /// Gives a node that no key leads to another backing object.
+    pub fn set_key(&self, id: NodeId, key: Key) {
+        if let Some(slot) = self.lock(split(id).2).slot(id) {
+            slot.key = key;
+            slot.moves = slot.moves.wrapping_add(1);
+        }
+    }
+
     /// Makes a node unreachable by its key: its object is gone, or another node takes it over.
-    pub fn unkey(&self, id: NodeId) {
+    /// Answers whether it was reachable.
+    pub fn unkey(&self, id: NodeId) -> bool {
         let key = {
             let mut shard = self.lock(split(id).2);
-            let Some(slot) = shard.slot(id) else { return };
+            let Some(slot) = shard.slot(id) else { return false };
             if !std::mem::replace(&mut slot.keyed, false) {
-                return;
+                return false;
             }
             slot.key
         };
         self.remove_key(key, id);
+        true
     }
 
     fn remove_key(&self, key: Key, id: NodeId) {

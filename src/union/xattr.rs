@@ -3,7 +3,7 @@
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{AttrChange, Kind, MODE_MASK, NodeId, S_ISGID, XattrFlags};
-use crate::union::body::{Body, FIRST_GRAFT, Place};
+use crate::union::body::{FIRST_GRAFT, Place};
 use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
 use crate::union::mark;
@@ -18,31 +18,44 @@ struct Target {
     graft: bool,
 }
 
-impl Union {
-    fn xattr_source(&self, node: &Node) -> Result<Target> {
-        let graft = node.key.layer() >= FIRST_GRAFT;
-        if let Some(dir) = node.body.as_deref().and_then(Body::dir) {
-            let dir = dir.stack().top().cloned().ok_or(Errno::STALE)?;
-            return Ok(Target { dir, name: None, graft });
-        }
-        let place = match node.body.as_deref().and_then(Body::file) {
-            Some(file) => self.place(node, Some(&file.state.lock()))?,
-            None => self.place(node, None)?,
-        };
-        Ok(Target { dir: place.dir, name: Some(place.name), graft })
+impl Target {
+    fn of(dir: DirRef, node: &Node) -> Self {
+        Self { dir, name: None, graft: node.key.layer() >= FIRST_GRAFT }
     }
 
-    fn xattr_target(&self, node: &Node) -> Result<Target> {
-        let graft = node.key.layer() >= FIRST_GRAFT;
+    fn at(place: Place, node: &Node) -> Self {
+        Self { dir: place.dir, name: Some(place.name), graft: node.key.layer() >= FIRST_GRAFT }
+    }
+}
+
+impl Union {
+    /// Gives the place that the attributes of an object are read from to `read`.
+    fn with_xattrs<R>(&self, id: NodeId, read: impl Fn(&Node, &Target) -> Result<R>) -> Result<R> {
+        let node = self.node(id)?;
         if node.kind == Kind::Dir {
-            let stack = self.raise_dir(node.id)?;
-            let dir = stack.top().cloned().ok_or(Errno::STALE)?;
-            return Ok(Target { dir, name: None, graft });
+            let dir = dir_of(&node)?.stack().top().cloned().ok_or(Errno::STALE)?;
+            return read(&node, &Target::of(dir, &node));
         }
-        let body = self.file_body(node.id)?;
-        let mut state = body.file().ok_or(Errno::IO)?.state.lock();
-        let Place { dir, name, .. } = self.raise_file(node, &mut state, Data::Elsewhere)?;
-        Ok(Target { dir, name: Some(name), graft })
+        self.with_object(id, |node, state| read(node, &Target::at(self.place(node, state)?, node)))
+    }
+
+    /// Gives the place in the upper that the attributes of an object are written to to `change`,
+    /// with the object locked.
+    fn change_xattrs(
+        &self,
+        id: NodeId,
+        change: impl FnOnce(&Node, &Target) -> Result<()>,
+    ) -> Result<()> {
+        let node = self.node(id)?;
+        if node.kind == Kind::Dir {
+            let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
+            return self.with_dir(id, |node, _| change(node, &Target::of(dir, node)));
+        }
+        self.with_file(id, |held| {
+            let place = self.raise_file(held, Data::Elsewhere)?;
+            change(&held.node, &Target::at(place.clone(), &held.node))?;
+            self.changed_elsewhere(held, &place)
+        })
     }
 
     /// Value of an attribute.
@@ -50,13 +63,10 @@ impl Union {
     /// # Errors
     /// `ENODATA` where it is absent or the file system has none.
     pub fn getxattr(&self, id: NodeId, key: &[u8]) -> Result<Vec<u8>> {
-        let node = self.node(id)?;
-        let target = self.xattr_source(&node)?;
-        let stored = match stored_key(&target, key) {
-            Some(stored) => stored,
-            None => return Err(Errno::NODATA.into()),
-        };
-        let value = target.dir.xattr(target.name.as_deref(), &stored)?;
+        let value = self.with_xattrs(id, |_, target| match stored_key(target, key) {
+            Some(stored) => target.dir.xattr(target.name.as_deref(), &stored),
+            None => Ok(None),
+        })?;
         value.ok_or_else(|| Errno::NODATA.into())
     }
 
@@ -65,17 +75,17 @@ impl Union {
     /// # Errors
     /// As listxattr(2).
     pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
-        let node = self.node(id)?;
-        let target = self.xattr_source(&node)?;
-        let mut names = Vec::new();
-        for stored in target.dir.xattr_names(target.name.as_deref())? {
-            let shown = if target.graft { Some(stored) } else { mark::unescape(&stored) };
-            if let Some(shown) = shown {
-                names.extend_from_slice(&shown);
-                names.push(0);
+        self.with_xattrs(id, |_, target| {
+            let mut names = Vec::new();
+            for stored in target.dir.xattr_names(target.name.as_deref())? {
+                let shown = if target.graft { Some(stored) } else { mark::unescape(&stored) };
+                if let Some(shown) = shown {
+                    names.extend_from_slice(&shown);
+                    names.push(0);
+                }
             }
-        }
-        Ok(names)
+            Ok(names)
+        })
     }
 
     /// Sets an attribute. With `acl_kill_sgid` the set-group-ID bit goes with it.
@@ -90,18 +100,18 @@ impl Union {
         flags: XattrFlags,
         acl_kill_sgid: bool,
     ) -> Result<()> {
-        let node = self.node(id)?;
-        let target = self.xattr_target(&node)?;
-        let stored = stored_key(&target, key).ok_or(Errno::PERM)?;
-        let name = target.name.as_deref();
-        target.dir.set_xattr(name, &stored, value, flags)?;
-        self.acl_changed(&node, key)?;
-        if acl_kill_sgid && key == ACL_ACCESS {
-            let mode = target.dir.stat(name)?.mode & MODE_MASK & !S_ISGID;
-            let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
-            target.dir.set_attr(name, &change)?;
-        }
-        Ok(())
+        self.change_xattrs(id, |node, target| {
+            let stored = stored_key(target, key).ok_or(Errno::PERM)?;
+            let name = target.name.as_deref();
+            target.dir.set_xattr(name, &stored, value, flags)?;
+            self.acl_changed(node, key)?;
+            if acl_kill_sgid && key == ACL_ACCESS {
+                let mode = target.dir.stat(name)?.mode & MODE_MASK & !S_ISGID;
+                let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
+                target.dir.set_attr(name, &change)?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes an attribute.
@@ -109,18 +119,21 @@ impl Union {
     /// # Errors
     /// As removexattr(2); `EPERM` for a name that is ours.
     pub fn removexattr(&self, id: NodeId, key: &[u8]) -> Result<()> {
-        let node = self.node(id)?;
-        let source = self.xattr_source(&node)?;
-        let stored = stored_key(&source, key).ok_or(Errno::PERM)?;
-        if key.starts_with(b"user.") && !matches!(node.kind, Kind::File | Kind::Dir) {
-            return Err(Errno::PERM.into());
-        }
-        if source.dir.xattr(source.name.as_deref(), &stored)?.is_none() {
+        let has = self.with_xattrs(id, |node, target| {
+            let Some(stored) = stored_key(target, key) else { return Ok(None) };
+            if key.starts_with(b"user.") && !matches!(node.kind, Kind::File | Kind::Dir) {
+                return Ok(None);
+            }
+            Ok(Some(target.dir.xattr(target.name.as_deref(), &stored)?.is_some()))
+        })?;
+        if !has.ok_or(Errno::PERM)? {
             return Err(Errno::NODATA.into());
         }
-        let target = self.xattr_target(&node)?;
-        target.dir.remove_xattr(target.name.as_deref(), &stored)?;
-        self.acl_changed(&node, key)
+        self.change_xattrs(id, |node, target| {
+            let stored = stored_key(target, key).ok_or(Errno::PERM)?;
+            target.dir.remove_xattr(target.name.as_deref(), &stored)?;
+            self.acl_changed(node, key)
+        })
     }
 
     fn acl_changed(&self, node: &Node, key: &[u8]) -> Result<()> {

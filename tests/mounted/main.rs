@@ -78,6 +78,7 @@ mod names;
 mod negative;
 mod options;
 mod privilege;
+mod races;
 mod random;
 mod rename;
 mod stated;

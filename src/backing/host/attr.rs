@@ -71,11 +71,14 @@ pub(super) fn xattr(dir: &DirFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u
 /// The names of all extended attributes.
 pub(super) fn xattr_names(dir: &DirFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
     match sys::xattr::list(dir.fd(), readable(dir, name)) {
-        Ok(list) => {
-            let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-            Ok(names.map(<[u8]>::to_vec).collect())
-        }
+        Ok(list) => Ok(split_names(&list)),
         Err(error) if error.is(Errno::OPNOTSUPP) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Names of a list in which each is ended by a NUL.
+pub(super) fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(<[u8]>::to_vec).collect()
 }

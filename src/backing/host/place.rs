@@ -1,13 +1,14 @@
 //! Places of directories, and how an open directory is got for one.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::error::{Errno, Error, Result};
 use crate::sys;
-use crate::types::{Name, name as owned};
+use crate::types::{Name, Stat, name as owned};
 
 use super::cache::{DirFd, FdCache, ROOT};
 use super::tree::Tree;
@@ -16,9 +17,11 @@ use super::{ITSELF, component};
 /// Deepest place: far beyond what a path can say, and the end of a walk that would go in circles.
 const DEPTH_MAX: usize = 1 << 16;
 
-/// How often a walk is tried that meets a name which is gone: between a rename and the call of
-/// `relocate` for it, places beneath lag behind for an instant.
-const WALKS: usize = 64;
+/// For how long a walk is tried again that meets another directory than it looks for, or none:
+/// while a directory is moved, the places beneath it lag behind.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Tries before it sleeps between two of them.
+const EAGER: u32 = 64;
 
 /// A directory of the host, as a place.
 ///
@@ -29,6 +32,8 @@ pub struct HostDir {
     this: Weak<Self>,
     /// `None` for the root.
     place: Mutex<Option<Place>>,
+    /// Device and inode number, once they are known.
+    known: OnceLock<(u64, u64)>,
 }
 
 #[derive(Clone)]
@@ -40,10 +45,17 @@ struct Place {
 impl HostDir {
     /// The root of a tree.
     pub(super) fn root(tree: Arc<Tree>) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { id: ROOT, tree, this: this.clone(), place: Mutex::new(None) })
+        Arc::new_cyclic(|this| Self {
+            id: ROOT,
+            tree,
+            this: this.clone(),
+            place: Mutex::new(None),
+            known: OnceLock::new(),
+        })
     }
 
-    pub(super) fn child(&self, name: &[u8]) -> Arc<Self> {
+    /// A subdirectory, with its device and inode number if they are known.
+    pub(super) fn child(&self, name: &[u8], known: Option<(u64, u64)>) -> Arc<Self> {
         // The caller holds a reference, so that this one can be had; a root takes its place if not.
         let parent = self.this.upgrade().unwrap_or_else(|| Self::root(Arc::clone(&self.tree)));
         Arc::new_cyclic(|this| Self {
@@ -51,6 +63,7 @@ impl HostDir {
             tree: Arc::clone(&self.tree),
             this: this.clone(),
             place: Mutex::new(Some(Place { parent, name: owned(name) })),
+            known: known.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
@@ -84,53 +97,90 @@ impl HostDir {
         self.tree.cache.find(self.id)
     }
 
+    /// The tree that it is of.
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// The open directory.
     pub(super) fn opened(&self) -> Result<Arc<DirFd>> {
         if let Some(dir) = self.cached() {
             return Ok(dir);
         }
-        let mut walked = self.walk();
-        for _ in 1..WALKS {
-            match &walked {
-                Err(error) if error.is(Errno::NOENT) || error.is(Errno::NOTDIR) => {}
-                _ => return walked,
+        let mut until = None;
+        for tries in 0.. {
+            let moves = self.tree.moves();
+            let error = match self.walk() {
+                Ok(dir) => return Ok(dir),
+                Err(error) => error,
+            };
+            let lost = [Errno::NOENT, Errno::NOTDIR, Errno::STALE].contains(&error.errno());
+            let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if !lost || self.tree.is_still(moves) || Instant::now() > until {
+                return Err(error);
             }
-            std::thread::yield_now();
-            walked = self.walk();
+            if tries < EAGER {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(100));
+            }
         }
-        walked
+        Err(Errno::STALE.into())
     }
 
     /// Opens this directory from the nearest parent that is open, and keeps what it opens.
+    /// `ESTALE` where a name leads to another directory than the one that is known.
     fn walk(&self) -> Result<Arc<DirFd>> {
-        let mut below: Vec<(u64, Name)> = Vec::new();
-        let mut next = self.place();
-        let mut id = self.id;
+        let mut below: Vec<(Arc<Self>, Name)> = Vec::new();
+        let mut at = self.this.upgrade().ok_or(Errno::STALE)?;
         let mut dir = loop {
-            let Some(Place { parent, name }) = next else {
+            let Some(Place { parent, name }) = at.place() else {
                 break Arc::clone(&self.tree.root);
             };
-            below.push((id, name));
+            below.push((at, name));
             if let Some(dir) = parent.cached() {
                 break dir;
             }
             if below.len() > DEPTH_MAX {
                 return Err(Errno::LOOP.into());
             }
-            id = parent.id;
-            next = parent.place();
+            at = parent;
         };
-        while let Some((id, name)) = below.pop() {
+        while let Some((at, name)) = below.pop() {
             let name = component(&name)?;
             let opened = self.tree.cache.with_room(|| DirFd::open(dir.fd(), name))?;
+            at.check(&sys::file::statx(opened.fd(), ITSELF)?)?;
             dir = Arc::new(opened);
-            self.tree.cache.keep(id, &dir);
+            self.tree.cache.keep(at.id, &dir);
         }
         Ok(dir)
     }
 
+    // What has these attributes is this directory.
+    fn check(&self, stat: &Stat) -> Result<()> {
+        let found = (stat.dev, stat.ino);
+        if *self.known.get_or_init(|| found) == found { Ok(()) } else { Err(Errno::STALE.into()) }
+    }
+
+    /// Attributes of the directory, which need not be opened for them.
+    pub(super) fn stat_self(&self) -> Result<Stat> {
+        if let Some(dir) = self.cached() {
+            return sys::file::statx(dir.fd(), ITSELF);
+        }
+        if let Some(place) = self.place() {
+            let found = place.parent.opened().and_then(|parent| {
+                let stat = sys::file::statx(parent.fd(), component(&place.name)?)?;
+                self.check(&stat).map(|()| stat)
+            });
+            if found.is_ok() {
+                return found;
+            }
+        }
+        sys::file::statx(self.opened()?.fd(), ITSELF)
+    }
+
     /// Looks at an entry or at the directory itself, the latter without opening it: by its name
-    /// in its parent.
+    /// in its parent, unless a directory is moved meanwhile.
     pub(super) fn look<T>(
         &self,
         name: Option<&[u8]>,
@@ -142,9 +192,10 @@ impl HostDir {
         if let Some(dir) = self.cached() {
             return act(&dir, ITSELF);
         }
+        let moves = self.tree.moves();
         if let Some(place) = self.place() {
             let found = act(&*place.parent.opened()?, component(&place.name)?);
-            if !matches!(&found, Err(error) if error.is(Errno::NOENT)) {
+            if found.is_ok() && self.tree.is_still(moves) {
                 return found;
             }
         }

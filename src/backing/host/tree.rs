@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Errno, Error, Result};
 use crate::sys;
@@ -37,6 +38,31 @@ pub(super) struct Tree {
     /// The clone that the root was opened in; it ends with this descriptor.
     _mount: Option<Arc<OwnedFd>>,
     pub(super) cloned: bool,
+    /// Moves of directories that are under way, and all there were.
+    moving: AtomicU64,
+    moves: AtomicU64,
+}
+
+impl Tree {
+    /// Counts the beginning or the end of a move.
+    pub(super) fn moving(&self, begins: bool) {
+        if begins {
+            self.moves.fetch_add(1, Ordering::SeqCst);
+            self.moving.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.moving.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// How many directories were moved so far.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
+    }
+
+    /// Whether all places were right from when `moves` was read until now.
+    pub(super) fn is_still(&self, moves: u64) -> bool {
+        self.moving.load(Ordering::SeqCst) == 0 && self.moves() == moves
+    }
 }
 
 /// Opens directories of the host as trees. Each is held by descriptor: it stays the same
@@ -108,7 +134,8 @@ impl HostTree {
         cache: &Arc<FdCache>,
     ) -> DirRef {
         let (cache, root) = (Arc::clone(cache), Arc::new(root));
-        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned }))
+        let (moving, moves) = (AtomicU64::new(0), AtomicU64::new(0));
+        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned, moving, moves }))
     }
 }
 

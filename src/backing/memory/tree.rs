@@ -320,6 +320,12 @@ impl Tree {
     pub(super) fn link(&mut self, dir: u64, name: &[u8], to: u64, to_name: &[u8]) -> Result<()> {
         const OP: &str = "linkat";
         let ino = self.child(OP, dir, name)?;
+        self.link_inode(ino, to, to_name)
+    }
+
+    /// Gives an object one more name. `ENOENT` for one that lost its last.
+    pub(super) fn link_inode(&mut self, ino: u64, to: u64, to_name: &[u8]) -> Result<()> {
+        const OP: &str = "linkat";
         if self.find(OP, to, to_name)?.is_some() {
             return fail(OP, Errno::EXIST);
         }
@@ -327,6 +333,9 @@ impl Tree {
         let inode = self.inode_mut(OP, ino)?;
         if inode.is_dir() {
             return fail(OP, Errno::PERM);
+        }
+        if inode.nlink == 0 {
+            return fail(OP, Errno::NOENT);
         }
         inode.nlink += 1;
         inode.ctime = now;

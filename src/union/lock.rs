@@ -1,0 +1,285 @@
+//! The locks of a mount: what each protects, in which order they are taken, and the functions that
+//! hand them out with the state that they protect, read after the lock was taken.
+//!
+//! Outermost first:
+//!
+//! 1. `Union::rename`: one rename of a directory, or between two directories, at a time, so that
+//!    no directory changes its ancestors meanwhile (`s_vfs_rename_mutex` of the kernel).
+//! 2. `DirBody::entries`: a change of entries excludes lookups and other changes in the directory.
+//!    A directory that is removed or replaced is locked too. An ancestor comes first, then the
+//!    smaller node number.
+//! 3. The state of a file, which is also its copy-up lock and protects its place (parent, name,
+//!    key) in the table. Of two files, the smaller node number comes first.
+//! 4. `DirBody::change`: the same for a directory. Only a rename holds two.
+//! 5. `DirBody::times`: a step in the upper part of a directory, with the times before and after.
+//!
+//! A copy-up takes only 3 to 5: an open file may be copied up while names change. What looked a
+//! name up without these locks compares [`Union::published`] of before and after.
+
+use std::sync::Arc;
+
+use crate::error::{Errno, Result};
+use crate::sync::{Ordering, RwLockReadGuard};
+use crate::types::{Kind, NodeId};
+use crate::union::body::{Body, DirBody, FileBody, FileState, Io, Life};
+use crate::union::namespace::Parent;
+use crate::union::table::Node;
+use crate::union::{Union, dir_of};
+
+/// A file whose state is locked. The node was read under the lock.
+pub(super) struct Held<'a> {
+    pub(super) node: Node,
+    pub(super) state: &'a mut FileState,
+}
+
+impl Held<'_> {
+    /// Whether this name is the one that leads to the object.
+    pub(super) fn is_at(&self, parent: NodeId, entry: &[u8]) -> bool {
+        self.node.parent == parent && self.node.name[..] == *entry
+    }
+}
+
+/// Directories whose entries change.
+pub(super) struct Parents<'a> {
+    pub(super) from: &'a Parent,
+    pub(super) to: &'a Parent,
+}
+
+impl FileBody {
+    /// Fills a state that nobody else knows yet.
+    pub(super) fn with(&self, act: impl FnOnce(&mut FileState)) {
+        act(&mut self.state.lock());
+    }
+}
+
+impl Body {
+    /// Whether this is a file state that says no more than a new one would.
+    pub(super) fn is_idle(&self) -> bool {
+        let Some(state) = self.file().and_then(|file| file.state.try_lock()) else { return false };
+        state.opens == 0
+            && state.io == Io::Idle
+            && state.data.is_none()
+            && state.place.is_none()
+            && state.aliases.is_empty()
+            && state.life == Life::Linked
+            && !state.indexed
+    }
+}
+
+impl Union {
+    /// The state of a file, made if there was none.
+    fn file_body(&self, id: NodeId) -> Result<Arc<Body>> {
+        let fresh = || Arc::new(Body::File(FileBody::default()));
+        self.table.body(id, fresh).ok_or_else(|| Errno::STALE.into())
+    }
+
+    /// Locks the state of a file, then reads its node, and gives both to `act`.
+    ///
+    /// # Errors
+    /// `EISDIR`, `ESTALE`, and what `act` answers.
+    pub(super) fn with_file<R>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&mut Held<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let body = self.file_body(id)?;
+        let mut state = body.file().ok_or(Errno::ISDIR)?.state.lock();
+        let node = self.node(id)?;
+        act(&mut Held { node, state: &mut state })
+    }
+
+    /// The same with a file that is not in use at this moment; nothing with another.
+    pub(super) fn try_with_file(&self, id: NodeId, act: impl FnOnce(&mut Held<'_>)) {
+        let Some(node) = self.table.find(id) else { return };
+        let Some(body) = node.body.clone() else { return };
+        if let Some(file) = body.file()
+            && let Some(mut state) = file.state.try_lock()
+            && let Some(node) = self.table.find(id)
+        {
+            act(&mut Held { node, state: &mut state });
+        }
+    }
+
+    /// Gives the state of a file that no node leads to any more to `act`.
+    pub(super) fn with_forgotten(&self, body: &Body, act: impl FnOnce(&mut FileState)) {
+        if let Some(file) = body.file() {
+            act(&mut file.state.lock());
+        }
+    }
+
+    /// The same with two files, of which either may be missing. They are two different ones.
+    pub(super) fn with_files<R>(
+        &self,
+        one: Option<NodeId>,
+        two: Option<NodeId>,
+        act: impl FnOnce(Option<&mut Held<'_>>, Option<&mut Held<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        match (one, two) {
+            (None, None) => act(None, None),
+            (Some(one), None) => self.with_file(one, |held| act(Some(held), None)),
+            (None, Some(two)) => self.with_file(two, |held| act(None, Some(held))),
+            (Some(one), Some(two)) if one.0 < two.0 => self.with_file(one, |first| {
+                self.with_file(two, |second| act(Some(first), Some(second)))
+            }),
+            (Some(one), Some(two)) => self.with_file(two, |second| {
+                self.with_file(one, |first| act(Some(first), Some(second)))
+            }),
+        }
+    }
+
+    /// Gives what is known of an object that is no directory to `act`, which changes nothing: its
+    /// node and, if something is going on with it, its locked state. A file at rest is read
+    /// without a lock, and again with one where it did not stay at rest.
+    ///
+    /// # Errors
+    /// `EISDIR`, `ESTALE`, and what `act` answers.
+    pub(super) fn with_object<R>(
+        &self,
+        id: NodeId,
+        act: impl Fn(&Node, Option<&FileState>) -> Result<R>,
+    ) -> Result<R> {
+        let node = self.node(id)?;
+        if node.body.is_none()
+            && node.kind != Kind::Dir
+            && let Ok(done) = act(&node, None)
+            && self.table.is_at_rest(&node)
+        {
+            return Ok(done);
+        }
+        self.with_file(id, |held| act(&held.node, Some(held.state)))
+    }
+
+    /// Locks the place of a directory, then reads its node, and gives both to `act`.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ESTALE`, and what `act` answers.
+    pub(super) fn with_dir<R>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&Node, &DirBody) -> Result<R>,
+    ) -> Result<R> {
+        let body = Self::body_of(&self.node(id)?)?;
+        let dir = body.dir().ok_or(Errno::NOTDIR)?;
+        let _change = dir.change.lock();
+        act(&self.node(id)?, dir)
+    }
+
+    /// The same with up to two directories.
+    pub(super) fn with_dirs<R>(
+        &self,
+        one: Option<NodeId>,
+        two: Option<NodeId>,
+        act: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        let first = one.into_iter().chain(two).min_by_key(|id| id.0);
+        let second =
+            one.into_iter().chain(two).max_by_key(|id| id.0).filter(|id| first != Some(*id));
+        let within = || match second {
+            Some(id) => self.with_dir(id, |_, _| act()),
+            None => act(),
+        };
+        match first {
+            Some(id) => self.with_dir(id, |_, _| within()),
+            None => within(),
+        }
+    }
+
+    /// Keeps the entries of a directory as they are, while names are looked up in it.
+    pub(super) fn reading<'a>(&self, body: &'a DirBody) -> RwLockReadGuard<'a, ()> {
+        body.entries.read()
+    }
+
+    /// Copies a directory up if need be, locks its entries, and gives it to `act`, which may change
+    /// them.
+    ///
+    /// # Errors
+    /// As the copy-up; `ENOENT` for a directory that is removed; what `act` answers.
+    pub(super) fn with_parent<R>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&Parent) -> Result<R>,
+    ) -> Result<R> {
+        let parent = self.parent(id)?;
+        let body = Arc::clone(&parent.body);
+        let _entries = body.dir().ok_or(Errno::NOTDIR)?.entries.write();
+        act(&parent.current()?)
+    }
+
+    /// The same with two directories, which may be one.
+    pub(super) fn with_parents<R>(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        act: impl FnOnce(&Parents<'_>) -> Result<R>,
+    ) -> Result<R> {
+        if from == to {
+            return self.with_parent(from, |parent| act(&Parents { from: parent, to: parent }));
+        }
+        let (from, to) = (self.parent(from)?, self.parent(to)?);
+        let from_first = self.is_above(from.id, to.id)
+            || (!self.is_above(to.id, from.id) && from.id.0 < to.id.0);
+        let (first, second) = if from_first { (&from, &to) } else { (&to, &from) };
+        let (first, second) = (Arc::clone(&first.body), Arc::clone(&second.body));
+        let _first = first.dir().ok_or(Errno::NOTDIR)?.entries.write();
+        let _second = second.dir().ok_or(Errno::NOTDIR)?.entries.write();
+        act(&Parents { from: &from.current()?, to: &to.current()? })
+    }
+
+    /// Locks the entries of a directory that is about to be removed or replaced, below the lock of
+    /// its parent.
+    pub(super) fn with_victim<R>(
+        &self,
+        victim: Option<&Node>,
+        act: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        match victim {
+            Some(node) if node.kind == Kind::Dir => {
+                let _entries = dir_of(node)?.entries.write();
+                act()
+            }
+            _ => act(),
+        }
+    }
+
+    /// Whether a directory is an ancestor of another, or the same.
+    pub(super) fn is_above(&self, above: NodeId, below: NodeId) -> bool {
+        let mut at = below;
+        loop {
+            if at == above {
+                return true;
+            }
+            match self.table.find(at) {
+                Some(node) if node.id != NodeId::ROOT => at = node.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Runs a step that changes entries in the upper part of a directory: no copy-up puts the times
+    /// of before back meanwhile.
+    pub(super) fn step<R>(&self, body: &DirBody, act: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _times = body.times.lock();
+        act()
+    }
+
+    /// The same in two directories, which may be one.
+    pub(super) fn step_both<R>(
+        &self,
+        from: &Parent,
+        to: &Parent,
+        act: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        if from.id == to.id {
+            return self.step(from.body()?, act);
+        }
+        let (first, second) = if from.id.0 < to.id.0 { (from, to) } else { (to, from) };
+        let (first, second) = (first.body()?, second.body()?);
+        self.step(first, || self.step(second, act))
+    }
+
+    /// Count of the objects that came into the upper so far. A lower object that was found while
+    /// it grew may be in the upper by now, and its key may lead to nothing.
+    pub(super) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+}

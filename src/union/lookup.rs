@@ -1,0 +1,190 @@
+//! Lookups: what a name means is entered in the table, once for each object.
+//!
+//! A lower object that comes into the upper while it is looked up would get two nodes, of which
+//! each copies it up: see [`Union::lookup_in`].
+
+use std::sync::Arc;
+
+use crate::error::{Errno, Result};
+use crate::sync::Ordering;
+use crate::types::{Kind, Name, NodeId, name};
+use crate::union::api::Entry;
+use crate::union::body::{Body, DirBody, FileBody, Place, Stack, UPPER};
+use crate::union::resolve::Found;
+use crate::union::table::{NewNode, Node};
+use crate::union::{GraftRoot, Union, check_name, dir_of, is_small_lower};
+
+impl Union {
+    /// Finds an entry of a directory and counts a lookup on it; `None` where there is none.
+    /// `.` and `..` lead to the directory itself and to its parent.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for a node that is unknown, or of the backing.
+    pub fn lookup(&self, parent: NodeId, entry: &[u8]) -> Result<Option<Entry>> {
+        self.counters.lookups.fetch_add(1, Ordering::Relaxed);
+        if entry == b"." || entry == b".." {
+            return self.lookup_dot(parent, entry).map(Some);
+        }
+        check_name(entry)?;
+        let node = self.node(parent)?;
+        let body = dir_of(&node)?;
+        let _entries = self.reading(body);
+        let found = self.lookup_in(&node, entry)?;
+        if found.is_some_and(|entry| entry.stat.kind() != Kind::Dir) {
+            self.plus.looked_up(&body.looked_up);
+        }
+        Ok(found)
+    }
+
+    /// [`Union::lookup`] of a name, with the entries of the directory locked.
+    pub(super) fn lookup_in(&self, node: &Node, entry: &[u8]) -> Result<Option<Entry>> {
+        let body = dir_of(node)?;
+        if let Some(found) = self.find_graft(node, body, entry)? {
+            return self.enter(node.id, entry, &found).map(|(entry, _)| Some(entry));
+        }
+        let mut published = self.published();
+        let mut found = self.resolve(&body.stack(), entry)?;
+        loop {
+            let Some(object) = found else { return Ok(None) };
+            let (key, lower) = (self.key_of(&object), object.is_lower());
+            let (entered, fresh) = self.enter(node.id, entry, &object)?;
+            if !lower || self.published() == published {
+                return Ok(Some(entered));
+            }
+            // It may be in the upper by now. Then the key of its lower object leads to nothing, or
+            // to a second node, which was made just now and goes.
+            published = self.published();
+            found = self.resolve(&body.stack(), entry)?;
+            if found.as_ref().is_some_and(|found| self.key_of(found) == key) {
+                return Ok(Some(entered));
+            }
+            if fresh {
+                self.table.unkey(entered.node);
+            }
+            self.forget(entered.node, 1);
+        }
+    }
+
+    fn lookup_dot(&self, id: NodeId, entry: &[u8]) -> Result<Entry> {
+        let node = self.node(id)?;
+        let target = if entry == b"." { id } else { node.parent };
+        let entry = self.entry_again(target)?;
+        if entry.stat.nlink == 0 {
+            // A handle of what was removed. Who has it open keeps it by other means.
+            self.forget(target, 1);
+            return Err(Errno::STALE.into());
+        }
+        Ok(entry)
+    }
+
+    /// Tells of a known object, and counts a lookup on it.
+    pub(super) fn entry_again(&self, id: NodeId) -> Result<Entry> {
+        self.table.again(id).ok_or(Errno::STALE)?;
+        let stat = self.getattr(id).inspect_err(|_| self.forget(id, 1))?;
+        Ok(Entry { node: id, stat })
+    }
+
+    fn find_graft(&self, node: &Node, body: &DirBody, entry: &[u8]) -> Result<Option<Found>> {
+        if !body.has_grafts.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).copied() else {
+            return Ok(None);
+        };
+        let Some(graft) = self.graft(number) else { return Ok(None) };
+        match &graft.root {
+            GraftRoot::Dir(dir) => {
+                let stat = dir.stat(None)?;
+                let stack = Stack {
+                    upper: Some(Arc::clone(dir)),
+                    lowers: smallvec::SmallVec::new(),
+                    graft: Some(number),
+                };
+                let place = Place { layer: number, dir: Arc::clone(dir), name: Name::new() };
+                let ino = self.show_ino(&stat);
+                let stack = Some(stack);
+                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
+            }
+            GraftRoot::Entry { dir, name } => {
+                let place = Place { layer: number, dir: Arc::clone(dir), name: name.clone() };
+                let stat = place.stat()?;
+                let ino = self.show_ino(&stat);
+                Ok(Some(Found { stat, place, ino, stack: None, data: None, indexed: None }))
+            }
+        }
+    }
+
+    /// Enters an object in the table. Answers it as the kernel is to see it, and whether it is new.
+    pub(super) fn enter(
+        &self,
+        parent: NodeId,
+        entry: &[u8],
+        found: &Found,
+    ) -> Result<(Entry, bool)> {
+        let key = self.key_of(found);
+        let kind = found.stat.kind();
+        let small = is_small_lower(found.place.layer, &found.stat);
+        let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
+        let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
+        let (node, fresh) = self.table.enter(&new, || match &found.stack {
+            Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
+            None => self.new_file_body(found, graft_file),
+        });
+        let told = || {
+            if !fresh && (node.parent != parent || node.name[..] != *entry) {
+                self.found_again(&node, parent, entry, found)?;
+            }
+            self.show_found(&node, found)
+        };
+        let stat = told().inspect_err(|_| self.forget(node.id, 1))?;
+        Ok((Entry { node: node.id, stat }, fresh))
+    }
+
+    fn new_file_body(&self, found: &Found, elsewhere: bool) -> Option<Arc<Body>> {
+        let aliased = found.place.layer != UPPER && found.stat.nlink > 1;
+        if found.data.is_none() && found.indexed.is_none() && !elsewhere && !aliased {
+            return None;
+        }
+        let body = FileBody::default();
+        body.with(|state| {
+            state.data.clone_from(&found.data);
+            if elsewhere || found.indexed.is_some() {
+                state.place = Some(found.place.clone());
+            }
+            if let Some(diff) = found.indexed {
+                state.indexed = true;
+                state.nlink_diff = diff;
+                state.place = self.index_place(&found.place).ok().flatten().or(state.place.take());
+            }
+        });
+        Some(Arc::new(Body::File(body)))
+    }
+
+    // An object that is known already was found under another name: a hard link, or a rename
+    // behind our back.
+    fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
+        if node.kind == Kind::Dir {
+            return self.with_dir(node.id, |node, _| {
+                if node.id != NodeId::ROOT {
+                    self.table.relocate(node.id, parent, entry);
+                }
+                Ok(())
+            });
+        }
+        self.with_file(node.id, |held| {
+            if held.node.parent == parent && held.node.name[..] == *entry {
+                return Ok(());
+            }
+            if held.state.is_lost() {
+                // A pin led to it since the name that was known went.
+                held.state.place = None;
+                self.table.relocate(held.node.id, parent, entry);
+            } else if found.stat.nlink > 1 || found.indexed.is_some() {
+                held.state.add_alias(parent, entry);
+            } else {
+                self.table.relocate(held.node.id, parent, entry);
+            }
+            Ok(())
+        })
+    }
+}
