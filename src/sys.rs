@@ -7,6 +7,7 @@
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
 //! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
 //! - [`pin`]: objects that only a descriptor leads to;
+//! - [`confine`]: what a daemon gives up;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
 //!
@@ -16,6 +17,7 @@
 #![allow(unsafe_code)]
 
 pub mod bind;
+pub mod confine;
 pub mod cred;
 pub mod dir;
 pub mod file;

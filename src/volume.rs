@@ -135,7 +135,7 @@ impl Volumes {
 
     fn ensure(&self) -> Result<()> {
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o711).create(&self.directory).map_err(at(&self.directory))
+        builder.recursive(true).mode(0o700).create(&self.directory).map_err(at(&self.directory))
     }
 
     /// Makes a volume, or finds the one of this name.
@@ -204,7 +204,7 @@ impl Volumes {
         let mode = |path: &Path, bits| {
             fs::set_permissions(path, fs::Permissions::from_mode(bits)).map_err(at(path))
         };
-        mode(growing, 0o711)?;
+        mode(growing, 0o700)?;
         let data = growing.join(DATA);
         fs::create_dir(&data).map_err(at(&data))?;
         mode(&data, 0o755)?;
@@ -215,6 +215,7 @@ impl Volumes {
         let wrap = |source| VolumeError::Record { path: record.clone(), source };
         let text = serde_json::to_vec_pretty(&volume).map_err(wrap)?;
         fs::write(&record, text).map_err(at(&record))?;
+        mode(&record, 0o600)?;
         sync(&record)?;
         sync(growing)?;
         let target = self.directory.join(name);

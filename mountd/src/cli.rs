@@ -109,8 +109,21 @@ pub struct UmountArgs {
     /// Take it out of the tree now, end it when it is no longer used.
     #[arg(short, long)]
     pub lazy: bool,
-    /// Where it is mounted.
+    /// Give up after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = commands::umount::TIMEOUT_SECS,
+        value_parser = seconds)]
+    pub timeout: f64,
+    /// Where it is mounted; links are followed.
     pub mountpoint: PathBuf,
+}
+
+/// A count of seconds that is a time.
+fn seconds(text: &str) -> Result<f64, String> {
+    let secs: f64 = text.parse().map_err(|_| format!("{text:?} is no count of seconds"))?;
+    match std::time::Duration::try_from_secs_f64(secs) {
+        Ok(_) if secs <= 1e9 => Ok(secs),
+        _ => Err(format!("{text:?} is no time")),
+    }
 }
 
 /// Words of `lamina status`.
@@ -484,7 +497,11 @@ pub fn run(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
     let cli = Cli::try_parse_from(words)?;
     match cli.command {
         Command::Mount(args) => commands::mount::run(args),
-        Command::Umount(args) => commands::umount::run(&args.mountpoint, args.lazy),
+        Command::Umount(args) => {
+            let timeout = std::time::Duration::from_secs_f64(args.timeout);
+            let wish = commands::umount::wish(args.mountpoint, args.lazy);
+            commands::umount::run(&laminafs::service::unmount::Wish { timeout, ..wish })
+        }
         Command::Status(args) => commands::status::run(args.json),
         Command::Doctor(args) => commands::doctor::run(&args.directory, args.json),
         Command::Volume(args) => commands::volume::run(args),

@@ -31,6 +31,7 @@ use report::Trouble;
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     run::start_log();
+    run::close_umask();
     match dispatch(words) {
         Ok(code) => code,
         Err(trouble) => trouble.report(),

@@ -13,17 +13,14 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use laminafs::service::background::{self, Ready, Role};
-use laminafs::service::mount::{Prepared, unmount};
+use laminafs::service::ending::Helper;
+use laminafs::service::mount::Prepared;
 use laminafs::service::spec::MountSpec;
 use laminafs::service::{EndSignals, Failure};
 
 use crate::report::Trouble;
-
-/// How long a detached mount may be used after a signal before the process ends all the same.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Starts the log, if one is asked for.
 pub fn start_log() {
@@ -41,6 +38,22 @@ pub fn start_log() {
     }
 }
 
+/// The umask that the program was started with.
+static UMASK: std::sync::OnceLock<rustix::fs::Mode> = std::sync::OnceLock::new();
+
+/// Has the program make nothing that others may read or write.
+pub fn close_umask() {
+    let closed = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
+    UMASK.get_or_init(|| rustix::process::umask(closed));
+}
+
+/// Returns to the umask that the program was started with, for files that go to the user.
+pub fn open_umask() {
+    if let Some(umask) = UMASK.get() {
+        rustix::process::umask(*umask);
+    }
+}
+
 fn is_host_root(path: &str) -> bool {
     // Root of a user namespace sees the directories of the host as somebody else's.
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && laminafs::service::is_root()
@@ -51,18 +64,22 @@ fn home(variable: &str, below: &str) -> Option<PathBuf> {
     set.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(below)))
 }
 
-/// The data root.
+/// The data root. One that exists is closed to others.
 pub fn data_root(given: Option<PathBuf>) -> PathBuf {
     let set = given.or_else(|| std::env::var_os("LAMINA_ROOT").map(PathBuf::from));
     // A daemon leaves the directory in which it was started.
     let set = set.map(|root| std::path::absolute(&root).unwrap_or(root));
-    set.unwrap_or_else(|| {
+    let root = set.unwrap_or_else(|| {
         if is_host_root("/var/lib") {
             return PathBuf::from("/var/lib/lamina");
         }
         let data = home("XDG_DATA_HOME", ".local/share");
         data.map_or_else(|| PathBuf::from("/var/lib/lamina"), |data| data.join("lamina"))
-    })
+    });
+    if let Err(error) = laminafs::service::root::close(&root) {
+        tracing::warn!(%error, root = %root.display(), "others may look into the data root");
+    }
+    root
 }
 
 /// Where mounts answer.
@@ -97,21 +114,24 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
     };
     let signals =
         EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
+    let helper = Helper::start()?;
+    laminafs::service::shed();
     let live = Prepared::new(spec)?.mount()?;
-    let target = live.target();
+    let ender = live.ender(helper);
+    live.seal();
     if let Err(failure) = ready.report() {
-        unmount(&target, true)?;
+        ender.end()?;
         return Err(failure.into());
     }
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let watching = watch.spawn(move || {
-        signals.wait();
-        if let Err(failure) = unmount(&target, true) {
-            tracing::error!(%failure, "unmounting after a signal");
+        // Whoever still uses the mount is served; a further signal finds nothing to do.
+        loop {
+            signals.wait();
+            if let Err(failure) = ender.end() {
+                tracing::error!(%failure, "unmounting after a signal");
+            }
         }
-        std::thread::sleep(GRACE);
-        tracing::warn!("the mount is still in use: its users lose it");
-        std::process::exit(i32::from(crate::report::FAILED));
     });
     if let Err(error) = watching {
         return Err(Trouble::Io { what: "starting a thread".to_owned(), error });

@@ -14,6 +14,7 @@ pub struct Counters {
     handovers: AtomicU64,
     takeovers: AtomicU64,
     listed_ahead: AtomicU64,
+    synced: AtomicU64,
 }
 
 /// A reading of [`Counters`].
@@ -34,6 +35,9 @@ pub struct CounterValues {
     /// Directories that were listed before a walk came to them.
     #[serde(default)]
     pub listed_ahead: u64,
+    /// Answers that waited until the change was on the disk (`sync`, `dirsync`).
+    #[serde(default)]
+    pub synced: u64,
 }
 
 impl Default for Counters {
@@ -45,6 +49,7 @@ impl Default for Counters {
             handovers: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
             listed_ahead: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
         }
     }
 }
@@ -81,6 +86,10 @@ impl Counters {
         bump(&self.listed_ahead);
     }
 
+    pub(super) fn synced(&self) {
+        bump(&self.synced);
+    }
+
     /// The present values.
     #[must_use]
     pub fn values(&self) -> CounterValues {
@@ -95,6 +104,7 @@ impl Counters {
             handovers: read(&self.handovers),
             takeovers: read(&self.takeovers),
             listed_ahead: read(&self.listed_ahead),
+            synced: read(&self.synced),
         }
     }
 }

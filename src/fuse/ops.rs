@@ -39,6 +39,18 @@ pub struct Adapter {
     pub(super) counters: Arc<Counters>,
     /// Who lists directories before they are asked for.
     pub(super) ahead: Option<Arc<Ahead>>,
+    /// What is answered only when it is on the disk.
+    pub(super) synchronous: Synchronous,
+}
+
+/// What a mount makes durable before it answers. Data is not among it: of a mount with `sync` the
+/// kernel asks for that with FSYNC after each write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Synchronous {
+    /// Changes of names (`dirsync`, `sync`).
+    pub names: bool,
+    /// Changes of attributes (`sync`).
+    pub attributes: bool,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -126,6 +138,27 @@ impl Call<'_> {
 }
 
 impl Adapter {
+    /// Whether what an operation changes is on the disk before it is answered.
+    pub fn is_synchronous(&self, op: &Operation<'_>) -> bool {
+        match op {
+            Operation::Symlink { .. }
+            | Operation::Mknod { .. }
+            | Operation::Mkdir { .. }
+            | Operation::Unlink { .. }
+            | Operation::Rmdir { .. }
+            | Operation::Rename { .. }
+            | Operation::Link { .. }
+            | Operation::Create { .. } => self.synchronous.names,
+            Operation::SetAttr(_)
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
+            | Operation::Fallocate(_)
+            | Operation::CopyFileRange { .. }
+            | Operation::Ioctl { .. } => self.synchronous.attributes,
+            _ => false,
+        }
+    }
+
     /// Says that the session has ended.
     pub fn end(&self) {
         if let Some(ahead) = &self.ahead {

@@ -21,11 +21,11 @@ use crate::error::{Errno, Error, Result};
 use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
-use crate::fuse::ops::Adapter;
+use crate::fuse::ops::{Adapter, Synchronous};
 use crate::fuse::turn::Turn;
 use crate::fuse::wire::notify;
 use crate::fuse::worker::{MAX_WRITE, Pace, Workers};
-use crate::sys::fuse::{Device, FuseMount, VfsFlags, may_pass_through, mount};
+use crate::sys::fuse::{Device, FuseMount, UnmountFlags, VfsFlags, may_pass_through, mount};
 use crate::types::NodeId;
 use crate::union::{File, Kernel, Union};
 
@@ -37,6 +37,9 @@ pub const THREADS_WAITING: usize = 96;
 
 /// Background requests (read-ahead, RELEASE) that the kernel may have under way.
 const MAX_BACKGROUND: u16 = 64;
+
+/// A mount that nobody serves goes at once.
+const LAZY: UnmountFlags = UnmountFlags { lazy: true, force: false };
 
 /// What a session needs to know beyond the union.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct Setup {
     pub allow_other: bool,
     /// The kernel checks permissions by mode bits and ACLs.
     pub default_permissions: bool,
+    /// Labels of SELinux, where it is in force.
+    pub labels: Vec<String>,
     /// POSIX ACLs count.
     pub acl: bool,
     /// How open files are served; without it in the best way that is granted.
@@ -159,6 +164,8 @@ fn wanted(setup: &Setup) -> InitFlags {
         | InitFlags::FUSE_HAS_RESEND;
     flags.set(InitFlags::FUSE_POSIX_ACL, setup.acl);
     let passthrough = setup.io.is_none_or(|io| io == IoDriver::Passthrough);
+    // What the kernel writes by itself it does not sync.
+    let passthrough = passthrough && !setup.flags.sync;
     flags.set(InitFlags::FUSE_PASSTHROUGH, passthrough && may_pass_through());
     // The kernel refuses the mount otherwise (`process_init_reply()` in fs/fuse/inode.c).
     flags.set(InitFlags::FUSE_ALLOW_IDMAP, setup.default_permissions);
@@ -232,6 +239,10 @@ impl Session {
                 no_open: granted.io == IoDriver::NoOpen,
                 counters: Arc::clone(&counters),
                 ahead,
+                synchronous: Synchronous {
+                    names: setup.flags.sync || setup.flags.dirsync,
+                    attributes: setup.flags.sync,
+                },
             },
             counters,
             pace: Pace::default(),
@@ -303,6 +314,7 @@ fn mount_directly(setup: &Setup) -> Result<Device> {
         flags: setup.flags,
         allow_other: setup.allow_other,
         default_permissions: setup.default_permissions,
+        labels: &setup.labels,
     };
     mount(&device, &setup.target, &what).map_err(|errno| Error::os("mount", errno))?;
     Ok(device)
@@ -320,7 +332,7 @@ fn negotiate(
     let config = fuser::Config::default();
     fuser::Session::from_fd(handshake, device.into_fd(), acl(setup), config).map_err(|error| {
         // Nobody would answer: the mount must not stay.
-        if let Err(errno) = crate::sys::fuse::unmount(&setup.target, true) {
+        if let Err(errno) = crate::sys::fuse::unmount(&setup.target, LAZY) {
             tracing::error!(%errno, "a mount that nobody serves stays");
         }
         Error::os("FUSE_INIT", raw(&error))
@@ -329,6 +341,7 @@ fn negotiate(
 
 /// Mounts through `fusermount3`, which is set-user-ID root: for users without CAP_SYS_ADMIN.
 fn mount_with_helper(handshake: Handshake, setup: &Setup) -> Result<fuser::Session<Handshake>> {
+    helper_can(setup.flags)?;
     let mut config = fuser::Config::default();
     config.acl = acl(setup);
     config.mount_options = helper_options(setup);
@@ -336,10 +349,25 @@ fn mount_with_helper(handshake: Handshake, setup: &Setup) -> Result<fuser::Sessi
         .map_err(|error| Error::os("fusermount3", raw(&error)))
 }
 
+/// Refuses the flags that `fusermount3` does not know.
+fn helper_can(flags: VfsFlags) -> Result<()> {
+    let table = [
+        (flags.nosymfollow, "nosymfollow through fusermount3"),
+        (flags.strictatime, "strictatime through fusermount3"),
+        (flags.nodiratime, "nodiratime through fusermount3"),
+        (flags.lazytime, "lazytime through fusermount3"),
+    ];
+    match table.into_iter().find(|(set, _)| *set) {
+        Some((_, what)) => Err(Error::os(what, Errno::OPNOTSUPP)),
+        None => Ok(()),
+    }
+}
+
 fn helper_options(setup: &Setup) -> Vec<MountOption> {
     let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
     let mut options = vec![MountOption::FSName(text(&setup.source))];
     options.extend(setup.subtype.clone().map(MountOption::Subtype));
+    options.extend(setup.labels.iter().cloned().map(MountOption::CUSTOM));
     let flags = setup.flags;
     let table = [
         (setup.default_permissions, MountOption::DefaultPermissions),

@@ -14,7 +14,7 @@ use crate::fuse::counters::Counters;
 use crate::fuse::ops::{Adapter, Scratch};
 use crate::fuse::turn::{Seat, Turn};
 use crate::fuse::wire::abi;
-use crate::fuse::wire::reply::Reply;
+use crate::fuse::wire::reply::{Before, Reply};
 use crate::fuse::wire::request::{Malformed, Operation, Request, decode};
 use crate::sys::fuse::Device;
 
@@ -94,7 +94,13 @@ impl Workers {
     fn serve(&self, request: &Request<'_>, scratch: &mut Scratch) {
         self.counters.request(request.header.opcode);
         let start = Instant::now();
-        let reply = Reply::new(&self.device, request.header.unique);
+        let settle = || {
+            self.counters.synced();
+            self.adapter.union.sync_fs()
+        };
+        let before: Before<'_> = &settle;
+        let before = self.adapter.is_synchronous(&request.op).then_some(before);
+        let reply = Reply::new(&self.device, request.header.unique).after(before);
         self.adapter.serve(request, &reply, scratch);
         self.pace.note(request.header.opcode, start.elapsed());
     }

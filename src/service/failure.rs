@@ -31,6 +31,17 @@ pub enum Failure {
     Device { error: Error },
     #[error("mounting on {}: {error}", path.display())]
     Mount { path: PathBuf, error: Error },
+    #[error("unmounting {}: {error}", path.display())]
+    Unmount { path: PathBuf, error: Error },
+    #[error("{} is not a mount point", path.display())]
+    NotMounted { path: PathBuf },
+    #[error("{} is a mount of type {what}, not of lamina", path.display())]
+    Foreign { path: PathBuf, what: String },
+    #[error("{} is in use{}", path.display(), lines(by))]
+    Busy { path: PathBuf, by: Vec<String> },
+    #[error("the daemon of {}{} has not ended in time{}", path.display(),
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), lines(by))]
+    Late { path: PathBuf, pid: Option<u32>, by: Vec<String> },
     #[error("{path} in the mount: {error}")]
     Graft { path: String, error: Error },
     #[error("the mount is read-only and has no {path} to graft {what} at")]
@@ -95,6 +106,12 @@ impl Failure {
             Self::Mount { error, .. } if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {
                 "run as root, or install fusermount3 (package fuse3)".to_owned()
             }
+            Self::NotMounted { .. } => "list the mounts: lamina status".to_owned(),
+            Self::Foreign { path, .. } => format!("umount {}", path.display()),
+            Self::Busy { path, .. } => {
+                format!("end these, or lamina umount --lazy {}", path.display())
+            }
+            Self::Late { .. } => "look again: lamina status".to_owned(),
             Self::NoPlace { path, .. } => {
                 format!("give an upper directory, or a layer that has {path}")
             }
@@ -112,6 +129,11 @@ impl Failure {
             _ => return None,
         })
     }
+}
+
+/// Each on a line of its own below a message.
+fn lines(by: &[String]) -> String {
+    by.iter().map(|one| format!("\n  {one}")).collect()
 }
 
 /// What a front end hears.

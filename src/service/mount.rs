@@ -7,14 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::ending::{Ender, Helper};
 use super::failure::Outcome;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
-use super::{Failure, binds, containers, grafts, mounts, probe};
+use super::{Failure, binds, confine, containers, grafts, mounts, probe};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
+use crate::sys::fuse::UnmountFlags;
+use crate::sys::mount::Propagation;
 use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 use crate::volume::OpenVolume;
 
@@ -28,6 +31,7 @@ pub struct Prepared {
     settle: Option<Settle>,
     runtime: Option<PathBuf>,
     binds: Vec<binds::Bind>,
+    propagation: Option<Propagation>,
     held: Held,
 }
 
@@ -47,6 +51,8 @@ pub struct Live {
     answering: Option<Answering>,
     settle: Option<Settle>,
     target: PathBuf,
+    entry: Option<mounts::MountEntry>,
+    network: bool,
 }
 
 struct Layers {
@@ -215,6 +221,10 @@ impl Prepared {
             flags,
             allow_other: spec.allow_other,
             default_permissions: spec.default_permissions,
+            labels: match crate::sys::fuse::has_selinux() {
+                true => spec.labels.clone(),
+                false => Vec::new(),
+            },
             acl: layers.options.acl,
             io: spec.rules.io,
             unchanging: !writes && grafts.grafts.is_empty(),
@@ -230,7 +240,19 @@ impl Prepared {
             clean: layers.clean,
         };
         let (union, runtime, binds) = (Arc::new(union), spec.runtime.clone(), grafts.binds);
-        Ok(Self { union, setup, status, counters, early, settle, runtime, binds, held })
+        let propagation = spec.propagation;
+        Ok(Self {
+            union,
+            setup,
+            status,
+            counters,
+            early,
+            settle,
+            runtime,
+            propagation,
+            binds,
+            held,
+        })
     }
 
     /// Mounts, and serves from then on.
@@ -248,9 +270,10 @@ impl Prepared {
         })?;
         let granted = session.granted();
         let other = self.setup.io.filter(|io| *io != granted.io);
+        let spread = self.propagation.map_or(Ok(()), |how| propagate(&target, how));
         // Nothing was shown so far: whoever asks waits until somebody serves.
-        if let Err(failure) = other.map_or(Ok(()), |io| Err(refused(io))).and(self.early.confirm())
-        {
+        let wrong = other.map_or(Ok(()), |io| Err(refused(io, self.setup.flags.sync)));
+        if let Err(failure) = wrong.and(spread).and_then(|()| self.early.confirm()) {
             unmount(&target, true)?;
             // Nothing was written: a volatile upper is as clean as it was.
             (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
@@ -269,7 +292,8 @@ impl Prepared {
         self.early.complete_beside();
         let mut status = self.status;
         granted.io.name().clone_into(&mut status.drivers.io);
-        status.device = mounts::on(&target).ok().flatten().map(|entry| entry.device);
+        let entry = mounts::on(&target).ok().flatten();
+        status.device = entry.as_ref().map(|entry| entry.device.clone());
         let union = Arc::clone(&self.union);
         let answering = self.runtime.and_then(|dir| {
             let say = move || MountStatus {
@@ -285,15 +309,21 @@ impl Prepared {
                 .ok()
         });
         let (union, held, settle) = (self.union, self.held, self.settle);
-        Ok(Live { union, running, held, answering, settle, target })
+        let network = self.setup.waits;
+        Ok(Live { union, running, held, answering, settle, target, entry, network })
     }
 }
 
 impl Live {
-    /// Where it is mounted, for [`unmount`] from another thread.
+    /// A way to end it from another thread, through `helper` where this process may not.
     #[must_use]
-    pub fn target(&self) -> PathBuf {
-        self.target.clone()
+    pub fn ender(&self, helper: Helper) -> Ender {
+        Ender::new(self.target.clone(), self.entry.clone(), helper)
+    }
+
+    /// Gives up what only making the mount needed, for all threads of the process.
+    pub fn seal(&self) {
+        confine::seal(self.network);
     }
 
     /// Waits for the unmount and cleans up.
@@ -325,8 +355,17 @@ fn can_list_ahead(spec: &MountSpec) -> bool {
     mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= LONG)
 }
 
-fn refused(io: IoDriver) -> Failure {
+fn propagate(target: &Path, how: Propagation) -> Outcome<()> {
+    match crate::sys::mount::set_propagation(target, how) {
+        // Whoever mounts through `fusermount3` sees the mount spread as its place says.
+        Err(error) if error.is(Errno::PERM) && how == Propagation::Private => Ok(()),
+        done => done.map_err(|error| Failure::Mount { path: target.to_owned(), error }),
+    }
+}
+
+fn refused(io: IoDriver, sync: bool) -> Failure {
     let reason = match io {
+        IoDriver::Passthrough if sync => "a mount with sync writes through the daemon",
         IoDriver::Passthrough => "the kernel grants it to CAP_SYS_ADMIN of the host alone",
         IoDriver::NoOpen => "only a mount without upper and grafts never changes",
         IoDriver::Cached => "the kernel does not grant it",
@@ -348,7 +387,7 @@ fn make_ephemeral(spec: &mut MountSpec) -> Outcome<Ephemeral> {
 ///
 /// # Errors
 /// As mount(2) with `MS_REMOUNT`.
-pub fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
+pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
     crate::sys::fuse::remount(target, flags).map_err(|errno| Failure::Mount {
         path: target.to_owned(),
         error: crate::error::Error::os("mount", errno),
@@ -360,24 +399,12 @@ pub fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, unless `lazy`.
-pub fn unmount(target: &Path, lazy: bool) -> Outcome<()> {
-    crate::sys::fuse::unmount(target, lazy).map_err(|errno| Failure::Mount {
+fn unmount(target: &Path, lazy: bool) -> Outcome<()> {
+    let how = UnmountFlags { lazy, force: false };
+    super::unmount::end(target, how).map_err(|errno| Failure::Unmount {
         path: target.to_owned(),
         error: crate::error::Error::os("umount2", errno),
     })
-}
-
-/// Unmounts with the grafts that are bound beneath, if nobody uses any of them.
-///
-/// # Errors
-/// As umount2(2); nothing is unmounted then.
-pub fn unmount_with(target: &Path, grafts: &[status::GraftStatus]) -> Outcome<()> {
-    let plain = || {
-        crate::sys::fuse::unmount(target, false)
-            .map_err(|errno| crate::error::Error::os("umount2", errno))
-    };
-    binds::unmount_with(target, grafts, plain)
-        .map_err(|error| Failure::Mount { path: target.to_owned(), error })
 }
 
 fn status_of(

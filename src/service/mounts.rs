@@ -5,14 +5,17 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Errno, Error, Result};
+use crate::sys::fuse::VfsFlags;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
     /// Number of the mount.
     pub id: u64,
-    /// Number of the mount that it is mounted on.
+    /// Number of the mount that it stands on.
     pub parent: u64,
+    /// What of the file system it shows: `/` unless it is a bind mount of a part.
+    pub root: PathBuf,
     /// Major and minor number of the file system, `MAJOR:MINOR`.
     pub device: String,
     /// Where it appears.
@@ -26,6 +29,33 @@ pub struct MountEntry {
 }
 
 impl MountEntry {
+    /// The mount as a message calls it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{} from {}", self.kind, String::from_utf8_lossy(&self.source))
+    }
+
+    /// The flags of the VFS that it has.
+    #[must_use]
+    pub fn flags(&self) -> VfsFlags {
+        let has = |name: &str| self.options.split(',').any(|word| word == name);
+        VfsFlags {
+            read_only: has("ro"),
+            nosuid: has("nosuid"),
+            nodev: has("nodev"),
+            noexec: has("noexec"),
+            noatime: has("noatime"),
+            relatime: has("relatime"),
+            // Shown as the absence of both others.
+            strictatime: !has("noatime") && !has("relatime"),
+            nodiratime: has("nodiratime"),
+            sync: has("sync"),
+            dirsync: has("dirsync"),
+            lazytime: has("lazytime"),
+            nosymfollow: has("nosymfollow"),
+        }
+    }
+
     /// States whether the mount maps ids by itself (mount_setattr(2) with `MOUNT_ATTR_IDMAP`).
     #[must_use]
     pub fn is_idmapped(&self) -> bool {
@@ -64,9 +94,11 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let id = text(fields.next()?).parse().ok()?;
+    let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
     let parent = text(fields.next()?).parse().ok()?;
     let device = text(fields.next()?);
-    let target = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+    let root = path(fields.next()?);
+    let target = path(fields.next()?);
     let mut options = text(fields.next()?);
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = text(fields.next()?);
@@ -75,7 +107,7 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
         options.push(',');
         options.push_str(&String::from_utf8_lossy(&unescape(more)));
     }
-    Some(MountEntry { id, parent, device, target, options, kind, source })
+    Some(MountEntry { id, parent, root, device, target, options, kind, source })
 }
 
 // Blank, tab, newline and backslash are written as three octal digits.
@@ -110,9 +142,11 @@ mod tests {
             b"36 35 98:0 / /mnt\\040two rw,noatime shared:1 - fuse.lamina my\\134src rw,user_id=0";
         let entry = parse(line).unwrap();
         assert_eq!((entry.id, entry.parent, entry.device.as_str()), (36, 35, "98:0"));
+        assert_eq!(entry.root, Path::new("/"));
         assert_eq!(entry.target, Path::new("/mnt two"));
         assert_eq!((entry.kind.as_str(), &entry.source[..]), ("fuse.lamina", &b"my\\src"[..]));
         assert_eq!(entry.options, "rw,noatime,rw,user_id=0");
+        assert_eq!(entry.flags(), VfsFlags { noatime: true, ..VfsFlags::default() });
     }
 
     #[test]

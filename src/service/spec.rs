@@ -6,6 +6,7 @@ use crate::backing::stated::Form as StatOverride;
 use crate::fuse::session::IoDriver;
 use crate::sys::bind::BindFlags;
 use crate::sys::fuse::VfsFlags;
+use crate::sys::mount::Propagation;
 use crate::types::Name;
 use crate::union::{IdMap, WhiteoutForm};
 
@@ -38,6 +39,10 @@ pub struct MountSpec {
     pub runtime: Option<PathBuf>,
     /// Flags that the VFS keeps.
     pub flags: VfsFlags,
+    /// How mounts below it spread; as its place says without one.
+    pub propagation: Option<Propagation>,
+    /// Labels of SELinux, as mount(2) takes them.
+    pub labels: Vec<String>,
     /// Users other than the mounting one may enter.
     pub allow_other: bool,
     /// The kernel checks permissions.

@@ -120,7 +120,7 @@ fn directory(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let meta = std::fs::metadata(path)?;
     let (uid, _) = crate::sys::process::effective_ids();
-    // Somebody else's directory would show our answers, or take our name.
+    // Somebody else's directory, or one where others write, would take our name.
     if meta.uid() != uid || meta.mode() & 0o022 != 0 {
         return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
     }
@@ -140,7 +140,7 @@ pub fn answer(
     if path.exists() {
         std::fs::remove_file(&path)?;
     }
-    let listener = UnixListener::bind(&path)?;
+    let listener = UnixListener::from(crate::sys::process::listen(&path)?);
     std::thread::Builder::new().name("status".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             let said = stream.and_then(|stream| say(stream, &status()));

@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -149,6 +149,9 @@ fn layer_dirs(dir: &Path) -> Result<()> {
         let path = dir.join(name);
         let made = fs::DirBuilder::new().mode(mode).create(&path);
         made.map_err(StoreError::io(&path))?;
+        // Whatever the file mode creation mask took away.
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&path, mode).map_err(StoreError::io(&path))?;
     }
     Ok(())
 }

@@ -50,6 +50,12 @@ fn keep_capabilities() -> bool {
     }
 }
 
+/// Lets threads that are started from now on keep their capabilities when they take other ids. One
+/// that cannot be let makes objects of the process.
+pub fn prepare() {
+    keep_capabilities();
+}
+
 fn thread() -> Thread {
     let known = THREAD.get();
     if !matches!(known, Thread::Unknown) {

@@ -90,6 +90,24 @@ pub fn mount_id(dir: BorrowedFd<'_>, name: &[u8]) -> Result<u64> {
     found.map(|found| found.stx_mnt_id).map_err(refused("statx"))
 }
 
+/// The number of a file system as /proc writes it, `MAJOR:MINOR`.
+#[must_use]
+pub fn device_label(device: u64) -> String {
+    format!("{}:{}", major(device), minor(device))
+}
+
+/// The file system and the mount of what a path leads to, links followed, without asking the file
+/// system for anything.
+///
+/// # Errors
+/// As statx(2) with `AT_STATX_DONT_SYNC`.
+pub fn place_of(path: &Path) -> Result<(u64, u64)> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::MNT_ID)
+        .map_err(refused("statx"))?;
+    Ok((attributes(&found).dev, found.stx_mnt_id))
+}
+
 /// Opens an entry of a directory, closed on exec. The last component is no symbolic link, or
 /// with `O_PATH` the link itself.
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags as RawUnmount};
 
 use crate::error::Errno;
 
@@ -148,6 +148,8 @@ pub struct VfsFlags {
     pub dirsync: bool,
     /// `MS_LAZYTIME`.
     pub lazytime: bool,
+    /// `MS_NOSYMFOLLOW`: no symbolic link of the mount is followed in a path.
+    pub nosymfollow: bool,
 }
 
 impl VfsFlags {
@@ -164,6 +166,7 @@ impl VfsFlags {
             (self.sync, MountFlags::SYNCHRONOUS),
             (self.dirsync, MountFlags::DIRSYNC),
             (self.lazytime, MountFlags::LAZYTIME),
+            (self.nosymfollow, MountFlags::NOSYMFOLLOW),
         ];
         table.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect()
     }
@@ -182,6 +185,8 @@ pub struct FuseMount<'a> {
     pub allow_other: bool,
     /// The kernel checks permissions by mode bits and ACLs.
     pub default_permissions: bool,
+    /// Labels of SELinux, `context="..."` and its like.
+    pub labels: &'a [String],
 }
 
 /// Mounts the connection of `device` on a directory, with the real user and group as owner.
@@ -203,6 +208,10 @@ pub fn mount(device: &Device, target: &Path, mount: &FuseMount<'_>) -> Result<()
             data.push_str(word);
         }
     }
+    for label in mount.labels {
+        data.push(',');
+        data.push_str(label);
+    }
     let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
     let kind = mount.subtype.map_or_else(|| "fuse".to_owned(), |sub| format!("fuse.{sub}"));
     rustix::mount::mount(mount.source, target, kind, mount.flags.bits(), Some(data.as_c_str()))
@@ -215,6 +224,12 @@ pub fn mount(device: &Device, target: &Path, mount: &FuseMount<'_>) -> Result<()
 /// As mount(2).
 pub fn remount(target: &Path, flags: VfsFlags) -> Result<(), Errno> {
     rustix::mount::mount_remount(target, flags.bits(), c"").map_err(errno)
+}
+
+/// Whether SELinux is in force, so that the kernel takes labels for a mount.
+#[must_use]
+pub fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// States whether this process may register passthrough files: CAP_SYS_ADMIN in the initial
@@ -231,13 +246,22 @@ pub fn may_pass_through() -> bool {
     admin && initial
 }
 
-/// Unmounts a path; with `lazy` it is gone from the tree at once and ends when it is no longer
-/// used.
+/// How a mount is ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnmountFlags {
+    /// It is gone from the tree at once and ends when it is no longer used (`MNT_DETACH`).
+    pub lazy: bool,
+    /// Requests that wait for the daemon fail (`MNT_FORCE`).
+    pub force: bool,
+}
+
+/// Unmounts a path.
 ///
 /// # Errors
-/// As umount2(2); `EBUSY` while it is in use.
-pub fn unmount(target: &Path, lazy: bool) -> Result<(), Errno> {
-    let mut flags = UnmountFlags::NOFOLLOW;
-    flags.set(UnmountFlags::DETACH, lazy);
+/// As umount2(2); `EBUSY` while it is in use, unless `lazy`.
+pub fn unmount(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
+    let mut flags = RawUnmount::NOFOLLOW;
+    flags.set(RawUnmount::DETACH, how.lazy);
+    flags.set(RawUnmount::FORCE, how.force);
     rustix::mount::unmount(target, flags).map_err(errno)
 }

@@ -39,6 +39,44 @@ pub fn clone_mount_at(path: &Path) -> Result<OwnedFd> {
     rustix::mount::open_tree(rustix::fs::CWD, path, flags).map_err(refused("open_tree"))
 }
 
+/// How mounts below a mount spread to its copies (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Not at all (`MS_PRIVATE`).
+    Private,
+    /// From its peers to it (`MS_SLAVE`).
+    Slave,
+    /// Both ways (`MS_SHARED`).
+    Shared,
+    /// Not at all, and it cannot be bound elsewhere (`MS_UNBINDABLE`).
+    Unbindable,
+}
+
+/// Sets how mounts below the mount on a path spread.
+///
+/// # Errors
+/// As mount(2).
+pub fn set_propagation(target: &Path, how: Propagation) -> Result<()> {
+    use rustix::mount::MountPropagationFlags as Flags;
+    let flags = match how {
+        Propagation::Private => Flags::PRIVATE,
+        Propagation::Slave => Flags::DOWNSTREAM,
+        Propagation::Shared => Flags::SHARED,
+        Propagation::Unbindable => Flags::UNBINDABLE,
+    };
+    rustix::mount::mount_change(target, flags).map_err(refused("mount"))
+}
+
+/// Moves this process, which must have one thread, into another mount namespace: its root and
+/// working directory become those of that namespace.
+///
+/// # Errors
+/// As setns(2); `EPERM` without CAP_SYS_ADMIN over the namespace or without CAP_SYS_CHROOT.
+pub fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> Result<()> {
+    let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
+    rustix::thread::move_into_link_name_space(namespace, kind).map_err(refused("setns"))
+}
+
 /// Which access times are kept of what is read through a cloned mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AccessTimes {

@@ -43,13 +43,23 @@ pub fn setsid() -> Result<()> {
 /// # Errors
 /// As waitpid(2).
 pub fn wait_for(child: Pid) -> Result<u8> {
-    let waited =
-        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()));
-    let status = waited.map_err(refused("waitpid"))?.map(|(_, status)| status);
-    let code = status.and_then(|status| {
-        status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
-    });
-    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    Ok(waited(child, WaitOptions::empty())?.unwrap_or(1))
+}
+
+/// The same without waiting: `None` while the child runs.
+///
+/// # Errors
+/// As waitpid(2).
+pub fn try_wait_for(child: Pid) -> Result<Option<u8>> {
+    waited(child, WaitOptions::NOHANG)
+}
+
+fn waited(child: Pid, options: WaitOptions) -> Result<Option<u8>> {
+    let waited = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), options));
+    let Some((_, status)) = waited.map_err(refused("waitpid"))? else { return Ok(None) };
+    let code = status.exit_status();
+    let code = code.or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    Ok(Some(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 /// A pipe, closed on exec: its end for reading and its end for writing.
@@ -210,21 +220,90 @@ pub fn effective_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// A process of the host that is watched until it ends; its number may then be another's.
+#[derive(Debug)]
+pub struct Watched(OwnedFd);
+
+impl Watched {
+    /// Watches a process.
+    ///
+    /// # Errors
+    /// As pidfd_open(2); `ESRCH` for one that has ended.
+    pub fn open(pid: u32) -> Result<Self> {
+        let missing = crate::error::Error::os("pidfd_open", crate::error::Errno(libc::ESRCH));
+        let pid = Pid::from_raw(pid.cast_signed()).ok_or(missing)?;
+        let flags = rustix::process::PidfdFlags::empty();
+        rustix::process::pidfd_open(pid, flags).map(Self).map_err(refused("pidfd_open"))
+    }
+
+    /// Waits for its end; false if it lives on for `patience`.
+    pub fn ends_within(&self, patience: std::time::Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let limit = Timespec::try_from(patience).ok();
+        poll(&mut fds, limit.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// Ends a child at once.
+///
+/// # Errors
+/// As kill(2).
+pub fn kill(child: Pid) -> Result<()> {
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).map_err(refused("kill"))
+}
+
+/// Ends this process without running anything else, for the child of a fork(2).
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit takes a number and does not return; nothing of this process runs after it.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Signals that ask a daemon to end.
+const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// Signals that would end or stop a process and that ask a daemon for nothing. What is left are
+/// reports of faults, and the two that cannot be refused (signal(7)).
+const IGNORED: [i32; 14] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGPIPE,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
 /// The signals that ask the daemon to end.
 pub struct EndSignals(libc::sigset_t);
 
 impl EndSignals {
-    /// Keeps `SIGTERM`, `SIGINT` and `SIGHUP` from this thread and all it starts later.
+    /// Keeps `SIGTERM`, `SIGINT`, `SIGHUP` and `SIGQUIT` from this thread and all it starts later,
+    /// and ignores every other signal that ends or stops a process without being a fault.
     ///
     /// # Errors
-    /// As pthread_sigmask(3).
+    /// As pthread_sigmask(3) and signal(2).
     pub fn block() -> Result<Self> {
+        for signal in IGNORED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+            // SAFETY: signal takes two numbers here, since SIG_IGN is no function that is called;
+            // the numbers are those of signals that the C library leaves to its user.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(last("signal"));
+            }
+        }
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set that it is given, the other calls change it;
         // pthread_sigmask only reads it and takes a null pointer for "the old mask is not wanted".
         let (set, done) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            for signal in ENDING {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             let set = set.assume_init();
@@ -262,6 +341,21 @@ pub fn write_byte(fd: &OwnedFd, byte: u8) -> Result<()> {
         .map_err(refused("write"))
 }
 
+/// A socket that listens on a path, to which nobody but its owner may connect.
+///
+/// # Errors
+/// As socket(2), fchmod(2), bind(2), listen(2).
+pub fn listen(path: &std::path::Path) -> std::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The name gets the mode that the socket has then (`unix_bind()` in net/unix/af_unix.c).
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(socket)
+}
+
 /// A capability that a caller is asked for (capabilities(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
@@ -280,11 +374,15 @@ pub fn has_capability(thread: u32, capability: Capability) -> bool {
     bits.is_some_and(|bits| bits & (1 << capability as u64) != 0)
 }
 
-/// States whether a thread lives in the user namespace of this process.
+/// States whether a thread lives in the user namespace of this process, or in one of the same ids,
+/// which gives the same power over files. The links that name namespaces are not asked: following
+/// them takes a capability that the daemon gives up.
 #[must_use]
 pub fn is_in_own_user_namespace(thread: u32) -> bool {
-    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user")).ok();
-    namespace(&thread.to_string()).is_some_and(|its| Some(its) == namespace("self"))
+    let map = |of: &str, kind: &str| std::fs::read(format!("/proc/{of}/{kind}")).ok();
+    ["uid_map", "gid_map"].iter().all(|kind| {
+        map(&thread.to_string(), kind).is_some_and(|its| Some(its) == map("self", kind))
+    })
 }
 
 /// Lets large blocks of memory go back to the system when they are freed, and keeps the arenas of

@@ -220,7 +220,8 @@ impl Site {
             }
         }
         if self.judge == Judge::Blobs {
-            command.arg("--root").arg(self.store());
+            // As the other judges: devices and set-id programs work.
+            command.arg("--root").arg(self.store()).args(["-o", "dev,suid"]);
         }
         if !self.read_only {
             command.arg("--upper").arg(self.root().join("upper"));

@@ -50,7 +50,7 @@ judged!(lamina:
 /// How long a daemon may take for anything.
 const LIMIT: Duration = Duration::from_secs(15);
 
-fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !is_done() {
         assert!(Instant::now() < deadline, "waited too long for {what}");
@@ -59,24 +59,24 @@ fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
 }
 
 /// A command with the environment and the descriptors that engines give.
-fn command(name: &Path, words: &[&str]) -> Command {
+pub fn command(name: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(name);
     command.args(words).stdin(Stdio::null());
     command
 }
 
-fn run(words: &[&str]) -> Output {
+pub fn run(words: &[&str]) -> Output {
     command(program(), words).output().expect("lamina starts")
 }
 
 #[track_caller]
-fn succeeds(output: &Output) {
+pub fn succeeds(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
 /// Asserts a refusal, that it says all these words and that nothing is mounted.
 #[track_caller]
-fn refuses(s: &Site, output: &Output, words: &[&str]) {
+pub fn refuses(s: &Site, output: &Output, words: &[&str]) {
     assert!(!output.status.success(), "succeeded: {output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     for word in words {
@@ -85,18 +85,18 @@ fn refuses(s: &Site, output: &Output, words: &[&str]) {
     assert_eq!(mount_line(&s.mnt()), None);
 }
 
-fn text(path: impl AsRef<Path>) -> String {
+pub fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().to_str().expect("a plain path").trim_end_matches('/').to_owned()
 }
 
 /// The option list of the site's own layers.
-fn list(s: &Site) -> String {
+pub fn list(s: &Site) -> String {
     let (upper, work) = (text(s.upper("")), text(s.root().join("work")));
     format!("lowerdir={},upperdir={upper},workdir={work}", text(s.lower("")))
 }
 
 /// Unmounts; a program that another case starts holds our descriptors until it runs.
-fn unmount(path: &Path) {
+pub fn unmount(path: &Path) {
     wait_for("the unmount", || match rustix::mount::unmount(path, UnmountFlags::empty()) {
         Err(Errno::BUSY) => false,
         done => done.map(|()| true).expect("unmounts"),
@@ -104,7 +104,7 @@ fn unmount(path: &Path) {
 }
 
 /// The line of a mount in the table.
-fn mount_line(target: &Path) -> Option<String> {
+pub fn mount_line(target: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("mountinfo");
     let wanted = text(target);
     let mut lines = table.lines().rev();
@@ -112,7 +112,7 @@ fn mount_line(target: &Path) -> Option<String> {
 }
 
 /// The process that serves mounts of the site.
-fn daemon(s: &Site) -> Pid {
+pub fn daemon(s: &Site) -> Pid {
     let root = text(s.root());
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let serves = |path: &PathBuf| {
@@ -296,7 +296,7 @@ fn unknown_option_is_a_warning_or_an_error(s: &mut Site) {
 }
 
 /// The program under another name.
-fn called(s: &Site, name: &str) -> PathBuf {
+pub fn called(s: &Site, name: &str) -> PathBuf {
     let path = s.root().join(name);
     if !exists(&path) {
         symlink(program(), &path).unwrap();

@@ -77,6 +77,8 @@ fn start(images: &Images, root: PathBuf, args: &Start) -> Result<ExitCode, Troub
         return Err(Trouble::Usage("a container has an upper directory of its own".to_owned()));
     }
     mount::allow(&mut parsed);
+    // A container has the device files that its engine gives it.
+    parsed.flags.vfs.nodev = parsed.flags.dev != Some(true);
     let mut spec = mount::spec(parsed, PathBuf::new())?;
     images.mount_container(&args.name, args.mountpoint.clone(), &mut spec)?;
     let target = spec.target.clone();
@@ -89,7 +91,7 @@ fn start(images: &Images, root: PathBuf, args: &Start) -> Result<ExitCode, Troub
 
 fn stop(container: &ContainerInfo, lazy: bool) -> Result<(), Trouble> {
     match &container.mountpoint {
-        Some(target) => umount::run(target, lazy).map(drop),
+        Some(target) => umount::run(&umount::wish(target.clone(), lazy)).map(drop),
         None if container.mounted => Err(Trouble::Usage(format!(
             "container {:?} is mounted, and its mount tells no status: unmount it",
             container.name

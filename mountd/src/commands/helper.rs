@@ -2,16 +2,20 @@
 //!
 //! mount(8) calls `mount.TYPE SOURCE TARGET [-sfnvrw] [-N namespace] [-o LIST] [-t TYPE]`; a
 //! remount comes the same way, with the options of the mount and without layers.
+//!
+//! With `-N` it calls its helper in the mount namespace in which it was called itself, so the
+//! helper goes to the other one first. From then on every path is one of that namespace, as for a
+//! file system of the kernel: layers, data root and the sockets that tell the status.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::mount::{allow, spec, strict};
+use super::mount::{allow, remount, spec, strict, tolerate};
 use super::{program, umount};
 use crate::options::{Parsed, parse};
-use crate::report::{Trouble, warn};
+use crate::report::{Trouble, say};
 use crate::run;
 
 #[derive(Debug, Default)]
@@ -19,22 +23,40 @@ struct Words {
     parsed: Parsed,
     positional: Vec<OsString>,
     kind: Option<String>,
+    namespace: Option<OsString>,
     fake: bool,
     sloppy: bool,
+    verbose: bool,
+}
+
+fn needed<'a>(word: &OsString, value: Option<&'a OsString>) -> Result<&'a OsString, Trouble> {
+    value.ok_or_else(|| Trouble::Usage(format!("{} needs a value", word.display())))
+}
+
+fn unknown(word: &OsString) -> Trouble {
+    Trouble::Usage(format!("unknown word {}", word.display()))
+}
+
+/// Goes to the mount namespace of a process, or the one that a file names.
+fn enter(namespace: Option<&OsStr>) -> Result<(), Trouble> {
+    let Some(namespace) = namespace else { return Ok(()) };
+    let text = namespace.to_string_lossy();
+    let path = match text.parse::<u32>() {
+        Ok(pid) => PathBuf::from(format!("/proc/{pid}/ns/mnt")),
+        Err(_) => PathBuf::from(namespace),
+    };
+    Ok(laminafs::service::enter_mount_namespace(&path)?)
 }
 
 fn words(args: &[OsString]) -> Result<Words, Trouble> {
     let mut words = Words::default();
     let mut rest = args.iter();
     while let Some(word) = rest.next() {
-        let mut value = || {
-            let missing = || Trouble::Usage(format!("{} needs a value", word.display()));
-            rest.next().ok_or_else(missing)
-        };
+        let mut value = || needed(word, rest.next());
         match word.as_bytes() {
             b"-o" => parse(&mut words.parsed, value()?.as_bytes())?,
             b"-t" => words.kind = Some(value()?.to_string_lossy().into_owned()),
-            b"-N" => drop(value()?),
+            b"-N" => words.namespace = Some(value()?.clone()),
             [b'-', b'o', list @ ..] => parse(&mut words.parsed, list)?,
             [b'-', letters @ ..] if !letters.is_empty() => {
                 for letter in letters {
@@ -43,11 +65,9 @@ fn words(args: &[OsString]) -> Result<Words, Trouble> {
                         b'f' => words.fake = true,
                         b'r' => words.parsed.flags.vfs.read_only = true,
                         b'w' => words.parsed.flags.vfs.read_only = false,
-                        b'n' | b'v' | b'i' => {}
-                        _ => {
-                            let reason = format!("unknown word {}", word.display());
-                            return Err(Trouble::Usage(reason));
-                        }
+                        b'v' => words.verbose = true,
+                        b'n' => {} // there is no table to be left alone
+                        _ => return Err(unknown(word)),
                     }
                 }
             }
@@ -69,24 +89,29 @@ fn mount_plain(args: &[OsString]) -> Result<ExitCode, Trouble> {
     let words = words(args)?;
     let (source, target) = program::places(&words.positional)?;
     let mut parsed = words.parsed;
-    if words.fake {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if parsed.flags.remount {
-        laminafs::service::mount::remount(&target, parsed.flags.vfs)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     if words.sloppy {
-        for word in &parsed.unknown {
-            warn(&format!("unknown option {word:?} is ignored"));
-        }
-    } else {
-        strict(&parsed)?;
+        tolerate(&parsed);
+        parsed.flags.refused.clear();
+        parsed.unknown.clear();
+    }
+    strict(&parsed)?;
+    enter(words.namespace.as_deref())?;
+    if parsed.flags.remount && !words.fake {
+        return remount(&target, &parsed);
     }
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
     parsed.subtype = parsed.subtype.or_else(|| words.kind.as_deref().and_then(subtype));
     allow(&mut parsed);
-    run::mount(&spec(parsed, target)?, false)
+    let spec = spec(parsed, target)?;
+    if words.fake {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let code = run::mount(&spec, false)?;
+    if words.verbose && code == ExitCode::SUCCESS {
+        let source = String::from_utf8_lossy(spec.source.as_deref().unwrap_or(b"lamina"));
+        say(&format!("{source} mounted on {}\n", spec.target.display()))?;
+    }
+    Ok(code)
 }
 
 /// The subtype of a type as mount(8) names it.
@@ -95,17 +120,64 @@ fn subtype(kind: &str) -> Option<String> {
     (!kind.is_empty() && !kind.contains('/')).then(|| kind.to_owned())
 }
 
-/// Runs as `umount.fuse.lamina TARGET [-flnrv]`.
+/// Words of umount(8) for its helper.
+#[derive(Debug, Default)]
+struct UmountWords {
+    target: Option<PathBuf>,
+    namespace: Option<OsString>,
+    lazy: bool,
+    force: bool,
+    or_read_only: bool,
+    verbose: bool,
+}
+
+fn umount_words(args: &[OsString]) -> Result<UmountWords, Trouble> {
+    let mut words = UmountWords::default();
+    let mut rest = args.iter();
+    while let Some(word) = rest.next() {
+        match word.as_bytes() {
+            b"-t" => drop(needed(word, rest.next())?),
+            b"-N" => words.namespace = Some(needed(word, rest.next())?.clone()),
+            [b'-', letters @ ..] if !letters.is_empty() => {
+                for letter in letters {
+                    match letter {
+                        b'f' => words.force = true,
+                        b'l' => words.lazy = true,
+                        b'r' => words.or_read_only = true,
+                        b'v' => words.verbose = true,
+                        b'n' => {} // there is no table to be left alone
+                        _ => return Err(unknown(word)),
+                    }
+                }
+            }
+            _ if words.target.is_none() => words.target = Some(PathBuf::from(word)),
+            _ => return Err(Trouble::Usage(format!("one word too many: {}", word.display()))),
+        }
+    }
+    Ok(words)
+}
+
+/// Runs as `umount.fuse.lamina TARGET [-flnrv] [-N namespace] [-t TYPE]`.
 ///
 /// # Errors
 /// [`Trouble::Helper`].
 pub fn umount(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    let is_flag = |word: &&OsString| word.as_bytes().starts_with(b"-");
-    let lazy = args.iter().filter(is_flag).any(|word| word.as_bytes().contains(&b'l'));
-    let wrap = |trouble| Trouble::Helper(Box::new(trouble));
-    let target = args.iter().find(|word| !is_flag(word)).map(PathBuf::from);
-    let missing = || wrap(Trouble::Usage("no mount point is given".to_owned()));
-    umount::run(&target.ok_or_else(missing)?, lazy).map_err(wrap)
+    umount_plain(args).map_err(|trouble| Trouble::Helper(Box::new(trouble)))
+}
+
+fn umount_plain(args: &[OsString]) -> Result<ExitCode, Trouble> {
+    let words = umount_words(args)?;
+    let missing = || Trouble::Usage("no mount point is given".to_owned());
+    let target = words.target.ok_or_else(missing)?;
+    enter(words.namespace.as_deref())?;
+    let mut wish = umount::wish(target, words.lazy);
+    wish.how.force = words.force;
+    wish.or_read_only = words.or_read_only;
+    let code = umount::run(&wish)?;
+    if words.verbose {
+        say(&format!("{}: unmounted\n", wish.target.display()))?;
+    }
+    Ok(code)
 }
 
 #[cfg(test)]
@@ -120,5 +192,18 @@ mod tests {
         assert!(words.sloppy && !words.fake);
         assert_eq!(words.kind.as_deref().and_then(subtype).as_deref(), Some("lamina"));
         assert_eq!(subtype("fuse./abs/prog"), None);
+    }
+
+    #[test]
+    fn what_umount_passes_is_read() {
+        let read = |list: &[&str]| {
+            umount_words(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
+        };
+        let words = read(&["/m", "-lf", "-r", "-n", "-v", "-t", "fuse.lamina", "-N", "/ns"]);
+        assert_eq!(words.target.as_deref(), Some(std::path::Path::new("/m")));
+        assert_eq!(words.namespace.as_deref(), Some(OsStr::new("/ns")));
+        assert!(words.lazy && words.force && words.or_read_only && words.verbose);
+        let unknown: Vec<_> = ["/m", "-x"].iter().map(OsString::from).collect();
+        assert!(umount_words(&unknown).unwrap_err().to_string().contains("-x"));
     }
 }

@@ -50,6 +50,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
             show(json, &found, |all| all.iter().map(line).collect())?;
         }
         ImageCommand::Export { names, output, format, compress } => {
+            run::open_umask();
             export(&images, json, &names, &Output { output, format, compress })?;
         }
         ImageCommand::Pull(words) => pull::run((&images, &root), json, words)?,

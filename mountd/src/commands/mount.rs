@@ -1,6 +1,7 @@
 //! `lamina mount`.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use laminafs::service::WhiteoutForm;
@@ -8,13 +9,14 @@ use laminafs::service::spec::MountSpec;
 
 use crate::cli::{MountArgs, graft};
 use crate::options::{OptionError, Parsed, parse, size};
-use crate::report::Trouble;
+use crate::report::{Trouble, warn};
 use crate::run;
 
 /// The type that is shown in /proc/mounts behind `fuse.`.
 pub const SUBTYPE: &str = "lamina";
 
-/// A mount from its parsed options. Device files work unless `nodev` says otherwise.
+/// A mount from its parsed options. Device files and set-user-ID programs work unless `nodev` and
+/// `nosuid` say otherwise; those of an image do not unless `dev` and `suid` say so.
 pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Trouble> {
     let upper = match (parsed.upper, parsed.work) {
         (Some(upper), Some(work)) => Some((upper, work)),
@@ -30,6 +32,12 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
     if parsed.ephemeral && upper.is_some() {
         let reason = "the mount has an upper directory already";
         return Err(OptionError::value("ephemeral", reason).into());
+    }
+    let mut flags = parsed.flags.vfs;
+    if !parsed.images.is_empty() {
+        // Whoever made an image is not trusted with this host.
+        flags.nosuid = parsed.flags.suid != Some(true);
+        flags.nodev = parsed.flags.dev != Some(true);
     }
     let mut rules = parsed.rules;
     if run::wants_aufs_whiteouts() {
@@ -49,19 +57,46 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         grafts: parsed.grafts,
         root: run::data_root(parsed.root),
         runtime: run::runtime_dir(),
-        flags: parsed.flags.vfs,
+        flags,
+        propagation: parsed.flags.propagation,
+        labels: parsed.labels,
         allow_other: parsed.allow_other || parsed.allow_root,
         default_permissions: parsed.default_permissions,
         rules,
     })
 }
 
-/// Refuses what nobody knows, for whoever writes options by hand.
+/// Refuses options that are unknown or cannot be honoured.
 pub fn strict(parsed: &Parsed) -> Result<(), OptionError> {
+    if let Some((word, reason)) = parsed.flags.refused.first() {
+        return Err(OptionError::value(word, *reason));
+    }
     match parsed.unknown.first() {
         Some(word) => Err(OptionError::Unknown(word.clone())),
         None => Ok(()),
     }
+}
+
+/// Warns of options that are unknown or cannot be honoured, where engines pass on what their
+/// users wrote.
+pub fn tolerate(parsed: &Parsed) {
+    for word in &parsed.unknown {
+        warn(&format!("unknown option {word:?} is ignored"));
+    }
+    for (word, reason) in &parsed.flags.refused {
+        warn(&format!("option {word} is ignored: {reason}"));
+    }
+}
+
+/// Changes the flags of an existing mount; those that no word names stay.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn remount(target: &Path, parsed: &Parsed) -> Result<ExitCode, Trouble> {
+    strict(parsed)?;
+    let change = |present| parsed.flags.over(present);
+    laminafs::service::unmount::remount(target, run::runtime_dir().as_deref(), change)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Opens the mount to others and lets the kernel check them, as suits who mounts.
@@ -81,8 +116,7 @@ pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
     }
     strict(&parsed)?;
     if parsed.flags.remount {
-        laminafs::service::mount::remount(&args.mountpoint, parsed.flags.vfs)?;
-        return Ok(ExitCode::SUCCESS);
+        return remount(&args.mountpoint, &parsed);
     }
     let mut lowers = args.lowers;
     lowers.append(&mut parsed.lowers);

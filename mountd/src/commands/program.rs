@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::mount::{allow, spec};
+use super::mount::{self, allow, spec};
 use crate::options::{Parsed, parse};
-use crate::report::{Trouble, say, warn};
+use crate::report::{Trouble, say};
 use crate::{cli, run};
 
 /// Words of this form.
@@ -79,16 +79,13 @@ pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
     let (source, target) = places(&words.positional)?;
     let mut parsed = words.parsed;
     if parsed.flags.remount {
-        laminafs::service::mount::remount(&target, parsed.flags.vfs)?;
-        return Ok(ExitCode::SUCCESS);
+        return mount::remount(&target, &parsed);
     }
-    for word in &parsed.unknown {
-        warn(&format!("unknown option {word:?} is ignored"));
-    }
+    mount::tolerate(&parsed);
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
     // The defaults of fuse-overlayfs, which users of podman rely on.
-    parsed.flags.vfs.nodev = parsed.dev != Some(true);
-    parsed.flags.vfs.noatime |= !parsed.atime_said;
+    parsed.flags.vfs.nodev = parsed.flags.dev != Some(true);
+    parsed.flags.vfs.noatime |= !parsed.flags.atime_said;
     allow(&mut parsed);
     let foreground = words.foreground || parsed.foreground;
     run::mount(&spec(parsed, target)?, foreground)

@@ -32,10 +32,8 @@ pub struct Parsed {
     pub subtype: Option<String>,
     /// Flags of the VFS.
     pub flags: Flags,
-    /// Device files work: said, or `None` where the form decides.
-    pub dev: Option<bool>,
-    /// Access time words were given.
-    pub atime_said: bool,
+    /// SELinux labels (`context=` and its like), as mount(2) takes them.
+    pub labels: Vec<String>,
     /// `allow_other`.
     pub allow_other: bool,
     /// `allow_root` alone.
@@ -72,27 +70,18 @@ pub fn parse(parsed: &mut Parsed, list: &[u8]) -> Result<(), OptionError> {
         let value = at.and_then(|at| word.get(at + 1..));
         let text = String::from_utf8_lossy(&word).into_owned();
         if parsed.flags.take(&text) {
-            note_flag(parsed, &text);
             continue;
         }
         let known = layer(parsed, &key, value)?
             || identity(parsed, &key, value)?
             || rule(parsed, &key, value)?
+            || label(parsed, &key, value)?
             || fuse(parsed, &key, value);
         if !known {
             parsed.unknown.push(text);
         }
     }
     Ok(())
-}
-
-fn note_flag(parsed: &mut Parsed, word: &str) {
-    match word {
-        "dev" => parsed.dev = Some(true),
-        "nodev" => parsed.dev = Some(false),
-        "atime" | "noatime" | "relatime" | "norelatime" | "strictatime" => parsed.atime_said = true,
-        _ => {}
-    }
 }
 
 fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
@@ -278,6 +267,19 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
     Ok(true)
 }
 
+/// Labels of SELinux, which the kernel takes where SELinux is in force.
+fn label(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
+    let ("context" | "fscontext" | "defcontext" | "rootcontext", Some(value)) = (key, value) else {
+        return Ok(false);
+    };
+    let value = String::from_utf8_lossy(value);
+    if value.contains('"') {
+        return Err(OptionError::value(key, "a label has no quotes"));
+    }
+    parsed.labels.push(format!("{key}=\"{value}\""));
+    Ok(true)
+}
+
 /// Options of FUSE and of older programs.
 fn fuse(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> bool {
     match (key, value.is_some()) {
@@ -287,10 +289,7 @@ fn fuse(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> bool {
         ("debug", false) => parsed.foreground = true,
         // The kernel reports these; they come back with a remount.
         ("user_id" | "group_id" | "rootmode" | "fd" | "max_read" | "blksize", true) => {}
-        // SELinux labels are set by mount(8) and by engines; this kernel call has no use for them.
-        ("context" | "fscontext" | "defcontext" | "rootcontext", true) => {}
-        // podman's word for "not shared", which a FUSE mount of ours is anyway.
-        ("private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared", false) => {}
+        ("idmapped", false) => {}
         ("threaded" | "fast_ino" | "writeback" | "noxattrs" | "plugins", true)
         | ("max_write" | "max_readahead" | "max_background" | "congestion_threshold", true)
         | ("attr_timeout" | "entry_timeout" | "negative_timeout", true)

@@ -17,19 +17,35 @@ use crate::fuse::wire::notify;
 use crate::sys::fuse::Device;
 use crate::types::NodeId;
 
+/// What has to be done before success is answered.
+pub type Before<'d> = &'d dyn Fn() -> Result<(), Error>;
+
 /// The answer to one request.
-#[derive(Debug)]
 pub struct Reply<'d> {
     device: &'d Device,
     unique: u64,
     sent: Cell<bool>,
+    before: Option<Before<'d>>,
+}
+
+impl std::fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").field("unique", &self.unique).finish_non_exhaustive()
+    }
 }
 
 impl<'d> Reply<'d> {
     /// The answer to the request `unique` that was read from `device`.
     #[must_use]
     pub const fn new(device: &'d Device, unique: u64) -> Self {
-        Self { device, unique, sent: Cell::new(false) }
+        Self { device, unique, sent: Cell::new(false), before: None }
+    }
+
+    /// The same, which answers success only when `before` has succeeded, and its failure else.
+    #[must_use]
+    pub const fn after(mut self, before: Option<Before<'d>>) -> Self {
+        self.before = before;
+        self
     }
 
     /// States whether an answer was written.
@@ -110,6 +126,13 @@ impl<'d> Reply<'d> {
     ) -> bool {
         if self.sent.replace(true) {
             tracing::error!(unique = self.unique, "a request was answered twice");
+            return false;
+        }
+        if error == 0
+            && let Some(Err(failure)) = self.before.map(|before| before())
+        {
+            self.sent.set(false);
+            self.errno(failure.errno());
             return false;
         }
         let total = size_of::<OutHeader>() + len;

@@ -1,0 +1,258 @@
+//! Unmounting and changing mounts of this program, and of no other.
+//!
+//! A mount is of this program if its type is `fuse.lamina`, or if a running daemon says that it
+//! serves the file system. The calls that may wait for a daemon that does not answer are made by a
+//! child, so that a time limit holds whatever the daemon does.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::failure::Outcome;
+use super::holders::{self, Wanted};
+use super::mounts::{self, MountEntry};
+use super::status::{self, GraftStatus, MountStatus};
+use super::{Failure, VfsFlags, binds};
+use crate::error::{Errno, Error};
+use crate::sys::fuse::{UnmountFlags, unmount};
+use crate::sys::process::{self, Side, Watched};
+
+/// The type of a mount of this program, unless an option says otherwise.
+const KIND: &str = "fuse.lamina";
+
+/// For how long a mount may be busy: the daemon itself looks at it now and then.
+const BUSY: Duration = Duration::from_millis(300);
+
+/// How often is looked at what happens elsewhere.
+const STEP: Duration = Duration::from_millis(100);
+
+/// An unmount that is asked for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The mount point; links are followed.
+    pub target: PathBuf,
+    /// How.
+    pub how: UnmountFlags,
+    /// Make it read-only instead where it is in use.
+    pub or_read_only: bool,
+    /// How long everything may take.
+    pub timeout: Duration,
+    /// Where mounts tell their status.
+    pub runtime: Option<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmounted {
+    /// The mount is gone, and its daemon has left unless it was a lazy unmount.
+    Gone,
+    /// The mount is gone; the file system is mounted elsewhere, and its daemon goes on.
+    Elsewhere {
+        /// The daemon, where it is known.
+        pid: Option<u32>,
+        /// Where else it is mounted.
+        places: Vec<String>,
+    },
+    /// The mount was busy and is read-only now.
+    ReadOnly,
+}
+
+struct Ours {
+    entry: MountEntry,
+    daemon: Option<MountStatus>,
+}
+
+/// Finds the mount on a path, which must be of this program.
+fn find(target: &Path, runtime: Option<&Path>) -> Outcome<Ours> {
+    let as_given = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
+    let wrap = Failure::system("the mount table");
+    let entry = match mounts::on(&as_given).map_err(&wrap)? {
+        Some(entry) => entry,
+        None => {
+            let resolved = std::fs::canonicalize(target).map_err(|error| {
+                let errno = Errno(error.raw_os_error().unwrap_or(Errno::IO.0));
+                Failure::Target { path: target.to_owned(), error: Error::os("open", errno) }
+            })?;
+            let found = mounts::on(&resolved).map_err(&wrap)?;
+            found.ok_or(Failure::NotMounted { path: resolved })?
+        }
+    };
+    let all = runtime.and_then(|dir| status::list(dir).ok()).unwrap_or_default();
+    let daemon = all.into_iter().find(|one| one.device.as_ref() == Some(&entry.device));
+    if entry.kind != KIND && daemon.is_none() {
+        return Err(Failure::Foreign { path: entry.target.clone(), what: entry.label() });
+    }
+    Ok(Ours { entry, daemon })
+}
+
+/// Unmounts, and waits until the daemon has left unless others use it.
+///
+/// The process must have one thread only, see [`process::fork`].
+///
+/// # Errors
+/// [`Failure::NotMounted`], [`Failure::Foreign`], [`Failure::Busy`] with those who hold it,
+/// [`Failure::Late`]; as umount2(2) else.
+pub fn run(wish: &Wish) -> Outcome<Unmounted> {
+    let deadline = Instant::now() + wish.timeout;
+    let Ours { entry, daemon } = find(&wish.target, wish.runtime.as_deref())?;
+    let grafts = daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts);
+    let watched = daemon.as_ref().and_then(|daemon| Watched::open(daemon.pid).ok());
+    let busy_until = (Instant::now() + BUSY).min(deadline);
+    loop {
+        match in_child(&entry.target, wish.how, grafts, deadline)? {
+            Ok(()) => break,
+            Err(Errno::BUSY) if Instant::now() < busy_until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(Errno::BUSY) if wish.or_read_only => {
+                let flags = VfsFlags { read_only: true, ..entry.flags() };
+                super::mount::remount(&entry.target, flags)?;
+                return Ok(Unmounted::ReadOnly);
+            }
+            Err(Errno::BUSY) => return Err(busy(&entry, grafts)),
+            Err(errno) => return Err(refused(&entry.target, errno)),
+        }
+    }
+    if wish.how.lazy {
+        return Ok(Unmounted::Gone);
+    }
+    wait(&entry, daemon.as_ref().map(|daemon| daemon.pid), watched.as_ref(), deadline)
+}
+
+fn refused(target: &Path, errno: Errno) -> Failure {
+    let error = Error::os("umount2", errno);
+    Failure::Unmount { path: target.to_owned(), error }
+}
+
+/// Who uses a mount: mounts beneath that are not of grafts, and processes on it and on its grafts.
+fn busy(entry: &MountEntry, grafts: &[GraftStatus]) -> Failure {
+    let table = mounts::read().unwrap_or_default();
+    let is_graft = |other: &MountEntry| {
+        grafts.iter().any(|graft| {
+            let place = entry.target.join(graft.path.trim_start_matches('/'));
+            other.target.starts_with(place)
+        })
+    };
+    let mut by = Vec::new();
+    let mut next = vec![entry];
+    while let Some(mount) = next.pop() {
+        if mount.id == entry.id || is_graft(mount) {
+            let is_shared = mount.id != entry.id;
+            let wanted = Wanted { device: &mount.device, mount: Some(mount.id), is_shared };
+            by.extend(holders::processes(wanted).iter().map(ToString::to_string));
+        } else {
+            by.push(format!("mount on {}: {}", mount.target.display(), mount.label()));
+        }
+        next.extend(table.iter().filter(|other| other.parent == mount.id && other.id != mount.id));
+    }
+    Failure::Busy { path: entry.target.clone(), by }
+}
+
+/// Waits for the end of the daemon, or for what keeps it from ending.
+fn wait(
+    entry: &MountEntry,
+    pid: Option<u32>,
+    watched: Option<&Watched>,
+    deadline: Instant,
+) -> Outcome<Unmounted> {
+    loop {
+        let others = holders::mounts_of(&entry.device);
+        if !others.is_empty() {
+            let places = others.iter().map(holders::mount_label).collect();
+            return Ok(Unmounted::Elsewhere { pid, places });
+        }
+        let Some(daemon) = watched else { return Ok(Unmounted::Gone) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if daemon.ends_within(STEP.min(left)) {
+            return Ok(Unmounted::Gone);
+        }
+        if left.is_zero() {
+            let wanted = Wanted { device: &entry.device, mount: None, is_shared: false };
+            let by = holders::processes(wanted).iter().map(ToString::to_string).collect();
+            return Err(Failure::Late { path: entry.target.clone(), pid, by });
+        }
+    }
+}
+
+/// Unmounts in a child, which is left behind at the deadline.
+fn in_child(
+    target: &Path,
+    how: UnmountFlags,
+    grafts: &[GraftStatus],
+    deadline: Instant,
+) -> Outcome<Result<(), Errno>> {
+    let wrap = Failure::system("starting a process");
+    let child = match process::fork().map_err(&wrap)? {
+        Side::Parent(child) => child,
+        Side::Child => process::exit_now(match end_with(target, how, grafts) {
+            Ok(()) => 0,
+            Err(error) => u8::try_from(error.errno().0).unwrap_or(u8::MAX),
+        }),
+    };
+    loop {
+        match process::try_wait_for(child).map_err(&wrap)? {
+            Some(0) => return Ok(Ok(())),
+            Some(code) => return Ok(Err(Errno(i32::from(code)))),
+            None if Instant::now() >= deadline => {
+                process::kill(child).map_err(&wrap)?;
+                let by = Vec::new();
+                return Err(Failure::Late { path: target.to_owned(), pid: None, by });
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Unmounts with the grafts that are bound beneath, if nobody uses any of them. What is lazy or
+/// forced takes them along.
+fn end_with(target: &Path, how: UnmountFlags, grafts: &[GraftStatus]) -> Result<(), Error> {
+    let plain = || end(target, how).map_err(|errno| Error::os("umount2", errno));
+    if how.lazy || grafts.is_empty() {
+        return plain();
+    }
+    binds::unmount_with(target, grafts, plain)
+}
+
+/// Unmounts, by `fusermount3` where the process may not.
+///
+/// # Errors
+/// As umount2(2).
+pub(super) fn end(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
+    match unmount(target, how) {
+        Err(Errno::PERM) if !super::is_root() => by_fusermount(target, how),
+        done => done,
+    }
+}
+
+/// Unmounts through `fusermount3`, which is set-user-ID root and unmounts what the user mounted.
+pub(super) fn by_fusermount(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
+    use std::process::{Command, Stdio};
+    let flags = if how.lazy { "-uqz" } else { "-uq" };
+    let mut command = Command::new("fusermount3");
+    command.arg(flags).arg("--").arg(target);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        // It says no more than that, and being in use is the one reason left.
+        Ok(_) => Err(Errno::BUSY),
+        Err(error) => Err(Errno(error.raw_os_error().unwrap_or(Errno::NOENT.0))),
+    }
+}
+
+/// Changes the flags that the VFS keeps of a mount of this program, as `change` says.
+///
+/// # Errors
+/// [`Failure::NotMounted`], [`Failure::Foreign`]; as mount(2) with `MS_REMOUNT`.
+pub fn remount(
+    target: &Path,
+    runtime: Option<&Path>,
+    change: impl FnOnce(VfsFlags) -> VfsFlags,
+) -> Outcome<()> {
+    let Ours { entry, .. } = find(target, runtime)?;
+    let (present, wanted) = (entry.flags(), change(entry.flags()));
+    if (present.sync, present.dirsync) != (wanted.sync, wanted.dirsync) {
+        let option = if present.sync == wanted.sync { "dirsync" } else { "sync" };
+        let reason = "it is decided when the mount is made: unmount, and mount with it".to_owned();
+        return Err(Failure::Driver { option: option.to_owned(), reason });
+    }
+    super::mount::remount(&entry.target, wanted)
+}
