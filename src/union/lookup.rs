@@ -38,30 +38,36 @@ impl Union {
 
     /// [`Union::lookup`] of a name, with the entries of the directory locked.
     pub(super) fn lookup_in(&self, node: &Node, entry: &[u8]) -> Result<Option<Entry>> {
-        let body = dir_of(node)?;
-        if let Some(found) = self.find_graft(node, body, entry)? {
+        if let Some(found) = self.find_graft(node, dir_of(node)?, entry)? {
             return self.enter(node.id, entry, &found).map(|(entry, _)| Some(entry));
         }
+        Ok(self.find_in(node, entry)?.map(|(_, entered)| entered))
+    }
+
+    /// Finds what a name of a directory means, and enters it in the table. The entries of the
+    /// directory are locked.
+    pub(super) fn find_in(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, Entry)>> {
+        let body = dir_of(node)?;
         let mut published = self.published();
         let mut found = self.resolve(&body.stack(), entry)?;
         loop {
             let Some(object) = found else { return Ok(None) };
-            let (key, lower) = (self.key_of(&object), object.is_lower());
             let (entered, fresh) = self.enter(node.id, entry, &object)?;
-            if !lower || self.published() == published {
-                return Ok(Some(entered));
+            if !object.is_lower() || self.published() == published {
+                return Ok(Some((object, entered)));
             }
             // It may be in the upper by now. Then the key of its lower object leads to nothing, or
             // to a second node, which was made just now and goes.
             published = self.published();
-            found = self.resolve(&body.stack(), entry)?;
-            if found.as_ref().is_some_and(|found| self.key_of(found) == key) {
-                return Ok(Some(entered));
+            let again = self.resolve(&body.stack(), entry)?;
+            if again.as_ref().is_some_and(|found| self.key_of(found) == self.key_of(&object)) {
+                return Ok(Some((object, entered)));
             }
             if fresh {
                 self.table.unkey(entered.node);
             }
             self.forget(entered.node, 1);
+            found = again;
         }
     }
 

@@ -308,6 +308,7 @@ impl Union {
         held.state.life = Life::Linked;
         held.state.place = None;
         self.table.relocate(held.node.id, parent.id, entry);
+        self.table.rekey(held.node.id, held.node.key);
         place.dir.unlink(&place.name)
     }
 

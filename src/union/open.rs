@@ -422,6 +422,8 @@ impl Union {
             });
             Some(Arc::new(Body::File(body)))
         });
+        // No lookup leads to it, and its number is free when the kernel forgets it.
+        self.table.unkey(node.id);
         let told = Entry { node: node.id, stat: self.show(&node, stat) };
         self.open_new(told, Some(made), flags)
     }

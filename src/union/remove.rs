@@ -39,17 +39,10 @@ impl Union {
             return Err(Errno::BUSY.into());
         }
         self.with_parent(parent, |parent| {
-            let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
-            if found.stack.is_some() {
-                return Err(Errno::ISDIR.into());
-            }
             let hides = self.has_lower_entry(&parent.stack, entry)?;
-            let known = self.table.find_key(self.key_of(&found)).is_some();
-            if known || found.stat.nlink > 1 || found.indexed.is_some() {
-                self.unlink_known(parent, entry, found, hides)?;
-            } else {
-                self.remove_name(parent, entry, !found.is_lower(), hides)?;
-            }
+            self.with_entry(parent, entry, |found, held| {
+                self.unlink_held(parent, entry, hides, (found, held))
+            })?;
             parent.body()?.changed();
             Ok(())
         })
@@ -61,11 +54,12 @@ impl Union {
         &self,
         parent: &Parent,
         entry: &[u8],
-        mut found: Found,
         act: impl Fn(&Found, &mut Held<'_>) -> Result<()>,
     ) -> Result<()> {
+        let node = self.node(parent.id)?;
         loop {
-            let (told, _) = self.enter(parent.id, entry, &found)?;
+            let (found, told) = self.find_in(&node, entry)?.ok_or(Errno::NOENT)?;
+            // A copy-up since gave it another key.
             let done = self.with_file(told.node, |held| {
                 let same = held.node.key == self.key_of(&found);
                 if same { act(&found, held).map(|()| true) } else { Ok(false) }
@@ -74,8 +68,6 @@ impl Union {
             if done? {
                 return Ok(());
             }
-            // A copy-up meanwhile gave it another key.
-            found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
         }
     }
 
@@ -90,26 +82,29 @@ impl Union {
         Ok(())
     }
 
-    fn unlink_known(&self, parent: &Parent, entry: &[u8], found: Found, hides: bool) -> Result<()> {
-        self.with_entry(parent, entry, found, |found, held| {
-            let lower = found.is_lower();
-            self.count_names(held, found)?;
-            let before = self.stat_state(&held.node, held.state)?;
-            let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
-            let last = before.nlink <= 1 || alone;
-            let named = !lower && self.is_occupied(&parent.dir, entry)?;
-            if last {
-                self.leave_last(held, &before, || self.remove_name(parent, entry, named, hides))
-            } else {
-                self.keep_found(parent, entry, held)?;
-                self.remove_name(parent, entry, named, hides)?;
-                if held.state.indexed && !named {
-                    let diff = held.state.nlink_diff - 1;
-                    self.write_nlink_diff(held.state, diff)?;
-                }
-                self.lose_name(parent, entry, held)
-            }
-        })
+    fn unlink_held(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        hides: bool,
+        (found, held): (&Found, &mut Held<'_>),
+    ) -> Result<()> {
+        let lower = found.is_lower();
+        self.count_names(held, found)?;
+        let before = self.stat_state(&held.node, held.state)?;
+        let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
+        let named = !lower && self.is_occupied(&parent.dir, entry)?;
+        if before.nlink <= 1 || alone {
+            return self
+                .leave_last(held, &before, || self.remove_name(parent, entry, named, hides));
+        }
+        self.keep_found(parent, entry, held)?;
+        self.remove_name(parent, entry, named, hides)?;
+        if held.state.indexed && !named {
+            let diff = held.state.nlink_diff - 1;
+            self.write_nlink_diff(held.state, diff)?;
+        }
+        self.lose_name(parent, entry, held)
     }
 
     fn remove_name(&self, parent: &Parent, entry: &[u8], named: bool, hides: bool) -> Result<()> {
@@ -259,20 +254,31 @@ impl Union {
             return Err(Errno::BUSY.into());
         }
         self.with_parent(parent, |parent| {
-            let found = self.resolve(&parent.stack, entry)?.ok_or(Errno::NOENT)?;
-            let stack = found.stack.as_ref().ok_or(Errno::NOTDIR)?;
-            let known = self.table.find_key(self.key_of(&found));
-            let Some(node) = known.and_then(|id| self.table.find(id)) else {
-                return self.rmdir_in(parent, entry, stack);
-            };
-            if dir_of(&node)?.has_grafts.load(crate::sync::Ordering::Acquire) {
-                return Err(Errno::BUSY.into());
-            }
-            let gone = Stat { nlink: 0, ..found.stat };
-            self.with_victim(Some(&node), || {
-                self.with_dir(node.id, |node, body| {
-                    self.leave_dir(node, gone, || self.rmdir_in(parent, entry, &body.stack()))
-                })
+            let (found, told) = self.find_in(&self.node(parent.id)?, entry)?.ok_or(Errno::NOENT)?;
+            let done = self.rmdir_entered(parent, entry, &found, told.node);
+            self.forget(told.node, 1);
+            done
+        })
+    }
+
+    fn rmdir_entered(
+        &self,
+        parent: &Parent,
+        entry: &[u8],
+        found: &Found,
+        id: NodeId,
+    ) -> Result<()> {
+        if found.stack.is_none() {
+            return Err(Errno::NOTDIR.into());
+        }
+        let node = self.node(id)?;
+        if dir_of(&node)?.has_grafts.load(crate::sync::Ordering::Acquire) {
+            return Err(Errno::BUSY.into());
+        }
+        let gone = Stat { nlink: 0, ..found.stat };
+        self.with_victim(Some(&node), || {
+            self.with_dir(node.id, |node, body| {
+                self.leave_dir(node, gone, || self.rmdir_in(parent, entry, &body.stack()))
             })
         })
     }

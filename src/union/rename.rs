@@ -140,11 +140,10 @@ impl Union {
     }
 
     fn end<'a>(&self, parent: &'a Parent, entry: &'a [u8]) -> Result<End<'a>> {
-        let found = self.resolve(&parent.stack, entry)?;
         let hides = self.has_lower_entry(&parent.stack, entry)?;
-        let id = match &found {
-            Some(found) => Some(self.enter(parent.id, entry, found)?.0.node),
-            None => None,
+        let (found, id) = match self.find_in(&self.node(parent.id)?, entry)? {
+            Some((found, told)) => (Some(found), Some(told.node)),
+            None => (None, None),
         };
         Ok(End { parent, entry, found, id, hides })
     }
