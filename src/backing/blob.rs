@@ -4,11 +4,14 @@
 //! reads: a whiteout is a character device 0:0, an opaque directory has `trusted.overlay.opaque`.
 //! Nothing can be changed: every such call is `EROFS`.
 
+mod implied;
+
 use std::any::Any;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 
+use self::implied::{Sources, Stacked};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::ROOT;
 use crate::format::layout::{Dirent, Inode};
@@ -36,25 +39,25 @@ const READ_ONLY: Error = Error::Rule(Errno::ROFS);
 /// Receives entries and the objects that they name, if they name one.
 type ObjectSink<'a> = dyn FnMut(RawEntry<'_>, Option<(u32, &Inode)>) -> bool + 'a;
 
-/// The roots of layers that lie on each other, the lowest first. A layer that says nothing of its
-/// root shows the attributes of the one below.
+/// The roots of layers that lie on each other, the lowest first. A directory of which a layer says
+/// nothing shows the attributes of the one below.
 #[must_use]
 pub fn roots(layers: Vec<Arc<Layer>>) -> Vec<DirRef> {
-    let mut said: Option<Arc<Layer>> = None;
-    let root = |layer: Arc<Layer>| -> DirRef {
-        if !layer.index().inode(ROOT).is_some_and(Inode::is_implied) {
-            said = Some(Arc::clone(&layer));
-        }
-        Arc::new(BlobDir { root: said.clone(), layer, ino: Some(ROOT) })
+    let mut below: Vec<Stacked> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let sources = Arc::new(implied::sources(&layer, &below));
+        below.push(Stacked { layer, sources });
+    }
+    let root = |Stacked { layer, sources }| -> DirRef {
+        Arc::new(BlobDir { layer, sources, ino: Some(ROOT) })
     };
-    layers.into_iter().map(root).collect()
+    below.into_iter().map(root).collect()
 }
 
 /// A directory of a layer; without a number it is one that is not there.
 struct BlobDir {
     layer: Arc<Layer>,
-    /// The layer that has the attributes of the root, of a root.
-    root: Option<Arc<Layer>>,
+    sources: Arc<Sources>,
     ino: Option<u32>,
 }
 
@@ -106,6 +109,23 @@ impl BlobDir {
         Ok(Some((ino, inode)))
     }
 
+    /// The layer and the object that an object has its attributes from: itself, but for an implied
+    /// directory.
+    fn attributes<'a>(&'a self, ino: u32, inode: &'a Inode) -> (&'a Layer, &'a Inode) {
+        let own = (&*self.layer, inode);
+        if !inode.is_implied() {
+            return own;
+        }
+        let source = self.sources.get(&ino);
+        let found = source.and_then(|(layer, ino)| Some((&**layer, layer.index().inode(*ino)?)));
+        found.unwrap_or(own)
+    }
+
+    fn stat_of(&self, ino: u32, inode: &Inode) -> Stat {
+        let (_, attributes) = self.attributes(ino, inode);
+        Stat { nlink: inode.nlink.get(), ..stat_of(&self.layer, ino, attributes) }
+    }
+
     /// Gives the entries behind a position, with what they name.
     fn walk(&self, from: u64, sink: &mut ObjectSink<'_>) -> Result<()> {
         let (dir, _) = self.own()?;
@@ -140,18 +160,16 @@ impl Dir for BlobDir {
     }
 
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
-        let Some((ino, inode)) = self.object(name)? else { return Ok(self.whiteout()) };
-        let stat = stat_of(&self.layer, ino, inode);
-        let said = self.root.as_ref().filter(|_| name.is_none());
-        let Some(inode) = said.and_then(|layer| layer.index().inode(ROOT)) else {
-            return Ok(stat);
-        };
-        Ok(Stat { dev: stat.dev, nlink: stat.nlink, ..stat_of(&self.layer, ino, inode) })
+        match self.object(name)? {
+            Some((ino, inode)) => Ok(self.stat_of(ino, inode)),
+            None => Ok(self.whiteout()),
+        }
     }
 
     fn dir(&self, name: &[u8]) -> DirRef {
         let ino = self.entry(name).ok().and_then(Dirent::object);
-        Arc::new(Self { layer: Arc::clone(&self.layer), root: None, ino })
+        let (layer, sources) = (Arc::clone(&self.layer), Arc::clone(&self.sources));
+        Arc::new(Self { layer, sources, ino })
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
@@ -160,7 +178,7 @@ impl Dir for BlobDir {
 
     fn list_stat(&self, from: u64, sink: &mut StatSink<'_>) -> Result<bool> {
         self.walk(from, &mut |entry, object| match object {
-            Some((ino, inode)) => sink(entry, &stat_of(&self.layer, ino, inode)),
+            Some((ino, inode)) => sink(entry, &self.stat_of(ino, inode)),
             None => sink(entry, &self.whiteout()),
         })?;
         Ok(true)
@@ -195,11 +213,12 @@ impl Dir for BlobDir {
 
     fn open_self(&self) -> Result<FileRef> {
         let (ino, inode) = self.own()?;
-        Ok(BlobFile::shared(&self.layer, ino, *inode, None))
+        let inode = Inode { nlink: inode.nlink, ..*self.attributes(ino, inode).1 };
+        Ok(BlobFile::shared(&self.layer, ino, inode, None))
     }
 
     fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some((_, inode)) = self.object(name)? else { return Ok(None) };
+        let Some((ino, inode)) = self.object(name)? else { return Ok(None) };
         if key == OPAQUE {
             return Ok(inode.is_opaque().then(|| b"y".to_vec()));
         }
@@ -207,14 +226,16 @@ impl Dir for BlobDir {
         if is_reserved(key) {
             return Ok(None);
         }
-        let found = self.layer.index().xattrs(inode).find(|(found, _)| *found == key);
+        let (layer, inode) = self.attributes(ino, inode);
+        let found = layer.index().xattrs(inode).find(|(found, _)| *found == key);
         Ok(found.map(|(_, value)| value.to_vec()))
     }
 
     fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
-        let Some((_, inode)) = self.object(name)? else { return Ok(Vec::new()) };
+        let Some((ino, inode)) = self.object(name)? else { return Ok(Vec::new()) };
         let opaque = inode.is_opaque().then(|| OPAQUE.to_vec());
-        let names = self.layer.index().xattrs(inode).map(|(found, _)| found.to_vec());
+        let (layer, inode) = self.attributes(ino, inode);
+        let names = layer.index().xattrs(inode).map(|(found, _)| found.to_vec());
         let names = names.filter(|name| !is_reserved(name));
         Ok(opaque.into_iter().chain(names).collect())
     }

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::index::{Index, ROOT, corrupt, slice};
 use super::layout::{
-    BLOB_HEAD_LEN, DT_WHITEOUT, Dirent, Extent, FLAG_INLINE, FLAG_OPAQUE, FLAGS, FRAME_LEN,
-    FRAME_LOG2, Frame, HEAD_LEN, Head, INDEX_MAGIC, INLINE_MAX, Inode, MAJOR, NO_DIGEST,
+    BLOB_HEAD_LEN, DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, FLAGS,
+    FRAME_LEN, FRAME_LOG2, Frame, HEAD_LEN, Head, INDEX_MAGIC, INLINE_MAX, Inode, MAJOR, NO_DIGEST,
     SECTION_ROOM, SECTIONS, Section,
 };
 use crate::error::{Error, Result};
@@ -151,6 +151,7 @@ fn object(inode: &Inode, tables: &Tables<'_>) -> Result<()> {
     ensure(digest == NO_DIGEST || known, "a digest is out of range")?;
     let kind = inode.kind();
     ensure(kind == Kind::Dir || flags & FLAG_OPAQUE == 0, "opaque, and no directory")?;
+    ensure(kind == Kind::Dir || flags & FLAG_IMPLIED == 0, "implied, and no directory")?;
     ensure(kind == Kind::File || flags & FLAG_INLINE == 0, "inline, and no file")?;
     match kind {
         Kind::Dir => ensure(in_range(first, count, tables.dirents), "entries out of range"),

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::check;
 use super::layout::{
-    Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, FRAME_LEN, Frame, HEAD_LEN, Head,
-    Inode, Kind, NO_DIGEST, SECTIONS, WHITEOUT,
+    COMPATIBLE_IMPLIED, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, FRAME_LEN, Frame,
+    HEAD_LEN, Head, Inode, Kind, NO_DIGEST, SECTIONS, WHITEOUT,
 };
 use crate::error::{Error, Result};
 use crate::types;
@@ -23,6 +23,7 @@ pub struct Index {
     bytes: Bytes,
     sections: [Range<usize>; SECTIONS],
     blob_len: u64,
+    compatible: u64,
 }
 
 /// The content of a regular file.
@@ -56,8 +57,8 @@ impl Index {
         let (head, _) = Head::ref_from_prefix(all).map_err(|_| corrupt("no head"))?;
         check::head(head, all.len())?;
         let sections = check::sections(head, all.len())?;
-        let blob_len = head.blob_len.get();
-        let index = Self { bytes, sections, blob_len };
+        let (blob_len, compatible) = (head.blob_len.get(), head.compatible.get());
+        let index = Self { bytes, sections, blob_len, compatible };
         check::contents(&index)?;
         Ok(index)
     }
@@ -66,6 +67,12 @@ impl Index {
     #[must_use]
     pub const fn blob_len(&self) -> u64 {
         self.blob_len
+    }
+
+    /// Whether directories other than the root may have the attributes of the ones below.
+    #[must_use]
+    pub const fn has_implied(&self) -> bool {
+        self.compatible & COMPATIBLE_IMPLIED != 0
     }
 
     fn section(&self, kind: Kind) -> &[u8] {

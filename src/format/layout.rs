@@ -177,10 +177,14 @@ structs! {
 pub const FLAG_OPAQUE: u32 = 1;
 /// The content stands in the strings.
 pub const FLAG_INLINE: u32 = 2;
-/// The archive said nothing of the root: what it has is not meant to hide what is below.
+/// The archive said nothing of a directory: it has the attributes of the one below.
 pub const FLAG_IMPLIED: u32 = 4;
 /// All flags that a reader of this version knows.
 pub const FLAGS: u32 = FLAG_OPAQUE | FLAG_INLINE | FLAG_IMPLIED;
+
+/// A feature that older readers may pass over: [`FLAG_IMPLIED`] stands on directories other than
+/// the root too. Such a reader shows what the index states, 0755 of root.
+pub const COMPATIBLE_IMPLIED: u64 = 1;
 
 /// `d_type` of a whiteout (`DT_WHT`).
 pub const DT_WHITEOUT: u8 = 14;

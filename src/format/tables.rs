@@ -27,6 +27,8 @@ pub struct Tables {
     pub content_digests: Vec<[u8; 32]>,
     /// Bytes of the blob.
     pub blob_len: u64,
+    /// Features that a reader may pass over.
+    pub compatible: u64,
     strings: Vec<u8>,
     known_strings: HashMap<Vec<u8>, u32>,
     xattr_sets: Vec<zerocopy::little_endian::U32>,
@@ -121,6 +123,7 @@ impl Tables {
         head.sections_len = (SECTIONS as u16).into();
         head.index_len = (bytes.len() as u64).into();
         head.blob_len = self.blob_len.into();
+        head.compatible = self.compatible.into();
         let (place, body) = bytes.split_at_mut(HEAD_LEN);
         head.body_digest = blake3::hash(body).into();
         place.copy_from_slice(head.as_bytes());

@@ -59,14 +59,14 @@ impl Images {
     /// [`StoreError`].
     pub fn create_container(&self, new: NewContainer) -> Outcome<String> {
         let _kept = self.images.importing()?;
-        let image = self.images.find(&new.image)?;
+        let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
         let grafts = new.grafts.iter().map(to_record).collect();
         let fill = |upper: &Path| match lowers.first() {
             Some(top) => root_like(top, upper).map_err(StoreError::host(upper)),
             None => Ok(()),
         };
-        let image = (new.image.as_str(), image);
+        let image = (name.as_str(), image);
         let made = self.containers.create(new.name.as_deref(), image, grafts, fill)?;
         Ok(made.name)
     }

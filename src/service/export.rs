@@ -70,9 +70,9 @@ pub fn export(
     let mut exporter = Exporter { images, form, target, done: HashMap::new(), told };
     let mut chosen: Vec<(Image, Vec<String>)> = Vec::new();
     for name in names {
-        let image = images.images.find(name)?;
+        let (image, name) = images.images.find_named(name)?;
         let known = all_names.entry(image.id.clone()).or_default();
-        let asked = full_name(name).ok().filter(|name| known.contains(name));
+        let asked = full_name(&name).ok().filter(|name| known.contains(name));
         let tags = asked.map_or_else(|| known.clone(), |name| vec![name]);
         match chosen.iter_mut().find(|(other, _)| other.id == image.id) {
             Some((_, more)) => {

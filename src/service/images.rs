@@ -165,11 +165,11 @@ impl Images {
         Ok(steps.into_iter().flatten().map(step).collect())
     }
 
-    /// Takes a name away, and the image with its last one.
+    /// Takes a name away, and the image with its last one; answers the name.
     ///
     /// # Errors
     /// [`StoreError::Missing`]; [`StoreError::InUse`] where a container is made of it.
-    pub fn remove(&self, name: &str) -> Result<()> {
+    pub fn remove(&self, name: &str) -> Result<String> {
         // No container is made of it meanwhile.
         let _kept = self.images.importing()?;
         let id = self.images.find(name)?.id;
@@ -256,7 +256,21 @@ impl Images {
 
     /// The layers of an image for a mount, topmost first.
     pub(super) fn lowers(&self, name: &str) -> Result<Vec<Lower>> {
-        self.layers_of(name, &self.images.find(name)?)
+        Ok(stacked(self.layers_by_name(name)?))
+    }
+
+    /// The layers of an image for a mount, the lowest first, each with what it is called.
+    pub(super) fn layers_by_name(&self, name: &str) -> Result<Vec<Named>> {
+        let (image, name) = self.images.find_named(name)?;
+        self.layers_of(&name, &image)
+    }
+
+    /// The name of an image in the store: the full one where a short one is given.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn resolved_name(&self, name: &str) -> Result<String> {
+        self.images.find_named(name).map(|(_, name)| name)
     }
 
     /// An image.
@@ -267,16 +281,16 @@ impl Images {
         self.images.find(name)
     }
 
-    /// The layers of a container for a mount, topmost first.
-    pub(super) fn lowers_of_container(&self, name: &str) -> Result<Vec<Lower>> {
+    /// The layers of a container for a mount, the lowest first.
+    pub(super) fn layers_of_container(&self, name: &str) -> Result<Vec<Named>> {
         let container = self.containers.find(name)?;
         self.layers_of(&container.image_name, &container.image)
     }
 
-    /// Layers by their ids, given with the lowest first, for a mount, topmost first.
-    pub(super) fn lowers_by_id(&self, ids: &[String]) -> Result<Vec<Lower>> {
-        let open = |id: &String| self.open_early(id);
-        Ok(stacked("layer", ids.iter().map(open).collect::<Result<Vec<_>>>()?))
+    /// Layers by their ids, given with the lowest first, for a mount.
+    pub(super) fn layers_by_id(&self, ids: &[String]) -> Result<Vec<Named>> {
+        let open = |id: &String| Ok((self.open_early(id)?, format!("layer {id}")));
+        ids.iter().map(open).collect()
     }
 
     /// The ids of the layers of an image, the lowest first.
@@ -300,14 +314,19 @@ impl Images {
         std::mem::take(&mut *self.early.lock())
     }
 
-    fn layers_of(&self, name: &str, image: &Image) -> Result<Vec<Lower>> {
-        let open = |layer: &ImageLayer| self.open_early(&layer.id);
-        Ok(stacked(name, image.layers.iter().map(open).collect::<Result<Vec<_>>>()?))
+    fn layers_of(&self, name: &str, image: &Image) -> Result<Vec<Named>> {
+        let open =
+            |layer: &ImageLayer| Ok((self.open_early(&layer.id)?, format!("{name} {}", layer.id)));
+        image.layers.iter().map(open).collect()
     }
 }
 
-fn stacked(name: &str, layers: Vec<Arc<Layer>>) -> Vec<Lower> {
-    let labels: Vec<_> = layers.iter().map(|layer| format!("{name} {}", layer.id())).collect();
+/// A layer, and what it is called where layers of a mount are listed.
+pub(super) type Named = (Arc<Layer>, String);
+
+/// Layers that lie on each other, given with the lowest first, as those of a mount, topmost first.
+pub(super) fn stacked(layers: Vec<Named>) -> Vec<Lower> {
+    let (layers, labels): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
     let lowers = blob::roots(layers).into_iter().zip(labels);
     lowers.map(|(root, label)| Lower { root, label, shifted: false }).rev().collect()
 }

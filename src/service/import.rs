@@ -272,6 +272,10 @@ fn is_whole(outcome: &TarOutcome) -> Result<()> {
     if outcome.end_marked {
         return Ok(());
     }
+    if outcome.entries == 0 {
+        let what = "the archive is empty: it has no member and no end".to_owned();
+        return Err(StoreError::Archive { what });
+    }
     let what = "the archive is truncated, or its writer forgot the end: no block of zeros follows \
                 its last member";
     Err(StoreError::Archive { what: what.to_owned() })

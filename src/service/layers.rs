@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failure::Outcome;
-use super::images::Images;
+use super::images::{Images, stacked};
 use super::spec::MountSpec;
 use super::{Failure, mounts, status};
 use crate::backing::host::{FdCache, HostTree, Submounts};
@@ -168,16 +168,18 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
         move |error| Failure::Image { name, root, error }
     };
     let images = Images::open_with(&spec.root, spec.rules.keep).map_err(refuse(first))?;
-    let mut lowers = Vec::new();
-    if let Some(name) = &spec.container {
-        lowers.extend(images.lowers_of_container(name).map_err(refuse(name))?);
+    // The topmost is named first. All of them lie on each other, whichever image they are of.
+    let mut layers = Vec::new();
+    for name in spec.images.iter().rev() {
+        layers.extend(images.layers_by_name(name).map_err(refuse(name))?);
     }
     if let Some(name) = spec.layers.first() {
-        lowers.extend(images.lowers_by_id(&spec.layers).map_err(refuse(name))?);
+        layers.extend(images.layers_by_id(&spec.layers).map_err(refuse(name))?);
     }
-    for name in &spec.images {
-        lowers.extend(images.lowers(name).map_err(refuse(name))?);
+    if let Some(name) = &spec.container {
+        layers.extend(images.layers_of_container(name).map_err(refuse(name))?);
     }
+    let lowers = stacked(layers);
     let early = Early { name: first.clone(), root: spec.root.clone(), layers: images.early() };
     let counters: StoreCounters = Box::new(images.store.counters());
     let used: Vec<_> = early.layers.iter().map(Arc::downgrade).collect();

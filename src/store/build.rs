@@ -1,4 +1,10 @@
 //! A layer that is being built: names and attributes in memory, data in the blob at once.
+//!
+//! - `place`: where a path leads, through the symbolic links of the layer itself;
+//! - `prune`: directories that nothing but whiteouts implied.
+
+mod place;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -11,7 +17,8 @@ use super::blob::{BlobWriter, Data};
 use super::sink::{Body, Meta, Sink};
 use crate::error::Error;
 use crate::format::layout::{
-    DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode, NO_DIGEST, WHITEOUT,
+    COMPATIBLE_IMPLIED, DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode,
+    NO_DIGEST, WHITEOUT,
 };
 use crate::format::tables::Tables;
 use crate::types::{Kind, Name, Time};
@@ -30,10 +37,20 @@ enum Slot {
 }
 
 enum Content {
-    Dir { entries: BTreeMap<Name, Slot>, opaque: bool },
+    Dir(Directory),
     File { size: u64, data: usize },
     Symlink(Vec<u8>),
     Special { kind: Kind, major: u32, minor: u32 },
+}
+
+#[derive(Default)]
+struct Directory {
+    entries: BTreeMap<Name, Slot>,
+    opaque: bool,
+    /// The stream gave its attributes; otherwise it was implied by what is in it.
+    stated: bool,
+    /// A whiteout of the layer names it.
+    hidden: bool,
 }
 
 struct Node {
@@ -51,7 +68,6 @@ struct Numbered {
 /// Builds one layer in a directory of its own.
 pub struct LayerBuilder {
     dir: PathBuf,
-    root_stated: bool,
     nodes: Vec<Node>,
     tables: Tables,
     blob: BlobWriter,
@@ -70,7 +86,7 @@ impl Written {
 
 fn new_dir() -> Node {
     let meta = Meta { mode: 0o755, mtime: Time::default(), ..Meta::default() };
-    Node { meta, content: Content::Dir { entries: BTreeMap::new(), opaque: false } }
+    Node { meta, content: Content::Dir(Directory::default()) }
 }
 
 fn shown(path: &[Name]) -> String {
@@ -85,24 +101,22 @@ fn refuse(path: &[Name], what: &str) -> StoreError {
 impl LayerBuilder {
     pub(super) fn new(dir: PathBuf) -> Result<Self, StoreError> {
         let blob = BlobWriter::new(dir.join(super::layer::DATA))?;
-        Ok(Self {
-            dir,
-            root_stated: false,
-            nodes: vec![new_dir()],
-            tables: Tables::default(),
-            blob,
-        })
+        Ok(Self { dir, nodes: vec![new_dir()], tables: Tables::default(), blob })
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    fn entries(&mut self, dir: NodeId) -> Option<&mut BTreeMap<Name, Slot>> {
-        match &mut self.nodes.get_mut(dir)?.content {
-            Content::Dir { entries, .. } => Some(entries),
+    fn directory(&mut self, node: NodeId) -> Option<&mut Directory> {
+        match &mut self.nodes.get_mut(node)?.content {
+            Content::Dir(directory) => Some(directory),
             _ => None,
         }
+    }
+
+    fn entries(&mut self, dir: NodeId) -> Option<&mut BTreeMap<Name, Slot>> {
+        self.directory(dir).map(|directory| &mut directory.entries)
     }
 
     fn add(&mut self, node: Node) -> Result<NodeId, StoreError> {
@@ -111,30 +125,6 @@ impl LayerBuilder {
         }
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
-    }
-
-    /// The directory at a path; what is missing is made.
-    fn walk(&mut self, path: &[Name]) -> Result<NodeId, StoreError> {
-        let mut dir = 0;
-        for (depth, name) in path.iter().enumerate() {
-            let here = path.get(..=depth).unwrap_or(path);
-            let entries =
-                self.entries(dir).ok_or_else(|| refuse(here, "its parent is no directory"))?;
-            dir = match entries.get(name) {
-                Some(Slot::Node(node)) => *node,
-                Some(Slot::Link(_)) => {
-                    return Err(refuse(here, "a link where a directory must be"));
-                }
-                slot @ (Some(Slot::Whiteout) | None) => {
-                    let opaque = slot.is_some();
-                    self.make_dir(dir, name, opaque)?
-                }
-            };
-        }
-        match self.entries(dir) {
-            Some(_) => Ok(dir),
-            None => Err(refuse(path, "no directory, and entries below it")),
-        }
     }
 
     fn enter(&mut self, dir: NodeId, name: &Name, slot: Slot) {
@@ -148,40 +138,22 @@ impl LayerBuilder {
         let node = self.add(new_dir())?;
         self.enter(dir, name, Slot::Node(node));
         if opaque {
-            self.set_opaque(node);
+            self.hide(node);
         }
         Ok(node)
     }
 
-    fn set_opaque(&mut self, node: NodeId) {
-        if let Some(Node { content: Content::Dir { opaque, .. }, .. }) = self.nodes.get_mut(node) {
-            *opaque = true;
+    /// Notes that a whiteout names a directory of this layer.
+    fn hide(&mut self, node: NodeId) {
+        if let Some(directory) = self.directory(node) {
+            directory.opaque = true;
+            directory.hidden = true;
         }
-    }
-
-    fn parent<'p>(&mut self, path: &'p [Name]) -> Result<(NodeId, &'p Name), StoreError> {
-        let (name, parent) =
-            path.split_last().ok_or_else(|| refuse(path, "the root is no entry"))?;
-        Ok((self.walk(parent)?, name))
-    }
-
-    /// What a path leads to in this layer.
-    fn find(&self, path: &[Name]) -> Option<NodeId> {
-        let mut found = 0;
-        for name in path {
-            let Content::Dir { entries, .. } = &self.nodes.get(found)?.content else { return None };
-            let Some(Slot::Node(node)) = entries.get(name) else { return None };
-            found = *node;
-        }
-        Some(found)
     }
 
     fn put_dir(&mut self, path: &[Name], meta: Meta) -> Result<(), StoreError> {
         let node = match path {
-            [] => {
-                self.root_stated = true;
-                0
-            }
+            [] => 0,
             _ => {
                 let (dir, name) = self.parent(path)?;
                 let known = self.entries(dir).and_then(|entries| match entries.get(name) {
@@ -196,6 +168,9 @@ impl LayerBuilder {
                 }
             }
         };
+        if let Some(directory) = self.directory(node) {
+            directory.stated = true;
+        }
         if let Some(node) = self.nodes.get_mut(node) {
             node.meta = meta;
         }
@@ -206,8 +181,8 @@ impl LayerBuilder {
     fn resolve_links(&mut self) -> Result<(), StoreError> {
         let mut open: Vec<(NodeId, Name, Vec<Name>)> = Vec::new();
         for (dir, node) in self.nodes.iter().enumerate() {
-            let Content::Dir { entries, .. } = &node.content else { continue };
-            for (name, slot) in entries {
+            let Content::Dir(directory) = &node.content else { continue };
+            for (name, slot) in &directory.entries {
                 if let Slot::Link(to) = slot {
                     open.push((dir, name.clone(), to.clone()));
                 }
@@ -237,6 +212,7 @@ impl LayerBuilder {
     /// Ends the blob; answers the index.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, StoreError> {
         self.resolve_links()?;
+        self.prune();
         self.blob.finish(&mut self.tables)?;
         let mut numbers: Vec<Option<u32>> = vec![None; self.nodes.len()];
         let mut order = vec![Numbered { node: 0, parent: 0, links: 2 }];
@@ -246,11 +222,10 @@ impl LayerBuilder {
         // Breadth first: a directory gets its number before all that is in it.
         let mut dirs = VecDeque::from([(0, 0_u32)]);
         while let Some((dir, number)) = dirs.pop_front() {
-            let Some(Node { content: Content::Dir { entries, .. }, .. }) = self.nodes.get(dir)
-            else {
+            let Some(Node { content: Content::Dir(directory), .. }) = self.nodes.get(dir) else {
                 continue;
             };
-            for slot in entries.values() {
+            for slot in directory.entries.values() {
                 let Slot::Node(node) = *slot else { continue };
                 let Some(place) = numbers.get_mut(node) else { continue };
                 if let Some(known) = *place {
@@ -284,10 +259,13 @@ impl LayerBuilder {
         let (mut flags, mut digest) = (0, NO_DIGEST);
         let tables = &mut self.tables;
         let (kind, size, a, b) = match &found.content {
-            Content::Dir { entries, opaque } => {
+            Content::Dir(Directory { entries, opaque, stated, hidden }) => {
                 flags = if *opaque { FLAG_OPAQUE } else { 0 };
-                if node == 0 && !self.root_stated {
+                // One that was removed and came again has nothing of the one below.
+                if !stated && !hidden {
                     flags |= FLAG_IMPLIED;
+                    // Readers of version 1.0 know it of the root.
+                    tables.compatible |= if node == 0 { 0 } else { COMPATIBLE_IMPLIED };
                 }
                 let first = tables.dirents.len();
                 for (name, slot) in entries {
@@ -361,7 +339,7 @@ fn attributes(kind: Kind, meta: &Meta) -> Inode {
 impl Node {
     const fn kind(&self) -> Kind {
         match self.content {
-            Content::Dir { .. } => Kind::Dir,
+            Content::Dir(_) => Kind::Dir,
             Content::File { .. } => Kind::File,
             Content::Symlink(_) => Kind::Symlink,
             Content::Special { kind, .. } => kind,
@@ -417,7 +395,7 @@ impl Sink for LayerBuilder {
         });
         match known {
             // What this layer has there hides what is below by itself; a directory must be told.
-            Some(Some(node)) => self.set_opaque(node),
+            Some(Some(node)) => self.hide(node),
             Some(None) => {}
             None => self.enter(dir, name, Slot::Whiteout),
         }
@@ -426,7 +404,9 @@ impl Sink for LayerBuilder {
 
     fn opaque(&mut self, path: &[Name]) -> Result<(), StoreError> {
         let dir = self.walk(path)?;
-        self.set_opaque(dir);
+        if let Some(directory) = self.directory(dir) {
+            directory.opaque = true;
+        }
         Ok(())
     }
 }

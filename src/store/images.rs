@@ -5,6 +5,8 @@
 //! renamed. An import holds a shared lock on `images` from its first layer to its record; the
 //! collection of what nobody needs takes it exclusively.
 
+mod name;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Write};
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::name::{candidates, digest_name, file_name, name_of};
+pub use self::name::{full_name, is_host};
 use super::containers::Containers;
 use super::hex::is_hex;
 use super::{LayerId, Result, Store, StoreError, make_dir, open_dir};
@@ -21,10 +25,6 @@ use crate::format::codec;
 use crate::sys;
 
 const VERSION: u16 = 1;
-/// The longest name with its tag.
-const NAME_MAX: usize = 255;
-const TAG: &str = "latest";
-
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageLayer {
@@ -70,58 +70,8 @@ pub struct Images {
 /// Keeps the layers of an import that has no record yet.
 pub struct Importing(#[allow(dead_code)] OwnedFd);
 
-/// Puts a name into the form `NAME:TAG`.
-///
-/// # Errors
-/// [`StoreError::BadName`].
-pub fn full_name(text: &str) -> Result<String> {
-    let bad = || StoreError::BadName(text.to_owned());
-    let last = text.rsplit('/').next().unwrap_or(text);
-    let (path, tag) = match last.rsplit_once(':') {
-        Some((_, tag)) => (text.get(..text.len() - tag.len() - 1).ok_or_else(bad)?, tag),
-        None => (text, TAG),
-    };
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let part = |part: &str| {
-        let ends = |byte: Option<u8>| byte.is_some_and(inner);
-        ends(part.bytes().next())
-            && ends(part.bytes().last())
-            && part.bytes().all(|byte| inner(byte) || b"._-".contains(&byte))
-    };
-    // A registry may have capitals and a port.
-    let host = |host: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
-        host.starts_with(|first: char| first.is_ascii_alphanumeric()) && host.bytes().all(plain)
-    };
-    let good = match path.split_once('/') {
-        Some((first, rest)) => (part(first) || host(first)) && rest.split('/').all(part),
-        None => part(path),
-    };
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let tagged =
-        (1..=128).contains(&tag.len()) && tag.bytes().all(word) && !tag.starts_with(['.', '-']);
-    let full = format!("{path}:{tag}");
-    if good && tagged && full.len() <= NAME_MAX { Ok(full) } else { Err(bad()) }
-}
-
-/// `PATH@sha256:DIGITS`, without a tag between.
-fn digest_name(text: &str) -> Option<String> {
-    let (named, digits) = text.split_once("@sha256:")?;
-    let full = full_name(named).ok().filter(|_| is_hex(digits, 64))?;
-    let (path, _) = full.rsplit_once(':')?;
-    Some(format!("{path}@sha256:{digits}"))
-}
-
 fn missing(name: &str) -> StoreError {
     StoreError::Missing { kind: "image", name: name.to_owned() }
-}
-
-fn file_name(name: &str) -> String {
-    name.replace('%', "%25").replace('/', "%2F")
-}
-
-fn name_of(file: &str) -> String {
-    file.replace("%2F", "/").replace("%25", "%")
 }
 
 /// Writes a file so that it is there as a whole or not at all.
@@ -241,30 +191,38 @@ impl Images {
     /// # Errors
     /// [`StoreError::Missing`].
     pub fn find(&self, text: &str) -> Result<Image> {
-        if let Ok(name) = full_name(text)
-            && let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
-            && is_hex(&id, 64)
-        {
-            return self.read(&id);
-        }
+        self.find_named(text).map(|(image, _)| image)
+    }
+
+    /// The same with the name by which it was found: the full one where a short one was asked for
+    /// that the store has with a registry.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`].
+    pub fn find_named(&self, text: &str) -> Result<(Image, String)> {
         // `@DIGEST` alone, or behind the name that it was pulled by.
-        if let Some(name) = digest_name(text)
-            && let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
-            && is_hex(&id, 64)
-        {
-            return self.read(&id);
+        for full in [full_name(text).ok(), digest_name(text)].into_iter().flatten() {
+            for name in candidates(&full) {
+                if let Ok(id) = fs::read_to_string(self.names.join(file_name(&name)))
+                    && is_hex(&id, 64)
+                {
+                    let shown = if name == full { text.to_owned() } else { name };
+                    return Ok((self.read(&id)?, shown));
+                }
+            }
         }
+        let found = |image| (image, text.to_owned());
         if let Some((_, digest)) = text.split_once("@sha256:")
             && is_hex(digest, 64)
         {
-            return self.find_digest(digest)?.ok_or_else(|| missing(text));
+            return self.find_digest(digest)?.map(found).ok_or_else(|| missing(text));
         }
         let digits = text.trim_start_matches('@').trim_start_matches("sha256:");
         if digits.len() >= 3 {
             let ids = listed(&self.images)?;
             let mut like = ids.iter().filter(|id| id.starts_with(digits));
             if let (Some(id), None) = (like.next(), like.next()) {
-                return self.read(id);
+                return self.read(id).map(found);
             }
         }
         Err(missing(text))
@@ -320,14 +278,15 @@ impl Images {
     }
 
     /// Takes a name away, and the image with its last name. An id takes the image with all names.
-    /// Its layers stay until they are collected.
+    /// Its layers stay until they are collected. Answers what was removed: the name by which it was
+    /// found.
     ///
     /// # Errors
     /// [`StoreError::Missing`].
-    pub fn remove(&self, text: &str) -> Result<()> {
-        let image = self.find(text)?;
+    pub fn remove(&self, text: &str) -> Result<String> {
+        let (image, shown) = self.find_named(text)?;
         let names = self.names()?.remove(&image.id).unwrap_or_default();
-        let asked = full_name(text).ok().or_else(|| digest_name(text));
+        let asked = full_name(&shown).ok().or_else(|| digest_name(&shown));
         let asked = asked.filter(|name| names.contains(name));
         let gone: Vec<&String> = match &asked {
             Some(name) => vec![name],
@@ -341,7 +300,7 @@ impl Images {
             let path = self.images.join(&image.id);
             fs::remove_file(&path).map_err(StoreError::io(&path))?;
         }
-        Ok(())
+        Ok(shown)
     }
 
     /// Removes all layers that no image needs and nobody reads, and what crashes left; answers
@@ -416,26 +375,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_registries() {
-        let good = [
-            ("debian", "debian:latest"),
-            ("a/b-c_d.e", "a/b-c_d.e:latest"),
-            ("localhost:5000/x:1.0", "localhost:5000/x:1.0"),
-            ("Reg.Example/x", "Reg.Example/x:latest"),
-            ("x:Tag_1", "x:Tag_1"),
-        ];
-        for (text, full) in good {
-            assert_eq!(full_name(text).unwrap(), full);
-            assert_eq!(name_of(&file_name(full)), full);
-        }
-        for bad in
-            ["", "A", "a//b", "../x", "a/../b", ".", "a:", "a:b:c", "a b", "-a", "a/", "a:.x"]
-        {
-            assert!(full_name(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn images_are_found_by_name_and_id() {
         let place = place();
         let one = image('a', vec![layer(&place.store, "l")]);
@@ -463,6 +402,26 @@ mod tests {
         assert_eq!(place.images.all().unwrap(), [(one, vec!["x/y:latest".to_owned()])]);
         place.images.remove("x/y").unwrap();
         assert_eq!(place.images.all().unwrap(), []);
+    }
+
+    #[test]
+    fn short_names_are_resolved_and_the_full_one_is_told() {
+        let place = place();
+        let [one, two, three] = ['a', 'b', 'c'].map(|digit| image(digit, Vec::new()));
+        place.images.put(&one, &["docker.io/library/d".to_owned()]).unwrap();
+        place.images.put(&two, &["localhost/e".to_owned(), "docker.io/a/e:2".to_owned()]).unwrap();
+        let found = |text: &str| place.images.find_named(text);
+        assert_eq!(found("d").unwrap(), (one.clone(), "docker.io/library/d:latest".to_owned()));
+        assert_eq!(found("docker.io/d:latest").unwrap().0, one);
+        assert_eq!(found("e").unwrap(), (two.clone(), "localhost/e:latest".to_owned()));
+        assert_eq!(found("a/e:2").unwrap().1, "docker.io/a/e:2");
+        assert!(found("x/d").is_err() && found("quay.io/d").is_err());
+        // The name itself comes first.
+        place.images.put(&three, &["d".to_owned()]).unwrap();
+        assert_eq!(found("d").unwrap(), (three, "d".to_owned()));
+        place.images.remove("d").unwrap();
+        assert_eq!(place.images.remove("d").unwrap(), "docker.io/library/d:latest");
+        assert_eq!(place.images.all().unwrap().len(), 1);
     }
 
     #[test]

@@ -62,8 +62,9 @@ pub struct TarOutcome {
 /// Reads one layer from a tar, plain or compressed by gzip or zstd, and gives its objects to
 /// `sink`.
 ///
-/// The stream is read to its end, so that both digests are of all of it. Memory does not grow
-/// with the archive. What was given to the sink before a failure is to be thrown away.
+/// The stream is read to its end, so that both digests are of all of it. One of no bytes is an
+/// empty layer, which only a digest can tell from one that was lost. Memory does not grow with the
+/// archive. What was given to the sink before a failure is to be thrown away.
 ///
 /// # Errors
 /// [`StoreError::Archive`] where the stream is no tar, is damaged or ends too early;
@@ -179,7 +180,16 @@ mod tests {
             assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
             assert!(error.to_string().contains("truncated"), "{error}");
         }
-        assert!(outcome(b"").unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn a_layer_of_no_bytes_is_an_empty_layer() {
+        let seen = outcome(b"").unwrap();
+        assert_eq!((seen.entries, seen.end_marked, seen.diff_id), (0, false, sha256(b"")));
+        for packed in [gzip(b""), zstd(b"")] {
+            let seen = outcome(&packed).unwrap();
+            assert_eq!((seen.diff_id, seen.compressed_digest), (sha256(b""), sha256(&packed)));
+        }
     }
 
     #[test]

@@ -193,6 +193,150 @@ fn a_root_of_which_nothing_is_said_shows_the_one_below() {
     assert_eq!(roots[1].stat(None).unwrap().uid, 3);
 }
 
+fn dir(sink: &mut dyn Sink, at: &str, mode: u32) {
+    let xattrs = [(b"user.k".to_vec(), at.as_bytes().to_vec())].into();
+    let meta = Meta { mode, uid: mode, xattrs, ..Meta::default() };
+    sink.put(&path(at), meta, Body::Dir).unwrap();
+}
+
+// Mode and xattr of a directory of the topmost of some layers, as a lookup, a listing and an open
+// directory show them.
+fn shown(layers: Vec<Arc<Layer>>, at: &str) -> (u32, Option<Vec<u8>>) {
+    let mut parts = path(at);
+    let last = parts.pop().unwrap();
+    let mut dir = crate::backing::blob::roots(layers).pop().unwrap();
+    for part in parts {
+        dir = dir.dir(&part);
+    }
+    let stat = dir.stat(Some(&last)).unwrap();
+    let mut listed = None;
+    dir.list_stat(0, &mut |entry, stat| {
+        listed = (entry.name == last.as_slice()).then_some(*stat).or(listed);
+        true
+    })
+    .unwrap();
+    assert_eq!(listed, Some(stat));
+    assert_eq!(dir.dir(&last).stat(None).unwrap(), stat);
+    assert_eq!(dir.dir(&last).open_self().unwrap().stat().unwrap(), stat);
+    assert!(stat.uid == 0 || stat.uid == stat.mode & 0o7777, "{stat:?}");
+    (stat.mode & 0o7777, dir.xattr(Some(&last), b"user.k").unwrap())
+}
+
+#[test]
+fn an_implied_directory_shows_the_attributes_of_the_one_below() {
+    let place = place();
+    let base = place.layer(|sink| {
+        ["a", "a/b", "a/b/c", "x", "x/y"].iter().zip(0o700..).for_each(|(at, mode)| {
+            dir(sink, at, mode);
+        });
+        put(sink, "f/g", b"a directory of which nothing is said");
+    });
+    let middle = place.layer(|sink| put(sink, "a/b/c/one", b"1"));
+    let removes = place.layer(|sink| sink.whiteout(&path("a/b")).unwrap());
+    let hides = place.layer(|sink| sink.opaque(&path("x")).unwrap());
+    let replaces = place.layer(|sink| put(sink, "a", b"a file"));
+    let top = place.layer(|sink| {
+        put(sink, "a/b/c/two", b"2");
+        put(sink, "x/y/z", b"3");
+        put(sink, "f/h", b"4");
+        put(sink, "new/n", b"5");
+    });
+    let on = |below: &[&Arc<Layer>]| -> Vec<_> {
+        below.iter().map(|layer| Arc::clone(layer)).chain([Arc::clone(&top)]).collect()
+    };
+    let known = |mode, at: &str| (mode, Some(at.as_bytes().to_vec()));
+    let plain = (0o755, None);
+    for below in [&[&base, &middle][..], &[&base], &[&middle, &base]] {
+        assert_eq!(shown(on(below), "a"), known(0o700, "a"));
+        assert_eq!(shown(on(below), "a/b/c"), known(0o702, "a/b/c"));
+        assert_eq!(shown(on(below), "x/y"), known(0o704, "x/y"));
+        assert_eq!(shown(on(below), "f"), plain);
+        assert_eq!(shown(on(below), "new"), plain);
+    }
+    assert_eq!(shown(on(&[&base, &removes]), "a"), known(0o700, "a"));
+    assert_eq!(shown(on(&[&base, &removes]), "a/b"), plain);
+    assert_eq!(shown(on(&[&base, &removes]), "a/b/c"), plain);
+    assert_eq!(shown(on(&[&base, &hides]), "x"), known(0o703, "x"));
+    assert_eq!(shown(on(&[&base, &hides]), "x/y"), plain);
+    assert_eq!(shown(on(&[&base, &replaces]), "a"), plain);
+    assert_eq!(shown(on(&[]), "a/b"), plain);
+    assert!(!base.index().has_implied() || find(&base, "f").unwrap().is_implied());
+    assert!(top.index().has_implied() && !hides.index().inode(ROOT).unwrap().is_opaque());
+}
+
+#[test]
+fn what_lies_below_a_link_of_the_layer_goes_where_it_leads() {
+    let place = place();
+    let link = |sink: &mut dyn Sink, at: &str, target: &str| {
+        let target = target.as_bytes().to_vec();
+        sink.put(&path(at), Meta::default(), Body::Symlink { target }).unwrap();
+    };
+    let layer = place.layer(|sink| {
+        link(sink, "lib", "usr/lib");
+        put(sink, "lib/x", b"x");
+        link(sink, "etc/alias", "/lib/./sub/");
+        put(sink, "etc/alias/y", b"y");
+        link(sink, "out", "../../../../up");
+        put(sink, "out/z", b"z");
+        sink.link(&path("lib/again"), &path("lib/x")).unwrap();
+        sink.whiteout(&path("lib/gone")).unwrap();
+        sink.opaque(&path("etc/alias")).unwrap();
+        sink.link(&path("early"), &path("lib/later")).unwrap();
+        put(sink, "usr/lib/later", b"later");
+    });
+    assert_eq!(find(&layer, "lib").unwrap().kind(), Kind::Symlink);
+    let known = [("usr/lib/x", "x"), ("usr/lib/sub/y", "y"), ("up/z", "z"), ("early", "later")];
+    for (at, text) in known {
+        assert_eq!(content(&layer, at).unwrap(), text.as_bytes(), "{at}");
+    }
+    assert_eq!(find(&layer, "usr/lib/again").unwrap().nlink.get(), 2);
+    assert!(find(&layer, "usr/lib/sub").unwrap().is_opaque());
+    let lib = layer.index().find(ROOT, b"usr").unwrap().object().unwrap();
+    let lib = layer.index().find(lib, b"lib").unwrap().object().unwrap();
+    assert_eq!(layer.index().find(lib, b"gone").unwrap().object(), None);
+    let mut build = place.store.build().unwrap();
+    let sink = &mut build.builder;
+    link(sink, "a", "b");
+    link(sink, "b", "/a");
+    link(sink, "self", "self");
+    link(sink, "wh", ".wh.x/y");
+    put(sink, "file", b"");
+    link(sink, "to-file", "file");
+    for at in ["a/x", "self/x", "wh/x", "to-file/x"] {
+        let refused = sink.put(&path(at), Meta::default(), Body::Fifo);
+        assert!(matches!(refused, Err(StoreError::Entry { .. })), "{at}");
+        assert!(sink.whiteout(&path(at)).is_err() && sink.link(&path(at), &path("file")).is_err());
+    }
+}
+
+#[test]
+fn a_directory_that_only_whiteouts_imply_is_gone_where_one_names_it() {
+    let place = place();
+    let orders: [&[&str]; 4] =
+        [&["t", "t/a"], &["t/a", "t"], &["t/d/a", "t"], &["t", "t/d/a", "t/a", "t/d"]];
+    for order in orders {
+        let layer = place.layer(|sink| {
+            order.iter().for_each(|at| sink.whiteout(&path(at)).unwrap());
+        });
+        let entry = layer.index().find(ROOT, b"t").unwrap();
+        assert_eq!(entry.object(), None, "{order:?}");
+        assert_eq!(layer.index().inodes().len(), 1, "{order:?}");
+    }
+    // What is said of it, or in it, keeps it; what it hides is hidden all the same.
+    let layer = place.layer(|sink| {
+        ["t", "t/a", "t/d/a", "k", "k/x"].iter().for_each(|at| {
+            sink.whiteout(&path(at)).unwrap();
+        });
+        put(sink, "t/new", b"n");
+        dir(sink, "k", 0o700);
+        sink.whiteout(&path("only/inside")).unwrap();
+    });
+    assert!(find(&layer, "t").unwrap().is_opaque() && find(&layer, "k").unwrap().is_opaque());
+    assert_eq!(find(&layer, "k").unwrap().mode.get() & 0o777, 0o700);
+    assert!(find(&layer, "t/d").is_none(), "an empty directory under an opaque one");
+    assert!(find(&layer, "only").is_some());
+}
+
 #[test]
 fn the_last_entry_of_a_name_counts() {
     let place = place();

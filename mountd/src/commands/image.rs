@@ -65,8 +65,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
         }
         ImageCommand::Rm { names } => {
             for name in names {
-                images.remove(&name)?;
-                say(&format!("{name}\n"))?;
+                say(&format!("{}\n", images.remove(&name)?))?;
             }
         }
         ImageCommand::Gc => {

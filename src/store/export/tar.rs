@@ -109,10 +109,15 @@ impl Writer<'_> {
     }
 
     fn object(&mut self, path: Vec<u8>, number: u32, inode: &Inode) -> Result<()> {
+        let index = self.layer.index();
         match inode.kind() {
             Kind::Dir => {
                 let path = [&path[..], b"/"].concat();
-                self.entry(&path, inode, EntryType::Directory)?;
+                // One that was implied is so again by what is in it.
+                let is_told = inode.is_opaque() || inode.b.get() > 0;
+                if !(index.has_implied() && inode.is_implied() && is_told) {
+                    self.entry(&path, inode, EntryType::Directory)?;
+                }
                 self.dir(&path, number, inode)
             }
             Kind::File => self.file(&path, inode),

@@ -213,6 +213,24 @@ fn a_layer_survives_a_tar_of_our_own() {
 }
 
 #[test]
+fn an_implied_directory_stays_implied_in_a_tar() {
+    let place = place();
+    let layer = place.build(|sink| {
+        sink.put(&path("tmp/x"), meta(0o644), Body::Fifo).unwrap();
+        sink.whiteout(&path("a/b/gone")).unwrap();
+        sink.opaque(&path("o")).unwrap();
+    });
+    let bytes = place.export(&layer, "blake3:x").unwrap();
+    let mut names = Vec::new();
+    for entry in ::tar::Archive::new(&bytes[..]).entries().unwrap() {
+        names.push(String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned());
+    }
+    assert_eq!(names, ["a/b/.wh.gone", "o/.wh..wh..opq", "tmp/x"]);
+    let (again, _) = place.import(&bytes);
+    assert_eq!(again.id(), layer.id());
+}
+
+#[test]
 fn what_no_tar_can_hold_is_refused_by_name() {
     let place = place();
     let layer = place.build(|sink| {

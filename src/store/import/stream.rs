@@ -35,7 +35,6 @@ impl Packing {
     /// Recognises the compression by the first bytes of a stream.
     pub(super) fn of(head: &[u8]) -> Result<Self, StoreError> {
         let other = match head {
-            [] => return Err(archive("the archive is empty: not one byte was read")),
             [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
             // The second is a skippable frame, which zstd:chunked may put first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {

@@ -1,7 +1,7 @@
 //! References as Docker writes them: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 
 use crate::store::hex::is_hex;
-use crate::store::images::full_name;
+use crate::store::images::{full_name, is_host};
 use crate::store::{Result, StoreError};
 
 const HUB: &str = "docker.io";
@@ -41,7 +41,6 @@ impl Reference {
         }
         let full = full_name(named).map_err(|_| bad())?;
         let (place, tag) = full.rsplit_once(':').ok_or_else(bad)?;
-        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
         let (host, path) = match place.split_once('/') {
             Some((first, rest)) if is_host(first) => (first, rest.to_owned()),
             Some(_) => (HUB, place.to_owned()),

@@ -32,7 +32,11 @@ pub fn run((images, root): (&Images, &Path), json: bool, args: PullArgs) -> Resu
 /// [`Trouble`].
 pub fn push(images: &Images, json: bool, args: PushArgs) -> Result<(), Trouble> {
     let form = super::oci_form(args.compress);
-    let reference = Reference::parse(args.reference.as_deref().unwrap_or(&args.name))?;
+    let to = match args.reference {
+        Some(reference) => reference,
+        None => images.resolved_name(&args.name)?,
+    };
+    let reference = Reference::parse(&to)?;
     let access = Access::find(&reference, words(args.registry))?;
     let request = Push { name: args.name, reference, form, access };
     let digest = with_progress(json, |told| push_image(images, &request, told))?;

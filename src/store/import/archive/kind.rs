@@ -68,6 +68,10 @@ fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, StoreError> {
     file.rewind().map_err(failed)?;
     let head = stream::head(&mut file).map_err(failed)?;
     file.rewind().map_err(failed)?;
+    if head.is_empty() {
+        let what = format!("{what} is empty: not one byte was read");
+        return Err(StoreError::Archive { what });
+    }
     let images = match Packing::of(&head)? {
         Packing::Plain => match scan(Seekable::new(&file)?)? {
             true => return Ok(Input::Images(ImageSource { parts: Parts::tar(file)? })),
