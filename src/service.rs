@@ -30,6 +30,7 @@ pub mod root;
 pub mod spec;
 pub mod status;
 pub mod unmount;
+mod verify;
 pub mod volumes;
 
 pub use crate::backing::stated::Form as StatOverride;

@@ -21,6 +21,7 @@ mod pack;
 pub mod pull;
 pub mod recipe;
 pub mod remote;
+mod repair;
 mod room;
 pub mod sink;
 
@@ -199,9 +200,11 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made.map_err(StoreError::io(&dir))?,
             }
-            let lock = open_dir(&dir)?;
-            sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(&dir))?;
-            return Ok((dir, lock));
+            // A collection may take it for one that a crash left, until it is locked.
+            let Ok(lock) = open_dir(&dir) else { continue };
+            if sys::file::try_flock(lock.as_fd()).is_ok() && is_named(&lock, &dir)? {
+                return Ok((dir, lock));
+            }
         }
         let what = "no free name for a new layer".to_owned();
         Err(StoreError::Damaged { path: self.layers.clone(), what })
@@ -237,14 +240,19 @@ impl Store {
         Ok(id)
     }
 
-    /// Gives a new layer its name, once all of it is on disk. One that is there already stays.
+    /// Gives a new layer its name, once all of it is on disk. One that is there already stays,
+    /// unless it is damaged.
     fn name(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let target = self.layers.join(id.as_str());
-        if target.exists() {
+        let replaces = target.exists() && self.is_to_be_replaced(id);
+        if target.exists() && !replaces {
             return native::merge(dir, &target);
         }
         let parent = open_dir(&self.layers)?;
         sys::file::syncfs(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
+        if replaces {
+            return self.replace(dir, id);
+        }
         match fs::rename(dir, &target) {
             // Somebody else built the same layer meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -385,6 +393,12 @@ impl Store {
         }
         Ok(swept)
     }
+}
+
+/// Whether a path leads to an open directory.
+fn is_named(dir: &OwnedFd, path: &Path) -> Result<bool> {
+    let found = sys::file::statx(dir.as_fd(), b"").map_err(StoreError::host(path))?;
+    Ok(fs::symlink_metadata(path).is_ok_and(|named| named.ino() == found.ino))
 }
 
 fn discard(dir: &Path) {

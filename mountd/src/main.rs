@@ -19,6 +19,7 @@
 mod cli;
 mod commands;
 mod form;
+mod log;
 mod options;
 mod report;
 mod run;
@@ -30,7 +31,7 @@ use report::Trouble;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    run::start_log();
+    log::start(run::runtime_dir());
     run::close_umask();
     match dispatch(words) {
         Ok(code) => code,

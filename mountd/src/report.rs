@@ -5,6 +5,7 @@
 //! | 0 | done; for a mount: it is live |
 //! | 1 | the request failed |
 //! | 2 | the words of the command are wrong |
+//! | 130 | ended by a signal; nothing is left behind |
 //! | 32 | mount(8) and umount(8): the mount failed |
 
 use std::io::Write;
@@ -19,6 +20,8 @@ use crate::options::OptionError;
 pub const FAILED: u8 = 1;
 /// The words are wrong.
 pub const USAGE: u8 = 2;
+/// Ended by a signal, as shells count SIGINT.
+pub const INTERRUPTED: u8 = 130;
 /// As mount(8) says that a mount failed.
 pub const MOUNT_FAILED: u8 = 32;
 
@@ -40,6 +43,9 @@ pub enum Trouble {
     /// The words are wrong.
     #[error("{0}")]
     Usage(String),
+    /// A data root that was named is not there.
+    #[error("data root {} does not exist", .0.display())]
+    NoRoot(std::path::PathBuf),
     /// Something else of the host.
     #[error("{what}: {error}")]
     Io {
@@ -59,7 +65,11 @@ pub enum Trouble {
 impl Trouble {
     fn code(&self) -> u8 {
         match self {
-            Self::Failure(_) | Self::Volume(_) | Self::Store(_) | Self::Io { .. } => FAILED,
+            Self::Failure(_)
+            | Self::Volume(_)
+            | Self::Store(_)
+            | Self::NoRoot(_)
+            | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
             Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
             Self::Helper(_) => MOUNT_FAILED,
@@ -70,6 +80,9 @@ impl Trouble {
         match self {
             Self::Failure(failure) => failure.hint(),
             Self::Helper(inner) => inner.hint(),
+            Self::NoRoot(_) => {
+                Some("check --root and LAMINA_ROOT; an import or a pull makes it".to_owned())
+            }
             Self::Volume(VolumeError::InUse(_)) => {
                 Some("unmount what uses it: lamina status".to_owned())
             }

@@ -3,8 +3,8 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`) |
-//! | `LAMINA_LOG_FILE` | where to, instead of the standard error |
+//! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`); see [`crate::log`] |
+//! | `LAMINA_LOG_FILE` | where to, with `LAMINA_LOG` |
 //! | `LAMINA_ROOT` | the data root |
 //! | `LAMINA_RUNTIME_DIR` | where mounts answer `lamina status` |
 //! | `FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT` | whiteouts are written as `.wh.` files |
@@ -21,22 +21,6 @@ use laminafs::service::spec::MountSpec;
 use laminafs::service::{EndSignals, Failure};
 
 use crate::report::Trouble;
-
-/// Starts the log, if one is asked for.
-pub fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let Ok(filter) = EnvFilter::try_from_env("LAMINA_LOG") else { return };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    let file = std::env::var_os("LAMINA_LOG_FILE")
-        .map(|path| std::fs::File::options().create(true).append(true).open(path));
-    let started = match file {
-        Some(Ok(file)) => log.with_writer(std::sync::Mutex::new(file)).try_init(),
-        Some(Err(_)) | None => log.with_writer(std::io::stderr).try_init(),
-    };
-    if let Err(error) = started {
-        crate::report::warn(&format!("no log: {error}"));
-    }
-}
 
 /// The umask that the program was started with.
 static UMASK: std::sync::OnceLock<rustix::fs::Mode> = std::sync::OnceLock::new();
@@ -82,6 +66,33 @@ pub fn data_root(given: Option<PathBuf>) -> PathBuf {
     root
 }
 
+/// The data root, for a command that reads: one that was named must be there.
+///
+/// # Errors
+/// [`Trouble::NoRoot`].
+pub fn existing_root(given: Option<PathBuf>) -> Result<PathBuf, Trouble> {
+    let is_named = given.is_some() || std::env::var_os("LAMINA_ROOT").is_some();
+    let root = data_root(given);
+    if is_named && !root.is_dir() { Err(Trouble::NoRoot(root)) } else { Ok(root) }
+}
+
+/// Has something done when the process is asked to end, before it does: for what would stay behind.
+///
+/// # Errors
+/// As starting a thread.
+pub fn on_end(clean: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+    let signals =
+        EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
+    let watch = std::thread::Builder::new().name("signals".to_owned());
+    let started = watch.spawn(move || {
+        signals.wait();
+        clean();
+        std::process::exit(i32::from(crate::report::INTERRUPTED));
+    });
+    let failed = |error| Trouble::Io { what: "starting a thread".to_owned(), error };
+    started.map(drop).map_err(failed)
+}
+
 /// Where mounts answer.
 pub fn runtime_dir() -> Option<PathBuf> {
     if let Some(set) = std::env::var_os("LAMINA_RUNTIME_DIR") {
@@ -104,6 +115,7 @@ pub fn wants_aufs_whiteouts() -> bool {
 /// # Errors
 /// [`Failure`].
 pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
+    let spec = &MountSpec { log: crate::log::place(foreground), ..spec.clone() };
     let ready = if foreground {
         Ready::nobody()
     } else {
@@ -119,6 +131,9 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
     let live = Prepared::new(spec)?.mount()?;
     let ender = live.ender(helper);
     live.seal();
+    if !foreground {
+        crate::log::detach();
+    }
     if let Err(failure) = ready.report() {
         ender.end()?;
         return Err(failure.into());

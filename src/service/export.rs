@@ -65,7 +65,7 @@ pub fn export(
     target: Box<dyn Target>,
     told: &mut Told<'_>,
 ) -> Result<Vec<String>> {
-    let _kept = images.images.importing()?;
+    let kept = images.images.importing()?;
     let mut all_names = images.images.names()?;
     let mut exporter = Exporter { images, form, target, done: HashMap::new(), told };
     let mut chosen: Vec<(Image, Vec<String>)> = Vec::new();
@@ -83,6 +83,11 @@ pub fn export(
             None => chosen.push((image, tags)),
         }
     }
+    // A layer that is open is not collected. So nobody waits for whoever takes the image.
+    let layers = chosen.iter().flat_map(|(image, _)| &image.layers);
+    let _held = layers.map(|layer| images.store.layer(&layer.id.parse()?));
+    let _held: Vec<_> = _held.collect::<Result<_>>()?;
+    drop(kept);
     let mut ids = Vec::new();
     let mut listed = Vec::new();
     for (image, tags) in chosen {

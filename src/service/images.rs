@@ -10,9 +10,10 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::store::containers::Containers;
-use crate::store::{Damage, Layer, LayerId, Store};
+use crate::store::{Layer, LayerId, Store};
 use crate::union::Lower;
 
+pub use super::verify::Finding;
 pub use crate::store::StoreError;
 pub use crate::store::images::{Image, ImageLayer};
 
@@ -76,17 +77,6 @@ pub struct LayerInfo {
     pub objects: usize,
     /// The images that need it, by id.
     pub images: Vec<String>,
-}
-
-/// What verification found in a layer.
-#[derive(Debug, Clone, Serialize)]
-pub struct Finding {
-    /// The layer; empty for what belongs to none.
-    pub layer: String,
-    /// What differs from what was put there.
-    pub what: String,
-    /// The files that it belongs to.
-    pub files: Vec<String>,
 }
 
 /// The cache that all layers of the process share; the first who asks says how large it is.
@@ -202,46 +192,6 @@ impl Images {
             })
         };
         self.store.layers()?.iter().map(info).collect()
-    }
-
-    /// Reads everything again: the layers of an image, or of all; answers what differs.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`] for the image.
-    pub fn verify(&self, name: Option<&str>) -> Result<Vec<Finding>> {
-        let ids = match name {
-            Some(name) => {
-                let layers = self.images.find(name)?.layers;
-                layers.iter().map(|layer| layer.id.parse()).collect::<Result<Vec<LayerId>>>()?
-            }
-            None => {
-                self.images.all()?;
-                self.store.layers()?
-            }
-        };
-        let mut findings = Vec::new();
-        if name.is_none() {
-            let damaged = self.store.verify_materials()?.into_iter();
-            findings.extend(damaged.map(|Damage { what, files }| Finding {
-                layer: String::new(),
-                what,
-                files,
-            }));
-        }
-        for id in ids {
-            let layer = id.to_string();
-            match self.store.layer(&id) {
-                Ok(open) => {
-                    findings.extend(open.verify().into_iter().map(|Damage { what, files }| {
-                        Finding { layer: layer.clone(), what, files }
-                    }))
-                }
-                Err(error) => {
-                    findings.push(Finding { layer, what: error.to_string(), files: Vec::new() });
-                }
-            }
-        }
-        Ok(findings)
     }
 
     /// Removes the layers that no image needs and nobody reads; answers their ids.

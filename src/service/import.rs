@@ -79,8 +79,10 @@ pub fn import(
     for name in names {
         crate::store::images::full_name(name)?;
     }
+    // A pipe may take its time, and nobody is to wait for it.
+    let input = open_input(path, images.store.directory())?;
     let _importing = images.images.importing()?;
-    match open_input(path, images.store.directory())? {
+    match input {
         Input::Layer { file, size } => {
             let layer = one_tar(images, Box::new(file), size, told)?;
             finish_single(images, path, layer, names, told)
@@ -200,6 +202,7 @@ fn import_archive(
     let mut known = images.images.known_layers(&images.store)?;
     let mut ids = Vec::new();
     for image in &found {
+        forget_damaged(images, image, &mut known);
         let mut open = |layer: &FoundLayer| source.layer(layer);
         let layers = import_layers(images, &mut open, image, &mut known, told)?;
         let id = image.config_digest.trim_start_matches("sha256:").to_owned();
@@ -208,6 +211,28 @@ fn import_archive(
         ids.push(put(images, Image { id, layers, config, manifest }, names, told)?);
     }
     Ok(ids)
+}
+
+/// Takes layers of an image from the known ones that are not what was put there, so that they are
+/// built again and replaced.
+pub(super) fn forget_damaged(
+    images: &Images,
+    image: &FoundImage,
+    known: &mut HashMap<String, ImageLayer>,
+) {
+    for found in &image.layers {
+        if known.get(&found.diff_id).is_some_and(|there| !is_intact(images, there)) {
+            known.remove(&found.diff_id);
+        }
+    }
+}
+
+fn is_intact(images: &Images, layer: &ImageLayer) -> bool {
+    let Ok(id) = layer.id.parse::<LayerId>() else { return false };
+    let is_readable = |open: std::sync::Arc<crate::store::Layer>| {
+        images.store.recipes().is_readable(&layer.diff_id, &open)
+    };
+    images.store.is_sound(&id) && images.store.layer(&id).is_ok_and(is_readable)
 }
 
 /// Builds the layers of an image that are not known yet, from the streams that `open` gives.

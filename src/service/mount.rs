@@ -450,6 +450,7 @@ fn status_of(
         },
         union: crate::union::Stats::default(),
         requests: crate::fuse::counters::CounterValues::default(),
+        log: spec.log.clone(),
         store: None,
     }
 }

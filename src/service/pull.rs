@@ -10,7 +10,8 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 
 use super::images::{Image, ImageLayer, Images, StoreError};
-use super::import::{Progress, Told, import_layers, put};
+use super::import::{Progress, Told, forget_damaged, import_layers, put};
+use crate::store::images::Importing;
 use crate::store::import::{FoundImage, FoundLayer};
 use crate::store::native::{Data, Stream, id_of};
 use crate::store::pull::Registry;
@@ -66,13 +67,14 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
     for name in &pull.names {
         crate::store::images::full_name(name)?;
     }
-    let _importing = images.images.importing()?;
     let access = pull.access.clone();
     let registry = &Registry::connect(&pull.reference, access.credentials, &access.connection)?;
     let image = registry.image()?;
     let dir = directory(root);
     let work = Work { images, registry, dir: &dir, image: &image };
-    let (layers, files) = match pull.lazy {
+    // Held from the first layer that is built to the record, and never while a registry is waited
+    // for: a collection waits for it.
+    let Pulled { layers, files, importing } = match pull.lazy {
         Some(lazy) => work.leave(pull, lazy, told)?,
         None => work.fetch(told)?,
     };
@@ -86,44 +88,91 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
     if pull.reference.digest.is_some() {
         images.images.put_digest_name(&id, &pull.reference.text)?;
     }
+    drop(importing);
     files.keys().try_for_each(|digest| forget(&dir, digest))?;
     Ok(id)
 }
 
 /// Downloads by digest.
 type Files = HashMap<String, File>;
+/// Layers of the store by diff ID.
+type Known = HashMap<String, ImageLayer>;
+
+/// The layers of an image that has no record yet.
+struct Pulled {
+    layers: Vec<ImageLayer>,
+    files: Files,
+    importing: Importing,
+}
+
+fn is_in(files: &Files, layer: &FoundLayer) -> bool {
+    layer.digest.as_ref().is_some_and(|digest| files.contains_key(digest))
+}
 
 impl Work<'_> {
     /// Downloads what is not there, and builds the layers.
-    fn fetch(&self, told: &mut Told<'_>) -> Result<(Vec<ImageLayer>, Files)> {
+    fn fetch(&self, told: &mut Told<'_>) -> Result<Pulled> {
         let Self { images, dir, image, .. } = self;
+        let mut files = Files::new();
         let mut known = images.images.known_layers(&images.store)?;
-        let is_new =
-            |layer: &&FoundLayer| layer.index.is_some() || !known.contains_key(&layer.diff_id);
-        let wanted: Vec<&FoundLayer> = image.layers.iter().filter(is_new).collect();
-        let indexes = wanted.iter().filter_map(|layer| layer.index.as_deref());
-        let mut files = self.download_once(indexes, told)?;
-        let mut lacking = Vec::new();
-        for layer in wanted {
-            let index = layer.index.as_ref().and_then(|index| index.digest.as_ref());
-            let there = match index.and_then(|digest| files.get(digest)) {
-                Some(index) => images.store.is_whole(&id_of(&mut from_start(index, dir)?)?),
-                None => false,
+        forget_damaged(images, image, &mut known);
+        loop {
+            self.download_missing(&known, &mut files, told)?;
+            let importing = images.images.importing()?;
+            // A collection may have taken layers meanwhile.
+            let there = images.images.known_layers(&images.store)?;
+            known.retain(|diff_id, _| there.contains_key(diff_id));
+            if !self.missing(&known, &files)?.is_empty() {
+                continue;
+            }
+            let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
+                let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
+                let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
+                // A layer that comes twice is read twice.
+                let file = from_start(file.ok_or_else(lost)?, dir)?;
+                Ok(Box::new(file.try_clone().map_err(StoreError::io(dir))?))
+            };
+            let layers = import_layers(images, &mut open, image, &mut known, told)?;
+            return Ok(Pulled { layers, files, importing });
+        }
+    }
+
+    fn download_missing(
+        &self,
+        known: &Known,
+        files: &mut Files,
+        told: &mut Told<'_>,
+    ) -> Result<()> {
+        let new = self.image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
+        let indexes = new.filter_map(|layer| layer.index.as_deref());
+        let is_new = |layer: &&FoundLayer| !is_in(files, layer);
+        let indexes: Vec<&FoundLayer> = indexes.filter(is_new).collect();
+        files.extend(self.download_once(indexes, told)?);
+        let missing = self.missing(known, files)?;
+        files.extend(self.download_once(missing, told)?);
+        Ok(())
+    }
+
+    /// The layers that are neither in the store nor downloaded.
+    fn missing(&self, known: &Known, files: &Files) -> Result<Vec<&FoundLayer>> {
+        let mut missing = Vec::new();
+        for layer in &self.image.layers {
+            let there = match &layer.index {
+                _ if is_in(files, layer) => true,
+                None => known.contains_key(&layer.diff_id),
+                Some(index) => match index.digest.as_ref().and_then(|one| files.get(one)) {
+                    Some(index) => {
+                        let id = id_of(&mut from_start(index, self.dir)?)?;
+                        self.images.store.is_whole(&id)
+                    }
+                    None => false,
+                },
             };
             if !there {
-                lacking.push(layer);
+                missing.push(layer);
             }
         }
-        files.extend(self.download_once(lacking, told)?);
-        let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
-            let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
-            let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
-            // A layer that comes twice is read twice.
-            let file = from_start(file.ok_or_else(lost)?, dir)?;
-            Ok(Box::new(file.try_clone().map_err(StoreError::io(dir))?))
-        };
-        let layers = import_layers(images, &mut open, image, &mut known, told)?;
-        Ok((layers, files))
+        Ok(missing)
     }
 
     /// Downloads blobs, each digest once.
@@ -138,12 +187,7 @@ impl Work<'_> {
     }
 
     /// Downloads indexes alone.
-    fn leave(
-        &self,
-        pull: &Pull,
-        lazy: Lazy,
-        told: &mut Told<'_>,
-    ) -> Result<(Vec<ImageLayer>, Files)> {
+    fn leave(&self, pull: &Pull, lazy: Lazy, told: &mut Told<'_>) -> Result<Pulled> {
         let Self { images, registry, dir, image } = self;
         let bad = |what: &str| {
             let reference = pull.reference.text.clone();
@@ -160,13 +204,17 @@ impl Work<'_> {
             Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),
             None => Ok(None),
         };
+        for layer in &image.layers {
+            let data = layer.digest.as_ref().ok_or_else(|| bad("a layer has no digest"))?;
+            // A registry that sends no parts is found out before anybody relies on it.
+            registry.part(data, 0, &mut [0])?;
+        }
+        let importing = images.images.importing()?;
         let mut layers = Vec::new();
         for (layer, index) in image.layers.iter().zip(indexes) {
             let (Some(digest), Some(data)) = (&index.digest, &layer.digest) else {
                 return Err(bad("a layer has no digest"));
             };
-            // A registry that sends no parts is found out before anybody relies on it.
-            registry.part(data, 0, &mut [0])?;
             let origin = Origin {
                 reference: pull.reference.text.clone(),
                 digest: data.clone(),
@@ -182,7 +230,7 @@ impl Work<'_> {
             let (diff_id, digest) = (layer.diff_id.clone(), Some(data.clone()));
             layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
         }
-        Ok((layers, files))
+        Ok(Pulled { layers, files, importing })
     }
 }
 

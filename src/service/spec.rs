@@ -47,6 +47,8 @@ pub struct MountSpec {
     pub allow_other: bool,
     /// The kernel checks permissions.
     pub default_permissions: bool,
+    /// Where the process logs, for its status.
+    pub log: Option<String>,
     /// Rules of the union.
     pub rules: Rules,
 }

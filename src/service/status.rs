@@ -50,6 +50,9 @@ pub struct MountStatus {
     pub union: Stats,
     /// Counters of the front end.
     pub requests: CounterValues,
+    /// Where warnings and errors go: `journal`, `syslog`, `standard error`, or a file.
+    #[serde(default)]
+    pub log: Option<String>,
     /// Counters of the layers of images.
     #[serde(default)]
     pub store: Option<StoreStats>,

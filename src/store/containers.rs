@@ -267,6 +267,27 @@ impl Containers {
         Ok(all)
     }
 
+    /// Reads all records: the containers, and what is damaged.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn verify(&self) -> Result<(Vec<Container>, Vec<String>)> {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        for id in listed(&self.dir)? {
+            match self.read(&id) {
+                Err(StoreError::Missing { .. }) => {} // removed meanwhile
+                Ok(container) => found.push(container),
+                Err(error) => damaged.push(format!("container {id}: {error}")),
+            }
+        }
+        Ok((found, damaged))
+    }
+
+    #[cfg(test)]
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A container by its name, its id, or the first digits of its id (three at least).
     ///
     /// # Errors

@@ -264,6 +264,36 @@ impl Images {
         ids.iter().map(|id| Ok((self.read(id)?, names.remove(id).unwrap_or_default()))).collect()
     }
 
+    /// Reads all records and names: the images, and what is damaged.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn verify(&self) -> Result<(Vec<Image>, Vec<String>)> {
+        let (mut images, mut damaged) = (Vec::new(), Vec::new());
+        let ids = listed(&self.images)?;
+        for id in &ids {
+            match self.read(id) {
+                Ok(image) if super::hex::encode(&Sha256::digest(&image.config)) != *id => {
+                    damaged.push(format!("image {id}: its configuration has another digest"));
+                    images.push(image);
+                }
+                Ok(image) => images.push(image),
+                Err(error) => damaged.push(format!("image {id}: {error}")),
+            }
+        }
+        for file in listed(&self.names)? {
+            let path = self.names.join(&file);
+            let what = match fs::read_to_string(&path) {
+                Ok(id) if ids.contains(&id) => continue,
+                Ok(id) if is_hex(&id, 64) => format!("its image {id} is not here"),
+                Ok(_) => "it holds no id of an image".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            damaged.push(format!("name {:?}: {what}", name_of(&file)));
+        }
+        Ok((images, damaged))
+    }
+
     /// The layers that were made of tar streams: by the digest of the stream.
     ///
     /// # Errors
@@ -465,6 +495,28 @@ mod tests {
             drop(importing);
             assert_eq!(collected.join().unwrap(), []);
         });
+    }
+
+    #[test]
+    fn verification_names_records_and_names() {
+        let place = place();
+        let id = super::super::hex::encode(&Sha256::digest(b"{}"));
+        let good = Image { id: id.clone(), ..image('a', Vec::new()) };
+        place.images.put(&good, &["good".to_owned(), "cut".to_owned()]).unwrap();
+        place.images.put(&image('b', Vec::new()), &["gone".to_owned()]).unwrap();
+        assert_eq!(place.images.verify().unwrap().1.len(), 1, "the digest of a configuration");
+        fs::write(place.images.images.join("b".repeat(64)), "nonsense").unwrap();
+        fs::write(place.images.names.join("cut:latest"), &id[..20]).unwrap();
+        let (images, damaged) = place.images.verify().unwrap();
+        assert_eq!(images, [good]);
+        assert_eq!(damaged.len(), 2, "{damaged:?}");
+        fs::remove_file(place.images.images.join("b".repeat(64))).unwrap();
+        let (_, damaged) = place.images.verify().unwrap();
+        assert!(damaged[1].starts_with("name \"gone:latest\""), "{damaged:?}");
+        let containers = place.containers.dir().join("c".repeat(64));
+        fs::create_dir(&containers).unwrap();
+        fs::write(containers.join("record"), "nonsense").unwrap();
+        assert_eq!(place.containers.verify().unwrap().1.len(), 1);
     }
 
     #[test]

@@ -126,11 +126,11 @@ impl Store {
         Ok([open(INDEX)?, open(DATA)?])
     }
 
-    /// States whether a layer is there as a whole.
+    /// Whether a layer is there as a whole, and is what was put there.
     #[must_use]
     pub fn is_whole(&self, id: &LayerId) -> bool {
         let dir = self.layers.join(id.as_str());
-        dir.exists() && !remote::is_partial(&dir)
+        dir.exists() && !remote::is_partial(&dir) && self.is_sound(id)
     }
 }
 

@@ -24,6 +24,7 @@ use super::{Result, StoreError};
 pub mod access;
 pub mod auth;
 pub mod connection;
+mod pace;
 pub mod reference;
 pub mod transfer;
 pub mod upload;
@@ -35,6 +36,7 @@ mod tests;
 
 use auth::{Challenge, Credentials};
 use connection::Connection;
+use pace::Paced;
 use reference::{Reference, is_loopback};
 
 /// Longest manifest and configuration.
@@ -43,8 +45,8 @@ const DOCUMENT_MAX: u64 = 4 << 20;
 const ANSWER_MAX: u64 = 64 << 10;
 /// Most redirects of one request.
 const REDIRECTS_MAX: u32 = 5;
-/// A registry that is silent for so long is gone, and one to which no connection can be made.
-const SILENCE: Duration = Duration::from_secs(60);
+/// A registry that brings nothing for so long is gone, and one to which no connection can be made.
+const SILENCE: Duration = Duration::from_secs(30);
 const NO_CONNECTION: Duration = Duration::from_secs(30);
 /// The same while somebody waits, and how long a request may take then.
 const SILENCE_PROMPT: Duration = Duration::from_secs(10);
@@ -69,6 +71,8 @@ pub struct Registry {
     /// Whether plain HTTP was asked for.
     insecure: bool,
     prompt: bool,
+    /// For how long it may bring nothing.
+    patience: Duration,
     credentials: Option<Credentials>,
     /// The header that the registry accepted last.
     authorization: Mutex<Option<String>>,
@@ -149,7 +153,7 @@ impl Registry {
         let prompt = connection.prompt;
         let (connect, silence) = match prompt {
             true => (NO_CONNECTION_PROMPT, SILENCE_PROMPT),
-            false => (NO_CONNECTION, SILENCE),
+            false => (NO_CONNECTION, connection.patience),
         };
         let agent = |scheme: &str| -> Result<Agent> {
             let config = Agent::config_builder()
@@ -162,6 +166,8 @@ impl Registry {
                 .timeout_connect(Some(connect))
                 .timeout_recv_response(Some(silence))
                 .timeout_per_read(Some(silence))
+                .timeout_per_write(Some(silence))
+                .timeout_resolve(Some(connect))
                 .timeout_global(prompt.then_some(PROMPT));
             Ok(config.build().into())
         };
@@ -173,6 +179,7 @@ impl Registry {
             scheme,
             insecure,
             prompt,
+            patience: silence,
             credentials,
             authorization,
         };
@@ -303,7 +310,7 @@ impl Registry {
             return Err(self.refused(answer));
         }
         let mut raw = Vec::new();
-        let body = answer.into_body().into_reader();
+        let body = Paced::new(answer.into_body().into_reader(), self.patience);
         let read = body.take(DOCUMENT_MAX + 1).read_to_end(&mut raw);
         read.map_err(|error| self.error(format!("{place}: {error}")))?;
         if raw.len() as u64 > DOCUMENT_MAX {

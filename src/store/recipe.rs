@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::build::Written;
@@ -16,7 +17,8 @@ use super::hex::{self, is_hex};
 use super::images::listed;
 use super::layer::Layer;
 use super::room::Room;
-use super::{Result, StoreError, make_dir};
+use super::{NEW, Result, StoreError, make_dir};
+use crate::error::Errno;
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;
 
@@ -50,6 +52,7 @@ pub struct Recipes {
 pub struct RecipeWriter {
     path: PathBuf,
     out: zstd::stream::write::Encoder<'static, BufWriter<File>>,
+    lock: File,
     literal: Vec<u8>,
     content: Content,
     named: BTreeMap<[u8; 32], u64>,
@@ -60,6 +63,7 @@ pub struct RecipeWriter {
 /// A whole recipe that has no name yet; it goes unless it gets one.
 pub struct NewRecipe {
     path: PathBuf,
+    _lock: File,
     named: BTreeMap<[u8; 32], u64>,
 }
 
@@ -98,16 +102,24 @@ impl Recipes {
     /// As open(2).
     pub fn begin(&self) -> Result<RecipeWriter> {
         let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
-        let path = self.dir.join(format!(".new-{}", hex::encode(&random)));
+        let random = hex::encode(&random);
+        let path = self.dir.join(format!("{NEW}{}-{random}", std::process::id()));
         let open = || -> io::Result<_> {
-            let mut file = BufWriter::new(File::create_new(&path)?);
+            let file = File::create_new(&path)?;
+            let lock = file.try_clone()?;
+            let mut file = BufWriter::new(file);
             file.write_all(&MAGIC)?;
-            zstd::stream::write::Encoder::new(file, LEVEL)
+            let mut out = zstd::stream::write::Encoder::new(file, LEVEL)?;
+            // What is changed on the disk is told when it is read.
+            out.include_checksum(true)?;
+            Ok((out, lock))
         };
-        let out = open().map_err(StoreError::io(&path))?;
+        let (out, lock) = open().map_err(StoreError::io(&path))?;
+        // A collection leaves what somebody is at.
+        sys::file::flock_shared(lock.as_fd()).map_err(StoreError::host(&path))?;
         let (literal, content, named) = Default::default();
         let room = Room::new(&self.dir)?;
-        Ok(RecipeWriter { path, out, literal, content, named, room, failed: None })
+        Ok(RecipeWriter { path, out, lock, literal, content, named, room, failed: None })
     }
 
     /// Names a recipe by the tar that it makes from a layer. Of what an archive gives twice under
@@ -178,7 +190,7 @@ impl Recipes {
                     Some(inode) => copy_content(layer, inode, out)?,
                     None => return Err(ops.damaged("it names a file that is not there")),
                 },
-                Op::End => return Ok(true),
+                Op::End => return ops.end().map(|()| true),
             }
         }
     }
@@ -190,12 +202,49 @@ impl Recipes {
         for entry in entries {
             let entry = entry.map_err(StoreError::io(&self.dir))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !needed.contains(&format!("sha256:{name}")) {
+            let is_new = || name.starts_with(NEW) && is_locked(&entry.path());
+            if !needed.contains(&format!("sha256:{name}")) && !is_new() {
                 fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// Where they are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether there is a recipe of a tar.
+    #[must_use]
+    pub fn has(&self, diff_id: &str) -> bool {
+        file_of(diff_id).is_some_and(|file| self.dir.join(file).exists())
+    }
+
+    /// Whether the recipe of a tar can be read and names nothing but files of the layer, or there
+    /// is none. Whether it makes that tar only shows when it does.
+    #[must_use]
+    pub fn is_readable(&self, diff_id: &str, layer: &Layer) -> bool {
+        let check = || -> Result<()> {
+            let Some(path) = file_of(diff_id).map(|file| self.dir.join(file)) else {
+                return Ok(());
+            };
+            if !path.exists() {
+                return Ok(());
+            }
+            let (mut ops, there) = (Ops::open(File::open(&path), &path)?, contents(layer));
+            loop {
+                match ops.next()? {
+                    Op::Content(digest) if !there.contains_key(&digest) => {
+                        return Err(ops.damaged("it names a file that is not there"));
+                    }
+                    Op::Content(_) | Op::Literal(_) => {}
+                    Op::End => return ops.end(),
+                }
+            }
+        };
+        check().inspect_err(|error| tracing::warn!(%error, "a recipe is damaged")).is_ok()
     }
 
     /// The tars that can be written again.
@@ -205,6 +254,11 @@ impl Recipes {
     pub fn all(&self) -> Result<Vec<String>> {
         Ok(listed(&self.dir)?.into_iter().map(|name| format!("sha256:{name}")).collect())
     }
+}
+
+fn is_locked(path: &Path) -> bool {
+    let locked = File::open(path).map(|file| sys::file::try_flock(file.as_fd()));
+    locked.is_ok_and(|locked| locked.is_err_and(|error| error.is(Errno::AGAIN)))
 }
 
 /// A part of a recipe.
@@ -238,6 +292,14 @@ impl<'a> Ops<'a> {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.stream.read_exact(bytes).map_err(|_| self.damaged("it is cut off"))
+    }
+
+    /// Reads what stands behind the last step: nothing, and the checksum of all.
+    fn end(&mut self) -> Result<()> {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            _ => Err(self.damaged("it does not end where it says")),
+        }
     }
 
     fn next(&mut self) -> Result<Op<'_>> {
@@ -342,7 +404,7 @@ impl RecipeWriter {
     pub fn finish(mut self) -> Result<NewRecipe> {
         self.flush_literal();
         self.put(&[&[END]]);
-        let new = NewRecipe { path: self.path, named: self.named };
+        let new = NewRecipe { path: self.path, _lock: self.lock, named: self.named };
         let done = match self.failed {
             Some(error) => Err(error),
             // On the disk before it has its name, whoever publishes the layer.

@@ -450,12 +450,19 @@ impl Remote {
         let merged = merge(&self.present, &mut bits);
         let is_whole = bits.iter().map(|byte| byte.count_ones()).sum::<u32>() == self.frames;
         let ended = match merged {
-            Ok(true) if is_whole => end(&self.dir),
+            Ok(true) if is_whole && self.is_named() => end(&self.dir),
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::Io { path: self.dir.clone(), source: error }),
         };
         sys::file::unlock(self.present.as_fd()).map_err(StoreError::host(&self.dir))?;
         ended
+    }
+
+    /// Whether the layer still has its place: a damaged one may have been replaced meanwhile.
+    fn is_named(&self) -> bool {
+        let named = fs::metadata(self.dir.join(PRESENT)).map(|found| found.ino());
+        let own = self.present.metadata().map(|found| found.ino());
+        own.is_ok_and(|own| named.is_ok_and(|named| named == own))
     }
 
     /// Writes down what came since that was done last.

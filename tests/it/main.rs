@@ -2,7 +2,7 @@
 //!
 //! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `hostile`
 //! opens indexes that somebody made up; `imports` reads archives of other programs; `golden` reads
-//! what earlier builds wrote; `tidy`
+//! what earlier builds wrote; `pulls` asks a small registry; `tidy`
 //! reads the sources themselves.
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +22,7 @@ mod imports;
 mod layers;
 mod model;
 mod ops;
+mod pulls;
 mod reference;
 mod rules;
 mod semantics;

@@ -278,6 +278,11 @@ impl Site {
         }
     }
 
+    /// Says that a case has mounted by itself.
+    pub const fn mount_done(&mut self) {
+        self.mounted = true;
+    }
+
     /// Says that a case has unmounted by itself.
     pub const fn unmounted(&mut self) {
         self.mounted = false;

@@ -77,6 +77,7 @@ mod locks;
 mod mapping;
 mod names;
 mod negative;
+mod operator;
 mod options;
 mod privilege;
 mod races;

@@ -19,7 +19,7 @@ use crate::run;
 /// # Errors
 /// [`Trouble`].
 pub fn run(args: ContainerArgs) -> Result<ExitCode, Trouble> {
-    let root = run::data_root(args.root);
+    let root = run::existing_root(args.root)?;
     let images = Images::open(&root)?;
     let runtime = run::runtime_dir();
     let runtime = runtime.as_deref();

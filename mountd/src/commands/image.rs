@@ -28,9 +28,14 @@ pub(super) const DIGITS: usize = 12;
 /// # Errors
 /// [`Trouble`].
 pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
-    let root = run::data_root(args.root);
+    let makes = matches!(args.command, ImageCommand::Import { .. } | ImageCommand::Pull(_));
+    let root = if makes { run::data_root(args.root) } else { run::existing_root(args.root)? };
     let images = Images::open(&root)?;
     let json = args.json;
+    if makes || matches!(args.command, ImageCommand::Commit { .. }) {
+        let leave = images.leaving();
+        run::on_end(leave)?;
+    }
     match args.command {
         ImageCommand::Import { source, tags } => import(&images, json, &source, &tags)?,
         ImageCommand::Commit { source, tags, base, author, message } => {
@@ -152,9 +157,17 @@ fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<
         ExportForm::OciDir if is_pipe => {
             return Err(Trouble::Usage("a directory cannot go to a pipe".to_owned()));
         }
-        ExportForm::OciDir => Box::new(DirTarget::new(&to.output)?),
+        ExportForm::OciDir => {
+            let target = DirTarget::new(&to.output)?;
+            run::on_end(target.leaving())?;
+            Box::new(target)
+        }
         _ if is_pipe => Box::new(TarTarget::pipe(Box::new(std::io::stdout()))),
-        _ => Box::new(TarTarget::new(&to.output)?),
+        _ => {
+            let target = TarTarget::new(&to.output)?;
+            run::on_end(target.leaving())?;
+            Box::new(target)
+        }
     };
     let form = match (to.format, to.compress) {
         (ExportForm::DockerArchive, ExportCompression::Native) => {
@@ -307,7 +320,10 @@ fn history(steps: &[HistoryStep]) -> String {
 fn damage(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
-        text.push_str(&format!("layer {}: {}\n", short(&finding.layer), finding.what));
+        match &finding.layer[..] {
+            "" => text.push_str(&format!("{}\n", finding.what)),
+            layer => text.push_str(&format!("layer {}: {}\n", short(layer), finding.what)),
+        }
         for file in &finding.files {
             text.push_str(&format!("  {file}\n"));
         }

@@ -43,6 +43,10 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
     if run::wants_aufs_whiteouts() {
         rules.whiteouts.get_or_insert(WhiteoutForm::Aufs);
     }
+    let root = match parsed.images.is_empty() {
+        true => run::data_root(parsed.root),
+        false => run::existing_root(parsed.root)?,
+    };
     let subtype = parsed.subtype.unwrap_or_else(|| SUBTYPE.to_owned());
     Ok(MountSpec {
         target,
@@ -55,13 +59,14 @@ pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Tro
         ephemeral: parsed.ephemeral,
         upper,
         grafts: parsed.grafts,
-        root: run::data_root(parsed.root),
+        root,
         runtime: run::runtime_dir(),
         flags,
         propagation: parsed.flags.propagation,
         labels: parsed.labels,
         allow_other: parsed.allow_other || parsed.allow_root,
         default_permissions: parsed.default_permissions,
+        log: None,
         rules,
     })
 }

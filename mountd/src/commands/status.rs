@@ -90,5 +90,6 @@ fn text(status: &MountStatus) -> String {
             ));
         }
     }
+    lines.extend(status.log.iter().map(|place| format!("log       {place}")));
     lines.join("\n  ") + "\n"
 }

@@ -14,7 +14,10 @@ use crate::run;
 /// # Errors
 /// [`Trouble`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, Trouble> {
-    let root = run::data_root(args.root);
+    let root = match args.command {
+        VolumeCommand::Create { .. } => run::data_root(args.root),
+        _ => run::existing_root(args.root)?,
+    };
     let volumes = Volumes::new(&root);
     match args.command {
         VolumeCommand::Create { name, labels } => {

@@ -88,8 +88,9 @@ impl<'d> Reply<'d> {
     /// `ENOSYS` becomes `EOPNOTSUPP`: the kernel takes the former as "this mount never serves the
     /// operation", and a backing file system that lacks a call says nothing about the others.
     pub fn error(&self, error: &Error) -> bool {
-        if let Error::Corrupt { what } = error {
-            tracing::error!(what, "corrupt layer");
+        // Data that cannot be had is nobody's mistake but the disk's: it is said aloud.
+        if error.is(Errno::IO) {
+            tracing::error!(%error, "a request failed");
         }
         match error.errno() {
             Errno::NOSYS => self.errno(Errno::OPNOTSUPP),

@@ -30,6 +30,9 @@ pub trait Target {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
+/// How often a directory is removed into which somebody still writes.
+const ATTEMPTS: u32 = 100;
+
 /// A path beside another one, for what is to take its place: nobody can foretell it.
 fn beside(path: &Path) -> Result<PathBuf> {
     let random = crate::sys::process::random().map_err(StoreError::host(path))?;
@@ -45,6 +48,23 @@ fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))
+}
+
+/// What removes a file or directory that is being written, whoever is at it: for the end of the
+/// process by a signal.
+fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
+    move || {
+        for _ in 0..ATTEMPTS {
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(_) => return,
+            };
+            if removed.is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 /// A directory that appears as a whole.
@@ -73,6 +93,11 @@ impl DirTarget {
         let new = beside(path)?;
         fs::create_dir(&new).map_err(StoreError::io(&new))?;
         Ok(Self { path: path.to_owned(), new, done: false })
+    }
+
+    /// What removes it as it is so far, for the end of the process by a signal.
+    pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
+        removing(self.new.clone())
     }
 
     fn create(&self, name: &str) -> Result<(PathBuf, File)> {
@@ -152,6 +177,12 @@ impl TarTarget {
         let out: Box<dyn Write> = Box::new(io::BufWriter::with_capacity(1 << 20, out));
         let file = Some((path.to_owned(), new, file));
         Ok(Self { out: Some(::tar::Builder::new(out)), file })
+    }
+
+    /// What removes it as it is so far, for the end of the process by a signal.
+    pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
+        let new = self.file.as_ref().map(|(_, new, _)| new.clone());
+        move || new.into_iter().for_each(|new| removing(new)())
     }
 
     /// A pipe.

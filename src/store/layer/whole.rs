@@ -177,6 +177,29 @@ impl Layer {
         damage
     }
 
+    /// What of the blob is not what was put there, the first part of it. Frames are compared with
+    /// their digests, and not decompressed.
+    pub(in crate::store) fn first_difference(&self) -> Option<&'static str> {
+        let mut head = [0; 64];
+        let read = sys::file::pread(self.data.as_fd(), &mut head, 0);
+        if read != Ok(head.len()) || head != blob_head() {
+            return Some("the head of the blob differs");
+        }
+        let mut stored = Vec::new();
+        let frames = self.index.frames().iter().zip(self.index.frame_digests());
+        for (number, (frame, digest)) in (0..).zip(frames) {
+            if self.remote.as_ref().is_some_and(|remote| !remote.has(number)) {
+                continue;
+            }
+            stored.resize(frame.stored.get() as usize, 0);
+            let read = sys::file::pread(self.data.as_fd(), &mut stored, frame.offset.get());
+            if read != Ok(stored.len()) || blake3::hash(&stored) != blake3::Hash::from(*digest) {
+                return Some("a frame differs from its digest");
+            }
+        }
+        None
+    }
+
     /// The paths of the files that a frame holds something of.
     fn files_in(&self, frame: u32) -> Vec<String> {
         let touches = |extent: &Extent| {

@@ -62,6 +62,7 @@ impl Access {
             ],
             no_proxy: text(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
             prompt: words.again,
+            ..Connection::default()
         };
         Ok(Self { credentials, authfile, connection })
     }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ureq::Proxy;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -31,12 +32,15 @@ pub struct Connection {
     pub no_proxy: String,
     /// Somebody waits: a registry that is slow or busy is one that fails.
     pub prompt: bool,
+    /// For how long a registry may bring nothing.
+    pub patience: Duration,
 }
 
 impl Default for Connection {
     fn default() -> Self {
         let (proxies, no_proxy) = Default::default();
-        Self { tls_verify: true, certs: None, proxies, no_proxy, prompt: false }
+        let patience = super::SILENCE;
+        Self { tls_verify: true, certs: None, proxies, no_proxy, prompt: false, patience }
     }
 }
 

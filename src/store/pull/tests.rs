@@ -115,3 +115,54 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
         assert_eq!(*sum.lock(), 300_000);
     }
 }
+
+/// A registry that answers with a length and then sends a byte now and then.
+fn trickle(every: Duration) -> String {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
+                head.push(byte[0]);
+                if head[0] == 0x16 {
+                    break;
+                }
+            }
+            if head.starts_with(b"GET ") {
+                std::thread::spawn(move || {
+                    let mut left = response("200 OK", "", &[b' '; 50_000]).into_iter();
+                    let first: Vec<u8> = left.by_ref().take(100).collect();
+                    let mut sent = stream.write_all(&first);
+                    while let (Ok(()), Some(byte)) = (&sent, left.next()) {
+                        std::thread::sleep(every);
+                        sent = stream.write_all(&[byte]);
+                    }
+                });
+            }
+        }
+    });
+    host
+}
+
+#[test]
+fn a_registry_that_brings_nothing_is_given_up() {
+    for every in [Duration::from_millis(5), Duration::from_secs(60)] {
+        let reference = Reference::parse(&format!("{}/a", trickle(every))).unwrap();
+        let connection =
+            Connection { patience: Duration::from_millis(200), ..Connection::default() };
+        let registry = Registry::connect(&reference, None, &connection).unwrap();
+        let start = Instant::now();
+        assert!(registry.document("manifests/1").is_err());
+        assert!(registry.part("sha256:0", 0, &mut [0; 50_000]).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let ended = AtomicBool::new(false);
+        let transfer =
+            Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &|_| () };
+        let error = transfer.fetch(&sha256(b""), 50_000).unwrap_err().to_string();
+        assert!(error.contains("bytes came in") || error.contains("timeout"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    }
+}

@@ -10,11 +10,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::Registry;
+use super::pace::{LEAST, Paced};
 use crate::store::room::Room;
 use crate::store::{Result, StoreError, hex, make_dir};
 use crate::sys;
@@ -106,14 +107,20 @@ impl Transfer<'_> {
     ) -> Result<()> {
         // What counts is more than there ever was: one that begins anew brings nothing.
         let (mut idle, mut most, mut tries) = (0, *have, 0);
+        let mut since = Instant::now();
         while *have < blob.1 {
             match self.attempt((&mut *file, &mut *room), have, blob) {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(error)) => {
-                    idle = if *have > most { 0 } else { idle + 1 };
+                    if *have >= most + LEAST {
+                        (idle, since) = (0, Instant::now());
+                    } else {
+                        idle += 1;
+                    }
                     (most, tries) = (most.max(*have), tries + 1);
                     if idle >= ATTEMPTS
+                        || (idle > 1 && since.elapsed() >= self.registry.patience)
                         || tries >= ATTEMPTS_MAX
                         || self.ended.load(Ordering::Relaxed)
                     {
@@ -153,7 +160,7 @@ impl Transfer<'_> {
             _ => return Err(Failure::Final(self.registry.refused(answer))),
         }
         file.seek(SeekFrom::Start(*have)).map_err(host)?;
-        let mut body = answer.into_body().into_reader();
+        let mut body = Paced::new(answer.into_body().into_reader(), self.registry.patience);
         let mut buffer = vec![0; READ_BYTES];
         while *have < size {
             let passing = |what| Failure::Passing(self.registry.error(what));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::SendBody;
 use ureq::http::{Uri, header};
 
+use super::pace::Paced;
 use super::{Registry, authorized, is_same_place};
 use crate::store::Result;
 
@@ -117,7 +118,7 @@ impl Registry {
         if !said.starts_with(&format!("bytes {from}-{last}/")) {
             return Err(self.error(format!("asked for bytes {from} to {last}, it sent {said:?}")));
         }
-        let read = answer.into_body().into_reader().read_exact(to);
+        let read = Paced::new(answer.into_body().into_reader(), self.patience).read_exact(to);
         read.map_err(|error| self.error(format!("blob {digest}: {error}")))
     }
 }

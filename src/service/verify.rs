@@ -1,0 +1,103 @@
+//! Everything of a data root, read again and compared with what was put there.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::images::{Image, ImageLayer, Images, StoreError};
+use crate::store::export::write_layer;
+use crate::store::{Damage, Layer, LayerId};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// What verification found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The layer; empty for what belongs to none.
+    pub layer: String,
+    /// What differs from what was put there.
+    pub what: String,
+    /// The files that it belongs to.
+    pub files: Vec<String>,
+}
+
+impl Finding {
+    fn of_none(what: String) -> Self {
+        Self { layer: String::new(), what, files: Vec::new() }
+    }
+}
+
+impl Images {
+    /// Reads everything again: the layers and recipes of an image, or of all, and then records,
+    /// names and materialised files too; answers what differs.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] for the image; as readdir(3).
+    pub fn verify(&self, name: Option<&str>) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let images: Vec<Image> = match name {
+            Some(name) => vec![self.images.find(name)?],
+            None => {
+                let (images, damaged) = self.images.verify()?;
+                findings.extend(damaged.into_iter().map(Finding::of_none));
+                let (containers, damaged) = self.containers.verify()?;
+                findings.extend(damaged.into_iter().map(Finding::of_none));
+                let damaged = self.store.verify_materials()?.into_iter();
+                findings.extend(damaged.map(|Damage { what, files }| Finding {
+                    layer: String::new(),
+                    what,
+                    files,
+                }));
+                let of_containers = containers.into_iter().map(|container| container.image);
+                images.into_iter().chain(of_containers).collect()
+            }
+        };
+        let mut needed: Vec<&ImageLayer> = images.iter().flat_map(|image| &image.layers).collect();
+        needed.sort_by(|a, b| (&a.id, &a.diff_id).cmp(&(&b.id, &b.diff_id)));
+        needed.dedup_by(|a, b| (&a.id, &a.diff_id) == (&b.id, &b.diff_id));
+        let mut ids: Vec<LayerId> = needed.iter().filter_map(|one| one.id.parse().ok()).collect();
+        if name.is_none() {
+            ids.extend(self.store.layers()?);
+        }
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let recipes = needed.iter().filter(|layer| layer.id == id.as_str());
+            let recipes: Vec<&str> = recipes.map(|layer| &*layer.diff_id).collect();
+            findings.extend(self.verify_layer(&id, &recipes));
+        }
+        Ok(findings)
+    }
+
+    fn verify_layer(&self, id: &LayerId, diff_ids: &[&str]) -> Vec<Finding> {
+        let finding = |what, files| Finding { layer: id.to_string(), what, files };
+        let open = match self.store.layer_anew(id) {
+            Ok(open) => open,
+            Err(error) => return vec![finding(error.to_string(), Vec::new())],
+        };
+        let damage = open.verify().into_iter();
+        let damage: Vec<_> = damage.map(|Damage { what, files }| finding(what, files)).collect();
+        // A recipe takes contents from the layer: all of them have to be there and right.
+        if !damage.is_empty() || open.missing() > 0 {
+            return damage;
+        }
+        let recipes = diff_ids.iter().filter_map(|diff_id| self.verify_recipe(diff_id, &open));
+        recipes.map(|what| finding(what, Vec::new())).collect()
+    }
+
+    fn verify_recipe(&self, diff_id: &str, layer: &Arc<Layer>) -> Option<String> {
+        let recipes = self.store.recipes();
+        if !recipes.has(diff_id) {
+            return None;
+        }
+        let found = write_layer(recipes, layer, diff_id, &mut std::io::sink());
+        let error = found.err()?;
+        Some(format!("the recipe of its tar {diff_id}: {error}"))
+    }
+
+    /// What removes all that this process is about to put into the store: for the end of the
+    /// process by a signal.
+    pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
+        self.store.leaving()
+    }
+}
