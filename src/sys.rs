@@ -12,7 +12,8 @@
 //! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
 //!
 //! No function here follows a symbolic link in the last component of a name unless it says so.
-//! No function here keeps state, but for what the kernel was found not to know.
+//! No function here keeps state, but for what the kernel was found not to know, and for the
+//! mappings that the handler of SIGBUS looks up.
 
 #![allow(unsafe_code)]
 

@@ -3,7 +3,7 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`); see [`crate::log`] |
+//! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`) |
 //! | `LAMINA_LOG_FILE` | where to, with `LAMINA_LOG` |
 //! | `LAMINA_ROOT` | the data root |
 //! | `LAMINA_RUNTIME_DIR` | where mounts answer `lamina status` |

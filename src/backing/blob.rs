@@ -160,42 +160,43 @@ impl Dir for BlobDir {
     }
 
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
-        match self.object(name)? {
-            Some((ino, inode)) => Ok(self.stat_of(ino, inode)),
-            None => Ok(self.whiteout()),
-        }
+        self.layer.checked(self.object(name).map(|object| match object {
+            Some((ino, inode)) => self.stat_of(ino, inode),
+            None => self.whiteout(),
+        }))
     }
 
     fn dir(&self, name: &[u8]) -> DirRef {
+        // One that an index that is torn does not show is refused by each use of it.
         let ino = self.entry(name).ok().and_then(Dirent::object);
         let (layer, sources) = (Arc::clone(&self.layer), Arc::clone(&self.sources));
         Arc::new(Self { layer, sources, ino })
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
-        self.walk(from, &mut |entry, _| sink(entry))
+        self.layer.checked(self.walk(from, &mut |entry, _| sink(entry)))
     }
 
     fn list_stat(&self, from: u64, sink: &mut StatSink<'_>) -> Result<bool> {
-        self.walk(from, &mut |entry, object| match object {
+        let walked = self.walk(from, &mut |entry, object| match object {
             Some((ino, inode)) => sink(entry, &self.stat_of(ino, inode)),
             None => sink(entry, &self.whiteout()),
-        })?;
-        Ok(true)
+        });
+        self.layer.checked(walked.map(|()| true))
     }
 
     fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
-        match self.object(Some(name))? {
+        self.layer.checked(self.object(Some(name)).and_then(|object| match object {
             Some((_, inode)) if inode.kind() == Kind::Symlink => {
                 Ok(self.layer.index().target(inode).to_vec())
             }
             _ => Err(Errno::INVAL.into()),
-        }
+        }))
     }
 
     fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
-        let (ino, inode) = self.object(Some(name))?.ok_or(Errno::NXIO)?;
-        let inode = *inode;
+        let object = self.object(Some(name)).map(|found| found.map(|(ino, inode)| (ino, *inode)));
+        let (ino, inode) = self.layer.checked(object)?.ok_or(Errno::NXIO)?;
         match (access, inode.kind()) {
             (Access::Write, _) => Err(READ_ONLY),
             // For the kernel to read by itself.
@@ -212,15 +213,16 @@ impl Dir for BlobDir {
     }
 
     fn open_self(&self) -> Result<FileRef> {
-        let (ino, inode) = self.own()?;
+        let (ino, inode) = self.layer.checked(self.own())?;
         let inode = Inode { nlink: inode.nlink, ..*self.attributes(ino, inode).1 };
+        self.layer.checked(Ok(()))?;
         Ok(BlobFile::shared(&self.layer, ino, inode, None))
     }
 
     fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some((ino, inode)) = self.object(name)? else { return Ok(None) };
+        let Some((ino, inode)) = self.layer.checked(self.object(name))? else { return Ok(None) };
         if key == OPAQUE {
-            return Ok(inode.is_opaque().then(|| b"y".to_vec()));
+            return self.layer.checked(Ok(inode.is_opaque().then(|| b"y".to_vec())));
         }
         // A layer says by types what others say by marks; what looks like one is none.
         if is_reserved(key) {
@@ -228,16 +230,19 @@ impl Dir for BlobDir {
         }
         let (layer, inode) = self.attributes(ino, inode);
         let found = layer.index().xattrs(inode).find(|(found, _)| *found == key);
-        Ok(found.map(|(_, value)| value.to_vec()))
+        let found = found.map(|(_, value)| value.to_vec());
+        layer.checked(self.layer.checked(Ok(found)))
     }
 
     fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
-        let Some((ino, inode)) = self.object(name)? else { return Ok(Vec::new()) };
+        let object = self.layer.checked(self.object(name))?;
+        let Some((ino, inode)) = object else { return Ok(Vec::new()) };
         let opaque = inode.is_opaque().then(|| OPAQUE.to_vec());
         let (layer, inode) = self.attributes(ino, inode);
         let names = layer.index().xattrs(inode).map(|(found, _)| found.to_vec());
         let names = names.filter(|name| !is_reserved(name));
-        Ok(opaque.into_iter().chain(names).collect())
+        let names = opaque.into_iter().chain(names).collect();
+        layer.checked(self.layer.checked(Ok(names)))
     }
 
     fn statfs(&self) -> Result<StatFs> {
@@ -254,7 +259,7 @@ impl Dir for BlobDir {
 
     // What names an object of this layer for ever: hard links are indexed by it.
     fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
-        let Some((ino, _)) = self.object(name)? else { return Ok(None) };
+        let Some((ino, _)) = self.layer.checked(self.object(name))? else { return Ok(None) };
         let digest = blake3::Hash::from_hex(self.layer.id().as_str()).map_err(|_| Errno::IO)?;
         let uuid = *digest.as_bytes().first_chunk().ok_or(Errno::IO)?;
         Ok(Some(Handle { kind: HANDLE_KIND, bytes: ino.to_le_bytes().to_vec(), uuid }))
@@ -352,7 +357,7 @@ impl File for BlobFile {
     }
 
     fn stat(&self) -> Result<Stat> {
-        Ok(stat_of(&self.layer, self.ino, &self.inode))
+        self.layer.checked(Ok(stat_of(&self.layer, self.ino, &self.inode)))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
@@ -376,7 +381,7 @@ impl File for BlobFile {
     }
 
     fn seek(&self, offset: u64, whence: Seek) -> Result<u64> {
-        self.layer.seek(&self.inode, offset, whence)
+        self.layer.checked(self.layer.seek(&self.inode, offset, whence))
     }
 
     fn sync(&self, _: bool) -> Result<()> {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
@@ -23,7 +23,7 @@ use super::{Reading, StoreError};
 use crate::cache::{Block, Buffer, Key};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::{Content, Index};
-use crate::format::layout::{Extent, FRAME_LEN, Frame, Inode};
+use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Seek;
 
@@ -108,6 +108,9 @@ pub struct Layer {
     id: LayerId,
     number: u32,
     index: Index,
+    /// The memory of the index.
+    map: Arc<sys::map::Map>,
+    is_torn: AtomicBool,
     data: File,
     /// What of the blob is not there, if anything.
     remote: Option<Remote>,
@@ -153,7 +156,7 @@ impl Layer {
         let digest = Digest::begin(path.clone(), &map, &id);
         // What is damaged otherwise is so for this reason.
         let first = |other| if digest.is_right() { other } else { digest.refusal() };
-        let index = Index::open_known(Box::new(Shared(map)));
+        let index = Index::open_known(Box::new(Shared(Arc::clone(&map))));
         let index = index.map_err(|error| first(damaged(error.to_string())))?;
         let path = dir.join(DATA);
         let data = File::open(&path).map_err(StoreError::io(&path))?;
@@ -171,6 +174,8 @@ impl Layer {
                 id,
                 number,
                 index,
+                map,
+                is_torn: AtomicBool::new(false),
                 data,
                 remote,
                 _lock: file,
@@ -209,6 +214,22 @@ impl Layer {
         &self.index
     }
 
+    /// Answers what was found in the index, unless a part of that cannot be had: then nothing of
+    /// it counts, neither what is there nor what is not.
+    ///
+    /// # Errors
+    /// `EIO` where the file of the index was truncated, or the disk cannot read it.
+    pub fn checked<T>(&self, found: Result<T>) -> Result<T> {
+        if self.map.is_whole() {
+            return found;
+        }
+        if !self.is_torn.swap(true, Ordering::Relaxed) {
+            self.reading.damaged.fetch_add(1, Ordering::Relaxed);
+        }
+        let what = "its index was truncated, or the disk cannot read it";
+        Err(Error::Corrupt { what: format!("layer {}: {what}", self.id) })
+    }
+
     /// Reads the content of a file; fewer bytes than asked only at its end.
     ///
     /// # Errors
@@ -226,7 +247,7 @@ impl Layer {
             }
             Content::Extents(extents) => self.read_extents(extents, buf, offset)?,
         }
-        Ok(len)
+        self.checked(Ok(len))
     }
 
     /// Gives what [`Layer::read`] would read to `take` without a copy, in parts. Answers false
@@ -248,13 +269,18 @@ impl Layer {
             Content::Inline(bytes) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX);
                 let bytes = bytes.get(from..).unwrap_or_default();
-                take(&[bytes.get(..len).unwrap_or_default()]);
+                // Checked before it is shown: it is a copy that does not change any more.
+                let bytes: SmallVec<[u8; INLINE_MAX]> =
+                    SmallVec::from_slice(bytes.get(..len.min(bytes.len())).unwrap_or_default());
+                self.checked(Ok(()))?;
+                take(&[&bytes]);
             }
             Content::Extents(extents) => {
                 let mut parts = Parts::new();
                 if !self.gather(extents, len, offset, &mut parts)? {
                     return Ok(false);
                 }
+                self.checked(Ok(()))?;
                 let slices: SmallVec<[&[u8]; PARTS]> = parts.iter().map(Part::bytes).collect();
                 take(&slices);
             }
@@ -404,7 +430,8 @@ impl Layer {
             tools.stored.resize(stored, 0);
         }
         let stored = tools.stored.get_mut(..stored).unwrap_or_default();
-        let got = sys::file::pread(self.data.as_fd(), stored, offset)?;
+        let got = sys::file::pread(self.data.as_fd(), stored, offset);
+        let got = got.map_err(|error| self.broken(offset, &format!("cannot be read: {error}")))?;
         if got != stored.len() || blake3::hash(stored) != blake3::Hash::from(*digest) {
             return Err(self.broken(offset, "differs from its digest"));
         }
@@ -433,7 +460,8 @@ impl Layer {
     /// The content of a file as a file of the host that never changes, for the kernel to read.
     #[must_use]
     pub fn material(&self, inode: &Inode) -> Option<File> {
-        self.reading.materials.get(&self.itself.upgrade()?, inode)
+        let found = self.reading.materials.get(&self.itself.upgrade()?, inode);
+        self.checked(Ok(found)).ok()?
     }
 
     /// Makes no more such files: the kernel does not take those of their file system.
@@ -444,7 +472,9 @@ impl Layer {
     /// The same, if it is there already.
     #[must_use]
     pub fn material_at_hand(&self, inode: &Inode) -> Option<File> {
-        self.reading.materials.find(self.content_digest(inode)?, 0)
+        let digest = self.content_digest(inode)?;
+        let found = self.reading.materials.find(digest, inode.size.get(), 0);
+        self.checked(Ok(found)).ok()?
     }
 
     fn broken(&self, offset: u64, what: &str) -> Error {

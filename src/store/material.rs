@@ -164,9 +164,9 @@ impl Materials {
         found.as_ref()
     }
 
-    /// The file with this content, if it is there. It stays for as long as it is open. One that
-    /// must be compared first is so where it has at most so many bytes.
-    pub(super) fn find(&self, digest: &[u8; 32], compare: u64) -> Option<File> {
+    /// The file with this content of `size` bytes, if it is there. It stays for as long as it is
+    /// open. One that must be compared first is so where it has at most `compare` bytes.
+    pub(super) fn find(&self, digest: &[u8; 32], size: u64, compare: u64) -> Option<File> {
         if self.budget == Some(0) {
             return None;
         }
@@ -181,6 +181,13 @@ impl Materials {
             take_over(&old, &path, digest).then(|| use_file(&path)).flatten()
         })?;
         let meta = found.metadata().ok()?;
+        if meta.len() != size {
+            let len = meta.len();
+            let path = path.display();
+            tracing::warn!(%path, len, size, "a materialised file is not as long as it was");
+            drop(fs::remove_file(boot.dir.join(&name)));
+            return None;
+        }
         let known = meta.mode() & 0o777 == SYNCED;
         if !known && !self.trusted.lock().contains(digest) {
             if meta.len() > compare {
@@ -207,7 +214,7 @@ impl Materials {
         if size < SIZE_MIN || sparse || self.stopped.load(Ordering::Relaxed) {
             return None;
         }
-        if let Some(found) = self.find(digest, SIZE_AT_ONCE) {
+        if let Some(found) = self.find(digest, size, SIZE_AT_ONCE) {
             return Some(found);
         }
         if self.budget == Some(0) {

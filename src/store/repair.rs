@@ -124,14 +124,18 @@ mod tests {
         let first = inode("data");
         place.build(fill);
         assert_eq!(inode("data"), first, "a sound one stays");
-        let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 4] = [
+        type Change = dyn Fn(&mut Vec<u8>);
+        let damages: [(&str, &Change); 4] = [
             ("data", &|bytes| bytes[100] ^= 1),
             ("data", &|bytes| bytes.truncate(250_000)),
             ("index", &|bytes| bytes[700] ^= 1),
             ("index", &|bytes| bytes.clear()),
         ];
+        // Held to the end: a number that is free is given to another file.
+        let mut held = Vec::new();
         for (file, damage) in damages {
             let open = place.store.layer(&id).unwrap();
+            held.push(Arc::clone(&open));
             let path = place.file(&id, file);
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);

@@ -85,6 +85,7 @@ impl Layer {
         }
         skip(&mut hasher, inode.size.get().saturating_sub(at));
         sys::file::ftruncate(to, inode.size.get())?;
+        self.checked(Ok(()))?;
         Ok(*hasher.finalize().as_bytes())
     }
 
@@ -163,6 +164,9 @@ impl Layer {
                 what: "the head of the blob differs".to_owned(),
                 files: Vec::new(),
             });
+        }
+        if let Err(error) = self.checked(Ok(())) {
+            damage.push(Damage { what: error.to_string(), files: Vec::new() });
         }
         let (frames, digests) = (self.index.frames(), self.index.frame_digests());
         for (number, (frame, digest)) in frames.iter().zip(digests).enumerate() {

@@ -169,7 +169,8 @@ impl Materials {
         match task {
             Task::Make(layer, inode) => {
                 let digest = layer.content_digest(&inode);
-                if digest.and_then(|digest| self.find(digest, u64::MAX)).is_none() {
+                let size = inode.size.get();
+                if digest.and_then(|digest| self.find(digest, size, u64::MAX)).is_none() {
                     drop(self.make(&layer, &inode, None));
                 }
             }
