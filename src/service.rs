@@ -22,6 +22,7 @@ pub mod import;
 mod layers;
 pub mod mount;
 pub mod mounts;
+mod overlap;
 mod prefill;
 mod probe;
 pub mod pull;

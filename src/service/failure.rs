@@ -18,6 +18,8 @@ pub enum Failure {
     Apart { upper: PathBuf, work: PathBuf },
     #[error("upper directory {} and work directory {} overlap", upper.display(), work.display())]
     Nested { upper: PathBuf, work: PathBuf },
+    #[error("{what} (ELOOP)")]
+    Overlap { what: String },
     #[error("{what} {} is inside the mount point {}", path.display(), target.display())]
     Inside { what: &'static str, path: PathBuf, target: PathBuf },
     #[error("{what} {} is in use by the mount on {}{}", path.display(), holder,
@@ -90,6 +92,10 @@ impl Failure {
                 format!("make the work directory beside {}", upper.display())
             }
             Self::Nested { .. } => "give two separate directories of one file system".to_owned(),
+            Self::Overlap { .. } => {
+                "give directories of which none is inside another; an upper inside a lower may be"
+                    .to_owned()
+            }
             Self::Inside { .. } => "choose a mount point outside the layers".to_owned(),
             Self::InUse { holder, .. } => format!("unmount it first: umount {holder}"),
             Self::Unclean { mark, .. } => format!(

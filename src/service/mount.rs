@@ -12,7 +12,7 @@ use super::failure::Outcome;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, MountStatus};
-use super::{Failure, binds, confine, containers, grafts, mounts, probe};
+use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
@@ -72,6 +72,7 @@ impl Layers {
         target: &Path,
         cache: &Arc<crate::backing::host::FdCache>,
     ) -> Outcome<Self> {
+        overlap::check(spec)?;
         let mut lowers = layers::open_lowers(spec, target, cache)?;
         let images = layers::open_images(spec)?;
         lowers.extend(images.lowers);
