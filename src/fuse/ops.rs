@@ -27,7 +27,7 @@ use crate::fuse::wire::abi::{EntryOut, InHeader};
 use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
 use crate::sys::process::{self, Capability};
-use crate::types::NodeId;
+use crate::types::{NodeId, S_ISGID, S_ISUID};
 use crate::union::{Caller, Entry, Kill, Union};
 
 /// Serves requests from a union.
@@ -123,17 +123,19 @@ impl Call<'_> {
         if self.union.is_live(self.node()) { Lifetime::NONE } else { self.lifetime }
     }
 
-    /// What is cleared by an operation for which the protocol has no flag: nothing for whoever
-    /// has CAP_FSETID, and set-group-ID with the rest for whoever is not of the file's group
-    /// (`setattr_should_drop_suidgid()` in the kernel's fs/attr.c).
+    /// What is cleared by an operation for which the protocol has no flag: nothing for a caller
+    /// with CAP_FSETID over the host, and set-group-ID with the rest for one outside the file's
+    /// group (`setattr_should_drop_suidgid()` in the kernel's fs/attr.c).
     fn kills(&self, node: NodeId) -> Kill {
-        if self.header.uid == 0 || process::has_capability(self.header.pid, Capability::FSetId) {
+        let Ok(stat) = self.union.getattr(node) else { return Kill::AllIds };
+        // Capabilities alone are cleared by the file system below, for root too.
+        if self.header.uid == 0 && stat.mode & (S_ISUID | S_ISGID) == 0 {
             return Kill::Nothing;
         }
-        match self.union.getattr(node) {
-            Ok(stat) if process::is_of_group(self.header.pid, stat.gid) => Kill::Privilege,
-            _ => Kill::AllIds,
+        if process::has_host_capability(self.header.pid, Capability::FSetId) {
+            return Kill::Nothing;
         }
+        if process::is_of_group(self.header.pid, stat.gid) { Kill::Privilege } else { Kill::AllIds }
     }
 }
 

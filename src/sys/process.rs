@@ -374,6 +374,22 @@ pub fn has_capability(thread: u32, capability: Capability) -> bool {
     bits.is_some_and(|bits| bits & (1 << capability as u64) != 0)
 }
 
+/// Whether a thread has a capability over the host, where file systems ask for it (`capable()` in
+/// the kernel's kernel/capability.c): root of another user namespace has none. Not, where it
+/// cannot be asked.
+#[must_use]
+pub fn has_host_capability(thread: u32, capability: Capability) -> bool {
+    /// `PROC_USER_INIT_INO` of the kernel's include/linux/proc_ns.h.
+    const FIRST: &str = "user:[4026531837]";
+    let first = match std::fs::read_link(format!("/proc/{thread}/ns/user")) {
+        Ok(namespace) => namespace.as_os_str() == FIRST,
+        // Whose namespace may not be seen: a map of all ids is made by root of the host alone.
+        Err(_) => std::fs::read_to_string(format!("/proc/{thread}/uid_map"))
+            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"])),
+    };
+    first && has_capability(thread, capability)
+}
+
 /// States whether a thread lives in the user namespace of this process, or in one of the same ids,
 /// which gives the same power over files. The links that name namespaces are not asked: following
 /// them takes a capability that the daemon gives up.

@@ -20,6 +20,7 @@ judged!(everywhere:
     allocate_clears_set_id_bits,
     punch_clears_set_id_bits,
     copy_range_clears_set_id_bits,
+    root_of_another_user_namespace_clears_set_id_bits,
     chown_clears_set_id_bits_and_capabilities,
     write_of_root_keeps_set_id_bits,
     set_group_without_execute_stays,
@@ -112,6 +113,47 @@ fn copy_range_clears_set_id_bits(s: &mut Site) {
         let from = open(s.at("from"), OFlags::RDONLY).unwrap();
         assert_eq!(rustix::fs::copy_file_range(&from, None, writer(s), None, 6).unwrap(), 6);
     });
+}
+
+/// Runs words as root of a user namespace of its own, with all capabilities there.
+fn as_root_elsewhere(words: &[&std::ffi::OsStr]) {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).args(words);
+    let output = command.output().expect("unshare (util-linux)");
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn root_of_another_user_namespace_clears_set_id_bits(s: &mut Site) {
+    for name in ["grown", "copied", "written"] {
+        put(s.lower(name), vec![b'-'; 8192]);
+        chmod(s.lower(name), 0o6777);
+    }
+    put(s.lower("from"), vec![b'+'; 8192]);
+    s.mount();
+    let word = std::ffi::OsStr::new;
+    let (grown, copied, written) = (s.at("grown"), s.at("copied"), s.at("written"));
+    let script = "import os, sys; a = os.open(sys.argv[1], os.O_RDONLY); \
+                  b = os.open(sys.argv[2], os.O_WRONLY); \
+                  assert os.copy_file_range(a, b, 100) == 100";
+    as_root_elsewhere(&[word("fallocate"), word("-l"), word("20000"), grown.as_os_str()]);
+    let from = s.at("from");
+    let words = [word("python3"), word("-c"), word(script), from.as_os_str(), copied.as_os_str()];
+    as_root_elsewhere(&words);
+    let words = [word("truncate"), word("-s"), word("5"), written.as_os_str()];
+    as_root_elsewhere(&words);
+    for _ in 0..2 {
+        for name in ["grown", "copied", "written"] {
+            assert_eq!(mode(s.at(name)), 0o777, "{name}");
+        }
+        s.remount();
+    }
+    // Root of the host keeps them by the same calls.
+    chmod(s.at("grown"), 0o6777);
+    let file = open(s.at("grown"), OFlags::RDWR).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 30_000).unwrap();
+    let from = open(s.at("from"), OFlags::RDONLY).unwrap();
+    assert_eq!(rustix::fs::copy_file_range(&from, None, &file, None, 6).unwrap(), 6);
+    assert_eq!(mode(s.at("grown")), 0o6777);
 }
 
 fn chown_clears_set_id_bits_and_capabilities(s: &mut Site) {
