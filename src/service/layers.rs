@@ -28,6 +28,9 @@ const INDEX: &[u8] = b"index";
 const INCOMPAT: &[u8] = b"incompat";
 const VOLATILE: &[u8] = b"volatile";
 
+/// What a directory hands down to the objects made in it, and what it got so by itself.
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_default", b"system.posix_acl_access"];
+
 /// Says that whiteouts in the upper are `.wh.` files; the kernel passes over it.
 const FILES: &[u8] = b"lamina.whiteout-files";
 
@@ -255,7 +258,7 @@ pub(super) fn open_upper(
         return Err(Failure::Apart { upper: absolute, work: base });
     }
     let own = owner(&base_stat);
-    let work_dir = ensure(&base_dir, WORK, 0o700, own).map_err(broken)?;
+    let work_dir = own_directory(&base_dir, WORK, own).map_err(broken)?;
     if is_dirty(&work_dir).map_err(broken)? {
         let mark = base.join("work/incompat/volatile");
         return Err(Failure::Unclean { path: absolute, mark });
@@ -284,6 +287,19 @@ fn ensure(dir: &DirRef, name: &[u8], mode: u32, own: Owner) -> Result<DirRef> {
         made => made?,
     }
     Ok(dir.dir(name))
+}
+
+/// A directory in which new objects grow. Those that it would hand its ACL down to are to have
+/// their own, so it has none (`ovl_workdir_create()` in fs/overlayfs/super.c).
+fn own_directory(base: &DirRef, name: &[u8], own: Owner) -> Result<DirRef> {
+    let dir = ensure(base, name, 0o700, own)?;
+    for key in ACLS {
+        match dir.remove_xattr(None, key) {
+            Err(error) if error.is(Errno::NODATA) || error.is(Errno::OPNOTSUPP) => {}
+            removed => removed?,
+        }
+    }
+    Ok(dir)
 }
 
 fn is_dirty(work: &DirRef) -> Result<bool> {
@@ -326,7 +342,7 @@ impl OpenUpper {
 
     /// The index directory, made if it is missing.
     pub(super) fn index(&self) -> Result<DirRef> {
-        let index = ensure(&self.base, INDEX, 0o700, self.own)?;
+        let index = own_directory(&self.base, INDEX, self.own)?;
         Ok(match self.form {
             Some(form) => stated::wrap(index, form, self.own),
             None => index,

@@ -17,6 +17,7 @@ judged!(everywhere:
     set_group_directory_passes_its_group_on,
     set_group_bit_falls_for_foreign_groups,
     setting_an_acl_drops_set_group_bit_of_non_members,
+    copies_get_nothing_from_the_parent_of_the_work_directory,
 );
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -206,4 +207,38 @@ fn setting_an_acl_drops_set_group_bit_of_non_members(s: &mut Site) {
     });
     assert_eq!(mode(s.at("f")) & 0o2000, 0);
     assert_eq!(mode(s.at("g")) & 0o2000, 0o2000);
+}
+
+fn copies_get_nothing_from_the_parent_of_the_work_directory(s: &mut Site) {
+    put(s.lower("f"), "lower");
+    dir(s.lower("d"));
+    put(s.lower("gone"), "x");
+    let inherited = acl(&[
+        (USER_OBJ, 7, NO_ID),
+        (NAMED_USER, 7, USER),
+        (GROUP_OBJ, 5, NO_ID),
+        (MASK, 7, NO_ID),
+        (REST, 5, NO_ID),
+    ]);
+    let work = s.root().join("work");
+    if s.is_union() {
+        set_xattr(&work, DEFAULT, &inherited).unwrap();
+    }
+    s.mount();
+    append(s.at("f"), b"+");
+    chmod(s.at("d"), 0o711);
+    std::fs::remove_file(s.at("gone")).unwrap();
+    put(s.at("gone"), "new");
+    dir(s.at("new"));
+    for name in ["f", "d", "gone", "new"] {
+        for key in [ACCESS, DEFAULT] {
+            fails(xattr(s.at(name), key), Errno::NODATA);
+        }
+    }
+    assert_eq!((mode(s.at("f")), mode(s.at("d"))), (0o644, 0o711));
+    s.remount();
+    if s.is_union() {
+        fails(xattr(s.upper("f"), ACCESS), Errno::NODATA);
+        assert_eq!(xattr(&work, DEFAULT).unwrap(), inherited, "what was given stays");
+    }
 }
