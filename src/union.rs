@@ -22,6 +22,7 @@ mod attr;
 pub mod body;
 pub mod config;
 mod copyup;
+mod fixed;
 mod ids;
 mod index;
 mod io;
@@ -34,6 +35,7 @@ mod namespace;
 mod open;
 mod parts;
 mod plus;
+mod proof;
 mod remove;
 mod rename;
 mod resolve;
@@ -113,6 +115,8 @@ pub struct Union {
     table: Table,
     roots: Vec<LayerDir>,
     shifted: Vec<u16>,
+    proof: proof::Proof,
+    fixed: fixed::Fixed,
     upper: Option<UpperLayer>,
     root: DirRef,
     grafts: Vec<GraftState>,
@@ -158,10 +162,12 @@ impl Union {
                 break;
             }
         }
-        let mut stack = Stack { upper: None, lowers: roots.iter().cloned().collect(), graft: None };
+        let mut stack = Stack { lowers: roots.iter().cloned().collect(), ..Stack::default() };
         let mut upper = None;
         if let Some(layer) = &config.upper {
-            if root_mark(&layer.root, &mark::Mark::Opaque.key(marks))? {
+            if root_mark(&layer.root, &mark::Mark::Opaque.key(marks))?
+                || resolve::is_aufs_whiteout(&layer.root, mark::WH_OPAQUE)?
+            {
                 stack.lowers.clear();
             }
             stack.upper = Some(Arc::clone(&layer.root));
@@ -170,12 +176,17 @@ impl Union {
         let root = stack.top().cloned().ok_or(Errno::INVAL)?;
         let stat = root.stat(None)?;
         let layer = if upper.is_some() { UPPER } else { 1 };
-        let devices = devices(&config, &stat)?;
+        let devices = ids::devices(&config, &stat)?;
         let grafts = config.grafts.into_iter().map(GraftState::new).collect::<Result<_>>()?;
         let origin = stack.lowers.first().map_or(Ok(stat), |lower| lower.dir.stat(None))?;
         let body = Arc::new(Body::Dir(DirBody::new(stack)));
         let mut union = Self {
             options: config.options,
+            proof: match upper {
+                Some(_) => proof::Proof::of(&roots)?,
+                None => proof::Proof::default(),
+            },
+            fixed: fixed::Fixed::default(),
             table: Table::new(Key::new(layer, 0, stat.ino), origin.ino, body),
             roots,
             shifted,
@@ -199,6 +210,7 @@ impl Union {
             published: AtomicU64::new(0),
         };
         union.table.set_ino(NodeId::ROOT, union.show_ino(&origin));
+        union.note_fixed(NodeId::ROOT, layer, &stat);
         union.attach_grafts()?;
         Ok(union)
     }
@@ -259,6 +271,7 @@ impl Union {
         for body in self.table.forget(node, count) {
             self.with_forgotten(&body, |state| self.retire(state));
         }
+        self.drop_fixed(node);
     }
 
     /// Space of the file system that holds an object.
@@ -426,28 +439,6 @@ fn is_opaque_root(root: &DirRef) -> Result<bool> {
     Ok(root_mark(root, &trusted)?
         || root_mark(root, &user)?
         || resolve::is_aufs_whiteout(root, mark::WH_OPAQUE)?)
-}
-
-// The file system of the upper (or of the topmost lower) is number 0, so that its inode numbers
-// are shown as they are; the others follow in the order of the layers.
-fn devices(config: &Config, root: &Stat) -> Result<Vec<u64>> {
-    let mut devices = vec![root.dev];
-    for lower in &config.lowers {
-        let dev = lower.root.stat(None)?.dev;
-        if !devices.contains(&dev) {
-            devices.push(dev);
-        }
-    }
-    for graft in &config.grafts {
-        let dev = match &graft.root {
-            GraftRoot::Dir(dir) => dir.stat(None)?.dev,
-            GraftRoot::Entry { dir, name } => dir.stat(Some(name))?.dev,
-        };
-        if !devices.contains(&dev) {
-            devices.push(dev);
-        }
-    }
-    Ok(devices)
 }
 
 /// Removes everything in a directory, whatever it is.

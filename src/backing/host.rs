@@ -129,7 +129,7 @@ impl Dir for HostDir {
         // The kernel's mark has one byte for the type.
         let Ok(kind) = u8::try_from(kind) else { return Ok(None) };
         let uuid = self.fs_uuid()?;
-        Ok(Some(Handle { kind, bytes, uuid }))
+        Ok(uuid.map(|uuid| Handle { kind, bytes, uuid }))
     }
 
     fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()> {

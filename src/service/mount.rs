@@ -18,6 +18,7 @@ use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::mount::Propagation;
+use crate::sys::process::{self, Capability};
 use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 use crate::volume::OpenVolume;
 
@@ -77,7 +78,14 @@ impl Layers {
         let images = layers::open_images(spec)?;
         lowers.extend(images.lowers);
         let nothing = || Ok(());
-        let all = probe::Abilities { trusted: true, user: true, whiteouts: true, reflink: false };
+        let writes = spec.upper.is_some() && !spec.flags.read_only;
+        if let Some((option, reason)) = probe::conflict(&spec.rules, writes) {
+            let (option, reason) = (option.to_owned(), reason.to_owned());
+            return Err(Failure::Driver { option, reason });
+        }
+        // Who may not read the marks of root reads those of users.
+        let trusted = process::has_host_capability(process::thread_id(), Capability::SysAdmin);
+        let all = probe::Abilities { trusted, user: true, whiteouts: true, reflink: false };
         let mut found = Self {
             lowers: Vec::new(),
             upper: None,
@@ -166,8 +174,12 @@ pub(super) struct View {
 impl View {
     pub(super) fn open(spec: &MountSpec) -> Outcome<Self> {
         let cache = layers::fd_cache(spec.lowers.len() + spec.images.len());
+        let mut spec = spec.clone();
+        // The mount that wrote them may have had options that this view does not know.
+        spec.rules.follow_redirects.get_or_insert(true);
+        spec.rules.follow_metacopy.get_or_insert(true);
         // Nothing lies below this.
-        let layers = Layers::open(spec, Path::new("/proc/0"), &cache)?;
+        let layers = Layers::open(&spec, Path::new("/proc/0"), &cache)?;
         layers.early.confirm()?;
         let union = layers.union(&[]).map_err(Failure::system("the union"))?;
         Ok(Self { union, layers })
@@ -200,8 +212,8 @@ impl Prepared {
     /// [`Failure`]; nothing is mounted then.
     pub fn new(spec: &MountSpec) -> Outcome<Self> {
         let target = layers::target(&spec.target)?;
-        crate::sys::process::clear_umask();
-        crate::sys::process::return_memory();
+        process::clear_umask();
+        process::return_memory();
         let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
         let mut own = spec.clone();
         let ephemeral = if spec.ephemeral { Some(make_ephemeral(&mut own)?) } else { None };

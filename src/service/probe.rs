@@ -77,6 +77,18 @@ pub(super) fn impossible(rules: &Rules, can: Abilities) -> Option<(&'static str,
     None
 }
 
+/// The options that exclude each other, if two do (`ovl_fs_params_verify()` in the kernel's
+/// fs/overlayfs/params.c): data is found by redirects too.
+pub(super) fn conflict(rules: &Rules, writes: bool) -> Option<(&'static str, &'static str)> {
+    let redirects = match (rules.redirect, rules.follow_redirects) {
+        (Some(false), Some(true)) => !writes,
+        (Some(false), _) => false,
+        _ => true,
+    };
+    let refused = rules.metacopy == Some(true) && !redirects;
+    refused.then_some(("metacopy=on", "redirect_dir= excludes it: data is found by redirects"))
+}
+
 /// The rules of a mount on a host that can do this much.
 pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
     let trusted = can.trusted && !rules.userxattr;
@@ -86,13 +98,16 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         None if can.whiteouts && marked => WhiteoutForm::Device,
         None => WhiteoutForm::Aufs,
     };
+    let redirect = rules.redirect.unwrap_or(trusted);
+    let metacopy = rules.metacopy.unwrap_or(trusted && redirect);
     Options {
         marks: if trusted { Marks::Trusted } else { Marks::User },
         // In `user.` the kernel reads neither.
-        metacopy: marked && rules.metacopy.unwrap_or(trusted),
-        redirect: marked && rules.redirect.unwrap_or(trusted),
+        metacopy: marked && metacopy,
+        redirect: marked && redirect,
+        follow_redirects: rules.follow_redirects.unwrap_or(trusted || redirect),
+        follow_metacopy: rules.follow_metacopy.unwrap_or(metacopy),
         index: marked && rules.index.unwrap_or(true),
-        xino: rules.xino.unwrap_or(true),
         whiteouts: form,
         reflink: can.reflink && rules.reflink != Some(false),
         volatile: rules.volatile,
@@ -125,6 +140,47 @@ mod tests {
         assert!(!found.metacopy && !found.redirect);
         let rules = Rules { redirect: Some(true), ..rules };
         assert!(options(&rules, ALL).redirect);
+    }
+
+    #[test]
+    fn marks_are_followed_as_the_kernel_follows_them() {
+        // What redirect_dir= and metacopy= set; for marks of root, then for marks of a user.
+        let follows = |redirect, follow_redirects, metacopy, userxattr| {
+            let rules =
+                Rules { redirect, follow_redirects, metacopy, userxattr, ..Rules::default() };
+            let found = options(&rules, ALL);
+            (found.follow_redirects, found.follow_metacopy)
+        };
+        let (on, off) = (Some(true), Some(false));
+        for (redirect, follow, metacopy, root, user) in [
+            (None, None, None, (true, true), (false, false)),
+            (on, None, None, (true, true), (true, false)),
+            (off, None, None, (true, false), (false, false)),
+            (off, on, None, (true, false), (true, false)),
+            (off, off, None, (false, false), (false, false)),
+            (None, None, off, (true, false), (false, false)),
+            (on, None, on, (true, true), (true, true)),
+        ] {
+            assert_eq!(follows(redirect, follow, metacopy, false), root, "{redirect:?} {follow:?}");
+            assert_eq!(follows(redirect, follow, metacopy, true), user, "{redirect:?} {follow:?}");
+        }
+    }
+
+    #[test]
+    fn metacopy_without_redirects_is_a_conflict() {
+        let rules = |redirect, follow_redirects, metacopy| Rules {
+            redirect,
+            follow_redirects,
+            metacopy,
+            ..Rules::default()
+        };
+        let (on, off) = (Some(true), Some(false));
+        assert_eq!(conflict(&rules(off, None, on), false).unwrap().0, "metacopy=on");
+        assert!(conflict(&rules(off, off, on), false).is_some());
+        assert!(conflict(&rules(off, on, on), true).is_some());
+        assert_eq!(conflict(&rules(off, on, on), false), None);
+        assert_eq!(conflict(&rules(None, None, on), true), None);
+        assert_eq!(conflict(&rules(off, None, None), true), None);
     }
 
     #[test]

@@ -62,10 +62,12 @@ pub struct Rules {
     pub metacopy: Option<bool>,
     /// Lower directories are renamed by a redirect.
     pub redirect: Option<bool>,
+    /// Redirects are followed.
+    pub follow_redirects: Option<bool>,
+    /// Metacopy marks are followed; `None` where they are written.
+    pub follow_metacopy: Option<bool>,
     /// Hard links of lower layers are kept.
     pub index: Option<bool>,
-    /// Inode numbers are unique over several file systems.
-    pub xino: Option<bool>,
     /// How removed entries are marked.
     pub whiteouts: Option<WhiteoutForm>,
     /// A copy-up shares extents: never, or else the mount is refused where it cannot.

@@ -333,6 +333,15 @@ pub fn copy_file_range(
         .map_err(refused("copy_file_range"))
 }
 
+/// Whether an open file or directory is of a FUSE file system (`FUSE_SUPER_MAGIC`).
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_fuse(fd: BorrowedFd<'_>) -> Result<bool> {
+    let found = rustix::fs::fstatfs(fd).map_err(refused("fstatfs"))?;
+    Ok(found.f_type == 0x6573_5546)
+}
+
 /// Space and inodes of a file system.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::union::body::{FIRST_GRAFT, Life, Place};
 use crate::union::copyup::Data;
 use crate::union::lock::Held;
 use crate::union::table::Node;
-use crate::union::{Union, dir_of};
+use crate::union::{Union, dir_of, fixed};
 
 impl Union {
     /// Attributes of an object.
@@ -32,6 +32,7 @@ impl Union {
         if change.is_empty() {
             return self.getattr(id);
         }
+        self.may_change(id, fixed::is_touch(change))?;
         let change = self.stored_change(&node, change)?;
         if node.kind == Kind::Dir {
             let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
@@ -122,7 +123,8 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the file system has none.
     pub fn flags(&self, id: NodeId) -> Result<u32> {
-        self.with_descriptor(id, false, |file| file.flags())
+        let flags = self.with_descriptor(id, false, |file| file.flags())?;
+        Ok(self.shown_flags(id, flags))
     }
 
     /// `FS_IOC_SETFLAGS`.
@@ -130,7 +132,10 @@ impl Union {
     /// # Errors
     /// As the ioctl.
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
-        self.with_descriptor(id, true, |file| file.set_flags(flags))
+        self.end_kept_flags(id)?;
+        self.with_descriptor(id, true, |file| file.set_flags(flags))?;
+        self.set_shown_flags(id, flags);
+        Ok(())
     }
 
     /// `FS_IOC_FSGETXATTR`.
@@ -138,7 +143,8 @@ impl Union {
     /// # Errors
     /// `ENOTTY` where the file system has none.
     pub fn fsxattr(&self, id: NodeId) -> Result<FsXattr> {
-        self.with_descriptor(id, false, |file| file.fsxattr())
+        let found = self.with_descriptor(id, false, |file| file.fsxattr())?;
+        Ok(FsXattr { xflags: self.shown_xflags(id, found.xflags), ..found })
     }
 
     /// `FS_IOC_FSSETXATTR`.
@@ -146,6 +152,9 @@ impl Union {
     /// # Errors
     /// As the ioctl.
     pub fn set_fsxattr(&self, id: NodeId, value: &FsXattr) -> Result<()> {
-        self.with_descriptor(id, true, |file| file.set_fsxattr(value))
+        self.end_kept_flags(id)?;
+        self.with_descriptor(id, true, |file| file.set_fsxattr(value))?;
+        self.set_shown_xflags(id, value.xflags);
+        Ok(())
     }
 }

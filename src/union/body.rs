@@ -43,27 +43,37 @@ pub struct LayerDir {
     pub layer: u16,
     /// The directory.
     pub dir: DirRef,
-    aufs: Arc<OnceLock<HashSet<Name>>>,
+    hidden: Hidden,
 }
+
+/// The names of which a directory holds AUFS whiteouts that stood there when the mount began. They
+/// are read once, since a probe for each missing name costs more.
+#[derive(Clone, Default)]
+pub struct Hidden(Arc<OnceLock<HashSet<Name>>>);
 
 impl LayerDir {
     /// A directory of a layer.
     #[must_use]
     pub fn new(layer: u16, dir: DirRef) -> Self {
-        Self { layer, dir, aufs: Arc::new(OnceLock::new()) }
+        Self { layer, dir, hidden: Hidden::default() }
     }
 
-    /// States whether this directory holds the AUFS whiteout of `name`. The names of the
-    /// directory are read once, since a probe for each missing name costs more.
+    /// Whether this directory holds the AUFS whiteout of `name`.
     ///
     /// # Errors
     /// As listing the directory.
     pub fn hides(&self, name: &[u8]) -> Result<bool> {
-        if let Some(names) = self.aufs.get() {
+        self.hidden.hides(&self.dir, name)
+    }
+}
+
+impl Hidden {
+    fn hides(&self, dir: &DirRef, name: &[u8]) -> Result<bool> {
+        if let Some(names) = self.0.get() {
             return Ok(names.contains(name));
         }
         let mut found: Vec<Name> = Vec::new();
-        self.dir.list(0, &mut |entry| {
+        dir.list(0, &mut |entry| {
             let regular = matches!(entry.kind, Kind::File | Kind::Unknown);
             if regular && mark::is_aufs_name(entry.name) {
                 found.push(Name::from_slice(entry.name));
@@ -72,11 +82,11 @@ impl LayerDir {
         })?;
         let mut names = HashSet::new();
         for whiteout in found {
-            if !is_plain(&self.dir, &whiteout)? {
+            if !is_plain(dir, &whiteout)? {
                 names.insert(Name::from_slice(&whiteout[mark::WH_PREFIX.len()..]));
             }
         }
-        Ok(self.aufs.get_or_init(|| names).contains(name))
+        Ok(self.0.get_or_init(|| names).contains(name))
     }
 }
 
@@ -97,9 +107,22 @@ pub struct Stack {
     pub lowers: SmallVec<[LayerDir; 1]>,
     /// The graft that this directory is of; its part is `upper`.
     pub graft: Option<u16>,
+    /// What AUFS whiteouts in the writable part hide that this mount did not make.
+    pub hidden: Hidden,
 }
 
 impl Stack {
+    /// Whether the writable part holds the AUFS whiteout of `name` and parts below may show it.
+    ///
+    /// # Errors
+    /// As listing the directory.
+    pub fn upper_hides(&self, name: &[u8]) -> Result<bool> {
+        match &self.upper {
+            Some(dir) if self.has_lower() => self.hidden.hides(dir, name),
+            _ => Ok(false),
+        }
+    }
+
     /// The part that gives the attributes.
     #[must_use]
     pub fn top(&self) -> Option<&DirRef> {

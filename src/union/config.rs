@@ -115,10 +115,12 @@ pub struct Options {
     pub metacopy: bool,
     /// Renames directories of lower layers by a redirect mark; otherwise by copying the tree up.
     pub redirect: bool,
+    /// Follows redirect marks; otherwise what they lead to is refused with `EPERM`.
+    pub follow_redirects: bool,
+    /// Follows metacopy marks; otherwise what carries one is refused with `EPERM`.
+    pub follow_metacopy: bool,
     /// Keeps hard links of lower layers together across copy-up.
     pub index: bool,
-    /// Makes inode numbers unique over several file systems.
-    pub xino: bool,
     /// The form of whiteouts that is written.
     pub whiteouts: WhiteoutForm,
     /// Copy-up tries to share extents.
@@ -143,8 +145,9 @@ impl Default for Options {
             marks: Marks::Trusted,
             metacopy: true,
             redirect: true,
+            follow_redirects: true,
+            follow_metacopy: true,
             index: true,
-            xino: true,
             whiteouts: WhiteoutForm::Device,
             reflink: true,
             volatile: false,

@@ -121,6 +121,7 @@ impl Union {
         let made = || -> Result<Stat> {
             self.copy_xattrs(from, &upper.work, &name)?;
             self.write_origin(from, &upper.work, &name)?;
+            self.keep_flags(stat, &upper.work, &name)?;
             self.copy_attributes(stat, &upper.work, &name)?;
             upper.work.stat(Some(&name))
         };
@@ -218,6 +219,11 @@ impl Union {
         } else {
             self.table.rekey(held.node.id, staged.key);
         }
+        if held.node.key.is_split() {
+            // Other names keep the number of the lower object.
+            let ino = self.compose_ino(staged.key.fs(), staged.key.ino);
+            self.table.set_ino(held.node.id, ino);
+        }
         held.node = self.node(held.node.id)?;
         held.state.file = None;
         held.state.data = staged.data;
@@ -257,7 +263,8 @@ impl Union {
 
     fn index_for(&self, from: &Place, stat: &Stat, nameless: bool) -> Result<Option<Place>> {
         let index = self.upper()?.index.as_ref();
-        let Some(index) = index.filter(|_| stat.nlink > 1 && self.can_index(stat.kind())) else {
+        let several = stat.nlink > 1 && self.is_indexed(from.layer, stat);
+        let Some(index) = index.filter(|_| several) else {
             return Ok(None);
         };
         if nameless {
@@ -363,7 +370,8 @@ impl Union {
             upper.work.set_xattr(Some(name), &key, b"", XattrFlags::default())?;
         }
         self.write_origin(from, &upper.work, name)?;
-        if stat.kind() == Kind::File || self.marks_any_kind() {
+        self.keep_flags(stat, &upper.work, name)?;
+        if !node.key.is_split() && (stat.kind() == Kind::File || self.marks_any_kind()) {
             self.store_ino(&upper.work, Some(name), node.ino)?;
         }
         self.copy_attributes(stat, &upper.work, name)?;
@@ -428,10 +436,13 @@ impl Union {
         Ok(())
     }
 
-    /// Stores the inode number that an object shows with it.
+    /// Stores the inode number that an object shows with it, where it can be proved later.
     pub(super) fn store_ino(&self, dir: &DirRef, name: Option<&[u8]>, ino: u64) -> Result<()> {
         let key = self.mark_key(Mark::Ino);
-        let stored = dir.set_xattr(name, &key, &ino.to_le_bytes(), XattrFlags::default());
+        let Some(value) = self.proof.number_to_store(ino, dir.stat(name)?.ino) else {
+            return Ok(());
+        };
+        let stored = dir.set_xattr(name, &key, &value, XattrFlags::default());
         tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])
     }
 

@@ -7,7 +7,7 @@ use crate::types::{Kind, Owner, Stat};
 use crate::union::Union;
 use crate::union::api::Caller;
 use crate::union::body::{Body, FIRST_GRAFT, Life, Place, UPPER};
-use crate::union::config::{IdMap, Marks, WhiteoutForm};
+use crate::union::config::{Config, GraftRoot, IdMap, Marks, WhiteoutForm};
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::resolve::Found;
 use crate::union::table::{Key, Node};
@@ -55,6 +55,28 @@ pub(super) const fn device_bits(devices: usize) -> u32 {
     if devices < 1 << FEW_DEVICES { FEW_DEVICES } else { MANY_DEVICES }
 }
 
+/// The file systems of a mount. That of the upper (or of the topmost lower) is number 0, so that
+/// its inode numbers are shown as they are; the others follow in the order of the layers.
+pub(super) fn devices(config: &Config, root: &Stat) -> Result<Vec<u64>> {
+    let mut devices = vec![root.dev];
+    for lower in &config.lowers {
+        let dev = lower.root.stat(None)?.dev;
+        if !devices.contains(&dev) {
+            devices.push(dev);
+        }
+    }
+    for graft in &config.grafts {
+        let dev = match &graft.root {
+            GraftRoot::Dir(dir) => dir.stat(None)?.dev,
+            GraftRoot::Entry { dir, name } => dir.stat(Some(name))?.dev,
+        };
+        if !devices.contains(&dev) {
+            devices.push(dev);
+        }
+    }
+    Ok(devices)
+}
+
 impl Union {
     pub(super) fn device(&self, dev: u64) -> u16 {
         let known = self.devices.read().iter().position(|known| *known == dev);
@@ -81,7 +103,7 @@ impl Union {
     }
 
     pub(super) fn compose_ino(&self, device: u16, ino: u64) -> u64 {
-        if device == 0 || !self.options.xino {
+        if device == 0 {
             return ino;
         }
         let ino_bits = u64::BITS - self.device_bits;
@@ -96,7 +118,10 @@ impl Union {
 
     /// The key of an object.
     pub(super) fn key_of(&self, found: &Found) -> Key {
-        self.key(found.place.layer, &found.stat)
+        match found.split {
+            Some(name) => Key::split(found.place.layer, name),
+            None => self.key(found.place.layer, &found.stat),
+        }
     }
 
     /// The key of the object in `layer` with these attributes.
@@ -104,14 +129,18 @@ impl Union {
         Key::new(layer, self.device(stat.dev), stat.ino)
     }
 
-    /// The inode number that was stored when the object was copied up.
-    pub(super) fn stored_ino(&self, place: &Place, marked: Marked) -> Result<Option<u64>> {
+    /// The number that was stored when the object, inode `ino` of the upper, was copied up.
+    pub(super) fn stored_ino(
+        &self,
+        place: &Place,
+        marked: Marked,
+        ino: u64,
+    ) -> Result<Option<u64>> {
         if !marked.ino {
             return Ok(None);
         }
         let value = self.read_mark(place, Mark::Ino)?;
-        let number = value.and_then(|value| value.try_into().ok()).map(u64::from_le_bytes);
-        Ok(number.filter(|number| *number != 0))
+        Ok(value.and_then(|value| self.proof.stored_number(&value, ino)))
     }
 
     /// Attributes as the mount shows them.
@@ -208,16 +237,25 @@ impl Union {
         kind == Kind::File || (kind != Kind::Dir && self.marks_any_kind())
     }
 
-    /// States whether a mark counts in a layer. The upper is written by us in one namespace; in
-    /// the other one its users may write what they like.
+    /// Whether a mark that says that something is absent counts in a layer. The upper is written by
+    /// us in one namespace; in the other one its users may write what they like.
     pub(super) fn honours(&self, layer: u16, key: &[u8]) -> bool {
-        if layer != UPPER {
-            return true;
-        }
+        layer != UPPER || self.leads(layer, key)
+    }
+
+    /// Whether a mark that leads to another object counts in a layer. With marks in `trusted.`
+    /// only those do, since an owner of a file sets `user.` attributes and would read through them
+    /// what another layer keeps from that user.
+    pub(super) fn leads(&self, layer: u16, key: &[u8]) -> bool {
         match self.options.marks {
             Marks::Trusted => key.starts_with(b"trusted."),
-            Marks::User => key.starts_with(b"user."),
+            Marks::User => layer != UPPER || key.starts_with(b"user."),
         }
+    }
+
+    /// What the names of the attributes of an object of a layer say.
+    pub(super) fn marked(&self, layer: u16, names: &[Vec<u8>]) -> Marked {
+        Marked::read(names, |key| self.leads(layer, key))
     }
 
     /// The key under which a mark is written.
@@ -225,9 +263,12 @@ impl Union {
         mark.key(self.options.marks)
     }
 
-    /// The origin mark of a lower object, where its file system has handles.
+    /// The origin mark of a lower object, where its handle is one.
     pub(super) fn origin(&self, place: &Place) -> Result<Option<Vec<u8>>> {
         let entry = (!place.name.is_empty()).then_some(&place.name[..]);
+        if !self.has_origin(place.layer, &place.dir.stat(entry)?) {
+            return Ok(None);
+        }
         Ok(place.dir.handle(entry)?.as_ref().and_then(mark::encode_origin))
     }
 

@@ -11,7 +11,7 @@ use crate::union::Union;
 use crate::union::body::{FileState, Place, UPPER};
 use crate::union::copyup::tolerate;
 use crate::union::layer::DirRef;
-use crate::union::mark::{self, Mark, Marked};
+use crate::union::mark::{self, Mark};
 use crate::union::resolve::Found;
 
 impl Union {
@@ -30,14 +30,20 @@ impl Union {
             }
             Err(error) => return Err(error),
         };
-        let marked = Marked::from_names(&place.dir.xattr_names(Some(&place.name))?);
+        let marked = self.marked(UPPER, &place.dir.xattr_names(Some(&place.name))?);
+        let stat = match marked.protattr {
+            true => self.with_kept_flags(&place, stat)?,
+            false => stat,
+        };
         let data = if marked.metacopy { Some(lower.clone()) } else { None };
-        let ino = self.stored_ino(&place, marked)?.unwrap_or_else(|| self.show_ino(&stat));
+        let ino =
+            self.stored_ino(&place, marked, stat.ino)?.unwrap_or_else(|| self.show_ino(&stat));
         let indexed = Some(self.read_nlink_diff(&place, &stat)?);
-        Ok(Some(Found { stat, place, ino, stack: None, data, indexed }))
+        Ok(Some(Found { stat, place, ino, stack: None, data, indexed, split: None }))
     }
 
-    /// The place in the index of an upper file that has one, by its origin mark.
+    /// The place in the index of an upper file that has one, by its origin mark: another name of
+    /// the same inode.
     pub(super) fn index_place(&self, place: &Place) -> Result<Option<Place>> {
         let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
             return Ok(None);
@@ -45,7 +51,7 @@ impl Union {
         let Some(origin) = self.read_mark(place, Mark::Origin)? else { return Ok(None) };
         let indexed = Place::new(UPPER, index, &mark::index_name(&origin));
         match indexed.stat() {
-            Ok(_) => Ok(Some(indexed)),
+            Ok(stat) => Ok((stat.ino == place.stat()?.ino).then_some(indexed)),
             Err(error) if error.is(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }

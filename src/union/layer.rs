@@ -104,7 +104,8 @@ pub trait Dir: Send + Sync {
     /// As fstatfs(2).
     fn statfs(&self) -> Result<StatFs>;
 
-    /// File handle and UUID, for the kernel's origin mark; `None` where there are no handles.
+    /// File handle and UUID, for the kernel's origin mark; `None` where there are no handles, or
+    /// none that mean the same object in every mount.
     ///
     /// # Errors
     /// As name_to_handle_at(2).

@@ -147,7 +147,7 @@ impl Union {
                 sink.push(&item.name, entry.stat.ino, kind, position, Some(&entry));
                 return true;
             }
-            match self.is_hidden(&lower.dir, layer, &item, false) {
+            match self.is_hidden(&lower.dir, &item, false) {
                 Ok(true) => true,
                 Ok(false) => self.push(node, body, &item, wants, sink),
                 Err(error) => {
@@ -237,7 +237,7 @@ impl Union {
             for mut item in batch {
                 next = item.position;
                 item.position = shown_position(next);
-                if !raw && self.is_hidden(dir, layer, &item, marked)? {
+                if !raw && self.is_hidden(dir, &item, marked)? {
                     continue;
                 }
                 item.ino = if stored {
@@ -339,8 +339,7 @@ impl Union {
         })?;
         let mut whiteouts = Vec::new();
         for mut item in batch {
-            let aufs = mark::is_aufs_name(&item.name) && self.reads_aufs(layer);
-            if aufs
+            if mark::is_aufs_name(&item.name)
                 && matches!(item.kind, Kind::File | Kind::Unknown)
                 && !is_plain(dir, &item.name)?
             {
@@ -360,7 +359,7 @@ impl Union {
                 }
                 continue;
             }
-            if self.is_hidden(dir, layer, &item, marked)? {
+            if self.is_hidden(dir, &item, marked)? {
                 seen.insert(item.name, None);
                 continue;
             }
@@ -369,7 +368,7 @@ impl Union {
                 let marked = Marked::from_names(&dir.xattr_names(Some(&item.name))?);
                 merges = u64::from(!marked.opaque && !marked.redirect);
                 if marked.redirect || marked.opaque {
-                    self.resolve(stack, &item.name)?.map_or(item.ino, |found| found.ino)
+                    self.number_of(stack, &item)?
                 } else {
                     self.show_ino_of(dev, item.ino)
                 }
@@ -391,10 +390,6 @@ impl Union {
         Ok(())
     }
 
-    fn reads_aufs(&self, layer: u16) -> bool {
-        layer != UPPER || self.writes_aufs_whiteouts()
-    }
-
     fn hides_below(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
         let marked = Marked::from_names(&dir.xattr_names(Some(entry))?);
         Ok(marked.opaque || marked.redirect)
@@ -402,22 +397,29 @@ impl Union {
 
     /// States whether an entry of a layer is a whiteout or a mark; `marked`, whether files of the
     /// directory may be xattr whiteouts.
-    fn is_hidden(&self, dir: &DirRef, layer: u16, item: &Item, marked: bool) -> Result<bool> {
+    fn is_hidden(&self, dir: &DirRef, item: &Item, marked: bool) -> Result<bool> {
         match item.kind {
             Kind::Char | Kind::Unknown => {
                 let stat = dir.stat(Some(&item.name))?;
                 Ok(stat.is_whiteout_device()
                     && (self.is_shared_whiteout(&stat) || !is_plain(dir, &item.name)?))
             }
-            Kind::File if mark::is_aufs_name(&item.name) && self.reads_aufs(layer) => {
-                Ok(!is_plain(dir, &item.name)?)
-            }
+            Kind::File if mark::is_aufs_name(&item.name) => Ok(!is_plain(dir, &item.name)?),
             Kind::File if marked => {
                 let stat = dir.stat(Some(&item.name))?;
                 Ok(mark::may_be_xattr_whiteout(&stat)
                     && Marked::from_names(&dir.xattr_names(Some(&item.name))?).whiteout)
             }
             _ => Ok(false),
+        }
+    }
+
+    // The number of an entry that a lookup has to find. One that a lookup refuses is listed.
+    fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
+        match self.resolve(stack, &item.name) {
+            Ok(found) => Ok(found.map_or(item.ino, |found| found.ino)),
+            Err(error) if error.is(Errno::PERM) => Ok(item.ino),
+            Err(error) => Err(error),
         }
     }
 
@@ -436,21 +438,21 @@ impl Union {
     }
 
     fn entry_ino(&self, dir: &DirRef, dev: u64, item: &Item) -> Result<u64> {
-        if item.kind == Kind::Dir || (item.kind != Kind::File && !self.marks_any_kind()) {
-            let place = Place::new(UPPER, dir, &item.name);
-            if item.kind == Kind::Dir && self.hides_below(dir, &item.name)? {
-                let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
-                let found = self.resolve(&stack, &place.name)?;
-                return Ok(found.map_or(item.ino, |found| found.ino));
-            }
-            // What cannot carry a mark shows the number of its node for as long as that is known.
-            let key = self.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
-            let known = self.table.find_key(key).and_then(|id| self.table.find(id));
-            return Ok(known.map_or_else(|| self.show_ino_of(dev, item.ino), |node| node.ino));
+        if item.kind == Kind::Dir && self.hides_below(dir, &item.name)? {
+            let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
+            return self.number_of(&stack, item);
         }
-        let place = Place::new(UPPER, dir, &item.name);
-        let stored = self.stored_ino(&place, Marked { ino: true, ..Marked::default() })?;
-        Ok(stored.unwrap_or_else(|| self.show_ino_of(dev, item.ino)))
+        if item.kind == Kind::File || (item.kind != Kind::Dir && self.marks_any_kind()) {
+            let place = Place::new(UPPER, dir, &item.name);
+            let marked = Marked { ino: true, ..Marked::default() };
+            if let Some(stored) = self.stored_ino(&place, marked, item.ino)? {
+                return Ok(stored);
+            }
+        }
+        // What has no number stored shows that of its node for as long as that is known.
+        let key = self.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
+        let known = self.table.find_key(key).and_then(|id| self.table.find(id));
+        Ok(known.map_or_else(|| self.show_ino_of(dev, item.ino), |node| node.ino))
     }
 
     /// States whether a merged directory shows nothing.

@@ -101,21 +101,26 @@ impl Union {
         match &graft.root {
             GraftRoot::Dir(dir) => {
                 let stat = dir.stat(None)?;
-                let stack = Stack {
-                    upper: Some(Arc::clone(dir)),
-                    lowers: smallvec::SmallVec::new(),
-                    graft: Some(number),
-                };
+                let stack =
+                    Stack { upper: Some(Arc::clone(dir)), graft: Some(number), ..Stack::default() };
                 let place = Place { layer: number, dir: Arc::clone(dir), name: Name::new() };
                 let ino = self.show_ino(&stat);
                 let stack = Some(stack);
-                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
+                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None, split: None }))
             }
             GraftRoot::Entry { dir, name } => {
                 let place = Place { layer: number, dir: Arc::clone(dir), name: name.clone() };
                 let stat = place.stat()?;
                 let ino = self.show_ino(&stat);
-                Ok(Some(Found { stat, place, ino, stack: None, data: None, indexed: None }))
+                Ok(Some(Found {
+                    stat,
+                    place,
+                    ino,
+                    stack: None,
+                    data: None,
+                    indexed: None,
+                    split: None,
+                }))
             }
         }
     }
@@ -140,6 +145,7 @@ impl Union {
             if !fresh && (node.parent != parent || node.name[..] != *entry) {
                 self.found_again(&node, parent, entry, found)?;
             }
+            self.note_fixed(node.id, found.place.layer, &found.stat);
             self.show_found(&node, found)
         };
         let stat = told().inspect_err(|_| self.forget(node.id, 1))?;

@@ -37,6 +37,8 @@ pub enum Mark {
     Origin,
     /// `impure`: a directory that holds copied-up entries.
     Impure,
+    /// `protattr`: the flags `i` and `a` of the lower object, which its copy does not carry.
+    ProtAttr,
     /// `nlink`: link count of an indexed file relative to the upper one.
     Nlink,
     /// Ours, `lamina.ino`: the inode number shown for a copied-up object.
@@ -56,6 +58,7 @@ impl Mark {
             Self::Whiteout => marks::WHITEOUT,
             Self::Origin => b"origin",
             Self::Impure => b"impure",
+            Self::ProtAttr => b"protattr",
             Self::Nlink => b"nlink",
             Self::Ino => b"lamina.ino",
             Self::Links => b"lamina.links",
@@ -85,6 +88,8 @@ pub struct Marked {
     pub metacopy: bool,
     /// An xattr whiteout.
     pub whiteout: bool,
+    /// Flags that the copy does not carry.
+    pub protattr: bool,
     /// A stored inode number.
     pub ino: bool,
     /// A relative link count.
@@ -94,20 +99,28 @@ pub struct Marked {
 }
 
 impl Marked {
-    /// Reads the names. A layer that is not ours is read in both namespaces.
+    /// Reads the names, in both namespaces.
     #[must_use]
     pub fn from_names(names: &[Vec<u8>]) -> Self {
+        Self::read(names, |_| true)
+    }
+
+    /// Reads the names. What says that something is absent or plain counts in both namespaces;
+    /// what leads elsewhere, where `leads` holds for its name.
+    #[must_use]
+    pub fn read(names: &[Vec<u8>], leads: impl Fn(&[u8]) -> bool) -> Self {
         let mut found = Self::default();
         for name in names {
             if let Some(suffix) = strip(name, &[TRUSTED, USER]) {
                 match suffix {
                     b"opaque" => found.opaque = true,
-                    b"redirect" => found.redirect = true,
-                    b"metacopy" => found.metacopy = true,
                     b"whiteout" => found.whiteout = true,
-                    b"nlink" => found.nlink = true,
-                    b"lamina.ino" => found.ino = true,
                     b"lamina.plain" => found.plain = true,
+                    b"redirect" if leads(name) => found.redirect = true,
+                    b"metacopy" if leads(name) => found.metacopy = true,
+                    b"protattr" if leads(name) => found.protattr = true,
+                    b"nlink" if leads(name) => found.nlink = true,
+                    b"lamina.ino" if leads(name) => found.ino = true,
                     _ => {}
                 }
             } else if name == b"user.fuseoverlayfs.opaque" {
@@ -232,6 +245,17 @@ mod tests {
         assert!(is_mark(b"user.fuseoverlayfs.opaque"));
         let marked = Marked::from_names(&[b"user.overlay.overlay.opaque".to_vec()]);
         assert_eq!(marked, Marked::default());
+    }
+
+    #[test]
+    fn what_leads_elsewhere_counts_in_the_namespace_in_use() {
+        let names = ["opaque", "redirect", "metacopy", "whiteout", "lamina.ino", "lamina.plain"];
+        let names: Vec<_> = names.iter().map(|name| [USER, name.as_bytes()].concat()).collect();
+        let found = Marked::read(&names, |name| name.starts_with(TRUSTED));
+        let absent = Marked { opaque: true, whiteout: true, plain: true, ..Marked::default() };
+        assert_eq!(found, absent);
+        let all = Marked { redirect: true, metacopy: true, ino: true, ..absent };
+        assert_eq!(Marked::read(&names, |name| name.starts_with(USER)), all);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Union {
         });
         let place = Place::new(parent.layer(), &parent.dir, entry);
         let ino = self.show_ino(&stat);
-        let found = Found { stat, place, ino, stack, data: None, indexed: None };
+        let found = Found { stat, place, ino, stack, data: None, indexed: None, split: None };
         self.enter(parent.id, entry, &found).map(|(entry, _)| entry)
     }
 
@@ -154,6 +154,7 @@ impl Union {
         if self.is_graft_place(parent.id, entry) {
             return Err(Errno::EXIST.into());
         }
+        self.may_change(parent.id, true)?;
         let layer = parent.layer();
         let owner = self.owner(caller, layer)?;
         if parent.stack.graft.is_some() {
@@ -163,10 +164,11 @@ impl Union {
             body.changed();
             return Ok(file);
         }
-        self.refuse_aufs_name(entry)?;
+        self.refuse_aufs_name(&parent.dir, entry)?;
         let covers = self.is_occupied(&parent.dir, entry)?;
+        let hidden = !covers && self.upper_hides(&parent.stack, entry)?;
         // Without anything in the upper, the layers below decide alone.
-        let seen = if covers || self.writes_aufs_whiteouts() {
+        let seen = if covers || hidden {
             self.resolve(&parent.stack, entry)?
         } else {
             self.resolve_lower(&parent.stack.lowers, entry)?
@@ -176,7 +178,7 @@ impl Union {
         }
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
-            && (covers || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
+            && (covers || hidden || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
         let file = self.step(parent.body()?, || {
             if covers || opaque || plain {
                 return self.make_over(caller, parent, entry, what, owner);
@@ -264,6 +266,8 @@ impl Union {
     /// As link(2); `EXDEV` between a graft and the union.
     pub fn link(&self, id: NodeId, parent: NodeId, entry: &[u8]) -> Result<Entry> {
         check_name(entry)?;
+        self.may_change(parent, true)?;
+        self.may_change(id, false)?;
         self.with_parent(parent, |parent| {
             self.check_link(id, parent, entry)?;
             self.with_file(id, |held| self.link_held(held, parent, entry))?;
@@ -286,7 +290,7 @@ impl Union {
             return Err(Errno::PERM.into());
         }
         if parent.stack.graft.is_none() {
-            self.refuse_aufs_name(entry)?;
+            self.refuse_aufs_name(&parent.dir, entry)?;
         }
         Ok(())
     }

@@ -53,6 +53,9 @@ impl Union {
     /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
     pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        if flags.write || flags.truncate {
+            self.may_change(id, flags.append && !flags.truncate)?;
+        }
         self.with_file(id, |held| {
             if matches!(held.state.life, Life::Gone(_) | Life::Detached) {
                 return Err(Errno::STALE.into());

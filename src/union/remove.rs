@@ -14,7 +14,7 @@ use crate::union::lock::Held;
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
 use crate::union::table::Node;
-use crate::union::{Union, check_name, dir_of};
+use crate::union::{Union, check_name, dir_of, fixed};
 
 /// Where a file is whose last name goes.
 enum Parked {
@@ -40,7 +40,9 @@ impl Union {
         }
         self.with_parent(parent, |parent| {
             let hides = self.has_lower_entry(&parent.stack, entry)?;
+            self.may_change(parent.id, false)?;
             self.with_entry(parent, entry, |found, held| {
+                fixed::may_leave(&found.stat)?;
                 self.unlink_held(parent, entry, hides, (found, held))
             })?;
             parent.body()?.changed();
@@ -74,9 +76,8 @@ impl Union {
     /// Before a name of a lower file with several names goes: its copy in the index keeps count of
     /// those that are left.
     pub(super) fn count_names(&self, held: &mut Held<'_>, found: &Found) -> Result<()> {
-        let several = found.stat.nlink > 1 && self.can_index(found.stat.kind());
-        let unindexed = held.state.place.is_none() && self.upper()?.index.is_some();
-        if found.is_lower() && several && unindexed {
+        let several = found.stat.nlink > 1 && self.is_indexed(found.place.layer, &found.stat);
+        if found.is_lower() && several && held.state.place.is_none() {
             self.copy_up(held, &found.place, Data::Elsewhere, false)?;
         }
         Ok(())
@@ -271,6 +272,8 @@ impl Union {
         if found.stack.is_none() {
             return Err(Errno::NOTDIR.into());
         }
+        self.may_change(parent.id, false)?;
+        fixed::may_leave(&found.stat)?;
         let node = self.node(id)?;
         if dir_of(&node)?.has_grafts.load(crate::sync::Ordering::Acquire) {
             return Err(Errno::BUSY.into());

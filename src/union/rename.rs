@@ -18,7 +18,7 @@ use crate::union::mark::{self, Mark};
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
 use crate::union::table::Node;
-use crate::union::{PATH_MAX, Union, check_name, dir_of};
+use crate::union::{PATH_MAX, Union, check_name, dir_of, fixed};
 
 /// One end of a rename. What it leads to is entered in the table until the rename is over.
 struct End<'a> {
@@ -131,9 +131,9 @@ impl Union {
             return Err(Errno::INVAL.into());
         }
         if graft.is_none() {
-            self.refuse_aufs_name(to_entry)?;
+            self.refuse_aufs_name(&parents.to.dir, to_entry)?;
             if flags.exchange {
-                self.refuse_aufs_name(entry)?;
+                self.refuse_aufs_name(&parents.from.dir, entry)?;
             }
         }
         Ok(())
@@ -168,6 +168,7 @@ impl Union {
         let victim = replaced.and_then(|id| self.table.find(id));
         self.with_victim(victim.as_ref(), || {
             self.check(source, target, *flags)?;
+            self.check_flags(source, target)?;
             if source.parent.stack.graft.is_none() {
                 self.make_dir_movable(source, target)?;
                 if flags.exchange {
@@ -220,6 +221,13 @@ impl Union {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_flags(&self, source: &End<'_>, target: &End<'_>) -> Result<()> {
+        self.may_change(source.parent.id, false)?;
+        self.may_change(target.parent.id, target.found.is_none())?;
+        let found = [&source.found, &target.found];
+        found.into_iter().flatten().try_for_each(|found| fixed::may_leave(&found.stat))
     }
 
     // All that a rename changes is locked, but for the places of directories.
@@ -492,8 +500,7 @@ impl Union {
             self.set_opaque(&parent.dir, None)?;
             self.set_impure(body, &parent.dir)?;
             self.store_ino(&parent.dir, None, node.ino)?;
-            let (upper, lowers) = (Some(Arc::clone(&parent.dir)), smallvec::SmallVec::new());
-            body.set_stack(Stack { upper, lowers, graft: None });
+            body.set_stack(Stack { upper: Some(Arc::clone(&parent.dir)), ..Stack::default() });
             Ok(())
         })
     }

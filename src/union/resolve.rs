@@ -8,12 +8,12 @@
 
 use smallvec::SmallVec;
 
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Name, Stat, name};
+use crate::union::Union;
 use crate::union::body::{FIRST_GRAFT, LayerDir, Place, Stack, UPPER, is_plain};
 use crate::union::layer::DirRef;
 use crate::union::mark::{self, Mark, Marked};
-use crate::union::{Union, shadow};
 
 /// An object of the mount.
 pub struct Found {
@@ -29,6 +29,8 @@ pub struct Found {
     pub data: Option<Place>,
     /// The object is in the index; its link count differs from the backing one by this.
     pub indexed: Option<i64>,
+    /// The name is an object of its own, beside the others of its backing object: its key.
+    pub split: Option<u64>,
 }
 
 impl Found {
@@ -43,6 +45,29 @@ enum Seen {
     Nothing,
     Whiteout,
     Object(Stat, Marked),
+}
+
+/// An object of one layer, with the layers in which the search goes on.
+struct Part<'a> {
+    place: Place,
+    stat: Stat,
+    marked: Marked,
+    below: &'a [LayerDir],
+}
+
+/// What continues a directory in the layers below.
+enum Next<'a> {
+    Part(Part<'a>),
+    Found(Found),
+}
+
+impl Next<'_> {
+    const fn is_dir(&self) -> bool {
+        match self {
+            Self::Part(part) => matches!(part.stat.kind(), Kind::Dir),
+            Self::Found(found) => found.stack.is_some(),
+        }
+    }
 }
 
 /// How the search goes on below a layer.
@@ -65,12 +90,21 @@ impl Union {
         if let Some(graft) = stack.graft {
             return self.resolve_graft(graft, upper, entry);
         }
-        match self.see_upper(upper, entry)? {
+        match self.see_upper(stack, upper, entry)? {
             Seen::Whiteout => Ok(None),
             Seen::Nothing => self.resolve_lower(&stack.lowers, entry),
             Seen::Object(stat, marked) => {
                 let place = Place::new(UPPER, upper, entry);
-                self.complete(place, stat, marked, &stack.lowers).map(Some)
+                let stat = match marked.protattr {
+                    true => self.with_kept_flags(&place, stat)?,
+                    false => stat,
+                };
+                let replaces = stat.kind() == Kind::Dir
+                    && stack.has_lower()
+                    && !(marked.opaque || marked.redirect)
+                    && self.upper_hides(stack, entry)?;
+                let below = if replaces { &[] } else { &stack.lowers[..] };
+                self.complete(place, stat, marked, below).map(Some)
             }
         }
     }
@@ -78,17 +112,17 @@ impl Union {
     fn resolve_graft(&self, graft: u16, dir: &DirRef, entry: &[u8]) -> Result<Option<Found>> {
         let stat = match dir.stat(Some(entry)) {
             Ok(stat) => stat,
-            Err(error) if error.is(crate::error::Errno::NOENT) => return Ok(None),
+            Err(error) if error.is(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error),
         };
         let ino = self.show_ino(&stat);
         let stack = (stat.kind() == Kind::Dir).then(|| Stack {
             upper: Some(dir.dir_known(entry, &stat)),
-            lowers: SmallVec::new(),
             graft: Some(graft),
+            ..Stack::default()
         });
         let place = Place::new(graft, dir, entry);
-        Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None }))
+        Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None, split: None }))
     }
 
     /// Finds what `entry` means in lower layers alone.
@@ -96,6 +130,12 @@ impl Union {
     /// # Errors
     /// Of the backing; corrupt marks.
     pub(super) fn resolve_lower(&self, lowers: &[LayerDir], entry: &[u8]) -> Result<Option<Found>> {
+        let Some(part) = self.topmost(lowers, entry)? else { return Ok(None) };
+        self.complete(part.place, part.stat, part.marked, part.below).map(Some)
+    }
+
+    /// The object of the topmost layer that knows a name.
+    fn topmost<'a>(&self, lowers: &'a [LayerDir], entry: &[u8]) -> Result<Option<Part<'a>>> {
         let mut rest = lowers;
         while let Some((layer, below)) = rest.split_first() {
             match self.see_lower(layer, entry, !below.is_empty())? {
@@ -105,7 +145,7 @@ impl Union {
                     let place = Place::new(layer.layer, &layer.dir, entry);
                     let hidden = !below.is_empty() && layer.hides(entry)?;
                     let below = if hidden { &[] } else { below };
-                    return self.complete(place, stat, marked, below).map(Some);
+                    return Ok(Some(Part { place, stat, marked, below }));
                 }
             }
         }
@@ -126,15 +166,11 @@ impl Union {
         self.resolve_lower(&lowers, last)
     }
 
-    fn see_upper(&self, dir: &DirRef, entry: &[u8]) -> Result<Seen> {
-        let aufs = self.writes_aufs_whiteouts();
+    fn see_upper(&self, stack: &Stack, dir: &DirRef, entry: &[u8]) -> Result<Seen> {
         let stat = match dir.stat(Some(entry)) {
             Ok(stat) => stat,
-            Err(error) if error.is(crate::error::Errno::NOENT) => {
-                let hidden = aufs
-                    && !mark::is_aufs_name(entry)
-                    && !shadow::is_too_long(entry)
-                    && is_aufs_whiteout(dir, &mark::aufs_whiteout(entry))?;
+            Err(error) if error.is(Errno::NOENT) => {
+                let hidden = self.upper_hides(stack, entry)?;
                 return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
             }
             Err(error) => return Err(error),
@@ -143,12 +179,12 @@ impl Union {
             if self.is_shared_whiteout(&stat) {
                 return Ok(Seen::Whiteout);
             }
-            let marked = Marked::from_names(&dir.xattr_names(Some(entry))?);
+            let marked = self.marked(UPPER, &dir.xattr_names(Some(entry))?);
             return Ok(if marked.plain { Seen::Object(stat, marked) } else { Seen::Whiteout });
         }
         let marked = match stat.kind() {
-            Kind::File | Kind::Dir => Marked::from_names(&dir.xattr_names(Some(entry))?),
-            _ if self.marks_any_kind() => Marked::from_names(&dir.xattr_names(Some(entry))?),
+            Kind::File | Kind::Dir => self.marked(UPPER, &dir.xattr_names(Some(entry))?),
+            _ if self.marks_any_kind() => self.marked(UPPER, &dir.xattr_names(Some(entry))?),
             _ => Marked::default(),
         };
         if marked.whiteout
@@ -157,7 +193,7 @@ impl Union {
         {
             return Ok(Seen::Whiteout);
         }
-        if aufs && mark::is_aufs_name(entry) && stat.kind() == Kind::File && !marked.plain {
+        if mark::is_aufs_name(entry) && stat.kind() == Kind::File && !marked.plain {
             return Ok(Seen::Nothing);
         }
         Ok(Seen::Object(stat, marked))
@@ -166,12 +202,12 @@ impl Union {
     fn see_lower(&self, layer: &LayerDir, entry: &[u8], more: bool) -> Result<Seen> {
         let stat = match layer.dir.stat(Some(entry)) {
             Ok(stat) => stat,
-            Err(error) if error.is(crate::error::Errno::NOENT) => {
+            Err(error) if error.is(Errno::NOENT) => {
                 let hidden = more && !mark::is_aufs_name(entry) && layer.hides(entry)?;
                 return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
             }
             // A name that this file system cannot hold is not in this layer.
-            Err(error) if error.is(crate::error::Errno::NAMETOOLONG) => return Ok(Seen::Nothing),
+            Err(error) if error.is(Errno::NAMETOOLONG) => return Ok(Seen::Nothing),
             Err(error) => return Err(error),
         };
         if stat.is_whiteout_device() {
@@ -187,7 +223,9 @@ impl Union {
             return Ok(Seen::Object(stat, Marked::default()));
         }
         let marked = match stat.kind() {
-            Kind::File | Kind::Dir => Marked::from_names(&layer.dir.xattr_names(Some(entry))?),
+            Kind::File | Kind::Dir => {
+                self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?)
+            }
             _ => Marked::default(),
         };
         if aufs && !marked.plain {
@@ -216,22 +254,28 @@ impl Union {
             data = Some(self.find_data(&place, marked, below)?);
         } else if place.layer != UPPER
             && stat.nlink > 1
-            && self.can_index(stat.kind())
+            && self.is_indexed(place.layer, &stat)
             && let Some(indexed) = self.find_indexed(&place)?
         {
             return Ok(indexed);
         }
         // The number that a lower layer stores is one of another mount.
-        let stored = if place.layer == UPPER { self.stored_ino(&place, marked)? } else { None };
+        let stored = match place.layer {
+            UPPER => self.stored_ino(&place, marked, stat.ino)?,
+            _ => None,
+        };
         let ino = stored.unwrap_or_else(|| self.show_ino(&stat));
         let indexed = if place.layer == UPPER && marked.nlink {
             Some(self.read_nlink_diff(&place, &stat)?)
         } else {
             None
         };
-        Ok(Found { stat, place, ino, stack: None, data, indexed })
+        let split = self.split(&place, &stat)?;
+        Ok(Found { stat, place, ino, stack: None, data, indexed, split })
     }
 
+    /// Collects the parts of a directory, from the top. One turn for each layer, since there may be
+    /// hundreds.
     fn complete_dir(
         &self,
         place: Place,
@@ -239,30 +283,47 @@ impl Union {
         marked: Marked,
         below: &[LayerDir],
     ) -> Result<Found> {
-        let own = place.dir.dir_known(&place.name, &stat);
-        let rest = match self.below(&place, &own, marked, below)? {
-            Below::Same => self.resolve_lower(below, &place.name)?,
-            Below::Relative(other) => self.resolve_lower(below, &other)?,
-            Below::Absolute(path) => self.resolve_path(place.layer, &path)?,
-            Below::Stop => None,
-        };
-        let rest = rest.filter(|found| found.stack.is_some());
-        let mut ino = self.show_ino(&stat);
         let mut stack = Stack::default();
-        if place.layer == UPPER {
-            if let Some(found) = &rest {
-                ino = found.ino;
-            } else if let Some(stored) = self.stored_ino(&place, marked)? {
-                ino = stored;
+        let mut number_below = None;
+        let mut part = Part { place: place.clone(), stat, marked, below };
+        loop {
+            let own = part.place.dir.dir_known(&part.place.name, &part.stat);
+            let next = match self.below(&part.place, &own, part.marked, part.below)? {
+                Below::Stop => None,
+                Below::Same => self.topmost(part.below, &part.place.name)?.map(Next::Part),
+                Below::Relative(other) => self.topmost(part.below, &other)?.map(Next::Part),
+                Below::Absolute(path) => {
+                    self.resolve_path(part.place.layer, &path)?.map(Next::Found)
+                }
+            };
+            match part.place.layer {
+                UPPER => stack.upper = Some(own),
+                layer => stack.lowers.push(LayerDir::new(layer, own)),
             }
-            stack.upper = Some(own);
-        } else {
-            stack.lowers.push(LayerDir::new(place.layer, own));
+            let Some(next) = next.filter(Next::is_dir) else { break };
+            if part.marked.redirect {
+                self.may_follow(self.options.follow_redirects, "redirect", &part.place)?;
+            }
+            match next {
+                Next::Part(next) => {
+                    number_below.get_or_insert_with(|| self.show_ino(&next.stat));
+                    part = next;
+                }
+                Next::Found(found) => {
+                    number_below.get_or_insert(found.ino);
+                    stack.lowers.extend(found.stack.map(|below| below.lowers).unwrap_or_default());
+                    break;
+                }
+            }
         }
-        if let Some(below) = rest.and_then(|found| found.stack) {
-            stack.lowers.extend(below.lowers);
-        }
-        Ok(Found { stat, place, ino, stack: Some(stack), data: None, indexed: None })
+        let ino = match (place.layer, number_below) {
+            (UPPER, Some(number)) => number,
+            (UPPER, None) => {
+                self.stored_ino(&place, marked, stat.ino)?.unwrap_or_else(|| self.show_ino(&stat))
+            }
+            _ => self.show_ino(&stat),
+        };
+        Ok(Found { stat, place, ino, stack: Some(stack), data: None, indexed: None, split: None })
     }
 
     fn below(
@@ -275,8 +336,7 @@ impl Union {
         if marked.opaque && self.is_opaque(place)? {
             return Ok(Below::Stop);
         }
-        let reads_aufs = place.layer != UPPER || self.writes_aufs_whiteouts();
-        if reads_aufs && !below.is_empty() && is_aufs_whiteout(own, mark::WH_OPAQUE)? {
+        if !below.is_empty() && is_aufs_whiteout(own, mark::WH_OPAQUE)? {
             return Ok(Below::Stop);
         }
         if marked.redirect {
@@ -297,10 +357,10 @@ impl Union {
         Ok(false)
     }
 
-    /// Reads a mark in the namespaces that are honoured in the layer of a place.
+    /// Reads a mark that leads elsewhere, in the namespaces in which it counts.
     pub(super) fn read_mark(&self, place: &Place, mark: Mark) -> Result<Option<Vec<u8>>> {
         for key in mark::keys(mark) {
-            if self.honours(place.layer, &key)
+            if self.leads(place.layer, &key)
                 && let Some(value) = place.dir.xattr(Some(&place.name), &key)?
             {
                 return Ok(Some(value));
@@ -333,6 +393,17 @@ impl Union {
         parts.into_iter().next().map(Below::Relative).ok_or_else(corrupt)
     }
 
+    /// Refuses to show what a mark leads to, unless the mount follows such marks
+    /// (`ovl_check_follow_redirect()` in fs/overlayfs/namei.c).
+    fn may_follow(&self, follows: bool, mark: &str, place: &Place) -> Result<()> {
+        if follows {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(&place.name);
+        tracing::warn!(mark, name = &*name, "a mark is not followed: the options forbid it");
+        Err(Errno::PERM.into())
+    }
+
     fn find_data(&self, place: &Place, marked: Marked, below: &[LayerDir]) -> Result<Place> {
         let target = if marked.redirect { self.read_redirect(place)? } else { Below::Same };
         let found = match target {
@@ -341,7 +412,12 @@ impl Union {
             _ => self.resolve_lower(below, &place.name)?,
         };
         match found {
-            Some(found) if found.stat.kind() == Kind::File => Ok(found.data.unwrap_or(found.place)),
+            Some(found) if found.stat.kind() == Kind::File => {
+                self.may_follow(self.options.follow_metacopy, "metacopy", place)?;
+                let redirects = !marked.redirect || self.options.follow_redirects;
+                self.may_follow(redirects, "redirect", place)?;
+                Ok(found.data.unwrap_or(found.place))
+            }
             _ => Err(Error::Corrupt {
                 what: format!("no data below metacopy {:?}", String::from_utf8_lossy(&place.name)),
             }),
@@ -353,8 +429,8 @@ impl Union {
 pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
     match dir.stat(Some(entry)) {
         Ok(_) => Ok(true),
-        Err(error) if error.is(crate::error::Errno::NOENT) => Ok(false),
-        Err(error) if error.is(crate::error::Errno::NAMETOOLONG) => Ok(false),
+        Err(error) if error.is(Errno::NOENT) => Ok(false),
+        Err(error) if error.is(Errno::NAMETOOLONG) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -363,7 +439,7 @@ pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
 pub(super) fn is_aufs_whiteout(dir: &DirRef, name: &[u8]) -> Result<bool> {
     match dir.stat(Some(name)) {
         Ok(stat) => Ok(stat.kind() == Kind::File && !is_plain(dir, name)?),
-        Err(error) if error.is(crate::error::Errno::NOENT) => Ok(false),
+        Err(error) if error.is(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -87,12 +87,29 @@ impl Union {
         Ok(exists(dir, &whiteout)? && !is_aufs_whiteout(dir, &whiteout)?)
     }
 
-    /// Refuses a name that means a whiteout where whiteouts are files.
-    pub(super) fn refuse_aufs_name(&self, entry: &[u8]) -> Result<()> {
-        if self.writes_aufs_whiteouts() && mark::is_aufs_name(entry) {
+    /// Refuses a name that means a whiteout: where whiteouts are files, and where one stands that
+    /// an engine made.
+    pub(super) fn refuse_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+        if mark::is_aufs_name(entry)
+            && (self.writes_aufs_whiteouts() || is_aufs_whiteout(dir, entry)?)
+        {
             return Err(Errno::PERM.into());
         }
         Ok(())
+    }
+
+    /// Whether an AUFS whiteout of the upper hides a name that the upper does not hold.
+    pub(super) fn upper_hides(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
+        if mark::is_aufs_name(entry) {
+            return Ok(false);
+        }
+        match &stack.upper {
+            // These come and go with the mount.
+            Some(dir) if self.writes_aufs_whiteouts() => {
+                Ok(!is_too_long(entry) && is_aufs_whiteout(dir, &mark::aufs_whiteout(entry))?)
+            }
+            _ => stack.upper_hides(entry),
+        }
     }
 
     // A name that leaves no room for `.wh.`: an empty file with the kernel's mark, in a directory

@@ -24,6 +24,9 @@ const CHUNK: usize = 2048;
 /// Forgotten nodes that keep their number for a while, so that file handles made of it stay valid.
 const RETAINED: usize = 4096;
 
+/// Stands in a key for a file system where the key is of a name.
+const SPLIT: u16 = u16::MAX;
+
 /// Identifies the backing object of a node: layer, file system and inode number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -44,6 +47,24 @@ impl Key {
     #[must_use]
     pub const fn layer(self) -> u16 {
         (self.place >> 16) as u16
+    }
+
+    /// The file system.
+    #[must_use]
+    pub const fn fs(self) -> u16 {
+        self.place as u16
+    }
+
+    /// The key of one name of an object in `layer` whose names are objects of their own.
+    #[must_use]
+    pub const fn split(layer: u16, name: u64) -> Self {
+        Self::new(layer, SPLIT, name)
+    }
+
+    /// Whether this is the key of a name, not of an object.
+    #[must_use]
+    pub const fn is_split(self) -> bool {
+        self.fs() == SPLIT
     }
 
     fn shard(self) -> usize {

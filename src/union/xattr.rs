@@ -6,7 +6,7 @@ use crate::types::{AttrChange, Kind, MODE_MASK, NodeId, S_ISGID, XattrFlags};
 use crate::union::body::{FIRST_GRAFT, Place};
 use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
-use crate::union::mark;
+use crate::union::mark::{self, Mark};
 use crate::union::shadow::{ACL_ACCESS, ACL_DEFAULT};
 use crate::union::table::Node;
 use crate::union::{Union, dir_of};
@@ -100,6 +100,7 @@ impl Union {
         flags: XattrFlags,
         acl_kill_sgid: bool,
     ) -> Result<()> {
+        self.may_change(id, false)?;
         self.change_xattrs(id, |node, target| {
             let stored = stored_key(target, key).ok_or(Errno::PERM)?;
             let name = target.name.as_deref();
@@ -119,6 +120,7 @@ impl Union {
     /// # Errors
     /// As removexattr(2); `EPERM` for a name that is ours.
     pub fn removexattr(&self, id: NodeId, key: &[u8]) -> Result<()> {
+        self.may_change(id, false)?;
         let has = self.with_xattrs(id, |node, target| {
             let Some(stored) = stored_key(target, key) else { return Ok(None) };
             if key.starts_with(b"user.") && !matches!(node.kind, Kind::File | Kind::Dir) {
@@ -133,6 +135,19 @@ impl Union {
             let stored = stored_key(target, key).ok_or(Errno::PERM)?;
             target.dir.remove_xattr(target.name.as_deref(), &stored)?;
             self.acl_changed(node, key)
+        })
+    }
+
+    /// Removes a mark from an object, which comes into the upper for that.
+    pub(super) fn remove_mark(&self, id: NodeId, mark: Mark) -> Result<()> {
+        let key = self.mark_key(mark);
+        self.change_xattrs(id, |_, target| {
+            let name = target.name.as_deref();
+            // An immutable inode without the mark would refuse its removal too.
+            match target.dir.xattr(name, &key)? {
+                Some(_) => target.dir.remove_xattr(name, &key),
+                None => Ok(()),
+            }
         })
     }
 

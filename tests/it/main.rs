@@ -28,4 +28,5 @@ mod rules;
 mod semantics;
 mod shell;
 mod tidy;
+mod trust;
 mod walk;

@@ -162,6 +162,11 @@ impl Site {
         path
     }
 
+    /// Takes a layer out of the mount.
+    pub fn leave_out(&mut self, name: &str) {
+        self.lowers.retain(|lower| lower != name);
+    }
+
     /// The directories of the lowers, topmost first.
     pub fn lower_paths(&self) -> Vec<PathBuf> {
         self.lowers.iter().map(|name| self.root().join(name)).collect()

@@ -212,11 +212,17 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("redirect_dir", Some(text)) => {
             let off = ["off", "nofollow", "follow", "0"];
             rules.redirect = Some(switch(key, text, ON, &off)?);
+            rules.follow_redirects = match text {
+                "follow" => Some(true),
+                "nofollow" => Some(false),
+                _ => None,
+            };
         }
         ("metacopy", Some(text)) => rules.metacopy = Some(switch(key, text, ON, OFF)?),
         ("index", Some(text)) => rules.index = Some(switch(key, text, ON, OFF)?),
+        // One device number for the whole mount leaves no other way to tell its file systems apart.
         ("xino", Some(text)) => {
-            rules.xino = Some(switch(key, text, &["on", "auto", "1"], OFF)?);
+            switch(key, text, &["on", "auto", "1"], OFF)?;
         }
         ("passthrough", Some(text)) => {
             let on = switch(key, text, &["on", "auto", "1"], OFF)?;
@@ -389,6 +395,20 @@ mod tests {
         let rules = parsed("io=cached,whiteouts=file,io=auto,whiteouts=auto").rules;
         assert_eq!((rules.io, rules.whiteouts), (None, None));
         assert_eq!(parsed("passthrough=off").rules.io, Some(IoDriver::Cached));
+    }
+
+    #[test]
+    fn redirects_are_followed_or_not_as_the_option_says() {
+        for (text, made, followed) in [
+            ("on", true, None),
+            ("off", false, None),
+            ("follow", false, Some(true)),
+            ("nofollow", false, Some(false)),
+            ("nofollow,redirect_dir=on", true, None),
+        ] {
+            let rules = parsed(&format!("redirect_dir={text}")).rules;
+            assert_eq!((rules.redirect, rules.follow_redirects), (Some(made), followed), "{text}");
+        }
     }
 
     #[test]

@@ -207,14 +207,18 @@ impl HostDir {
         self.cache().with_room(|| DirFd::open_to_read(dir.fd(), b"."))
     }
 
-    /// UUID of the file system, zero where it has none.
-    pub(super) fn fs_uuid(&self) -> Result<[u8; 16]> {
+    /// UUID of the file system, zero where it has none; `None` where its handles mean something in
+    /// one mount alone.
+    pub(super) fn fs_uuid(&self) -> Result<Option<[u8; 16]>> {
         let dir = self.opened()?;
+        if sys::file::is_fuse(dir.fd())? {
+            return Ok(None);
+        }
         if dir.is_readable() {
-            return uuid_of(dir.fd());
+            return uuid_of(dir.fd()).map(Some);
         }
         let own = self.open_again(&dir)?;
-        uuid_of(std::os::fd::AsFd::as_fd(&own))
+        uuid_of(std::os::fd::AsFd::as_fd(&own)).map(Some)
     }
 }
 

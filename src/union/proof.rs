@@ -1,0 +1,168 @@
+//! Which numbers and origins that the upper keeps are still right.
+//!
+//! The upper says of what was copied up which number it shows (`lamina.ino`) and which lower
+//! object it was (`origin`, the names in the index). Both are of the lower layers, and layers are
+//! restored elsewhere, made anew, or mounted by programs that number their files afresh. So a
+//! stored number counts only with the layers that it was stored over, on the inode that it was
+//! stored with; a file handle is an origin only where it means the same object in every mount: in
+//! a file system with handles of its own whose UUID no other layer has. FUSE has none such: its
+//! handles are numbers of one mount.
+//!
+//! Names of one lower object that the index cannot keep together are objects of their own from the
+//! start, and the one that is copied up takes the number of its copy, as in the kernel
+//! (`ovl_getattr()` in fs/overlayfs/inode.c): two objects never share a number.
+
+use crate::error::Result;
+use crate::types::{Handle, Kind, Stat, Time};
+use crate::union::Union;
+use crate::union::body::{FIRST_GRAFT, LayerDir, Place, UPPER};
+
+/// Types of btrfs handles, which tell subvolumes of one UUID apart (`FILEID_BTRFS_*` in the
+/// kernel's include/linux/exportfs.h).
+const BTRFS: std::ops::RangeInclusive<u8> = 0x4d..=0x4f;
+
+/// What is known of the lower layers of a mount.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// The file system of each layer, the topmost first, if its handles are origins.
+    devices: Vec<Option<u64>>,
+    /// Tells these layers from all others; `None` where one of them cannot be told.
+    layers: Option<u64>,
+}
+
+/// FNV-1a, 64 bits. What is stored with it is no longer trusted if it ever changes.
+struct Hash(u64);
+
+impl Hash {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self
+    }
+
+    fn number(self, number: u64) -> Self {
+        self.bytes(&number.to_le_bytes())
+    }
+
+    fn time(self, time: Time) -> Self {
+        self.bytes(&time.secs.to_le_bytes()).bytes(&time.nanos.to_le_bytes())
+    }
+
+    fn handle(self, handle: &Handle) -> Self {
+        let len = handle.bytes.len() as u64;
+        self.bytes(&handle.uuid).bytes(&[handle.kind]).number(len).bytes(&handle.bytes)
+    }
+}
+
+impl Proof {
+    /// Reads the roots of the lower layers.
+    pub(super) fn of(roots: &[LayerDir]) -> Result<Self> {
+        let mut found = Vec::with_capacity(roots.len());
+        for root in roots {
+            found.push((root.dir.stat(None)?, root.dir.handle(None)?));
+        }
+        let is_ambiguous = |stat: &Stat, handle: &Handle| {
+            !BTRFS.contains(&handle.kind)
+                && found.iter().any(|(other, other_handle)| {
+                    let uuid = other_handle.as_ref().map(|other| other.uuid);
+                    other.dev != stat.dev && uuid == Some(handle.uuid)
+                })
+        };
+        let device = |(stat, handle): &(Stat, Option<Handle>)| {
+            let handle = handle.as_ref()?;
+            (!is_ambiguous(stat, handle)).then_some(stat.dev)
+        };
+        let layers = found.iter().try_fold(Hash::new(), |hash, (stat, handle)| {
+            // What is restored in place changes the root of its layer.
+            Some(hash.handle(handle.as_ref()?).number(stat.ino).time(stat.ctime))
+        });
+        Ok(Self { devices: found.iter().map(device).collect(), layers: layers.map(|hash| hash.0) })
+    }
+
+    /// Whether a handle of an object of a layer is an origin.
+    fn is_origin(&self, layer: u16, dev: u64) -> bool {
+        let index = usize::from(layer).checked_sub(1);
+        index.and_then(|index| self.devices.get(index)) == Some(&Some(dev))
+    }
+
+    /// What is stored beside a number with the inode `ino` of the upper; `None` where no number can
+    /// be.
+    fn beside(&self, ino: u64) -> Option<u64> {
+        Some(Hash(self.layers?).number(ino).0)
+    }
+
+    /// The value in which a number is stored with the inode `ino` of the upper.
+    pub(super) fn number_to_store(&self, number: u64, ino: u64) -> Option<[u8; 16]> {
+        let mut value = [0; 16];
+        let (first, second) = value.split_at_mut(8);
+        first.copy_from_slice(&number.to_le_bytes());
+        second.copy_from_slice(&self.beside(ino)?.to_le_bytes());
+        Some(value)
+    }
+
+    /// The number in such a value, if it was stored over these layers with this inode.
+    pub(super) fn stored_number(&self, value: &[u8], ino: u64) -> Option<u64> {
+        let (number, beside) = value.split_first_chunk::<8>()?;
+        let right = beside == self.beside(ino)?.to_le_bytes();
+        Some(u64::from_le_bytes(*number)).filter(|number| right && *number != 0)
+    }
+}
+
+impl Union {
+    /// Whether the handle of an object is an origin.
+    pub(super) fn has_origin(&self, layer: u16, stat: &Stat) -> bool {
+        self.proof.is_origin(layer, stat.dev)
+    }
+
+    /// Whether the index keeps the names of a lower object together.
+    pub(super) fn is_indexed(&self, layer: u16, stat: &Stat) -> bool {
+        let index = self.upper.as_ref().and_then(|upper| upper.index.as_ref());
+        index.is_some() && self.can_index(stat.kind()) && self.has_origin(layer, stat)
+    }
+
+    /// Tells a name of a lower object from its other names, where a copy-up would part them.
+    pub(super) fn split(&self, place: &Place, stat: &Stat) -> Result<Option<u64>> {
+        let lower = place.layer != UPPER && place.layer < FIRST_GRAFT;
+        let several = stat.nlink > 1 && stat.kind() != Kind::Dir;
+        if !(lower && several) || self.is_read_only() || self.is_indexed(place.layer, stat) {
+            return Ok(None);
+        }
+        let dir = place.dir.stat(None)?;
+        Ok(Some(Hash::new().number(dir.dev).number(dir.ino).bytes(&place.name).0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_counts_with_its_layers_and_its_inode() {
+        let proof = Proof { devices: Vec::new(), layers: Some(3) };
+        let value = proof.number_to_store(7, 100).unwrap();
+        assert_eq!(proof.stored_number(&value, 100), Some(7));
+        assert_eq!(proof.stored_number(&value, 101), None, "a copy of the file with its marks");
+        for layers in [Some(4), None] {
+            let other = Proof { devices: Vec::new(), layers };
+            assert_eq!(other.stored_number(&value, 100), None);
+        }
+        for wrong in [&b""[..], &7_u64.to_le_bytes(), &value[..15], &[value, value].concat()] {
+            assert_eq!(proof.stored_number(wrong, 100), None);
+        }
+        assert_eq!(Proof::default().number_to_store(7, 100), None);
+    }
+
+    #[test]
+    fn a_handle_is_an_origin_in_the_file_system_of_its_layer() {
+        let proof = Proof { devices: vec![Some(5), None], layers: None };
+        assert!(proof.is_origin(1, 5));
+        for (layer, dev) in [(1, 6), (2, 5), (3, 5), (UPPER, 5)] {
+            assert!(!proof.is_origin(layer, dev), "{layer} {dev}");
+        }
+    }
+}
