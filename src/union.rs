@@ -20,6 +20,7 @@
 pub mod api;
 mod attr;
 pub mod body;
+mod claims;
 pub mod config;
 mod copyup;
 mod fixed;
@@ -131,6 +132,7 @@ pub struct Union {
     pins: Mutex<LruCache<NodeId, ()>>,
     listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
     plus: plus::Plus,
+    claims: claims::Claims,
     live_writers: AtomicU64,
     counters: Counters,
     rename: Mutex<()>,
@@ -204,6 +206,7 @@ impl Union {
             pins: cache(open::PINS),
             listings: cache(64),
             plus: plus::Plus::default(),
+            claims: claims::Claims::default(),
             live_writers: AtomicU64::new(0),
             counters: Counters::default(),
             rename: Mutex::new(()),
@@ -211,6 +214,7 @@ impl Union {
         };
         union.table.set_ino(NodeId::ROOT, union.show_ino(&origin));
         union.note_fixed(NodeId::ROOT, layer, &stat);
+        union.sweep_index()?;
         union.attach_grafts()?;
         Ok(union)
     }
@@ -362,7 +366,8 @@ impl Union {
             stat.blocks = data.stat()?.blocks;
         }
         let links = i64::from(stat.nlink) + state.nlink_diff;
-        stat.nlink = u32::try_from(links.max(0)).unwrap_or(u32::MAX);
+        let names = if state.indexed { i64::from(stat.nlink) - 1 } else { 0 };
+        stat.nlink = u32::try_from(links.max(names)).unwrap_or(u32::MAX);
         if state.life.is_nameless() {
             stat.nlink = 0;
         }

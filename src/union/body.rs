@@ -160,8 +160,8 @@ pub struct DirBody {
     pub default_acl: AtomicU8,
     /// Lookups of entries since the last listing by names alone.
     pub looked_up: AtomicU32,
-    /// The upper part is marked as one that holds copied-up entries.
-    pub impure: AtomicBool,
+    /// The upper part is marked as one that holds copied-up entries. Held while the mark changes.
+    pub impure: Mutex<bool>,
     /// Grafts stand in this directory.
     pub has_grafts: AtomicBool,
     /// Attributes at the removal.
@@ -180,7 +180,7 @@ impl DirBody {
             version: AtomicU64::new(1),
             default_acl: AtomicU8::new(0),
             looked_up: AtomicU32::new(u32::MAX),
-            impure: AtomicBool::new(false),
+            impure: Mutex::new(false),
             has_grafts: AtomicBool::new(false),
             removed: OnceLock::new(),
         }

@@ -6,7 +6,7 @@
 //! plus the difference kept in the `nlink` mark, `U+n` or `U-n`.
 
 use crate::error::{Errno, Error, Result};
-use crate::types::{Stat, XattrFlags};
+use crate::types::{Kind, Stat, XattrFlags, name};
 use crate::union::Union;
 use crate::union::body::{FileState, Place, UPPER};
 use crate::union::copyup::tolerate;
@@ -55,6 +55,42 @@ impl Union {
             Err(error) if error.is(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a file in the index has names in the upper besides the one that is about to go
+    /// (`named`). Whoever changed the layers while they were not mounted knew nothing of the count.
+    pub(super) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
+        match &state.place {
+            Some(place) if state.indexed => Ok(place.stat()?.nlink > 1 + u32::from(named)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Removes from the index what no name leads to any more: the last one was removed while the
+    /// layers were not mounted (`ovl_indexdir_cleanup()` in fs/overlayfs/readdir.c).
+    pub(super) fn sweep_index(&self) -> Result<()> {
+        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+            return Ok(());
+        };
+        let mut entries = Vec::new();
+        index.list(0, &mut |entry| {
+            if !matches!(entry.kind, Kind::Dir | Kind::Char) {
+                entries.push(name(entry.name));
+            }
+            true
+        })?;
+        for entry in entries {
+            let place = Place::new(UPPER, index, &entry);
+            let stat = place.stat()?;
+            if stat.nlink == 1 && self.read_nlink_diff(&place, &stat)? < 0 {
+                // A leftover harms nobody but the space that it takes.
+                if let Err(error) = index.unlink(&entry) {
+                    let name = String::from_utf8_lossy(&entry);
+                    tracing::warn!(%error, %name, "an entry of the index without names stays");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How much the link count shown differs from that of the upper file.

@@ -221,6 +221,7 @@ impl Union {
         let mut failed = None;
         let mut next = backing_position(offset);
         let mut more = true;
+        let mut pure = stored && offset <= 2;
         // Entries are taken in batches, since the sink may look them up in the same directory.
         while more && failed.is_none() {
             let mut batch = Vec::new();
@@ -240,17 +241,41 @@ impl Union {
                 if !raw && self.is_hidden(dir, &item, marked)? {
                     continue;
                 }
-                item.ino = if stored {
-                    self.entry_ino(dir, dev, &item)?
-                } else {
-                    self.show_ino_of(dev, item.ino)
-                };
+                let own = self.show_ino_of(dev, item.ino);
+                item.ino = if stored { self.entry_ino(dir, dev, &item)? } else { own };
+                pure &= item.ino == own;
                 if !self.push(node, body, &item, plus.wants(item.kind), sink) {
                     failed = Some(());
                     break;
                 }
             }
         }
+        if pure && failed.is_none() { self.clear_impure(body, dir) } else { Ok(()) }
+    }
+
+    // Takes the mark from a directory that was read as a whole and holds nothing that shows a
+    // stored number. What comes while it is read again is marked afterwards, by its own change.
+    fn clear_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
+        let mut impure = body.impure.lock();
+        let dev = dir.stat(None)?.dev;
+        let mut items = Vec::new();
+        dir.list(0, &mut |entry| {
+            let (name, ino, kind) = (name(entry.name), entry.ino, entry.kind);
+            items.push(Item { position: 0, name, ino, kind });
+            true
+        })?;
+        for item in items {
+            match self.entry_ino(dir, dev, &item) {
+                Ok(ino) if ino == self.show_ino_of(dev, item.ino) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.is(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = dir.remove_xattr(None, &self.mark_key(Mark::Impure)) {
+            tracing::debug!(%error, "a directory stays marked as impure");
+        }
+        *impure = false;
         Ok(())
     }
 

@@ -141,6 +141,9 @@ impl Union {
             Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
             None => self.new_file_body(found, graft_file),
         });
+        if fresh {
+            self.claim_lower(&node, found)?;
+        }
         let told = || {
             if !fresh && (node.parent != parent || node.name[..] != *entry) {
                 self.found_again(&node, parent, entry, found)?;

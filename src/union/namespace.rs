@@ -270,9 +270,13 @@ impl Union {
         self.may_change(id, false)?;
         self.with_parent(parent, |parent| {
             self.check_link(id, parent, entry)?;
-            self.with_file(id, |held| self.link_held(held, parent, entry))?;
+            let (ino, linked) = self.with_file(id, |held| {
+                self.link_held(held, parent, entry)?;
+                Ok((held.node.ino, parent.dir.stat(Some(entry))?))
+            })?;
             parent.body()?.changed();
-            self.set_impure_for(parent)
+            // Only what shows a number that is not its own has it stored.
+            if ino == self.show_ino(&linked) { Ok(()) } else { self.set_impure_for(parent) }
         })?;
         self.entry_again(id)
     }

@@ -95,13 +95,13 @@ impl Union {
         let before = self.stat_state(&held.node, held.state)?;
         let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
         let named = !lower && self.is_occupied(&parent.dir, entry)?;
-        if before.nlink <= 1 || alone {
+        if alone || (before.nlink <= 1 && !self.keeps_names(held.state, named)?) {
             return self
                 .leave_last(held, &before, || self.remove_name(parent, entry, named, hides));
         }
         self.keep_found(parent, entry, held)?;
         self.remove_name(parent, entry, named, hides)?;
-        if held.state.indexed && !named {
+        if held.state.indexed && !named && before.nlink > 1 {
             let diff = held.state.nlink_diff - 1;
             self.write_nlink_diff(held.state, diff)?;
         }

@@ -270,8 +270,16 @@ impl Union {
         })?;
         source.parent.body()?.changed();
         target.parent.body()?.changed();
-        self.set_impure_for(target.parent)?;
-        if flags.exchange { self.set_impure_for(source.parent) } else { Ok(()) }
+        self.set_impure_by(source, target.parent)?;
+        if flags.exchange { self.set_impure_by(target, source.parent) } else { Ok(()) }
+    }
+
+    // Only what shows a number that is not its own has it stored.
+    fn set_impure_by(&self, end: &End<'_>, to: &Parent) -> Result<()> {
+        let Some(found) = &end.found else { return Ok(()) };
+        let ino = end.id.and_then(|id| self.ino(id)).unwrap_or(found.ino);
+        let borrowed = found.is_lower() || ino != self.show_ino(&found.stat);
+        if borrowed { self.set_impure_for(to) } else { Ok(()) }
     }
 
     fn replace_file(
@@ -285,13 +293,13 @@ impl Union {
             self.count_names(held, found)?;
         }
         let before = self.stat_state(&held.node, held.state)?;
-        if before.nlink <= 1 {
+        let named = self.is_occupied(&target.parent.dir, target.entry)?;
+        if before.nlink <= 1 && !self.keeps_names(held.state, named)? {
             return self.leave_last(held, &before, go);
         }
-        let named = self.is_occupied(&target.parent.dir, target.entry)?;
         self.keep_found(target.parent, target.entry, held)?;
         go()?;
-        if held.state.indexed && !named {
+        if held.state.indexed && !named && before.nlink > 1 {
             let diff = held.state.nlink_diff - 1;
             self.write_nlink_diff(held.state, diff)?;
         }

@@ -214,7 +214,8 @@ impl Union {
 
     /// Marks a directory as one that holds entries whose numbers are stored with them.
     pub(super) fn set_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
-        if body.impure.load(Ordering::Relaxed) {
+        let mut impure = body.impure.lock();
+        if *impure {
             return Ok(());
         }
         let key = self.mark_key(Mark::Impure);
@@ -222,7 +223,7 @@ impl Union {
             Err(error) if error.is(Errno::OPNOTSUPP) || error.is(Errno::PERM) => {}
             other => other?,
         }
-        body.impure.store(true, Ordering::Relaxed);
+        *impure = true;
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod hostile;
 mod imports;
 mod layers;
 mod model;
+mod offline;
 mod ops;
 mod pulls;
 mod reference;

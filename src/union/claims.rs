@@ -1,0 +1,79 @@
+//! Lower directories, each with one directory of the upper that leads to it.
+//!
+//! A directory of the upper takes part in a lower one by its name or by a redirect. A copy of it
+//! that was made while the upper was not mounted (`cp -a` takes the marks along) leads to the same
+//! lower directory: what is below would be one object in two places, and a change of it would come
+//! into the upper in the wrong one. So the second that is found is refused, as the kernel does
+//! (`ovl_verify_inode()` in fs/overlayfs/inode.c).
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::types::NodeId;
+use crate::union::Union;
+use crate::union::body::UPPER;
+use crate::union::resolve::Found;
+use crate::union::table::Node;
+
+/// Claims that are kept before the first search for those that no longer count.
+const FEW: usize = 4096;
+
+/// Which node leads to which lower directory, by the number that both show.
+#[derive(Default)]
+pub(super) struct Claims {
+    holders: Mutex<Holders>,
+}
+
+#[derive(Default)]
+struct Holders {
+    by_number: HashMap<u64, NodeId>,
+    // The count of holders at which those that are gone are dropped.
+    full: usize,
+}
+
+impl Claims {
+    /// Makes a node the holder of a number unless another one, for which `holds` is true, is it.
+    fn claim(&self, ino: u64, id: NodeId, holds: impl Fn(NodeId, u64) -> bool) -> Option<NodeId> {
+        let mut holders = self.holders.lock();
+        if holders.by_number.len() >= holders.full.max(FEW) {
+            holders.by_number.retain(|ino, id| holds(*id, *ino));
+            holders.full = holders.by_number.len() * 2;
+        }
+        let holder = *holders.by_number.entry(ino).or_insert(id);
+        if holder == id || !holds(holder, ino) {
+            holders.by_number.insert(ino, id);
+            return None;
+        }
+        Some(holder)
+    }
+}
+
+impl Union {
+    /// Sees to it that a directory that was just entered is the only one that leads to its lower
+    /// directory.
+    ///
+    /// # Errors
+    /// `EIO` where another one does; the node is forgotten then.
+    pub(super) fn claim_lower(&self, node: &Node, found: &Found) -> Result<()> {
+        let merges = found.stack.as_ref().is_some_and(|stack| stack.has_lower());
+        if found.place.layer != UPPER || !merges {
+            return Ok(());
+        }
+        let holds = |id: NodeId, ino: u64| {
+            self.table.find(id).is_some_and(|other| other.ino == ino && other.key != node.key)
+        };
+        let Some(holder) = self.claims.claim(node.ino, node.id, holds) else { return Ok(()) };
+        let other = self.table.find(holder).map(|other| other.name).unwrap_or_default();
+        // Forgotten by its key too, so that the next lookup is refused again.
+        self.table.unkey(node.id);
+        self.forget(node.id, 1);
+        Err(Error::Corrupt {
+            what: format!(
+                "directory {:?} of the upper leads to the same lower directory as {:?}",
+                String::from_utf8_lossy(&found.place.name),
+                String::from_utf8_lossy(&other)
+            ),
+        })
+    }
+}
