@@ -80,6 +80,7 @@ mod negative;
 mod operator;
 mod options;
 mod privilege;
+mod programs;
 mod proof;
 mod races;
 mod random;
