@@ -6,7 +6,7 @@
 //!
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
 //! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
-//! - [`pin`]: objects that only a descriptor leads to;
+//! - [`pin`]: objects that only a descriptor leads to; [`lock`]: locks by open file;
 //! - [`confine`]: what a daemon gives up;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
@@ -24,6 +24,7 @@ pub mod dir;
 pub mod file;
 pub mod fuse;
 pub mod ioctl;
+pub mod lock;
 pub mod map;
 pub mod mount;
 pub mod pin;

@@ -40,6 +40,7 @@ mod proof;
 mod remove;
 mod rename;
 mod resolve;
+mod served;
 mod shadow;
 pub mod table;
 pub mod walk;
@@ -121,6 +122,7 @@ pub struct Union {
     upper: Option<UpperLayer>,
     root: DirRef,
     grafts: Vec<GraftState>,
+    served: served::Served,
     graft_places: HashMap<(NodeId, Vec<u8>), u16>,
     devices: RwLock<Vec<u64>>,
     device_bits: u32,
@@ -195,6 +197,7 @@ impl Union {
             upper,
             root,
             grafts,
+            served: served::Served::default(),
             graft_places: HashMap::new(),
             device_bits: ids::device_bits(devices.len()),
             devices: RwLock::new(devices),

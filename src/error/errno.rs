@@ -61,6 +61,7 @@ errnos! {
     MLINK = 31, "EMLINK", "too many links";
     RANGE = 34, "ERANGE", "result too large";
     NAMETOOLONG = 36, "ENAMETOOLONG", "file name too long";
+    NOLCK = 37, "ENOLCK", "no locks available";
     NOSYS = 38, "ENOSYS", "function not implemented";
     NOTEMPTY = 39, "ENOTEMPTY", "directory not empty";
     LOOP = 40, "ELOOP", "too many levels of symbolic links";

@@ -1,8 +1,8 @@
 //! Values of the union to structures of the protocol and back.
 
 use crate::fuse::wire::abi::{
-    self, Attr, AttrOut, CreateOut, EntryOut, FsXattrData, InHeader, OpenOut, SetAttrIn, StatfsOut,
-    Statx, StatxOut, SxTime,
+    self, Attr, AttrOut, EntryOut, FsXattrData, InHeader, OpenOut, SetAttrIn, StatfsOut, Statx,
+    StatxOut, SxTime,
 };
 use crate::sys::fuse::{FMODE_EXEC, O_ACCMODE, O_APPEND, O_RDONLY, O_TRUNC};
 use crate::types::{AttrChange, FsXattr, MODE_MASK, SetTime, Stat, StatFs, Time};
@@ -37,6 +37,12 @@ impl Lifetime {
     #[must_use]
     pub const fn in_session(self, session: u32) -> Self {
         Self { session, ..self }
+    }
+
+    /// The number of the session.
+    #[must_use]
+    pub const fn session(self) -> u32 {
+        self.session
     }
 
     /// The same for names; attributes are for the moment only.
@@ -86,13 +92,6 @@ impl Lifetime {
             stat: statx(stat),
             ..Default::default()
         }
-    }
-
-    /// The answer to CREATE and TMPFILE.
-    #[must_use]
-    pub fn create(self, entry: &Entry, opened: Opened, live: bool) -> CreateOut {
-        let told = if live { self.entry_live(entry) } else { self.entry(entry) };
-        CreateOut { entry: told, open: open(opened) }
     }
 }
 
@@ -151,16 +150,18 @@ const fn sx_time(time: Time) -> SxTime {
     SxTime { tv_sec: time.secs, tv_nsec: time.nanos, reserved: 0 }
 }
 
-/// The answer to OPEN. FLUSH is never wanted: writes are in the backing file when they are
-/// answered. `FOPEN_KEEP_CACHE` may not accompany passthrough.
+/// The answer to OPEN. FLUSH is wanted where it gives locks back alone: writes are in the backing
+/// file when they are answered. `FOPEN_KEEP_CACHE` may not accompany passthrough.
 #[must_use]
-pub const fn open(opened: Opened) -> OpenOut {
+pub const fn open(opened: Opened, locks: bool) -> OpenOut {
     let (how, backing_id) = match opened.mode {
         OpenMode::Cached { keep_cache: true } => (abi::FOPEN_KEEP_CACHE, 0),
         OpenMode::Cached { keep_cache: false } => (0, 0),
+        OpenMode::Direct => (abi::FOPEN_DIRECT_IO, 0),
         OpenMode::Passthrough { backing_id } => (abi::FOPEN_PASSTHROUGH, backing_id),
     };
-    OpenOut { fh: opened.fh, open_flags: abi::FOPEN_NOFLUSH | how, backing_id }
+    let flush = if locks { 0 } else { abi::FOPEN_NOFLUSH };
+    OpenOut { fh: opened.fh, open_flags: flush | how, backing_id }
 }
 
 /// The answer to STATFS.
@@ -249,11 +250,13 @@ mod tests {
     #[test]
     fn passthrough_never_keeps_the_cache() {
         let through = OpenMode::Passthrough { backing_id: 6 };
-        let out = open(Opened { fh: 3, mode: through });
+        let out = open(Opened { fh: 3, mode: through }, false);
         assert_eq!((out.fh, out.backing_id), (3, 6));
         assert_eq!(out.open_flags, abi::FOPEN_PASSTHROUGH | abi::FOPEN_NOFLUSH);
-        let out = open(Opened { fh: 3, mode: OpenMode::Cached { keep_cache: true } });
+        let out = open(Opened { fh: 3, mode: OpenMode::Cached { keep_cache: true } }, false);
         assert_eq!(out.open_flags, abi::FOPEN_KEEP_CACHE | abi::FOPEN_NOFLUSH);
+        let out = open(Opened { fh: 3, mode: OpenMode::Direct }, true);
+        assert_eq!(out.open_flags, abi::FOPEN_DIRECT_IO);
     }
 
     #[test]

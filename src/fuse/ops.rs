@@ -5,13 +5,15 @@
 //! ended) is given back to the union.
 //!
 //! `ENOSYS` is remembered by the kernel for the whole mount and is said on purpose only: to
-//! OPENDIR (directories need no handle, and are then cached), FLUSH, ACCESS, POLL, BMAP, the lock
-//! operations (the kernel keeps locks by itself) and INTERRUPT; to OPEN where nothing changes.
+//! OPENDIR (directories need no handle, and are then cached), unless others change what is grafted;
+//! ACCESS, POLL, BMAP; FLUSH, the lock operations and INTERRUPT, unless grafts are served (the
+//! kernel keeps locks by itself); to OPEN where nothing changes.
 
 mod attr;
 mod dir;
 mod file;
 mod ioctl;
+mod lock;
 mod name;
 mod node;
 mod xattr;
@@ -23,6 +25,7 @@ use crate::error::{Errno, Error};
 use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::{self, Lifetime};
 use crate::fuse::counters::Counters;
+use crate::fuse::locks::Locks;
 use crate::fuse::wire::abi::{EntryOut, InHeader};
 use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
@@ -39,6 +42,8 @@ pub struct Adapter {
     pub(super) counters: Arc<Counters>,
     /// Who lists directories before they are asked for.
     pub(super) ahead: Option<Arc<Ahead>>,
+    /// Locks, where the kernel forwards them.
+    pub(super) locks: Option<Arc<Locks>>,
     /// What is answered only when it is on the disk.
     pub(super) synchronous: Synchronous,
 }
@@ -71,6 +76,7 @@ struct Call<'a> {
     union: &'a Union,
     lifetime: Lifetime,
     ahead: Option<&'a Arc<Ahead>>,
+    locks: Option<&'a Arc<Locks>>,
     /// The request is of the thread that lists ahead.
     is_own: bool,
     header: &'a InHeader,
@@ -112,15 +118,24 @@ impl Call<'_> {
 
     /// An object as the kernel is told of it.
     fn told(&self, entry: &Entry) -> EntryOut {
-        if self.union.is_live(entry.node) {
-            return self.lifetime.entry_live(entry);
+        if self.union.is_live(entry.node) || self.union.is_shared(entry.node) {
+            return self.names_lifetime().entry_live(entry);
         }
         self.lifetime.entry(entry)
     }
 
+    /// How long names in the directory that the request is about may be used.
+    fn names_lifetime(&self) -> Lifetime {
+        if self.union.is_shared(self.node()) {
+            return Lifetime::NONE.in_session(self.lifetime.session());
+        }
+        self.lifetime
+    }
+
     /// How long attributes of the node may be used.
     fn attr_lifetime(&self) -> Lifetime {
-        if self.union.is_live(self.node()) { Lifetime::NONE } else { self.lifetime }
+        let is_live = self.union.is_live(self.node()) || self.union.is_shared(self.node());
+        if is_live { Lifetime::NONE } else { self.lifetime }
     }
 
     /// What is cleared by an operation for which the protocol has no flag: nothing for a caller
@@ -166,6 +181,9 @@ impl Adapter {
         if let Some(ahead) = &self.ahead {
             ahead.end();
         }
+        if let Some(locks) = &self.locks {
+            locks.end();
+        }
     }
 
     /// Serves one request.
@@ -176,6 +194,7 @@ impl Adapter {
             union: &self.union,
             lifetime: self.lifetime,
             ahead: self.ahead.as_ref(),
+            locks: self.locks.as_ref(),
             is_own: self.ahead.as_ref().is_some_and(|ahead| ahead.is_own(header.pid)),
             header,
             reply,
@@ -198,7 +217,8 @@ impl Adapter {
 
 /// States whether the kernel expects no answer.
 const fn is_silent(op: &Operation<'_>) -> bool {
-    matches!(op, Operation::Forget { .. } | Operation::BatchForget { .. })
+    use Operation::{BatchForget, Forget, Interrupt};
+    matches!(op, Forget { .. } | BatchForget { .. } | Interrupt { .. })
 }
 
 fn dispatch(mut call: Call<'_>, op: &Operation<'_>) {
@@ -244,8 +264,29 @@ fn dispatch(mut call: Call<'_>, op: &Operation<'_>) {
         Operation::ReadDir { ref arg, plus } => dir::readdir(call, arg, plus),
         Operation::Ioctl { ref arg, data } => ioctl::ioctl(call, arg, data),
         Operation::Destroy => call.done(Ok(())),
+        Operation::OpenDir if call.union.has_grafts() => dir::open(call),
+        Operation::ReleaseDir => call.done(Ok(())),
+        Operation::OpenDir
+        | Operation::Flush(_)
+        | Operation::FindLock(_)
+        | Operation::SetLock { .. }
+        | Operation::Interrupt { .. } => lock_operation(call, op),
         Operation::Unsupported => {
             call.reply.errno(Errno::NOSYS);
         }
+    }
+}
+
+fn lock_operation(call: &Call<'_>, op: &Operation<'_>) {
+    match (op, call.locks) {
+        (Operation::Flush(arg), Some(locks)) => {
+            locks.flush(call.node(), arg.lock_owner);
+            call.union.flush(call.node());
+            call.done(Ok(()));
+        }
+        (Operation::FindLock(arg), Some(locks)) => lock::find(call, locks, arg),
+        (Operation::SetLock { arg, waits }, Some(locks)) => lock::set(call, locks, arg, *waits),
+        (Operation::Interrupt { unique }, Some(locks)) => locks.interrupt(*unique),
+        _ => drop(call.reply.errno(Errno::NOSYS)),
     }
 }

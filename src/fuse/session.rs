@@ -21,6 +21,7 @@ use crate::error::{Errno, Error, Result};
 use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
+use crate::fuse::locks::Locks;
 use crate::fuse::ops::{Adapter, Synchronous};
 use crate::fuse::turn::Turn;
 use crate::fuse::wire::notify;
@@ -66,6 +67,10 @@ pub struct Setup {
     pub unchanging: bool,
     /// Requests may wait for a network, so that more threads stand by.
     pub waits: bool,
+    /// Others change what is grafted.
+    pub grafts: bool,
+    /// Grafts are served, so that locks are to be forwarded.
+    pub locks: bool,
     /// Directories may be listed ahead: no layer of it needs a descriptor.
     pub ahead: bool,
     /// How long the kernel may use names and attributes, in seconds; for ever without one.
@@ -163,6 +168,8 @@ fn wanted(setup: &Setup) -> InitFlags {
         | InitFlags::FUSE_SETXATTR_EXT
         | InitFlags::FUSE_HAS_RESEND;
     flags.set(InitFlags::FUSE_POSIX_ACL, setup.acl);
+    flags.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, setup.grafts);
+    flags.set(InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS, setup.locks);
     let passthrough = setup.io.is_none_or(|io| io == IoDriver::Passthrough);
     // What the kernel writes by itself it does not sync.
     let passthrough = passthrough && !setup.flags.sync;
@@ -230,6 +237,7 @@ impl Session {
         let ahead = setup.ahead && thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
         let ahead =
             ahead.then(|| Ahead::new(setup.target.clone(), &union, &counters).ok()).flatten();
+        let locks = setup.locks.then(|| Locks::new(&union, &device));
         let workers = Workers {
             device,
             turn: Turn::new(Arc::clone(&counters)),
@@ -243,6 +251,7 @@ impl Session {
                     names: setup.flags.sync || setup.flags.dirsync,
                     attributes: setup.flags.sync,
                 },
+                locks,
             },
             counters,
             pace: Pace::default(),

@@ -64,6 +64,13 @@ fn host() -> Vec<Finding> {
             "needs CAP_SYS_ADMIN in the initial user namespace: files go through the daemon, \
              and a mount without upper and grafts opens them without asking it",
         ),
+        finding(
+            "graft",
+            grafts::can_bind(),
+            "volumes and binds are bind mounts of the kernel",
+            "needs CAP_SYS_ADMIN over the mount namespace: they are served by the daemon; sockets \
+             and FIFOs do not meet across mounts, and shared mappings do not without passthrough",
+        ),
         finding("tmpfs", grafts::has_tmpfs(), "--tmpfs works", "--tmpfs needs CAP_SYS_ADMIN"),
         Finding {
             name: "descriptors",

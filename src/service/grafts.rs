@@ -260,6 +260,12 @@ fn fill(union: &Union, path: &[Name], data: &Path, cache: &Arc<FdCache>) -> Resu
     prefill::fill(union, from, &to)
 }
 
+/// Whether grafts can be bind mounts here, for the doctor.
+pub(super) fn can_bind() -> bool {
+    let root = sys::file::find_directory(Path::new("/"));
+    root.and_then(|root| sys::bind::clone_tree(root.as_fd(), true)).is_ok()
+}
+
 /// States whether tmpfs can be made here, for the doctor.
 pub(super) fn has_tmpfs() -> bool {
     sys::mount::tmpfs(None, None).is_ok_and(|mount| mount.as_fd().try_clone_to_owned().is_ok())

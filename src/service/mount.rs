@@ -11,7 +11,7 @@ use super::ending::{Ender, Helper};
 use super::failure::Outcome;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::spec::MountSpec;
-use super::status::{self, Answering, Drivers, MountStatus};
+use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
@@ -242,6 +242,8 @@ impl Prepared {
             io: spec.rules.io,
             unchanging: !writes && grafts.grafts.is_empty(),
             waits: layers.early.is_remote(),
+            grafts: !grafts.grafts.is_empty(),
+            locks: status.graft_mounts.iter().any(GraftStatus::is_served),
             ahead: !writes && can_list_ahead(spec),
             timeout_secs: spec.rules.timeout_secs,
         };

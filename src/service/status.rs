@@ -73,6 +73,14 @@ pub struct GraftStatus {
     pub recursive: bool,
 }
 
+impl GraftStatus {
+    /// Whether the daemon serves it.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.driver != super::spec::GraftDriver::Bind.name()
+    }
+}
+
 /// The ways that were chosen at the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drivers {

@@ -143,6 +143,15 @@ pub fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
         .map_err(refused("open"))
 }
 
+/// Opens the regular file behind a descriptor once more: an open file of its own.
+///
+/// # Errors
+/// As open(2) on /proc/self/fd.
+pub fn open_again(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    open_path(Path::new(&path), flags | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
 /// Finds a directory as [`open_path`] does; the descriptor (`O_PATH`) names it and no more.
 ///
 /// # Errors
@@ -256,6 +265,17 @@ pub fn pread(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<usize> {
 /// As pwrite(2).
 pub fn pwrite(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
     rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, data, offset)).map_err(refused("pwrite"))
+}
+
+/// Writes behind the end of a file, wherever that is by now.
+///
+/// # Errors
+/// As pwritev2(2) with `RWF_APPEND`.
+pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    let parts = [std::io::IoSlice::new(data)];
+    let flags = rustix::io::ReadWriteFlags::APPEND;
+    rustix::io::retry_on_intr(|| rustix::io::pwritev2(fd, &parts, 0, flags))
+        .map_err(refused("pwritev2"))
 }
 
 /// Sets the size of an open file.

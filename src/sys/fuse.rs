@@ -17,6 +17,8 @@ pub const O_ACCMODE: u32 = libc::O_ACCMODE as u32;
 pub const O_RDONLY: u32 = libc::O_RDONLY as u32;
 /// `O_TRUNC`.
 pub const O_TRUNC: u32 = libc::O_TRUNC as u32;
+/// `O_EXCL`.
+pub const O_EXCL: u32 = libc::O_EXCL as u32;
 /// `O_APPEND`.
 pub const O_APPEND: u32 = libc::O_APPEND as u32;
 /// `__FMODE_EXEC` (`include/linux/fs.h`): opened by execve(2), as a program or its interpreter.

@@ -46,6 +46,8 @@ pub enum OpenMode {
         /// The cached pages of earlier opens are still right (`FOPEN_KEEP_CACHE`).
         keep_cache: bool,
     },
+    /// By READ and WRITE, past the page cache.
+    Direct,
     /// By the kernel, from a registered backing file.
     Passthrough {
         /// The backing id.

@@ -19,6 +19,9 @@ impl Union {
         if node.kind == Kind::Dir {
             return Ok(self.show(&node, self.stat_dir(dir_of(&node)?)?));
         }
+        if let Some(stat) = self.served_stat(id)? {
+            return Ok(self.show(&node, stat));
+        }
         self.with_object(id, |node, state| Ok(self.show(node, self.stat_file(node, state)?)))
     }
 
@@ -34,6 +37,9 @@ impl Union {
         }
         self.may_change(id, fixed::is_touch(change))?;
         let change = self.stored_change(&node, change)?;
+        if self.served_change(id, &change, kill_priv)? {
+            return self.getattr(id);
+        }
         if node.kind == Kind::Dir {
             let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
             if !change.is_empty() {
@@ -113,7 +119,9 @@ impl Union {
     pub fn fsync_dir(&self, id: NodeId, data_only: bool) -> Result<()> {
         let stack = dir_of(&self.node(id)?)?.stack();
         match &stack.upper {
-            Some(dir) if !self.options.volatile => dir.open_self()?.sync(data_only),
+            Some(dir) if !self.options.volatile || stack.graft.is_some() => {
+                dir.open_self()?.sync(data_only)
+            }
             _ => Ok(()),
         }
     }

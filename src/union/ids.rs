@@ -126,7 +126,15 @@ impl Union {
 
     /// The key of the object in `layer` with these attributes.
     pub(super) fn key(&self, layer: u16, stat: &Stat) -> Key {
-        Key::new(layer, self.device(stat.dev), stat.ino)
+        let key = Key::new(layer, self.device(stat.dev), stat.ino);
+        if layer < FIRST_GRAFT {
+            return key;
+        }
+        // Others remove objects of grafts, and the file system gives the number to a new one.
+        let born = stat.btime.unwrap_or_default();
+        let birth = born.secs.cast_unsigned() << 32 ^ u64::from(born.nanos);
+        let kind = u64::from(stat.mode >> 12);
+        Key { ino: key.ino ^ (birth ^ kind << 60).wrapping_mul(0x9e37_79b9_7f4a_7c15), ..key }
     }
 
     /// The number that was stored when the object, inode `ino` of the upper, was copied up.

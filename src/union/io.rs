@@ -43,11 +43,17 @@ impl Union {
 
     /// The file behind a node, open for reading.
     fn readable(&self, id: NodeId) -> Result<FileRef> {
+        if let Some(file) = self.served_file(id, false) {
+            return Ok(file);
+        }
         self.with_file(id, |held| self.file(held, false))
     }
 
     /// The file behind a node in the upper, open for writing.
     fn writable(&self, id: NodeId, kill: Kill) -> Result<FileRef> {
+        if let Some(file) = self.served_writable(id, kill)? {
+            return Ok(file);
+        }
         self.with_file(id, |held| {
             if let Some((file, true)) = &held.state.file
                 && kill == Kill::Nothing
@@ -82,6 +88,9 @@ impl Union {
     /// # Errors
     /// As fsync(2).
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        if let Some(file) = self.served_file(id, false) {
+            return file.sync(data_only);
+        }
         if self.options.volatile {
             return Ok(());
         }

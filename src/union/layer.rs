@@ -9,7 +9,7 @@ use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::types::{
     Access, AttrChange, FsXattr, Handle, Owner, RawEntry, RenameFlags, Seek, Stat, StatFs,
     XattrFlags,
@@ -259,6 +259,31 @@ pub trait File: Send + Sync {
     /// # Errors
     /// As pwrite(2), if nothing was written.
     fn write_at(&self, data: &[u8], offset: u64) -> Result<usize>;
+
+    /// Opens the same file once more, whatever its name leads to by now.
+    ///
+    /// # Errors
+    /// As open(2); `EOPNOTSUPP` where there is no such call.
+    fn again(&self, _access: Access) -> Result<FileRef> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
+    /// Writes all of `data` behind the end, wherever that is by now.
+    ///
+    /// # Errors
+    /// As pwritev2(2) with `RWF_APPEND`; `EOPNOTSUPP` where there is no such call.
+    fn append(&self, _data: &[u8]) -> Result<usize> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
+    /// Changes attributes, as [`Dir::set_attr`] does by name.
+    ///
+    /// # Errors
+    /// As fchown(2), fchmod(2), futimens(3), ftruncate(2); `EOPNOTSUPP` where there is no such
+    /// call.
+    fn set_attr(&self, _change: &AttrChange) -> Result<()> {
+        Err(Errno::OPNOTSUPP.into())
+    }
 
     /// Sets the size in bytes.
     ///

@@ -9,7 +9,7 @@ use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{Kind, Name, NodeId, name};
 use crate::union::api::Entry;
-use crate::union::body::{Body, DirBody, FileBody, Place, Stack, UPPER};
+use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileBody, Place, Stack, UPPER};
 use crate::union::resolve::Found;
 use crate::union::table::{NewNode, Node};
 use crate::union::{GraftRoot, Union, check_name, dir_of, is_small_lower};
@@ -179,9 +179,16 @@ impl Union {
     // behind our back.
     fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
         if node.kind == Kind::Dir {
-            return self.with_dir(node.id, |node, _| {
+            return self.with_dir(node.id, |node, body| {
                 if node.id != NodeId::ROOT {
                     self.table.relocate(node.id, parent, entry);
+                }
+                // Others rename directories of grafts.
+                if node.key.layer() >= FIRST_GRAFT
+                    && !found.place.name.is_empty()
+                    && let Some(dir) = body.stack().top()
+                {
+                    dir.relocate(&found.place.dir, entry);
                 }
                 Ok(())
             });
@@ -194,7 +201,9 @@ impl Union {
                 // A pin led to it since the name that was known went.
                 held.state.place = None;
                 self.table.relocate(held.node.id, parent, entry);
-            } else if found.stat.nlink > 1 || found.indexed.is_some() {
+            } else if (found.stat.nlink > 1 || found.indexed.is_some())
+                && node.key.layer() < FIRST_GRAFT
+            {
                 held.state.add_alias(parent, entry);
             } else {
                 self.table.relocate(held.node.id, parent, entry);

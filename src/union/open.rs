@@ -53,6 +53,9 @@ impl Union {
     /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
     pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        if let Some(opened) = self.open_served(id, flags, None)? {
+            return Ok(opened);
+        }
         if flags.write || flags.truncate {
             self.may_change(id, flags.append && !flags.truncate)?;
         }
@@ -89,6 +92,7 @@ impl Union {
             self.live_writers.fetch_add(1, Ordering::Relaxed);
             opened.fh |= FH_WRITES;
         }
+        opened.fh |= self.handle_number();
         opened
     }
 
@@ -230,7 +234,7 @@ impl Union {
         Ok(strict || stat.size >= PASSTHROUGH_MIN)
     }
 
-    fn has_capability(&self, place: &Place) -> Result<bool> {
+    pub(super) fn has_capability(&self, place: &Place) -> Result<bool> {
         Ok(place.dir.xattr(Some(&place.name), b"security.capability")?.is_some())
     }
 
@@ -350,6 +354,10 @@ impl Union {
         flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        let served = self.open_served(told.node, flags, made.as_ref());
+        if let Some(opened) = served.inspect_err(|_| self.forget(told.node, 1))? {
+            return Ok((told, opened));
+        }
         let opened = self.with_file(told.node, |held| {
             let opened = match made {
                 Some(made) if flags.write && held.state.io == Io::Idle => {
@@ -433,6 +441,9 @@ impl Union {
 
     /// Closes a handle.
     pub fn release(&self, id: NodeId, fh: u64) {
+        if self.release_served(id, fh) {
+            return;
+        }
         let closed = self.with_file(id, |held| {
             let state = &mut *held.state;
             state.opens = state.opens.saturating_sub(1);
@@ -489,7 +500,7 @@ impl Union {
 
 // The kernel opens a registered file without asking what its inode allows (`backing_file_open()`
 // in fs/backing-file.c), so `may_open()` is repeated here.
-fn check_fixed(stat: &Stat, flags: OpenFlags) -> Result<()> {
+pub(super) fn check_fixed(stat: &Stat, flags: OpenFlags) -> Result<()> {
     let grows_only = flags.append && !flags.truncate;
     if stat.immutable || (stat.append_only && !grows_only) {
         return Err(Errno::PERM.into());

@@ -160,6 +160,9 @@ impl Union {
             return Ok(known == 2);
         }
         let has = dir.xattr(None, ACL_DEFAULT)?.is_some();
+        if body.stack().graft.is_some() {
+            return Ok(has);
+        }
         body.default_acl.store(if has { 2 } else { 1 }, Ordering::Relaxed);
         Ok(has)
     }

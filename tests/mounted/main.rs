@@ -85,6 +85,7 @@ mod proof;
 mod races;
 mod random;
 mod rename;
+mod shared;
 mod stated;
 mod times;
 mod trust;

@@ -117,6 +117,16 @@ pub fn fails_io<T>(result: io::Result<T>, errno: Errno) {
     }
 }
 
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "waited too long: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// `rename(2)`.
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> rustix::io::Result<()> {
     rustix::fs::renameat(CWD, from.as_ref(), CWD, to.as_ref())

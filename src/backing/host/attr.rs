@@ -11,7 +11,15 @@ use super::cache::DirFd;
 
 /// Changes attributes in the order size, owner, mode, times.
 pub(super) fn change(dir: &DirFd, name: &[u8], change: &AttrChange) -> Result<()> {
-    let fd = dir.fd();
+    change_at(dir.fd(), name, change)
+}
+
+/// The same of an open file, but for its size.
+pub(super) fn change_itself(file: BorrowedFd<'_>, change: &AttrChange) -> Result<()> {
+    change_at(file, b"", change)
+}
+
+fn change_at(fd: BorrowedFd<'_>, name: &[u8], change: &AttrChange) -> Result<()> {
     if let Some(size) = change.size {
         set_size(fd, name, size)?;
     }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::{Access, FsXattr, Kind, Seek, Stat};
+use crate::types::{Access, AttrChange, FsXattr, Kind, Seek, Stat};
 use crate::union::layer::{File, FileRef};
+
+use super::attr;
 
 /// Bytes of one step of a copy that the kernel cannot make.
 const COPY_BYTES: u64 = 1024 * 1024;
@@ -114,6 +116,27 @@ impl File for HostFile {
             }
         }
         Ok(done)
+    }
+
+    fn again(&self, access: Access) -> Result<FileRef> {
+        let flags = match access {
+            Access::Path => OFlags::PATH,
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+        };
+        sys::file::open_again(self.fd.as_fd(), flags).map(Self::wrap)
+    }
+
+    fn append(&self, data: &[u8]) -> Result<usize> {
+        sys::file::append(self.fd.as_fd(), data)
+    }
+
+    fn set_attr(&self, change: &AttrChange) -> Result<()> {
+        let fd = self.fd.as_fd();
+        if let Some(size) = change.size {
+            sys::file::ftruncate(fd, size)?;
+        }
+        attr::change_itself(fd, &AttrChange { size: None, ..*change })
     }
 
     fn set_len(&self, len: u64) -> Result<()> {

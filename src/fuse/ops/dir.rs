@@ -1,8 +1,9 @@
-//! READDIR and READDIRPLUS. OPENDIR is never served, so there is no handle: a position says all.
+//! READDIR and READDIRPLUS. A position says all, so that there is no handle. OPENDIR is served
+//! where others change what is grafted: it says which listings may be kept.
 
 use super::Call;
 use crate::fuse::convert::Lifetime;
-use crate::fuse::wire::abi::{EntryOut, ReadIn};
+use crate::fuse::wire::abi::{self, EntryOut, OpenOut, ReadIn};
 use crate::fuse::wire::dirent::DirentBuffer;
 use crate::fuse::worker::MAX_WRITE;
 use crate::types::{Kind, NodeId};
@@ -23,7 +24,7 @@ impl DirSink for Sink<'_> {
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>) {
         // The kernel makes nothing of an entry without a node, nor of the times beside it.
         let out = entry.map_or_else(EntryOut::default, |entry| {
-            if self.union.is_live(entry.node) {
+            if self.union.is_live(entry.node) || self.union.is_shared(entry.node) {
                 return self.lifetime.entry_live(entry);
             }
             self.lifetime.entry(entry)
@@ -36,11 +37,19 @@ impl DirSink for Sink<'_> {
     }
 }
 
+pub(super) fn open(call: &Call<'_>) {
+    let kept = abi::FOPEN_KEEP_CACHE | abi::FOPEN_CACHE_DIR;
+    let open_flags = if call.union.is_shared(call.node()) { 0 } else { kept };
+    call.reply.body(&OpenOut { fh: 0, open_flags, backing_id: 0 });
+}
+
 pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
     let limit = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
     let list = DirentBuffer::new(&mut call.scratch.list, limit, plus);
     let mut sink = Sink { list, union: call.union, lifetime: call.lifetime };
     let tell = match (plus, call.is_own) {
+        // Attributes would hold for the moment only.
+        _ if call.union.is_shared(NodeId(call.header.nodeid)) => Tell::Names,
         (false, _) => Tell::Names,
         (true, false) => Tell::Likely,
         (true, true) => Tell::All,

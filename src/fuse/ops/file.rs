@@ -4,12 +4,13 @@ use super::Call;
 use crate::error::{Errno, Error};
 use crate::fuse::convert;
 use crate::fuse::wire::abi::{
-    CopyFileRangeIn, CopyFileRangeOut, CreateIn, FallocateIn, LseekIn, LseekOut, OpenIn, ReadIn,
-    ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
+    CopyFileRangeIn, CopyFileRangeOut, CreateIn, CreateOut, FallocateIn, LseekIn, LseekOut, OpenIn,
+    ReadIn, ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
 };
 use crate::fuse::worker::MAX_WRITE;
-use crate::types::{MODE_MASK, NodeId, Seek};
-use crate::union::{Entry, Kill, OpenMode, Opened};
+use crate::sys::fuse::{O_APPEND, O_EXCL};
+use crate::types::{Kind, MODE_MASK, NodeId, Seek};
+use crate::union::{Entry, Kill, OpenFlags, OpenMode, Opened};
 
 /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2); the kernel resolves the other kinds by itself.
 const SEEK_DATA: u32 = 3;
@@ -26,7 +27,7 @@ pub(super) fn open(call: &Call<'_>, arg: &OpenIn) {
             if flags.write && matches!(opened.mode, OpenMode::Passthrough { .. }) {
                 call.reply.forget_attributes(call.node());
             }
-            if !call.reply.body(&convert::open(opened)) {
+            if !call.reply.body(&convert::open(opened, call.locks.is_some())) {
                 call.union.release(call.node(), opened.fh);
             }
         }
@@ -37,7 +38,25 @@ pub(super) fn open(call: &Call<'_>, arg: &OpenIn) {
 pub(super) fn create(call: &Call<'_>, arg: &CreateIn, name: &[u8]) {
     let flags = convert::open_flags(arg.flags, arg.open_flags);
     let (caller, mode) = (call.caller(arg.umask), arg.mode & MODE_MASK);
-    created(call, call.union.create(&caller, call.node(), name, mode, flags));
+    let made = match call.union.create(&caller, call.node(), name, mode, flags) {
+        // Another one made it after the kernel had looked.
+        Err(error) if error.is(Errno::EXIST) && arg.flags & O_EXCL == 0 => {
+            open_known(call, name, flags)
+        }
+        made => made,
+    };
+    created(call, made);
+}
+
+fn open_known(call: &Call<'_>, name: &[u8], flags: OpenFlags) -> Result<(Entry, Opened), Error> {
+    let entry = call.union.lookup(call.node(), name)?.ok_or(Errno::STALE)?;
+    match entry.stat.kind() {
+        Kind::File => call.union.open(entry.node, flags),
+        // The kernel looks again, and does with it what is right.
+        _ => Err(Errno::STALE.into()),
+    }
+    .map(|opened| (entry, opened))
+    .inspect_err(|_| call.union.forget(entry.node, 1))
 }
 
 pub(super) fn tmpfile(call: &Call<'_>, arg: &CreateIn) {
@@ -49,8 +68,8 @@ pub(super) fn tmpfile(call: &Call<'_>, arg: &CreateIn) {
 fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
     match result {
         Ok((entry, opened)) => {
-            let live = call.union.is_live(entry.node);
-            if !call.reply.body(&call.lifetime.create(&entry, opened, live)) {
+            let open = convert::open(opened, call.locks.is_some());
+            if !call.reply.body(&CreateOut { entry: call.told(&entry), open }) {
                 call.union.release(entry.node, opened.fh);
                 call.union.forget(entry.node, 1);
             }
@@ -60,6 +79,9 @@ fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
 }
 
 pub(super) fn release(call: &Call<'_>, arg: &ReleaseIn) {
+    if let Some(locks) = call.locks {
+        locks.release(call.node(), arg.fh);
+    }
     call.union.release(call.node(), arg.fh);
     call.reply.ok();
 }
@@ -89,7 +111,16 @@ pub(super) fn read(call: &mut Call<'_>, arg: &ReadIn) {
 
 pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
     let kill_priv = arg.write_flags & WRITE_KILL_SUIDGID != 0;
-    match call.union.write(call.node(), arg.fh, data, arg.offset, kill_priv) {
+    // The kernel knows where the end was; others may have moved it.
+    let appended = match arg.flags & O_APPEND != 0 && call.union.is_shared(call.node()) {
+        true => call.union.append(call.node(), data, kill_priv),
+        false => Ok(None),
+    };
+    let written = appended.and_then(|appended| match appended {
+        Some(len) => Ok(len),
+        None => call.union.write(call.node(), arg.fh, data, arg.offset, kill_priv),
+    });
+    match written {
         Ok(len) => {
             if kill_priv {
                 call.reply.forget_attributes(call.node());

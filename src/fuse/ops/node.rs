@@ -9,7 +9,7 @@ pub(super) fn lookup(call: &Call<'_>, name: &[u8]) {
     match call.union.lookup(call.node(), name) {
         Ok(Some(entry)) => call.entry(Ok(entry)),
         Ok(None) => {
-            call.reply.body(&call.lifetime.absent());
+            call.reply.body(&call.names_lifetime().absent());
         }
         Err(error) => call.entry(Err(error)),
     }

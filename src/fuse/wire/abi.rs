@@ -50,14 +50,26 @@ pub const GETXATTR: u32 = 22;
 pub const LISTXATTR: u32 = 23;
 /// `FUSE_REMOVEXATTR`.
 pub const REMOVEXATTR: u32 = 24;
+/// `FUSE_FLUSH`.
+pub const FLUSH: u32 = 25;
+/// `FUSE_OPENDIR`.
+pub const OPENDIR: u32 = 27;
 /// `FUSE_READDIR`.
 pub const READDIR: u32 = 28;
 /// `FUSE_RELEASEDIR`.
 pub const RELEASEDIR: u32 = 29;
 /// `FUSE_FSYNCDIR`.
 pub const FSYNCDIR: u32 = 30;
+/// `FUSE_GETLK`.
+pub const GETLK: u32 = 31;
+/// `FUSE_SETLK`.
+pub const SETLK: u32 = 32;
+/// `FUSE_SETLKW`.
+pub const SETLKW: u32 = 33;
 /// `FUSE_CREATE`.
 pub const CREATE: u32 = 35;
+/// `FUSE_INTERRUPT`; has no answer.
+pub const INTERRUPT: u32 = 36;
 /// `FUSE_DESTROY`.
 pub const DESTROY: u32 = 38;
 /// `FUSE_IOCTL`.
@@ -111,6 +123,10 @@ pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// `FUSE_FSYNC_FDATASYNC` of [`FsyncIn::fsync_flags`].
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;
 
+/// `FOPEN_DIRECT_IO` of [`OpenOut::open_flags`]: past the page cache.
+pub const FOPEN_DIRECT_IO: u32 = 1 << 0;
+/// `FOPEN_CACHE_DIR`: a listing may be kept.
+pub const FOPEN_CACHE_DIR: u32 = 1 << 3;
 /// `FOPEN_KEEP_CACHE` of [`OpenOut::open_flags`].
 pub const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// `FOPEN_NOFLUSH`: no FLUSH when a descriptor closes.
@@ -207,6 +223,16 @@ wire_structs! {
     CreateOut { entry: EntryOut, open: OpenOut, }
     /// `struct fuse_release_in`.
     ReleaseIn { fh: u64, flags: u32, release_flags: u32, lock_owner: u64, }
+    /// `struct fuse_file_lock`.
+    FileLock { start: u64, end: u64, kind: u32, pid: u32, }
+    /// `struct fuse_lk_in`.
+    LkIn { fh: u64, owner: u64, lk: FileLock, lk_flags: u32, padding: u32, }
+    /// `struct fuse_lk_out`.
+    LkOut { lk: FileLock, }
+    /// `struct fuse_flush_in`.
+    FlushIn { fh: u64, unused: u32, padding: u32, lock_owner: u64, }
+    /// `struct fuse_interrupt_in`.
+    InterruptIn { unique: u64, }
     /// `struct fuse_read_in`; READDIR and READDIRPLUS use it too.
     ReadIn {
         fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32,
@@ -282,6 +308,9 @@ mod tests {
         assert_eq!(size_of::<OpenOut>(), 16);
         assert_eq!(size_of::<CreateOut>(), 144);
         assert_eq!(size_of::<ReleaseIn>(), 24);
+        assert_eq!(size_of::<LkIn>(), 48);
+        assert_eq!(size_of::<LkOut>(), 24);
+        assert_eq!(size_of::<FlushIn>(), 24);
         assert_eq!(size_of::<ReadIn>(), 40);
         assert_eq!(size_of::<WriteIn>(), 40);
         assert_eq!(size_of::<StatfsOut>(), 80);

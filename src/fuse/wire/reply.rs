@@ -54,6 +54,11 @@ impl<'d> Reply<'d> {
         self.sent.get()
     }
 
+    /// Notes that the request is answered by another one.
+    pub fn answered_elsewhere(&self) {
+        self.sent.set(true);
+    }
+
     /// Answers success without a body.
     pub fn ok(&self) -> bool {
         self.write(0, &[], &[])

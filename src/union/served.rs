@@ -1,0 +1,312 @@
+//! Files of grafts: the host, other mounts and other containers change them at the same time.
+//!
+//! Nothing of them is kept: names and attributes have no lifetime in the kernel, and data goes
+//! past the page cache of the mount, from the registered file (passthrough) or by READ and WRITE.
+//! An open file is held by a descriptor, since its name may lead to another object at any time;
+//! what is not open is reached by the name that the kernel looked up just before.
+//!
+//! The state of an open file here is apart from that of files of the union: there is no copy-up
+//! and no page cache to be right.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Errno, Result};
+use crate::sync::{Mutex, Ordering};
+use crate::types::{Access, AttrChange, Kind, NodeId, S_ISGID, S_ISUID, Stat};
+use crate::union::Union;
+use crate::union::api::{Kill, OpenFlags, OpenMode, Opened};
+use crate::union::body::{FIRST_GRAFT, Place};
+use crate::union::layer::FileRef;
+use crate::union::open::check_fixed;
+use crate::union::table::Node;
+
+/// Set in the handle of a file of a graft.
+const FH_SERVED: u64 = 16;
+/// Set in the handle of a program that runs.
+const FH_RUNS: u64 = 8;
+/// Handles of a mount with grafts carry a number of their own above these bits.
+const NUMBER_SHIFT: u32 = 8;
+
+/// The open files of the grafts of a mount.
+#[derive(Default)]
+pub(super) struct Served {
+    open: Mutex<HashMap<NodeId, Arc<Mutex<OpenFile>>>>,
+}
+
+#[derive(Default)]
+struct OpenFile {
+    /// The descriptor, and whether it can write.
+    file: Option<(FileRef, bool)>,
+    opens: u32,
+    runs: u32,
+    /// The registration with the kernel.
+    backing_id: Option<u32>,
+    /// Nobody has it open, and the table does not lead here any more.
+    is_closed: bool,
+}
+
+fn closed() -> Arc<Mutex<OpenFile>> {
+    Arc::new(Mutex::new(OpenFile::default()))
+}
+
+impl Union {
+    /// Whether anything is grafted, so that others may change what is shown.
+    #[must_use]
+    pub fn has_grafts(&self) -> bool {
+        !self.grafts.is_empty()
+    }
+
+    /// Whether an object is one of a graft, which others change too.
+    #[must_use]
+    pub fn is_shared(&self, id: NodeId) -> bool {
+        self.has_grafts() && self.table.find(id).is_some_and(|node| node.key.layer() >= FIRST_GRAFT)
+    }
+
+    /// A number that makes a handle one of its own, where locks are told by it.
+    pub(super) fn handle_number(&self) -> u64 {
+        match self.has_grafts() {
+            true => self.sequence.fetch_add(1, Ordering::Relaxed) << NUMBER_SHIFT,
+            false => 0,
+        }
+    }
+
+    fn shared_file(&self, id: NodeId) -> Option<Node> {
+        if !self.has_grafts() {
+            return None;
+        }
+        let node = self.table.find(id)?;
+        (node.key.layer() >= FIRST_GRAFT && node.kind == Kind::File).then_some(node)
+    }
+
+    fn shared_place(&self, node: &Node) -> Result<Place> {
+        self.with_object(node.id, |node, state| self.place(node, state))
+    }
+
+    /// Gives the state of an open file to `act`, a new one if it was not open.
+    fn with_served<R>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&mut OpenFile) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let entry = Arc::clone(self.served.open.lock().entry(id).or_insert_with(closed));
+            let mut open = entry.lock();
+            if open.is_closed {
+                continue;
+            }
+            let done = act(&mut open);
+            if open.opens == 0 {
+                open.is_closed = true;
+                self.unregister(&mut open);
+                self.served.open.lock().remove(&id);
+            }
+            return done;
+        }
+    }
+
+    fn unregister(&self, open: &mut OpenFile) {
+        if let (Some(backing_id), Some(kernel)) = (open.backing_id.take(), self.kernel.get()) {
+            kernel.release(backing_id);
+        }
+    }
+
+    /// Opens a file of a graft; `None` for any other. `made` is the descriptor of a new one.
+    ///
+    /// # Errors
+    /// As open(2); `ESTALE` where the name leads to another file by now.
+    pub(super) fn open_served(
+        &self,
+        id: NodeId,
+        flags: OpenFlags,
+        made: Option<&FileRef>,
+    ) -> Result<Option<Opened>> {
+        let Some(node) = self.shared_file(id) else { return Ok(None) };
+        let writes = flags.write || flags.truncate;
+        let graft = self.graft(node.key.layer()).ok_or(Errno::STALE)?;
+        if writes && graft.read_only {
+            return Err(Errno::ROFS.into());
+        }
+        let opened = self.with_served(id, |open| {
+            if flags.truncate && !flags.write && open.runs > 0 {
+                return Err(Errno::TXTBSY.into());
+            }
+            let file = self.served_descriptor(&node, open, writes, made)?;
+            let stat = file.stat()?;
+            if writes {
+                check_fixed(&stat, flags)?;
+            }
+            if flags.truncate {
+                if flags.kill_priv {
+                    self.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
+                }
+                file.set_len(0)?;
+            }
+            // The kernel would write with our rights and keep what a user's write clears.
+            let keeps = flags.write
+                && (stat.mode & (S_ISUID | S_ISGID) != 0
+                    || (stat.mode & 0o111 != 0
+                        && self.has_capability(&self.shared_place(&node)?)?));
+            let mode = match keeps {
+                true => OpenMode::Direct,
+                false => self.served_mode(open, &file),
+            };
+            open.opens += 1;
+            open.runs += u32::from(flags.execute);
+            let runs = if flags.execute { FH_RUNS } else { 0 };
+            Ok(Opened { fh: FH_SERVED | runs | self.handle_number(), mode })
+        })?;
+        Ok(Some(opened))
+    }
+
+    /// The descriptor behind an open file, opened or opened again for writing.
+    fn served_descriptor(
+        &self,
+        node: &Node,
+        open: &mut OpenFile,
+        writes: bool,
+        made: Option<&FileRef>,
+    ) -> Result<FileRef> {
+        if let Some((file, writable)) = &open.file
+            && (*writable || !writes)
+        {
+            return Ok(Arc::clone(file));
+        }
+        let access = if writes { Access::Write } else { Access::Read };
+        let (file, writable) = match (made, &open.file) {
+            (Some(file), _) => (Arc::clone(file), true),
+            (None, Some((file, _))) => (file.again(access)?, writes),
+            (None, None) => {
+                let place = self.shared_place(node)?;
+                match place.dir.open(&place.name, access) {
+                    Err(error) if error.is(Errno::NOENT) => return Err(Errno::STALE.into()),
+                    file => (file?, writes),
+                }
+            }
+        };
+        if self.key(node.key.layer(), &file.stat()?) != node.key {
+            return Err(Errno::STALE.into());
+        }
+        open.file = Some((Arc::clone(&file), writable));
+        Ok(file)
+    }
+
+    fn served_mode(&self, open: &mut OpenFile, file: &FileRef) -> OpenMode {
+        if let Some(backing_id) = open.backing_id {
+            return OpenMode::Passthrough { backing_id };
+        }
+        let off = self.passthrough_off.load(Ordering::Relaxed);
+        let Some(kernel) = self.kernel.get().filter(|_| !off) else { return OpenMode::Direct };
+        // A descriptor that writes would keep others from running the file.
+        let registered = file.again(Access::Path).and_then(|file| kernel.register(file.as_ref()));
+        match registered {
+            Ok(backing_id) => {
+                open.backing_id = Some(backing_id);
+                self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+                OpenMode::Passthrough { backing_id }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a file of a graft is served by the daemon");
+                OpenMode::Direct
+            }
+        }
+    }
+
+    /// Closes a handle, if it is of a graft.
+    pub(super) fn release_served(&self, id: NodeId, fh: u64) -> bool {
+        if fh & FH_SERVED == 0 {
+            return false;
+        }
+        let released = self.with_served(id, |open| {
+            open.opens = open.opens.saturating_sub(1);
+            if fh & FH_RUNS != 0 {
+                open.runs = open.runs.saturating_sub(1);
+            }
+            Ok(())
+        });
+        released.is_ok()
+    }
+
+    /// The descriptor of an open file of a graft, if it is one and serves for that.
+    pub(super) fn served_file(&self, id: NodeId, write: bool) -> Option<FileRef> {
+        if !self.has_grafts() {
+            return None;
+        }
+        let open = Arc::clone(self.served.open.lock().get(&id)?);
+        let mut open = open.lock();
+        let (file, writable) = open.file.as_ref()?;
+        if *writable || !write {
+            return Some(Arc::clone(file));
+        }
+        let file = file.again(Access::Write).ok()?;
+        open.file = Some((Arc::clone(&file), true));
+        Some(file)
+    }
+
+    /// Lets others run a file of a graft that somebody has just written: gives up the descriptor
+    /// that writes, until the next write.
+    pub fn flush(&self, id: NodeId) {
+        let open = self.served.open.lock().get(&id).map(Arc::clone);
+        let Some(open) = open else { return };
+        let mut open = open.lock();
+        if let Some((file, true)) = &open.file
+            && let Ok(file) = file.again(Access::Read)
+        {
+            open.file = Some((file, false));
+        }
+    }
+
+    /// The same for a write, which takes from the file what it must not keep.
+    pub(super) fn served_writable(&self, id: NodeId, kill: Kill) -> Result<Option<FileRef>> {
+        let Some(file) = self.served_file(id, true) else { return Ok(None) };
+        if kill != Kill::Nothing
+            && let Some(node) = self.shared_file(id)
+        {
+            self.clear_privilege(&self.shared_place(&node)?, kill)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// The file of the host that locks of an open file are taken on; `None` for one of the union.
+    #[must_use]
+    pub fn lock_file(&self, id: NodeId) -> Option<FileRef> {
+        self.served_file(id, false)
+    }
+
+    /// Attributes of an open file of a graft.
+    pub(super) fn served_stat(&self, id: NodeId) -> Result<Option<Stat>> {
+        self.served_file(id, false).map(|file| file.stat()).transpose()
+    }
+
+    /// Changes attributes of an open file of a graft; answers whether it is one.
+    pub(super) fn served_change(
+        &self,
+        id: NodeId,
+        change: &AttrChange,
+        kill_priv: bool,
+    ) -> Result<bool> {
+        let Some(node) = self.shared_file(id) else { return Ok(false) };
+        let Some(file) = self.served_file(id, false) else { return Ok(false) };
+        if self.graft(node.key.layer()).is_none_or(|graft| graft.read_only) {
+            return Err(Errno::ROFS.into());
+        }
+        if kill_priv && change.size.is_some() {
+            self.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
+        }
+        let file = match change.size {
+            Some(_) => self.served_file(id, true).ok_or(Errno::ACCESS)?,
+            None => file,
+        };
+        file.set_attr(change)?;
+        Ok(true)
+    }
+
+    /// Appends to an open file of a graft, wherever its end is by now.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn append(&self, id: NodeId, data: &[u8], kill_priv: bool) -> Result<Option<usize>> {
+        let Some(file) = self.served_writable(id, kill_priv.into())? else { return Ok(None) };
+        file.append(data).map(Some)
+    }
+}
