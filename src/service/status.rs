@@ -148,10 +148,13 @@ pub fn answer(
 ) -> std::io::Result<Answering> {
     directory(dir)?;
     let path = dir.join(format!("{}.sock", std::process::id()));
-    if path.exists() {
-        std::fs::remove_file(&path)?;
+    // It gets its name when it listens: whoever finds one that nobody answers removes it.
+    let new = path.with_extension("new");
+    if new.exists() {
+        std::fs::remove_file(&new)?;
     }
-    let listener = UnixListener::from(crate::sys::process::listen(&path)?);
+    let listener = UnixListener::from(crate::sys::process::listen(&new)?);
+    std::fs::rename(&new, &path)?;
     std::thread::Builder::new().name("status".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             let said = stream.and_then(|stream| say(stream, &status()));
