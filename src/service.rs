@@ -37,7 +37,7 @@ pub mod volumes;
 pub use crate::backing::stated::Form as StatOverride;
 pub use crate::fuse::session::IoDriver;
 pub use crate::sys::bind::BindFlags;
-pub use crate::sys::fuse::{UnmountFlags, VfsFlags};
+pub use crate::sys::fuse::{UnmountFlags, VfsFlags, has_selinux};
 pub use crate::sys::mount::Propagation;
 pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};

@@ -351,6 +351,12 @@ fn remount_keeps_what_is_not_named(s: &mut Site) {
     for flag in ["ro", "nosuid", "nodev", "noatime", "nosymfollow"] {
         assert!(line.split([' ', ',']).any(|word| word == flag), "{flag}: {line}");
     }
+    // mount(8) gives its helper all the flags, those of before included.
+    let mnt = text(s.mnt());
+    let words = ["src", &mnt, "-o", "rw,nodev,noatime,remount,user_id=0,allow_other"];
+    succeeds(&command(&called(s, "mount.fuse.lamina"), &words).output().unwrap());
+    let line = mount_line(&s.mnt()).unwrap();
+    assert!(line.contains("nodev") && !line.contains("nosuid"), "{line}");
     let output = run(&["mount", "-o", "remount,sync", &text(s.mnt())]);
     assert!(!output.status.success() && said(&output).contains("sync"), "{output:?}");
     rustix::mount::unmount(s.mnt(), UnmountFlags::empty()).unwrap();

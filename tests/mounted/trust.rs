@@ -216,15 +216,23 @@ fn sync_mount_answers_when_it_is_on_the_disk(s: &mut Site) {
 }
 
 fn option_that_cannot_be_honoured_is_refused_by_name(s: &mut Site) {
-    for word in ["mand", "iversion", "quota", "usrquota", "grpquota", "bind", "move", "loop"] {
+    let mut words = vec!["mand", "iversion", "quota", "usrquota", "grpquota", "bind", "move"];
+    words.extend(["loop", "verity=require", "nfs_export=on", "uuid=on"]);
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        words.push("context=system_u:object_r:tmp_t:s0");
+    }
+    for word in words {
         s.options = word.to_owned();
         let output = s.try_lamina();
-        refuses(s, &output, &[word]);
+        let name = word.split(':').next().and_then(|word| word.split("=system").next()).unwrap();
+        refuses(s, &output, &[name]);
         let (mnt, options) = (text(s.mnt()), format!("{},{word}", list(s)));
         let words = ["src", &mnt, "-o", &options];
         let output = command(&called(s, "mount.lamina"), &words).output().unwrap();
-        refuses(s, &output, &[word]);
+        refuses(s, &output, &[name]);
     }
+    s.options = "verity=off,nfs_export=off,uuid=null".to_owned();
+    s.mount();
 }
 
 fn helper_flags_are_honoured(s: &mut Site) {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::mount::{allow, remount, spec, strict, tolerate};
+use super::mount::{Change, allow, remount, spec, strict, tolerate};
 use super::{program, umount};
 use crate::options::{Parsed, parse};
 use crate::report::{Trouble, say};
@@ -93,11 +93,12 @@ fn mount_plain(args: &[OsString]) -> Result<ExitCode, Trouble> {
         tolerate(&parsed);
         parsed.flags.refused.clear();
         parsed.unknown.clear();
+        parsed.labels.clear();
     }
     strict(&parsed)?;
     enter(words.namespace.as_deref())?;
     if parsed.flags.remount && !words.fake {
-        return remount(&target, &parsed);
+        return remount(&target, &parsed, Change::All);
     }
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
     parsed.subtype = parsed.subtype.or_else(|| words.kind.as_deref().and_then(subtype));

@@ -76,6 +76,10 @@ pub fn strict(parsed: &Parsed) -> Result<(), OptionError> {
     if let Some((word, reason)) = parsed.flags.refused.first() {
         return Err(OptionError::value(word, *reason));
     }
+    if let Some(label) = parsed.labels.first().filter(|_| !laminafs::service::has_selinux()) {
+        let option = label.split('=').next().unwrap_or_default();
+        return Err(OptionError::value(option, "SELinux is not in force on this host"));
+    }
     match parsed.unknown.first() {
         Some(word) => Err(OptionError::Unknown(word.clone())),
         None => Ok(()),
@@ -93,13 +97,25 @@ pub fn tolerate(parsed: &Parsed) {
     }
 }
 
-/// Changes the flags of an existing mount; those that no word names stay.
+/// Which flags a list of options gives for a remount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Those that it names; the others stay.
+    Named,
+    /// All: what it does not name is not set. So mount(8) calls its helper.
+    All,
+}
+
+/// Changes the flags of an existing mount.
 ///
 /// # Errors
 /// [`Trouble`].
-pub fn remount(target: &Path, parsed: &Parsed) -> Result<ExitCode, Trouble> {
+pub fn remount(target: &Path, parsed: &Parsed, change: Change) -> Result<ExitCode, Trouble> {
     strict(parsed)?;
-    let change = |present| parsed.flags.over(present);
+    let change = |present| match change {
+        Change::Named => parsed.flags.over(present),
+        Change::All => parsed.flags.vfs,
+    };
     laminafs::service::unmount::remount(target, run::runtime_dir().as_deref(), change)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -121,7 +137,7 @@ pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
     }
     strict(&parsed)?;
     if parsed.flags.remount {
-        return remount(&args.mountpoint, &parsed);
+        return remount(&args.mountpoint, &parsed, Change::Named);
     }
     let mut lowers = args.lowers;
     lowers.append(&mut parsed.lowers);

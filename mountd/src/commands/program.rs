@@ -79,7 +79,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
     let (source, target) = places(&words.positional)?;
     let mut parsed = words.parsed;
     if parsed.flags.remount {
-        return mount::remount(&target, &parsed);
+        return mount::remount(&target, &parsed, mount::Change::Named);
     }
     mount::tolerate(&parsed);
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
