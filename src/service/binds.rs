@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::Failure;
 use super::failure::Outcome;
 use super::mounts::{self, MountEntry};
 use super::spec::{GraftDriver, GraftSpec, MountSpec};
 use super::status::GraftStatus;
+use super::{Failure, VfsFlags};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::bind::{self, BindFlags};
@@ -33,13 +33,40 @@ pub(super) struct Bind {
 
 /// The flags of a graft in force: its own and those of the mount that it appears in.
 fn flags(spec: &MountSpec, graft: &GraftSpec) -> BindFlags {
-    let union = spec.flags;
-    graft.flags.or(BindFlags {
-        read_only: union.read_only,
-        nosuid: union.nosuid,
-        nodev: union.nodev,
-        noexec: union.noexec,
-    })
+    graft.flags.or(of_union(spec.flags))
+}
+
+const fn of_union(flags: VfsFlags) -> BindFlags {
+    let VfsFlags { read_only, nosuid, nodev, noexec, .. } = flags;
+    BindFlags { read_only, nosuid, nodev, noexec }
+}
+
+/// Gives the grafts that are bound beneath the mount on `target` its new flags, beside their own.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub(super) fn follow(target: &Path, flags: VfsFlags, grafts: &[GraftStatus]) -> Result<()> {
+    let root = sys::file::find_directory(target)?;
+    for entry in mounts::read()? {
+        let Ok(path) = entry.target.strip_prefix(target) else { continue };
+        let path = path.as_os_str().as_bytes();
+        let found = sys::file::open_beneath_no_links(root.as_fd(), path, OFlags::PATH);
+        let Ok(place) = found else { continue };
+        if sys::file::mount_id(place.as_fd(), b"")? != entry.id {
+            continue;
+        }
+        let stat = sys::file::statx(place.as_fd(), b"")?;
+        let is_own = |graft: &&GraftStatus| (graft.device, graft.inode) == (stat.dev, stat.ino);
+        let is_here = |graft: &&GraftStatus| graft.path.as_bytes().strip_prefix(b"/") == Some(path);
+        // Of two grafts of one directory that were moved, the stricter flags hold for both.
+        let mut all = grafts.iter().filter(is_own);
+        let here = all.clone().find(is_here).map(|graft| graft.flags);
+        let any = || all.next().map(|first| all.fold(first.flags, |sum, one| sum.or(one.flags)));
+        let Some(own) = here.or_else(any) else { continue };
+        let set = own.or(of_union(flags));
+        bind::set_flags(place.as_fd(), set, set.others())?;
+    }
+    Ok(())
 }
 
 fn joined(path: &[Name]) -> Vec<u8> {

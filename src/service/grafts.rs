@@ -67,6 +67,7 @@ pub(super) fn open(
             device: stat.dev,
             inode: stat.ino,
             recursive: graft.recursive,
+            flags: sys::bind::flags_of(object.as_fd()).map_err(broken)?.or(graft.flags),
         });
         let (label, read_only) = (graft.source.label(), graft.flags.read_only);
         open.grafts.push(Graft { root, path, read_only, label });

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::mounts;
 use crate::fuse::counters::CounterValues;
 use crate::store::StoreStats;
+use crate::sys::bind::BindFlags;
 use crate::union::Stats;
 
 /// How long an answer may take.
@@ -71,6 +72,9 @@ pub struct GraftStatus {
     pub inode: u64,
     /// What is mounted beneath the source is shown too.
     pub recursive: bool,
+    /// Flags of its own, whatever those of the mount are.
+    #[serde(default)]
+    pub flags: BindFlags,
 }
 
 impl GraftStatus {

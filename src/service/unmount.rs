@@ -247,12 +247,15 @@ pub fn remount(
     runtime: Option<&Path>,
     change: impl FnOnce(VfsFlags) -> VfsFlags,
 ) -> Outcome<()> {
-    let Ours { entry, .. } = find(target, runtime)?;
+    let Ours { entry, daemon } = find(target, runtime)?;
     let (present, wanted) = (entry.flags(), change(entry.flags()));
     if (present.sync, present.dirsync) != (wanted.sync, wanted.dirsync) {
         let option = if present.sync == wanted.sync { "dirsync" } else { "sync" };
         let reason = "it is decided when the mount is made: unmount, and mount with it".to_owned();
         return Err(Failure::Driver { option: option.to_owned(), reason });
     }
-    super::mount::remount(&entry.target, wanted)
+    super::mount::remount(&entry.target, wanted)?;
+    let grafts = daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts);
+    binds::follow(&entry.target, wanted, grafts)
+        .map_err(|error| Failure::Mount { path: entry.target.clone(), error })
 }

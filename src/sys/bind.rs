@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::mount::RawMountAttr;
@@ -12,7 +13,7 @@ use crate::error::Result;
 use crate::sys::{last, refused};
 
 /// Flags of a bind mount that its user chooses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BindFlags {
     /// `MOUNT_ATTR_RDONLY`.
     pub read_only: bool,
@@ -33,6 +34,17 @@ impl BindFlags {
             (self.noexec, libc::MOUNT_ATTR_NOEXEC),
         ];
         table.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
+    }
+
+    /// All flags that these leave out.
+    #[must_use]
+    pub const fn others(self) -> Self {
+        Self {
+            read_only: !self.read_only,
+            nosuid: !self.nosuid,
+            nodev: !self.nodev,
+            noexec: !self.noexec,
+        }
     }
 
     /// The flags that either side sets.
@@ -61,6 +73,20 @@ pub fn clone_tree(object: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     rustix::mount::open_tree(object, c"", flags).map_err(refused("open_tree"))
 }
 
+/// The flags of the mount that an object is reached through.
+///
+/// # Errors
+/// As fstatvfs(3).
+pub fn flags_of(object: BorrowedFd<'_>) -> Result<BindFlags> {
+    let found = rustix::fs::fstatvfs(object).map_err(refused("fstatvfs"))?.f_flag;
+    Ok(BindFlags {
+        read_only: found.contains(StatVfsMountFlags::RDONLY),
+        nosuid: found.contains(StatVfsMountFlags::NOSUID),
+        nodev: found.contains(StatVfsMountFlags::NODEV),
+        noexec: found.contains(StatVfsMountFlags::NOEXEC),
+    })
+}
+
 /// Sets flags of a mount and of the mounts beneath, and leaves the others as they are. With
 /// `private` the mounts are cut off from those that they were cloned from.
 ///
@@ -70,7 +96,7 @@ pub fn restrict(mount: BorrowedFd<'_>, flags: BindFlags, private: bool) -> Resul
     change(mount, flags, BindFlags::default(), private)
 }
 
-/// Sets and clears flags of one mount, by its root.
+/// Sets and clears flags of a mount and of the mounts beneath, by its root.
 ///
 /// # Errors
 /// As mount_setattr(2); `EPERM` for a flag that a more privileged namespace locked.

@@ -18,6 +18,7 @@ judged!(lamina:
     unmount_is_refused_over_a_mount_of_somebody_else,
     place_behind_a_link_stays_inside_the_mount,
     flags_of_a_graft_are_its_own_and_those_of_the_mount,
+    remount_changes_grafts_too,
     mounts_beneath_a_bind_are_shown_when_asked,
     grafts_stand_in_grafts,
     copy_of_the_mount_alone_shows_grafts,
@@ -145,6 +146,21 @@ fn flags_of_a_graft_are_its_own_and_those_of_the_mount(s: &mut Site) {
     s.options = "graft=served".to_owned();
     let output = s.try_lamina();
     assert!(String::from_utf8_lossy(&output.stderr).contains("nosuid"), "{output:?}");
+}
+
+fn remount_changes_grafts_too(s: &mut Site) {
+    bind(s, "host", "/closed:ro");
+    bind(s, "host", "/open");
+    s.mount();
+    let remount = |word: &str| {
+        let done = lamina(&["mount", "-o", &format!("remount,{word}"), &text(s.mnt())]);
+        assert!(done.status.success(), "{done:?}");
+    };
+    remount("ro");
+    fails_io(fs::write(s.at("open/f"), ""), Errno::ROFS);
+    remount("rw");
+    put(s.at("open/f"), "");
+    fails_io(fs::write(s.at("closed/f"), ""), Errno::ROFS);
 }
 
 fn mounts_beneath_a_bind_are_shown_when_asked(s: &mut Site) {
