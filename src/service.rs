@@ -20,6 +20,7 @@ mod holders;
 pub mod images;
 pub mod import;
 mod layers;
+mod made;
 pub mod mount;
 pub mod mounts;
 mod overlap;

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod blob;
+mod budget;
 mod build;
 pub mod containers;
 mod error;
@@ -18,6 +19,7 @@ mod layer;
 mod material;
 pub mod native;
 mod pack;
+pub mod packed;
 pub mod pull;
 pub mod recipe;
 pub mod remote;
@@ -58,6 +60,7 @@ const NEW: &str = ".new-";
 pub struct Store {
     layers: PathBuf,
     recipes: recipe::Recipes,
+    packed: packed::PackedLayers,
     reading: Arc<Reading>,
     open: Mutex<HashMap<LayerId, Weak<Layer>>>,
 }
@@ -128,7 +131,8 @@ impl Store {
             fetched: remote::Counters::default(),
         });
         let recipes = recipe::Recipes::open(root)?;
-        Ok(Self { layers, recipes, reading, open: Mutex::default() })
+        let packed = packed::PackedLayers::new(root);
+        Ok(Self { layers, recipes, packed, reading, open: Mutex::default() })
     }
 
     /// A way to the counters that outlives the store.
@@ -175,6 +179,12 @@ impl Store {
     #[must_use]
     pub const fn recipes(&self) -> &recipe::Recipes {
         &self.recipes
+    }
+
+    /// How layers were packed when they were sent.
+    #[must_use]
+    pub const fn packed(&self) -> &packed::PackedLayers {
+        &self.packed
     }
 
     /// A directory of the store for what is unlinked as soon as it is made.

@@ -48,6 +48,24 @@ impl Index {
         if same { Ok(index) } else { Err(corrupt("the digest of the index differs")) }
     }
 
+    /// What the head of an index states: its length and that of its blob. It is all that can be
+    /// known before the rest is there.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it is no head, or its sections do not make up the length.
+    pub fn declared(head: &[u8; HEAD_LEN]) -> Result<(u64, u64)> {
+        let (head, _) = Head::ref_from_prefix(head).map_err(|_| corrupt("no head"))?;
+        let len = usize::try_from(head.index_len.get()).map_err(|_| corrupt("too long"))?;
+        check::head(head, len)?;
+        let sections = check::sections(head, len)?;
+        let used = sections.iter().map(Range::len).sum::<usize>();
+        // Each section may be filled up to a multiple of 8 bytes.
+        if used + HEAD_LEN + 8 * SECTIONS < len {
+            return Err(corrupt("the index has room that no section uses"));
+        }
+        Ok((head.index_len.get(), head.blob_len.get()))
+    }
+
     /// Checks an index but for its digest, where the caller compares one of all of it.
     ///
     /// # Errors

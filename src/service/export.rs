@@ -14,6 +14,7 @@ use crate::store::export::{Compression, Digested, diff_id, write_layer};
 use crate::store::hex;
 use crate::store::images::full_name;
 use crate::store::native::{DATA_TYPE, INDEX_TYPE};
+use crate::store::packed::PackedLayer;
 use crate::store::pull::transfer::sha256;
 use crate::sys;
 
@@ -35,21 +36,11 @@ pub enum Form {
     Native,
 }
 
-/// A layer as it was written.
-#[derive(Clone)]
-struct Written {
-    diff_id: String,
-    digest: String,
-    size: u64,
-    /// Digest and bytes of the index, in our own form.
-    index: Option<(String, u64)>,
-}
-
 struct Exporter<'a, 'b> {
     images: &'a Images,
     form: Form,
     target: Box<dyn Target>,
-    done: HashMap<(String, String), Written>,
+    done: HashMap<(String, String), PackedLayer>,
     told: &'a mut Told<'b>,
 }
 
@@ -103,7 +94,7 @@ pub fn export(
 }
 
 /// The configuration, with the diff IDs that were written. The same bytes where nothing differs.
-fn config_with(image: &Image, layers: &[Written]) -> Result<Vec<u8>> {
+fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     let written = layers.iter().map(|layer| &layer.diff_id);
     if image.layers.iter().map(|layer| &layer.diff_id).eq(written.clone()) {
         return Ok(image.config.clone());
@@ -132,8 +123,35 @@ fn digits(digest: &str) -> &str {
     digest.rsplit(':').next().unwrap_or(digest)
 }
 
+/// A form whose blobs are worth a record.
+const fn form_of(form: Form) -> Option<&'static str> {
+    match form {
+        Form::Docker => None,
+        Form::Oci(compression) => Some(compression.name()),
+        Form::Native => Some("native"),
+    }
+}
+
+/// The blob that a layer was made of, if it is in this form.
+fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLayer> {
+    let digest = layer.digest.as_ref().filter(|digest| digest.starts_with("sha256:"))?;
+    let manifest: Value = serde_json::from_slice(image.manifest.as_deref()?).ok()?;
+    let mut listed = manifest.get("layers")?.as_array()?.iter();
+    let listed = listed.find(|one| one.get("digest").and_then(Value::as_str) == Some(digest))?;
+    let kind = listed.get("mediaType")?.as_str()?;
+    let is_form = match form {
+        "none" => kind.ends_with(".tar"),
+        // `+gzip` of OCI, `.gzip` of Docker.
+        _ => kind.ends_with(form),
+    };
+    let size = listed.get("size")?.as_u64()?;
+    let diff_id = layer.diff_id.clone();
+    let (asked, digest) = (diff_id.clone(), digest.clone());
+    is_form.then_some(PackedLayer { asked, diff_id, digest, size, index: None })
+}
+
 impl Exporter<'_, '_> {
-    fn layers(&mut self, image: &Image) -> Result<Vec<Written>> {
+    fn layers(&mut self, image: &Image) -> Result<Vec<PackedLayer>> {
         let of = image.layers.len();
         let mut written = Vec::with_capacity(of);
         for (at, layer) in image.layers.iter().enumerate() {
@@ -144,10 +162,13 @@ impl Exporter<'_, '_> {
                 written.push(done.clone());
                 continue;
             }
-            (self.told)(&Progress::Layer { number, of, layer: name, size: 0 });
-            let done = match self.form {
-                Form::Native => self.native(layer)?,
-                _ => self.layer(layer)?,
+            let there = self.there(image, layer)?;
+            let done = if let Some(there) = there {
+                (self.told)(&Progress::Kept { number, of, layer: name });
+                there
+            } else {
+                (self.told)(&Progress::Layer { number, of, layer: name, size: 0 });
+                self.write(layer)?
             };
             self.done.insert(key, done.clone());
             written.push(done);
@@ -155,7 +176,37 @@ impl Exporter<'_, '_> {
         Ok(written)
     }
 
-    fn layer(&mut self, layer: &ImageLayer) -> Result<Written> {
+    /// Writes a layer, and notes as what.
+    fn write(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
+        let done = match self.form {
+            Form::Native => self.native(layer)?,
+            _ => self.layer(layer)?,
+        };
+        if let Some(form) = form_of(self.form) {
+            self.images.store.packed().keep(&layer.id.parse()?, form, &done);
+        }
+        Ok(done)
+    }
+
+    /// What a layer is in the target, if that has it: as it was written last, or as it came.
+    fn there(&mut self, image: &Image, layer: &ImageLayer) -> Result<Option<PackedLayer>> {
+        let Some(form) = form_of(self.form) else { return Ok(None) };
+        let known = self.images.store.packed().find(&layer.id.parse()?, &layer.diff_id, form);
+        let came = (self.form != Form::Native).then(|| as_it_came(image, layer, form)).flatten();
+        for packed in known.into_iter().chain(came) {
+            let index = packed.index.iter().map(|(digest, _)| digest);
+            let mut is_there = true;
+            for digest in index.chain([&packed.digest]) {
+                is_there = is_there && self.target.has(&blob(digest))?;
+            }
+            if is_there {
+                return Ok(Some(packed));
+            }
+        }
+        Ok(None)
+    }
+
+    fn layer(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let store = &self.images.store;
         let open = store.layer(&layer.id.parse()?)?;
         let spool = sys::file::unnamed(store.directory(), 0o600);
@@ -189,11 +240,12 @@ impl Exporter<'_, '_> {
         let (digest, size, out) = out.finish();
         let spool = out.into_inner().map_err(|error| refused(at)(error.into_error()))?;
         self.put(&diff_id, &digest, spool, size)?;
-        Ok(Written { diff_id, digest, size, index: None })
+        let asked = layer.diff_id.clone();
+        Ok(PackedLayer { asked, diff_id, digest, size, index: None })
     }
 
     /// Writes the two files of a layer as they are.
-    fn native(&mut self, layer: &ImageLayer) -> Result<Written> {
+    fn native(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let store = &self.images.store;
         let id: LayerId = layer.id.parse()?;
         let open = store.layer(&id)?;
@@ -218,7 +270,8 @@ impl Exporter<'_, '_> {
         let (digest, size, _) = sum.finish();
         self.put(&diff_id, &index, spool, index_size)?;
         self.put(&diff_id, &digest, data, size)?;
-        Ok(Written { diff_id, digest, size, index: Some((index, index_size)) })
+        let (asked, index) = (layer.diff_id.clone(), Some((index, index_size)));
+        Ok(PackedLayer { asked, diff_id, digest, size, index })
     }
 
     fn put(&mut self, diff_id: &str, digest: &str, spool: File, size: u64) -> Result<()> {
@@ -234,7 +287,7 @@ impl Exporter<'_, '_> {
         &mut self,
         config: &[u8],
         id: &str,
-        layers: &[Written],
+        layers: &[PackedLayer],
         tags: &[String],
     ) -> Result<Vec<Value>> {
         if self.form == Form::Docker {
@@ -250,7 +303,7 @@ impl Exporter<'_, '_> {
             Form::Oci(compression) => compression.media_type(),
             _ => DATA_TYPE,
         };
-        let blobs = |layer: &Written| {
+        let blobs = |layer: &PackedLayer| {
             let index = layer.index.as_ref();
             let index = index.map(|(digest, size)| descriptor(INDEX_TYPE, digest, *size));
             index.into_iter().chain([descriptor(kind, &layer.digest, layer.size)])

@@ -3,13 +3,13 @@
 //! A place is found as a process inside the mount would find it: links are followed within the
 //! mount. What is missing is made in the upper, as container engines do.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::binds::{self, Bind};
 use super::failure::Outcome;
+use super::made::Made;
 use super::spec::{GraftDriver, GraftSource, GraftSpec, MountSpec};
 use super::status::GraftStatus;
 use super::{Failure, layers, prefill};
@@ -19,7 +19,7 @@ use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::{Kind, Name, NodeId, name};
 use crate::union::{Caller, Entry, Graft, GraftRoot, Union};
-use crate::volume::{OpenVolume, VolumeError, Volumes};
+use crate::volume::{OpenVolume, VolumeError, Volumes, is_name};
 
 /// How many links the way to a place may have (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
@@ -31,6 +31,7 @@ pub(super) struct OpenGrafts {
     pub(super) binds: Vec<Bind>,
     pub(super) status: Vec<GraftStatus>,
     pub(super) volumes: Vec<OpenVolume>,
+    pub(super) made: Option<Made>,
 }
 
 /// What a graft shows: for the union, and as the descriptor (`O_PATH`) that a bind mount is made
@@ -42,20 +43,43 @@ struct Source {
 }
 
 /// Opens all grafts of a mount. `build` makes the union with the grafts that it is given: each
-/// place is looked for in the mount as it is without it.
+/// place is looked for in the mount as it is without it. Where one fails, nothing is left of all.
 pub(super) fn open(
     spec: &MountSpec,
     cache: &Arc<FdCache>,
     build: &dyn Fn(&[Graft]) -> Result<Union>,
+) -> Outcome<OpenGrafts> {
+    // What is wrong from the start is said before anything is made.
+    for graft in &spec.grafts {
+        is_directory(graft)?;
+    }
+    let mut made = Made::new(&spec.root);
+    match open_all(spec, cache, build, &mut made) {
+        Ok(open) => Ok(OpenGrafts { made: Some(made), ..open }),
+        Err(failure) => {
+            made.undo(build);
+            Err(failure)
+        }
+    }
+}
+
+fn open_all(
+    spec: &MountSpec,
+    cache: &Arc<FdCache>,
+    build: &dyn Fn(&[Graft]) -> Result<Union>,
+    made: &mut Made,
 ) -> Outcome<OpenGrafts> {
     let mut order: Vec<&GraftSpec> = spec.grafts.iter().collect();
     order.sort_by_key(|graft| graft.path.len());
     let mut open = OpenGrafts::default();
     for graft in order {
         let broken = |error| Failure::Graft { path: graft.shown_path(), error };
-        let is_dir = is_directory(spec, graft)?;
+        let is_dir = is_directory(graft)?;
         let union = build(&open.grafts).map_err(Failure::system("the union"))?;
-        let path = place(&union, graft, is_dir)?;
+        let path = place(&union, graft, is_dir, made)?;
+        if let GraftSource::Volume { name, .. } = &graft.source {
+            made.volume(name).map_err(|error| refused(name, &error))?;
+        }
         let Source { root, object, volume } =
             source(spec, graft, cache, &|data: &Path| fill(&union, &path, data, cache))?;
         let bind = binds::prepare(spec, graft, object.as_fd(), &path)?;
@@ -77,17 +101,15 @@ pub(super) fn open(
     Ok(open)
 }
 
-/// Whether a graft is a directory. Makes a volume that does not exist.
-fn is_directory(spec: &MountSpec, graft: &GraftSpec) -> Outcome<bool> {
+/// Whether a graft is a directory.
+fn is_directory(graft: &GraftSpec) -> Outcome<bool> {
     match &graft.source {
         GraftSource::Bind(path) => {
             layers::is_directory(path).map_err(Failure::path("bind source", path))
         }
         GraftSource::Tmpfs { .. } => Ok(true),
-        GraftSource::Volume { name, .. } => {
-            let made = Volumes::new(&spec.root).create(name, BTreeMap::new());
-            made.map(|_| true).map_err(|error| refused(name, &error))
-        }
+        GraftSource::Volume { name, .. } if is_name(name) => Ok(true),
+        GraftSource::Volume { name, .. } => Err(refused(name, &VolumeError::BadName(name.clone()))),
     }
 }
 
@@ -162,7 +184,7 @@ fn bind(path: &Path, recursive: bool, cache: &Arc<FdCache>) -> Result<GraftRoot>
 }
 
 /// Finds the place of a graft, made where it is missing; answers its path without links.
-fn place(union: &Union, graft: &GraftSpec, is_dir: bool) -> Outcome<Vec<Name>> {
+fn place(union: &Union, graft: &GraftSpec, is_dir: bool, made: &mut Made) -> Outcome<Vec<Name>> {
     let shown = graft.shown_path();
     let broken = |error| Failure::Graft { path: shown.clone(), error };
     let mut walk = Walk { union, path: vec![(NodeId::ROOT, Name::new())], links: 0 };
@@ -175,7 +197,10 @@ fn place(union: &Union, graft: &GraftSpec, is_dir: bool) -> Outcome<Vec<Name>> {
             Step::Missing if union.is_read_only() => {
                 return Err(Failure::NoPlace { path: shown, what: graft.source.label() });
             }
-            Step::Missing => walk.make(&component, wants_dir).map_err(broken)?,
+            Step::Missing => {
+                walk.make(&component, wants_dir).map_err(broken)?;
+                made.place(walk.path.iter().skip(1).map(|(_, name)| name.clone()).collect());
+            }
         }
     }
     let path: Vec<Name> = walk.path.into_iter().skip(1).map(|(_, name)| name).collect();

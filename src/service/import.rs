@@ -278,14 +278,16 @@ fn adopted<'s>(
     told: &mut Told<'_>,
 ) -> Result<ImageLayer> {
     let mut from = open(index)?;
-    let index = Stream { from: &mut from, digest: index.digest.as_deref().unwrap_or_default() };
+    let size = index.size;
+    let digest = index.digest.as_deref().unwrap_or_default();
+    let index = Stream { from: &mut from, digest, size };
     let digest = layer.digest.as_deref().unwrap_or_default();
     let mut told = Some(told);
     let mut open = || -> Result<Box<dyn Read + '_>> {
         let told = told.take().ok_or_else(|| StoreError::Archive { what: digest.to_owned() })?;
         Ok(Box::new(Counted { inner: open(layer)?, bytes: 0, said: 0, told }))
     };
-    let data = Data::Whole { open: &mut open, digest };
+    let data = Data::Whole { open: &mut open, digest, size: layer.size };
     let id = images.store.adopt(index, data)?.to_string();
     let (diff_id, digest) = (layer.diff_id.clone(), layer.digest.clone());
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::ending::{Ender, Helper};
 use super::failure::Outcome;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
+use super::made::Made;
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe};
@@ -33,6 +34,7 @@ pub struct Prepared {
     runtime: Option<PathBuf>,
     binds: Vec<binds::Bind>,
     propagation: Option<Propagation>,
+    made: Option<Made>,
     held: Held,
 }
 
@@ -247,6 +249,8 @@ impl Prepared {
             ahead: !writes && can_list_ahead(spec),
             timeout_secs: spec.rules.timeout_secs,
         };
+        let upper = layers.upper.as_ref().map(|upper| Arc::clone(&upper.root));
+        let made = grafts.made.map(|made| made.within(upper));
         let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
         let held = Held {
             _locks: layers.locks,
@@ -265,6 +269,7 @@ impl Prepared {
             settle,
             runtime,
             propagation,
+            made,
             binds,
             held,
         })
@@ -273,8 +278,13 @@ impl Prepared {
     /// Mounts, and serves from then on.
     ///
     /// # Errors
-    /// [`Failure`]; nothing stays mounted then.
-    pub fn mount(self) -> Outcome<Live> {
+    /// [`Failure`]; nothing stays mounted then, and no volume that it made.
+    pub fn mount(mut self) -> Outcome<Live> {
+        let made = self.made.take();
+        self.mount_held().inspect_err(|_| made.into_iter().for_each(Made::undo_later))
+    }
+
+    fn mount_held(self) -> Outcome<Live> {
         let target = self.setup.target.clone();
         let session = Session::mount(Arc::clone(&self.union), &self.setup).map_err(|error| {
             let missing = std::fs::File::options().read(true).write(true).open("/dev/fuse");

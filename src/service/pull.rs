@@ -225,8 +225,8 @@ impl Work<'_> {
             };
             let file = files.get(digest).ok_or_else(|| bad("an index was lost"))?;
             let mut file = from_start(file, dir)?;
-            let index = Stream { from: &mut file, digest };
-            let id = images.store.adopt(index, Data::Remote(&origin))?.to_string();
+            let index = Stream { from: &mut file, digest, size: index.size };
+            let id = images.store.adopt(index, Data::Remote(&origin, layer.size))?.to_string();
             let (diff_id, digest) = (layer.diff_id.clone(), Some(data.clone()));
             layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
         }

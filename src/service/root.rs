@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// What stands in a data root. A directory with anything else in it is also somebody else's, and
 /// keeps its mode.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "containers",
     "downloads",
     "images",
@@ -21,6 +21,7 @@ const OURS: [&str; 9] = [
     "lost+found",
     "materials",
     "names",
+    "packed",
     "recipes",
     "volumes",
 ];

@@ -14,11 +14,12 @@ use zerocopy::FromZeros;
 
 use super::StoreError;
 use super::blob::{BlobWriter, Data};
+use super::budget::{self, Budget};
 use super::sink::{Body, Meta, Sink};
 use crate::error::Error;
 use crate::format::layout::{
-    COMPATIBLE_IMPLIED, DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE, Inode,
-    NO_DIGEST, WHITEOUT,
+    COMPATIBLE_IMPLIED, DT_WHITEOUT, Dirent, Extent, FLAG_IMPLIED, FLAG_INLINE, FLAG_OPAQUE,
+    FRAME_LEN, Inode, NO_DIGEST, WHITEOUT,
 };
 use crate::format::tables::Tables;
 use crate::types::{Kind, Name, Time};
@@ -71,6 +72,7 @@ pub struct LayerBuilder {
     nodes: Vec<Node>,
     tables: Tables,
     blob: BlobWriter,
+    budget: Budget,
 }
 
 /// A builder whose layer is published: it knows where all contents are that were put into it,
@@ -101,11 +103,17 @@ fn refuse(path: &[Name], what: &str) -> StoreError {
 impl LayerBuilder {
     pub(super) fn new(dir: PathBuf) -> Result<Self, StoreError> {
         let blob = BlobWriter::new(dir.join(super::layer::DATA))?;
-        Ok(Self { dir, nodes: vec![new_dir()], tables: Tables::default(), blob })
+        let (nodes, tables, budget) = (vec![new_dir()], Tables::default(), Budget::of_host());
+        Ok(Self { dir, nodes, tables, blob, budget })
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit(&mut self, bytes: u64) {
+        self.budget = Budget::new(bytes);
     }
 
     fn directory(&mut self, node: NodeId) -> Option<&mut Directory> {
@@ -135,6 +143,7 @@ impl LayerBuilder {
 
     // One that takes the place of a whiteout hides what the whiteout hid.
     fn make_dir(&mut self, dir: NodeId, name: &Name, opaque: bool) -> Result<NodeId, StoreError> {
+        self.budget.take(budget::OBJECT + budget::text(name.len()))?;
         let node = self.add(new_dir())?;
         self.enter(dir, name, Slot::Node(node));
         if opaque {
@@ -168,6 +177,7 @@ impl LayerBuilder {
                 }
             }
         };
+        self.take_attributes(&meta)?;
         if let Some(directory) = self.directory(node) {
             directory.stated = true;
         }
@@ -175,6 +185,33 @@ impl LayerBuilder {
             node.meta = meta;
         }
         Ok(())
+    }
+
+    fn take_attributes(&mut self, meta: &Meta) -> Result<(), StoreError> {
+        if meta.xattrs.is_empty() {
+            return Ok(());
+        }
+        let pairs = meta.xattrs.iter();
+        let bytes = pairs.map(|(name, value)| budget::text(name.len()) + budget::text(value.len()));
+        self.budget.take(budget::SET + bytes.sum::<u64>())
+    }
+
+    /// Accounts for an object that is no directory.
+    fn take_object(&mut self, name: &Name, node: &Node) -> Result<(), StoreError> {
+        let content = match &node.content {
+            Content::Symlink(target) => budget::text(target.len()),
+            Content::File { size, data } => match self.blob.data(*data) {
+                Some(Data::Inline(bytes)) => budget::text(bytes.len()),
+                Some(Data::Extents { extents, .. }) => {
+                    let frames = size.div_ceil(FRAME_LEN as u64) * budget::FRAME;
+                    budget::CONTENT + extents.len() as u64 * budget::EXTENT + frames
+                }
+                None => 0,
+            },
+            _ => 0,
+        };
+        self.budget.take(budget::OBJECT + budget::text(name.len()) + content)?;
+        self.take_attributes(&node.meta)
     }
 
     // Links to what came later, or to other links, found out when everything is there.
@@ -367,7 +404,9 @@ impl Sink for LayerBuilder {
             Body::Socket => special(Kind::Socket, 0, 0),
         };
         let (dir, name) = self.parent(path)?;
-        let node = self.add(Node { meta, content })?;
+        let node = Node { meta, content };
+        self.take_object(name, &node)?;
+        let node = self.add(node)?;
         self.enter(dir, name, Slot::Node(node));
         Ok(())
     }
@@ -380,8 +419,13 @@ impl Sink for LayerBuilder {
             }
             Some(node) => Slot::Node(node),
             None if path == to => return Err(refuse(path, "a hard link to itself")),
-            None => Slot::Link(to.to_vec()),
+            None => {
+                let bytes = to.iter().map(|name| budget::COMPONENT + name.len() as u64);
+                self.budget.take(2 * bytes.sum::<u64>())?;
+                Slot::Link(to.to_vec())
+            }
         };
+        self.budget.take(budget::text(name.len()))?;
         self.enter(dir, name, slot);
         Ok(())
     }
@@ -397,7 +441,10 @@ impl Sink for LayerBuilder {
             // What this layer has there hides what is below by itself; a directory must be told.
             Some(Some(node)) => self.hide(node),
             Some(None) => {}
-            None => self.enter(dir, name, Slot::Whiteout),
+            None => {
+                self.budget.take(budget::text(name.len()))?;
+                self.enter(dir, name, Slot::Whiteout);
+            }
         }
         Ok(())
     }

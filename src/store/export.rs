@@ -31,6 +31,16 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
     /// The media type of a layer of OCI, by its ending.
     #[must_use]
     pub const fn media_type(self) -> &'static str {

@@ -365,6 +365,8 @@ impl Images {
         let tars = tars.chain(of_containers.iter().map(|container| &container.image));
         let tars = tars.flat_map(|image| &image.layers).map(|layer| layer.diff_id.clone());
         store.recipes().collect(&tars.collect())?;
+        let there = store.layers()?.iter().map(LayerId::to_string).collect();
+        store.packed().collect(&there)?;
         super::pull::transfer::sweep(&self.downloads)?;
         Ok(removed)
     }

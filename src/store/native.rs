@@ -13,7 +13,8 @@ use super::layer::{DATA, INDEX};
 use super::remote::{self, Origin};
 use super::room::Room;
 use super::{LayerId, Result, Store, StoreError, discard, hex};
-use crate::format::layout::blob_head;
+use crate::format::index::Index;
+use crate::format::layout::{HEAD_LEN, blob_head};
 
 /// The media type of an index.
 pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
@@ -22,7 +23,11 @@ pub const DATA_TYPE: &str = "application/vnd.lamina.layer.data.v1";
 
 const STEP: usize = 128 << 10;
 /// Longest index: of 16 million objects it has some 2 GiB.
-const INDEX_MAX: u64 = 4 << 30;
+pub(super) const INDEX_MAX: u64 = 4 << 30;
+/// What an index may become when it is decompressed: that whatever it is, then so many times its
+/// length. One of equal files in one directory is a thirtieth.
+const INDEX_FREE: u64 = 16 << 20;
+const INDEX_TIMES: u64 = 256;
 
 /// A stream and the digest that it has to have, `sha256:` and digits.
 pub struct Stream<'a> {
@@ -30,6 +35,8 @@ pub struct Stream<'a> {
     pub from: &'a mut dyn Read,
     /// Its digest.
     pub digest: &'a str,
+    /// Its length, as the image states it.
+    pub size: u64,
 }
 
 /// Where the data of a layer is.
@@ -40,9 +47,19 @@ pub enum Data<'a> {
         open: &'a mut dyn FnMut() -> Result<Box<dyn Read + 'a>>,
         /// Its digest.
         digest: &'a str,
+        /// Its length, as the image states it.
+        size: u64,
     },
-    /// In a registry: it is fetched when it is read.
-    Remote(&'a Origin),
+    /// In a registry, so many bytes: it is fetched when it is read.
+    Remote(&'a Origin, u64),
+}
+
+impl Data<'_> {
+    const fn size(&self) -> u64 {
+        match self {
+            Self::Whole { size, .. } | Self::Remote(_, size) => *size,
+        }
+    }
 }
 
 /// Reads a stream to its end, and compares all that was read with its digest.
@@ -75,7 +92,14 @@ impl Store {
         let mut hashing = Hashing::new(index.from);
         let path = dir.join(INDEX);
         let mut room = Room::new(dir)?;
-        let id = write(&mut plain(&mut hashing)?, &path, &mut room)?;
+        let mut unpacked = plain(&mut hashing)?;
+        let (head, left) = declared(&mut unpacked, index.size, data.size())?;
+        let mut whole = io::Cursor::new(head).chain(unpacked.take(left + 1));
+        let id = write(&mut whole, &path, &mut room)?;
+        if whole.get_ref().1.limit() == 0 {
+            return Err(contradicts("it is longer than its head states".to_owned()));
+        }
+        drop(whole);
         expect(hashing, index.digest)?;
         if self.is_whole(&id) {
             discard(dir);
@@ -83,12 +107,12 @@ impl Store {
         }
         let (len, frames) = super::layer::Layer::extent(dir)?;
         match data {
-            Data::Whole { open, digest } => {
-                let mut hashing = Hashing::new(open()?);
+            Data::Whole { open, digest, size } => {
+                let mut hashing = Hashing::new(open()?.take(size + 1));
                 write(&mut hashing, &dir.join(DATA), &mut room)?;
                 expect(hashing, digest)?;
             }
-            Data::Remote(origin) => {
+            Data::Remote(origin, _) => {
                 let path = dir.join(DATA);
                 let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
                 data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
@@ -160,6 +184,27 @@ fn complete(dir: &Path, target: &Path) -> Result<()> {
 fn plain<'a>(packed: &'a mut dyn Read) -> Result<impl Read + 'a> {
     let bad = |source| StoreError::Stream { what: "the index of a layer".to_owned(), source };
     Ok(zstd::stream::read::Decoder::new(packed).map_err(bad)?.take(INDEX_MAX))
+}
+
+fn contradicts(what: String) -> StoreError {
+    StoreError::Archive { what: format!("the index of a layer: {what}") }
+}
+
+/// Reads the head of an index, and compares what it states with what the image states of the
+/// layer, before anything of it is written. Answers the head, and how many bytes follow it.
+fn declared(from: &mut dyn Read, packed: u64, data: u64) -> Result<([u8; HEAD_LEN], u64)> {
+    let mut head = [0; HEAD_LEN];
+    let read = from.read_exact(&mut head);
+    read.map_err(|source| StoreError::Stream { what: "the index of a layer".to_owned(), source })?;
+    let (len, blob) = Index::declared(&head).map_err(|error| contradicts(error.to_string()))?;
+    if blob != data {
+        return Err(contradicts(format!("its data have {blob} bytes, and those named {data}")));
+    }
+    let most = INDEX_FREE.max(packed.saturating_mul(INDEX_TIMES)).min(INDEX_MAX);
+    if len > most {
+        return Err(contradicts(format!("{packed} bytes become {len}; {most} is the limit")));
+    }
+    Ok((head, len - HEAD_LEN as u64))
 }
 
 /// The id of the layer with this index, as it is sent.

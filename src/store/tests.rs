@@ -378,6 +378,42 @@ fn entries_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn names_and_attributes_have_a_budget() {
+    let place = place();
+    type Fill = dyn Fn(&mut dyn Sink, u32) -> Result<(), StoreError>;
+    fn long(number: u32) -> Vec<Name> {
+        path(&format!("{number:0200}"))
+    }
+    let fills: [&Fill; 6] = [
+        &|sink, n| sink.put(&long(n), Meta::default(), Body::Fifo),
+        &|sink, n| sink.put(&long(n), Meta::default(), Body::Dir),
+        &|sink, n| sink.whiteout(&long(n)),
+        &|sink, n| sink.link(&long(n), &long(n + 1)),
+        &|sink, n| {
+            let target = vec![b't'; 4000];
+            sink.put(
+                &[name(&n.to_le_bytes().map(|b| b | 1))],
+                Meta::default(),
+                Body::Symlink { target },
+            )
+        },
+        &|sink, _| {
+            // The same directory again and again, each time with other attributes.
+            let xattrs = (0..50).map(|key| (vec![b'k', key], vec![key; 1000])).collect();
+            sink.put(&path("d"), Meta { xattrs, ..Meta::default() }, Body::Dir)
+        },
+    ];
+    for fill in fills {
+        let mut build = place.store.build().unwrap();
+        build.builder.limit(1 << 20);
+        let refused = (0..10_000).find_map(|number| fill(&mut build.builder, number).err());
+        let text = refused.expect("a budget").to_string();
+        assert!(text.contains("more than 1 MiB of memory"), "{text}");
+        place.store.abandon(build);
+    }
+}
+
+#[test]
 fn equal_layers_have_one_id() {
     let place = place();
     let fill = |sink: &mut dyn Sink| {

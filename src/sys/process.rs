@@ -111,6 +111,13 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Bytes of memory that the limits of the process allow (`RLIMIT_AS`, `RLIMIT_DATA`), if any does.
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    let limits = [Resource::As, Resource::Data].map(rustix::process::getrlimit);
+    limits.into_iter().filter_map(|limit| limit.current).min()
+}
+
 /// Gives the calling thread a table of descriptors of its own, with the standard ones alone in it.
 /// It must not use what was opened before.
 ///

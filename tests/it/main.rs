@@ -24,6 +24,7 @@ mod model;
 mod offline;
 mod ops;
 mod pulls;
+mod pushes;
 mod reference;
 mod rules;
 mod semantics;

@@ -18,6 +18,7 @@ judged!(lamina:
     a_data_root_that_is_not_there_is_an_error_for_readers,
     an_interrupted_export_leaves_nothing,
     a_damaged_layer_is_repaired_by_another_import,
+    a_failed_mount_makes_no_volume_and_no_directory,
 );
 
 /// How long anything may take.
@@ -254,4 +255,37 @@ fn a_damaged_layer_is_repaired_by_another_import(s: &mut Site) {
     assert_eq!(found.status.code(), Some(1));
     import(s, &files);
     good(s, &["image", "verify"]);
+}
+
+fn a_failed_mount_makes_no_volume_and_no_directory(s: &mut Site) {
+    let root = s.root().to_owned();
+    let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    dir(s.lower("old"));
+    put(s.lower("file"), "f");
+    let (lower, upper, work, mnt) = (at("lower"), at("upper"), at("work"), at("mnt"));
+    let mount = |words: &[&str]| {
+        let layers = ["mount", "--lower", &lower, "--upper", &upper, "--work", &work];
+        run(s, &[&layers, words, &[&mnt]].concat())
+    };
+    let missing = format!("{}:/b", at("missing"));
+    let fails: [&[&str]; 5] = [
+        &["--volume", "v:/a/new/place", "--bind", &missing],
+        &["--volume", "v:/new", "--volume", "bad name:/b"],
+        &["--volume", "v:/new", "--volume", "w:/file"],
+        &["--volume", "v:/old/new", "--volume", "w:/file/below"],
+        &["--volume", "v:/new", "-o", "io=noopen"],
+    ];
+    for words in fails {
+        let output = mount(words);
+        assert!(!output.status.success(), "{words:?}");
+        assert!(!root.join("store").exists(), "{words:?}: {output:?}");
+        assert!(!root.join("upper/a").exists() && !root.join("upper/new").exists(), "{words:?}");
+        assert!(!root.join("upper/old/new").exists(), "{words:?}");
+    }
+    // One that was there stays, with what is in it.
+    good(s, &["volume", "create", "v"]);
+    put(root.join("store/volumes/v/_data/kept"), "k");
+    assert!(!mount(&["--volume", "v:/new", "--volume", "w:/file"]).status.success());
+    assert_eq!(names(root.join("store/volumes/v/_data")), ["kept"]);
+    assert!(!root.join("store/volumes/w").exists());
 }

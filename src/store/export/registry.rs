@@ -67,6 +67,10 @@ fn lost(what: &str) -> StoreError {
 }
 
 impl Target for RegistryTarget {
+    fn has(&mut self, name: &str) -> Result<bool> {
+        digest_of(name).map_or(Ok(false), |digest| self.registry.has(&digest))
+    }
+
     fn file(&mut self, name: &str, content: File, size: u64) -> Result<()> {
         let digest = digest_of(name).ok_or_else(|| lost("a file of no digest"))?;
         let again = || -> Result<Box<dyn Read>> {

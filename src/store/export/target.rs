@@ -11,6 +11,15 @@ use crate::store::{Result, StoreError, hex};
 
 /// Takes files.
 pub trait Target {
+    /// Whether it has a file of this name already, which then need not be made.
+    ///
+    /// # Errors
+    /// As asking a registry.
+    fn has(&mut self, name: &str) -> Result<bool> {
+        let _ = name;
+        Ok(false)
+    }
+
     /// Takes a file of so many bytes, read from its start.
     ///
     /// # Errors

@@ -35,6 +35,9 @@ use parts::Parts;
 /// Longest manifest or index, as registries limit them.
 const MANIFEST_MAX: u64 = 4 << 20;
 
+/// Most bytes of manifests and configurations of one archive.
+const DOCUMENTS_MAX: usize = 64 << 20;
+
 /// Longest configuration of an image.
 const CONFIG_MAX: u64 = 8 << 20;
 
@@ -139,6 +142,23 @@ impl ImageSource {
             _ => Box::new(part),
         })
     }
+}
+
+/// Collects images until their documents are too many: a manifest of 4 MiB can name one
+/// configuration ten thousand times.
+fn bounded(
+    images: impl Iterator<Item = Result<FoundImage, StoreError>>,
+) -> Result<Vec<FoundImage>, StoreError> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for image in images {
+        let image = image?;
+        bytes += image.config.len() + image.manifest.as_ref().map_or(0, Vec::len);
+        if bytes > DOCUMENTS_MAX {
+            return Err(stream::archive("manifests and configurations have more than 64 MiB"));
+        }
+        found.push(image);
+    }
+    Ok(found)
 }
 
 fn missing(part: &str) -> StoreError {

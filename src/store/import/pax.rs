@@ -95,6 +95,14 @@ impl Records {
         Ok(())
     }
 
+    /// Bytes of names and values of extended attributes.
+    pub(super) fn xattrs_bytes(&self) -> usize {
+        let len = |(name, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            name.len() + value.as_ref().map_or(0, Vec::len)
+        };
+        self.xattrs.iter().map(len).sum()
+    }
+
     /// Replaces what `newer` states too.
     pub(super) fn update(&mut self, newer: Self) {
         self.uid = newer.uid.or(self.uid);

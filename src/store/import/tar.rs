@@ -208,6 +208,10 @@ impl<S: Source> Members<S> {
                     let records = Records::parse(&self.extension(size)?).map_err(&refused)?;
                     records.check_global().map_err(&refused)?;
                     self.global.update(records);
+                    // Each is in memory until the end, and again for each member.
+                    if self.global.xattrs_bytes() as u64 > EXTENSION_MAX {
+                        return Err(refused("global headers state more than 1 MiB of attributes"));
+                    }
                 }
                 b'L' => pending.name = Some(header::until_nul(&self.extension(size)?)),
                 b'K' => pending.link = Some(header::until_nul(&self.extension(size)?)),

@@ -17,14 +17,22 @@ const STORED: Duration = Duration::from_secs(15 * 60);
 pub type Content<'a> = dyn Fn() -> Result<Box<dyn Read>> + 'a;
 
 impl Registry {
+    /// Whether the repository has a blob.
+    ///
+    /// # Errors
+    /// [`Registry`](crate::store::StoreError::Registry).
+    pub fn has(&self, digest: &str) -> Result<bool> {
+        let known = self.place(&format!("blobs/{digest}"));
+        let answer = self.ask(&|value| authorized(self.agent.head(&known), value).call())?;
+        Ok(answer.status() == 200)
+    }
+
     /// Sends a blob, unless the repository has it; answers whether it was sent.
     ///
     /// # Errors
     /// [`Registry`](crate::store::StoreError::Registry); what the content answers.
     pub fn upload(&self, digest: &str, size: u64, content: &Content<'_>) -> Result<bool> {
-        let known = self.place(&format!("blobs/{digest}"));
-        let answer = self.ask(&|value| authorized(self.agent.head(&known), value).call())?;
-        if answer.status() == 200 {
+        if self.has(digest)? {
             return Ok(false);
         }
         let begin = self.place("blobs/uploads/");

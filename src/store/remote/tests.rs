@@ -1,6 +1,6 @@
 //! Layers in their own form from outside, whole and in part.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -51,13 +51,22 @@ impl Sent {
     fn adopt(&self, place: &Place, data: Data<'_>) -> crate::store::Result<LayerId> {
         let digest = sha256(&self.index);
         let mut index = &self.index[..];
-        place.store.adopt(Stream { from: &mut index, digest: &digest }, data)
+        place.store.adopt(Stream { from: &mut index, digest: &digest, size: 1 << 20 }, data)
     }
 
     fn adopt_whole(&self, place: &Place) -> crate::store::Result<LayerId> {
         let digest = sha256(&self.data);
         let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
-        self.adopt(place, Data::Whole { open: &mut open, digest: &digest })
+        self.adopt(
+            place,
+            Data::Whole { open: &mut open, digest: &digest, size: self.data.len() as u64 },
+        )
+    }
+
+    fn adopt_stated(&self, place: &Place, size: u64) -> crate::store::Result<LayerId> {
+        let digest = sha256(&self.data);
+        let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
+        self.adopt(place, Data::Whole { open: &mut open, digest: &digest, size })
     }
 
     fn adopt_part(&self, place: &Place, host: &str) -> LayerId {
@@ -69,7 +78,7 @@ impl Sent {
             authfile: None,
             background: false,
         };
-        self.adopt(place, Data::Remote(&origin)).unwrap()
+        self.adopt(place, Data::Remote(&origin, self.data.len() as u64)).unwrap()
     }
 }
 
@@ -131,7 +140,18 @@ fn what_is_not_what_was_announced_is_refused() {
     data[100_000] ^= 1;
     refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "its digest");
     let data = good.data[..good.data.len() - 1].to_vec();
-    refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "are expected");
+    refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "its data have");
+    // An index that states more than its image does is not written at all.
+    let error = good.adopt_stated(&place, good.data.len() as u64 + 1).unwrap_err();
+    assert!(error.to_string().contains("its data have"), "{error}");
+    let mut bomb = zstd::bulk::decompress(&good.index, 1 << 20).unwrap();
+    bomb.resize(64 << 20, 0);
+    let bomb = zstd::bulk::compress(&bomb, 3).unwrap();
+    refused(&Sent { data: good.data.clone(), index: bomb, id: good.id.clone() }, "longer than");
+    let mut long = zstd::bulk::decompress(&good.index, 1 << 20).unwrap();
+    long[32..40].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+    let long = zstd::bulk::compress(&long, 3).unwrap();
+    refused(&Sent { data: good.data.clone(), index: long, id: good.id.clone() }, "no section uses");
     for index in [&b"no zstd"[..], &zstd::bulk::compress(b"no index", 3).unwrap(), b""] {
         let sent = Sent { index: index.to_vec(), data: good.data.clone(), id: good.id.clone() };
         assert!(sent.adopt_whole(&place).is_err());
@@ -139,10 +159,30 @@ fn what_is_not_what_was_announced_is_refused() {
     let mut index = &good.index[..];
     let (digest, of_data) = (sha256(b"another"), sha256(&good.data));
     let mut open = || Ok(Box::new(&good.data[..]) as Box<dyn Read>);
-    let data = Data::Whole { open: &mut open, digest: &of_data };
-    let error = place.store.adopt(Stream { from: &mut index, digest: &digest }, data).unwrap_err();
+    let size = good.data.len() as u64;
+    let data = Data::Whole { open: &mut open, digest: &of_data, size };
+    let error = place
+        .store
+        .adopt(Stream { from: &mut index, digest: &digest, size: 1 << 20 }, data)
+        .unwrap_err();
     assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
     assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 0, "no rest");
+}
+
+#[test]
+fn a_layer_in_part_of_a_wrong_length_is_told() {
+    let (place, sent) = (place(), sent());
+    let host = serve(|_, _| response("404 Not Found", "", b""));
+    let id = sent.adopt_part(&place, &host);
+    for (file, len) in [("data", 100), ("data", 1 << 30), ("present", 0), ("present", 100)] {
+        let path = place.file(&id, file);
+        let good = fs::read(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+        let error = place.store.layer_anew(&id).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{file} {len}: {error}");
+        fs::write(&path, good).unwrap();
+        place.store.layer_anew(&id).unwrap();
+    }
 }
 
 #[test]
@@ -282,7 +322,7 @@ fn what_the_disk_lost_comes_again() {
     assert_eq!(content(&layer, "f00").unwrap(), bytes_of(0));
     let there = all - layer.missing();
     drop(layer);
-    let file = fs::File::options().write(true).open(place.file(&id, "data")).unwrap();
+    let file = File::options().write(true).open(place.file(&id, "data")).unwrap();
     file.write_all_at(&[0; 4096], 5000).unwrap();
     let layer = place.store.layer(&id).unwrap();
     assert_eq!((all - layer.missing(), layer.verify().len()), (there, 1));

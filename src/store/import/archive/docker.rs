@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::digest::Digest;
 use super::parts::Parts;
-use super::{CONFIG_MAX, FoundImage, FoundLayer, diff_ids, json, missing};
+use super::{CONFIG_MAX, FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use crate::store::StoreError;
 use crate::store::hex::is_hex;
 
@@ -20,7 +20,7 @@ struct Listed {
 /// The images that the text of `manifest.json` lists.
 pub(super) fn images(parts: &Parts, raw: &[u8]) -> Result<Vec<FoundImage>, StoreError> {
     let listed: Vec<Listed> = json("manifest.json", raw)?;
-    listed.into_iter().map(|listed| image(parts, listed)).collect()
+    bounded(listed.into_iter().map(|listed| image(parts, listed)))
 }
 
 fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, StoreError> {

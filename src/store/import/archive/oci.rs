@@ -7,9 +7,9 @@ use serde::Deserialize;
 use super::super::stream;
 use super::digest::Digest;
 use super::parts::Parts;
-use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, diff_ids, json, missing};
+use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, bounded, diff_ids, json, missing};
 use crate::store::StoreError;
-use crate::store::native::{DATA_TYPE, INDEX_TYPE};
+use crate::store::native::{DATA_TYPE, INDEX_MAX, INDEX_TYPE};
 use crate::sys::process::architecture;
 
 /// Most indexes from `index.json` to a manifest.
@@ -127,7 +127,7 @@ pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, St
             }
         }
     }
-    found.into_iter().map(|(descriptor, names)| image(parts, &descriptor, names)).collect()
+    bounded(found.into_iter().map(|(descriptor, names)| image(parts, &descriptor, names)))
 }
 
 // The images of an index in its order, those of one name together.
@@ -342,6 +342,12 @@ fn described(
     let mut layers = Vec::with_capacity(listed.len());
     for ((index, listed), diff_id) in listed.into_iter().zip(ids) {
         let index = index.map(|index| of_registry(index, diff_id.clone())).transpose()?;
+        // It is downloaded before anything else is known of the layer.
+        if let Some(size) = index.as_ref().map(|index| index.size).filter(|size| *size > INDEX_MAX)
+        {
+            let what = format!("the index of a layer has {size} bytes; {INDEX_MAX} is the limit");
+            return Err(StoreError::Archive { what });
+        }
         layers.push(FoundLayer { index: index.map(Box::new), ..of_registry(listed, diff_id)? });
     }
     let config_digest = Digest::sha256(&config).to_string();

@@ -1,0 +1,87 @@
+//! How layers were packed when they were sent: digests of blobs that need not be made to be named.
+//!
+//! `packed/LAYER.FORM` of the data root is a record of the last time that a layer was written in a
+//! form: the diff ID that was asked for and the one that was written, digest and bytes of the
+//! blob, and those of its index in our own form. A registry that has a blob of that digest needs no
+//! other. They are a cache: all may be removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::images::{listed, write_whole};
+use super::{LayerId, Result, StoreError, make_dir};
+use crate::format::codec;
+
+const VERSION: u16 = 1;
+
+/// What a layer was written as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// The diff ID that the image states.
+    pub asked: String,
+    /// The diff ID of what was written.
+    pub diff_id: String,
+    /// `sha256:` and the digits of the blob.
+    pub digest: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// Digest and bytes of the index, in our own form.
+    pub index: Option<(String, u64)>,
+}
+
+/// The records of a data root.
+pub struct PackedLayers {
+    dir: PathBuf,
+}
+
+impl PackedLayers {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { dir: root.join("packed") }
+    }
+
+    fn path(&self, layer: &LayerId, form: &str) -> PathBuf {
+        self.dir.join(format!("{layer}.{form}"))
+    }
+
+    /// What a layer with this diff ID was written as, if that is known.
+    #[must_use]
+    pub fn find(&self, layer: &LayerId, diff_id: &str, form: &str) -> Option<PackedLayer> {
+        let bytes = fs::read(self.path(layer, form)).ok()?;
+        let found: PackedLayer = codec::decode(VERSION, &bytes).ok()?;
+        (found.asked == diff_id).then_some(found)
+    }
+
+    /// Notes it. What fails costs time later, and nothing else.
+    pub fn keep(&self, layer: &LayerId, form: &str, packed: &PackedLayer) {
+        let path = self.path(layer, form);
+        let write = || -> Result<()> {
+            make_dir(&self.dir)?;
+            let bytes = codec::encode(VERSION, packed).map_err(|error| StoreError::Damaged {
+                path: path.clone(),
+                what: error.to_string(),
+            })?;
+            write_whole(&path, &bytes)
+        };
+        if let Err(error) = write() {
+            tracing::debug!(%error, "not noted how a layer was packed");
+        }
+    }
+
+    /// Removes those of layers that are not there.
+    pub(super) fn collect(&self, there: &BTreeSet<String>) -> Result<()> {
+        if !self.dir.exists() {
+            return Ok(());
+        }
+        for name in listed(&self.dir)? {
+            let layer = name.split('.').next().unwrap_or_default();
+            if !there.contains(layer) {
+                let path = self.dir.join(&name);
+                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
