@@ -2,7 +2,7 @@
 """Several processes on few names of one mount, and a judgement of what they were answered.
 
     concurrent.py run --judge plain|kernel|lamina [--seconds 20] [--processes 8] [--seed 1]
-                      [--options OPTIONS] [--directory DIR] [--no-reclaim]
+                      [--options OPTIONS] [--directory DIR | --place DIR] [--no-reclaim]
     concurrent.py figures --judge plain|kernel|lamina [--files 300]
 
 Needs root and a mount namespace of its own; LAMINA_BIN names the program. `run` prints one line
@@ -24,6 +24,7 @@ import argparse
 import collections
 import errno
 import hashlib
+import mmap
 import os
 import pickle
 import random
@@ -518,18 +519,6 @@ def run(mount, options):
     return not errors
 
 
-def race(paths, first, second):
-    """Two processes that meet at each path."""
-    def one(act):
-        def body():
-            for path in paths:
-                while not os.path.exists(path + ".go"):
-                    pass
-                act(path)
-        return body
-    raise NotImplementedError
-
-
 def figures(mount, options):
     """Counts of what is lost, as they were first measured."""
     count = options.files
@@ -543,7 +532,6 @@ def figures(mount, options):
     barrier = mount.base + "/turn"
     def pair(kind, acts):
         # A shared counter in a file of the host: both start when both are there.
-        import mmap
         with open(barrier, "wb") as file:
             file.write(bytes(8))
         with open(barrier, "r+b") as file:
@@ -607,10 +595,11 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--options", default="")
-    parser.add_argument("--directory")
+    parser.add_argument("--directory", help="where the layers are made")
+    parser.add_argument("--place", help="the same, and stronger")
     parser.add_argument("--no-reclaim", dest="reclaim", action="store_false")
     options = parser.parse_args()
-    base = tempfile.mkdtemp(prefix="lamina-concurrent-", dir=options.directory)
+    base = tempfile.mkdtemp(prefix="lamina-concurrent-", dir=options.place or options.directory)
     os.chmod(base, 0o755)
     mount = Mount(options.judge, base, options.options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))

@@ -121,6 +121,11 @@ impl Site {
         site
     }
 
+    /// Who judges.
+    pub const fn judge(&self) -> Judge {
+        self.judge
+    }
+
     /// Whether the judge is a union, so that there are layers to look at.
     pub fn is_union(&self) -> bool {
         self.judge != Judge::Plain

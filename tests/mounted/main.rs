@@ -61,6 +61,7 @@ mod tools;
 mod tree;
 
 mod acl;
+mod concurrent;
 mod content;
 mod create;
 mod drivers;
