@@ -16,6 +16,7 @@ use laminafs::union::{
 };
 
 use super::registry::{Registry, Wrongs};
+use super::traced::{Trace, task};
 
 pub type Answer<T> = std::result::Result<T, Errno>;
 
@@ -60,7 +61,7 @@ pub struct Kernel {
     renames: sync::Mutex<()>,
     /// Taken where an answer or a request is on its way, so that others may run.
     pause: sync::Mutex<()>,
-    trace: Option<std::sync::Mutex<Vec<String>>>,
+    trace: Trace,
 }
 
 /// An open file.
@@ -107,7 +108,7 @@ impl Kernel {
             books: std::sync::Mutex::default(),
             renames: sync::Mutex::new(()),
             pause: sync::Mutex::new(()),
-            trace: None,
+            trace: Trace::default(),
         };
         kernel.books.lock().unwrap().inode(NodeId::ROOT).refs = 1;
         kernel
@@ -117,26 +118,24 @@ impl Kernel {
         self.union.set_kernel(Arc::clone(&self.registry) as Arc<dyn Served>, true);
     }
 
-    pub fn traced(mut self, on: bool) -> Self {
-        self.trace = on.then(std::sync::Mutex::default);
+    pub fn traced(mut self, trace: &Trace) -> Self {
+        self.trace = trace.clone();
         self
     }
 
     pub fn log(&self, text: impl FnOnce() -> String) {
-        if let Some(trace) = &self.trace {
-            trace.lock().unwrap().push(text());
-        }
+        self.trace.log(text);
     }
 
     /// Forgets the trace of the start.
     pub fn clear_trace(&self) {
-        if let Some(trace) = &self.trace {
-            trace.lock().unwrap().clear();
+        if let Some(lines) = &self.trace.0 {
+            lines.lock().unwrap().clear();
         }
     }
 
     pub fn trace(&self) -> Vec<String> {
-        self.trace.as_ref().map(|trace| trace.lock().unwrap().clone()).unwrap_or_default()
+        self.trace.0.as_ref().map(|lines| lines.lock().unwrap().clone()).unwrap_or_default()
     }
 
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
@@ -145,7 +144,7 @@ impl Kernel {
 
     // A request, with its begin and its answer in the trace.
     fn ask<T>(&self, what: &str, request: impl FnOnce() -> Result<T>) -> Answer<T> {
-        let who = shuttle::current::get_current_task().map_or(0, usize::from);
+        let who = task();
         self.log(|| format!("  [{who}] {what} ..."));
         let answer = request().map_err(|error: Error| error.errno());
         let told = answer.as_ref().err().map_or("ok".to_owned(), |errno| format!("{errno:?}"));

@@ -22,6 +22,7 @@ mod kernel;
 mod ops;
 mod registry;
 mod search;
+mod traced;
 mod worlds;
 
 use std::time::Duration;

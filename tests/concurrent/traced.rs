@@ -1,28 +1,47 @@
 //! Layers that tell each call of the union in the trace of a failure.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use laminafs::error::Result;
-use laminafs::types::{
-    Access, AttrChange, Handle, Owner, RenameFlags, Stat, StatFs, XattrFlags,
-};
+use laminafs::types::{Access, AttrChange, Handle, Owner, RenameFlags, Stat, StatFs, XattrFlags};
 use laminafs::union::layer::EntrySink;
 use laminafs::union::{Dir, DirRef, FileRef};
 
-/// Where calls are told.
-pub type Log = Arc<dyn Fn(String) + Send + Sync>;
+/// What happened, if anybody wants to know.
+#[derive(Clone, Default)]
+pub struct Trace(pub Option<Arc<Mutex<Vec<String>>>>);
+
+impl Trace {
+    pub fn new(on: bool) -> Self {
+        Self(on.then(Arc::default))
+    }
+
+    pub fn log(&self, text: impl FnOnce() -> String) {
+        if let Some(lines) = &self.0 {
+            lines.lock().unwrap().push(text());
+        }
+    }
+}
+
+/// The number of the program that runs.
+pub fn task() -> usize {
+    shuttle::current::get_current_task().map_or(0, usize::from)
+}
 
 /// A directory, and by which names it was reached.
 struct Traced {
     inner: DirRef,
     path: String,
-    log: Log,
+    log: Trace,
 }
 
 /// Tells the calls on a directory and on all that is reached through it.
-pub fn traced(inner: DirRef, path: &str, log: &Log) -> DirRef {
-    Arc::new(Traced { inner, path: path.to_owned(), log: Arc::clone(log) })
+pub fn traced(inner: DirRef, path: &str, log: &Trace) -> DirRef {
+    if log.0.is_none() {
+        return inner;
+    }
+    Arc::new(Traced { inner, path: path.to_owned(), log: log.clone() })
 }
 
 fn text(name: &[u8]) -> String {
@@ -31,8 +50,10 @@ fn text(name: &[u8]) -> String {
 
 impl Traced {
     fn tell<T>(&self, what: &str, name: Option<&[u8]>, done: Result<T>) -> Result<T> {
-        let answer = done.as_ref().err().map_or("ok".to_owned(), |error| format!("{:?}", error.errno()));
-        (self.log)(format!("{what} {}/{} = {answer}", self.path, text(name.unwrap_or(b"."))));
+        let failed = |error: &laminafs::error::Error| format!("{:?}", error.errno());
+        let answer = done.as_ref().err().map_or("ok".to_owned(), failed);
+        let (who, name) = (task(), text(name.unwrap_or(b".")));
+        self.log.log(|| format!("      [{who}] {what} {}/{name} = {answer}", self.path));
         done
     }
 }
@@ -117,8 +138,23 @@ impl Dir for Traced {
         self.tell(&what, Some(name), self.inner.rename(name, to, to_name, flags))
     }
 
+    fn pin(&self, name: &[u8]) -> Result<DirRef> {
+        let pinned = self.tell("pin", Some(name), self.inner.pin(name))?;
+        Ok(traced(pinned, &format!("pinned {}", text(name)), &self.log))
+    }
+
+    fn moving(&self, begins: bool) {
+        self.inner.moving(begins);
+    }
+
+    fn dir_known(&self, name: &[u8], stat: &Stat) -> DirRef {
+        let path = format!("{}/{}", self.path, text(name));
+        traced(self.inner.dir_known(name, stat), &path, &self.log)
+    }
+
     fn relocate(&self, parent: &DirRef, name: &[u8]) {
-        (self.log)(format!("relocate {} to {}", self.path, text(name)));
+        let who = task();
+        self.log.log(|| format!("      [{who}] relocate {} to {}", self.path, text(name)));
         self.inner.relocate(parent, name);
     }
 

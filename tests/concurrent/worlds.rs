@@ -10,6 +10,7 @@ use laminafs::union::{Config, DirRef, Lower, Options, Union, Upper};
 use super::kernel::{Handle, Kernel, Pins};
 use super::ops::{How, Mode, Program, Script, Sys, brief};
 use super::registry::Wrongs;
+use super::traced::{Trace, traced};
 
 /// Layers, what an earlier mount did to them, and what is open at the start.
 #[derive(Clone)]
@@ -169,12 +170,18 @@ impl World {
         world
     }
 
-    pub fn mount(&self, locks: bool, traced: bool) -> Kernel {
+    pub fn mount(&self, locks: bool, trace: bool) -> Kernel {
+        let trace = Trace::new(trace);
         let root = self.upper.root();
-        let [upper, work, index] = ["upper", "work", "index"].map(|name| root.dir(name.as_bytes()));
+        let place = |name: &str| traced(root.dir(name.as_bytes()), name, &trace);
+        let [upper, work, index] = ["upper", "work", "index"].map(place);
         let options = Options { index: self.spec.index, ..Options::default() };
         let config = Config {
-            lowers: vec![Lower { root: self.lower.root(), label: "lower".into(), shifted: false }],
+            lowers: vec![Lower {
+                root: traced(self.lower.root(), "lower", &trace),
+                label: "lower".into(),
+                shifted: false,
+            }],
             upper: Some(Upper {
                 root: upper,
                 work,
@@ -185,7 +192,7 @@ impl World {
             options,
         };
         let union = Union::new(config).unwrap();
-        let kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(traced);
+        let kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
         if self.spec.passthrough {
             kernel.pass_through();
         }

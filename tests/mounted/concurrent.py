@@ -96,7 +96,7 @@ def whole(data):
     return number if data == make_version(number, size) else None
 
 
-def fill(lower):
+def fill(lower, linked):
     os.umask(0o022)
     for place in SHARED:
         os.mkdir(f"{lower}/{place}")
@@ -109,9 +109,10 @@ def fill(lower):
     for name, size in REPLACED.items():
         with open(f"{lower}/{name}", "wb") as file:
             file.write(make_version(0, size))
-    # Files with several lower names.
-    os.link(f"{lower}/b-small", f"{lower}/s/b-small-too")
-    os.link(f"{lower}/a-middle", f"{lower}/s/a-middle-too")
+    # Files with several lower names, which only an index keeps together.
+    if linked:
+        os.link(f"{lower}/b-small", f"{lower}/s/b-small-too")
+        os.link(f"{lower}/a-middle", f"{lower}/s/a-middle-too")
 
 
 class Worker:
@@ -491,7 +492,7 @@ def work(mount, options):
 
 
 def run(mount, options):
-    fill(mount.lower)
+    fill(mount.lower, "index=off" not in options.options)
     group = confined() if options.reclaim else None
     mount.mount()
     told, errors = work(mount, options)
