@@ -26,7 +26,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock};
 use crate::types::{
     Access, AttrChange, Handle, Kind, Name, Owner, RawEntry, RenameFlags, Stat, StatFs, Time,
     XattrFlags, name as owned,
@@ -76,6 +76,8 @@ struct Shared {
     dev: u64,
     traits: Traits,
     tree: Mutex<Tree>,
+    /// No directory is being moved any more.
+    moved: Condvar,
 }
 
 impl MemoryTree {
@@ -92,7 +94,9 @@ impl MemoryTree {
     }
 
     fn over(dev: u64, traits: Traits, tree: Tree) -> Self {
-        Self { shared: Arc::new(Shared { dev, traits, tree: Mutex::new(tree) }) }
+        Self {
+            shared: Arc::new(Shared { dev, traits, tree: Mutex::new(tree), moved: Condvar::new() }),
+        }
     }
 
     /// The root directory.
@@ -128,6 +132,7 @@ impl MemoryTree {
     pub fn fork(&self) -> Self {
         let mut tree = self.shared.tree.lock().clone();
         tree.close_all();
+        tree.moving = 0;
         Self::over(self.shared.dev, self.shared.traits, tree)
     }
 
@@ -156,15 +161,18 @@ impl Shared {
 /// Where a directory is: a name in another, or the root.
 struct Place {
     up: RwLock<Option<(Arc<Place>, Name)>>,
+    /// Number of the directory, once it is known: no other one is taken for it.
+    known: OnceLock<u64>,
 }
 
 impl Place {
     const fn root() -> Self {
-        Self { up: RwLock::new(None) }
+        Self { up: RwLock::new(None), known: OnceLock::new() }
     }
 
     fn below(parent: &Arc<Self>, name: &[u8]) -> Self {
-        Self { up: RwLock::new(Some((Arc::clone(parent), owned(name)))) }
+        let up = RwLock::new(Some((Arc::clone(parent), owned(name))));
+        Self { up, known: OnceLock::new() }
     }
 
     /// The inode number of the directory that is here now.
@@ -174,11 +182,15 @@ impl Place {
             return Ok(ROOT_INO);
         };
         let ino = tree.child(op, parent.resolve(op, tree)?, &name)?;
-        tree.entries(op, ino).map(|_| ino)
+        tree.entries(op, ino)?;
+        if *self.known.get_or_init(|| ino) == ino { Ok(ino) } else { fail(op, Errno::STALE) }
     }
 }
 
 /// A directory of a [`MemoryTree`].
+///
+/// A place that leads nowhere, or to another directory than before, is looked for again once no
+/// directory of the tree is being moved, as `backing::host` does.
 struct MemoryDir {
     shared: Arc<Shared>,
     place: Arc<Place>,
@@ -197,10 +209,20 @@ impl MemoryDir {
         self.on("linkat", |tree, dir| tree.link_inode(ino, dir, name))
     }
 
+    /// The tree, locked, with the inode number of this directory.
+    fn found(&self, op: &'static str) -> Result<(MutexGuard<'_, Tree>, u64)> {
+        let mut tree = self.shared.tree.lock();
+        loop {
+            match self.place.resolve(op, &tree) {
+                Err(_) if tree.moving > 0 => self.shared.moved.wait(&mut tree),
+                found => return found.map(|dir| (tree, dir)),
+            }
+        }
+    }
+
     /// Runs `work` on the tree with the inode number of this directory.
     fn on<R>(&self, op: &'static str, work: impl FnOnce(&mut Tree, u64) -> Result<R>) -> Result<R> {
-        let mut tree = self.shared.tree.lock();
-        let dir = self.place.resolve(op, &tree)?;
+        let (mut tree, dir) = self.found(op)?;
         work(&mut tree, dir)
     }
 
@@ -225,10 +247,15 @@ impl MemoryDir {
         work: impl FnOnce(&mut Tree, u64, u64) -> Result<R>,
     ) -> Result<R> {
         match to.as_any().downcast_ref::<Self>() {
-            Some(to) if Arc::ptr_eq(&to.shared, &self.shared) => self.on(op, |tree, dir| {
-                let other = to.place.resolve(op, tree)?;
-                work(tree, dir, other)
-            }),
+            Some(to) if Arc::ptr_eq(&to.shared, &self.shared) => loop {
+                // Each may wait, so that the one found first may be gone afterwards.
+                drop(to.found(op)?);
+                let (mut tree, dir) = self.found(op)?;
+                match to.place.resolve(op, &tree) {
+                    Err(_) if tree.moving > 0 => continue,
+                    other => break work(&mut tree, dir, other?),
+                }
+            },
             _ => fail(op, Errno::XDEV),
         }
     }
@@ -389,6 +416,19 @@ impl Dir for MemoryDir {
 
     fn pin(&self, name: &[u8]) -> Result<DirRef> {
         self.at("openat", Some(name), |tree, ino| pin::Pinned::of(&self.shared, tree, ino))
+    }
+
+    fn moving(&self, begins: bool) {
+        let mut tree = self.shared.tree.lock();
+        tree.moving = if begins { tree.moving + 1 } else { tree.moving.saturating_sub(1) };
+        drop(tree);
+        self.shared.moved.notify_all();
+    }
+
+    fn dir_known(&self, name: &[u8], stat: &Stat) -> DirRef {
+        let place = Place::below(&self.place, name);
+        let place = Place { known: OnceLock::from(stat.ino), ..place };
+        Arc::new(Self { shared: Arc::clone(&self.shared), place: Arc::new(place) })
     }
 
     fn relocate(&self, parent: &DirRef, name: &[u8]) {

@@ -274,6 +274,10 @@ impl Kernel {
     }
 
     pub fn open(&self, node: NodeId, flags: OpenFlags) -> Answer<Handle> {
+        // The kernel takes no lock here and learns of the new size from the answer, so that an
+        // append through its page cache may still go to the old end. Nobody but it can help that.
+        let lock = self.lock(node);
+        let _own = flags.truncate.then(|| lock.write());
         let opened = self.ask(&format!("OPEN {}", node.0), || self.union.open(node, flags))?;
         Ok(self.opened(node, opened))
     }

@@ -18,6 +18,8 @@ use super::worlds::{Spec, World, observe};
 const ROUND: usize = 8;
 /// More steps than any run needs: a program spins.
 const STEPS: usize = 60_000;
+/// Failures of a kind that a message holds as a whole.
+const TRACED: usize = 12;
 /// Names of failures that a message holds, for each kind.
 const SHOWN: usize = 40;
 /// A prime larger than there are cases, so that each is met once in a round.
@@ -185,7 +187,7 @@ impl Allowed {
             let order = &orders[next.fetch_add(1, Ordering::Relaxed)];
             let (outcome, wrongs) = serial(&case_too, order);
             let mut found = into.lock().unwrap();
-            found.1.extend(wrongs.into_iter().map(|wrong| format!("{wrong} (order {order:?})")));
+            found.1.extend(wrongs);
             found.0.insert(outcome);
         };
         let scheduler = RandomScheduler::new_from_seed(1, count);
@@ -334,15 +336,16 @@ impl Search {
     }
 }
 
-/// One failure of each kind, with the names of the others.
+/// Some failures of each kind, with the names of the others.
 fn report(failures: &[(String, Failure)]) -> String {
     let mut text = String::new();
     let kinds: BTreeSet<&str> = failures.iter().map(|(_, failure)| &failure.kind[..]).collect();
     for kind in kinds.into_iter() {
-        let same: Vec<_> = failures.iter().filter(|(_, failure)| failure.kind == kind).collect();
+        let mut same: Vec<_> =
+            failures.iter().filter(|(_, failure)| failure.kind == kind).collect();
         writeln!(text, "\n== {kind}: {} times", same.len()).unwrap();
-        let shortest = same.iter().min_by_key(|(_, failure)| failure.text.len());
-        if let Some((name, failure)) = shortest {
+        same.sort_by_key(|(_, failure)| failure.text.len());
+        for (name, failure) in same.iter().take(TRACED) {
             writeln!(text, "{name}\n  {}", failure.text).unwrap();
         }
         let mut names: Vec<&str> = same.iter().map(|(name, _)| &name[..]).collect();

@@ -243,7 +243,9 @@ impl World {
             dir.list(0, &mut |entry: RawEntry<'_>| {
                 // The whiteout of which all others are links stays.
                 if entry.name != b"orphans" && entry.kind != Kind::Char {
-                    self.wrongs.note("something is left in the work directory of a live mount");
+                    let name = String::from_utf8_lossy(entry.name);
+                    let text = format!("{name} is left in the work directory of a live mount");
+                    self.wrongs.note(text);
                 }
                 true
             })

@@ -1,8 +1,8 @@
 //! Several processes on few names: what each was answered has an order that explains it, nothing
 //! that was acknowledged is lost, and a remount changes nothing.
 //!
-//! `tests/mounted/concurrent.py` does the work and judges; here it runs for seconds, `scripts/stress`
-//! has it run for as long as one likes.
+//! `tests/mounted/concurrent.py` does the work and judges; here it runs for seconds,
+//! `scripts/stress` has it run for as long as one likes.
 
 use std::process::{Command, Stdio};
 
@@ -56,7 +56,7 @@ fn processes_on_few_names_that_share_extents(s: &mut Site) {
     let image = s.root().join("xfs");
     let place = s.root().join("disk");
     let steps = format!(
-        "truncate -s 400M {0} && mkfs.xfs -q -m reflink=1 {0} && mkdir {1} && mount -o loop {0} {1}",
+        "truncate -s 400M {0} && mkfs.xfs -q {0} && mkdir {1} && mount -o loop {0} {1}",
         image.display(),
         place.display()
     );

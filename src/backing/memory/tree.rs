@@ -118,6 +118,8 @@ impl Entries {
 pub(super) struct Tree {
     pub(super) inodes: HashMap<u64, Inode>,
     pub(super) now: Time,
+    /// Directories that are being moved: their places lag behind.
+    pub(super) moving: u32,
     last_ino: u64,
     free_inos: BTreeSet<u64>,
     last_generation: u64,
@@ -142,6 +144,7 @@ impl Tree {
         let mut tree = Self {
             inodes: HashMap::new(),
             now,
+            moving: 0,
             last_ino: ROOT_INO,
             free_inos: BTreeSet::new(),
             last_generation: 0,
