@@ -192,7 +192,8 @@ impl World {
             options,
         };
         let union = Union::new(config).unwrap();
-        let kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
+        let mut kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
+        kernel.counts = self.spec.index;
         if self.spec.passthrough {
             kernel.pass_through();
         }
