@@ -38,6 +38,8 @@ struct Inode {
 struct Books {
     inodes: HashMap<NodeId, Inode>,
     names: BTreeMap<(NodeId, Vec<u8>), NodeId>,
+    /// Names that are looked up: one request for each at a time (`d_alloc_parallel()`).
+    lookups: BTreeMap<(NodeId, String), Arc<sync::Mutex<()>>>,
 }
 
 impl Books {
@@ -207,6 +209,8 @@ impl Kernel {
 
     /// Finds a name; called with the lock of its directory.
     pub fn find(&self, pins: &Pins<'_>, parent: NodeId, name: &str) -> Answer<Option<NodeId>> {
+        let lock = Arc::clone(self.books().lookups.entry((parent, name.to_owned())).or_default());
+        let _one = self.locks.then(|| lock.lock());
         if let Some(id) = self.cached(pins, parent, name) {
             return Ok(Some(id));
         }

@@ -313,7 +313,8 @@ impl Search {
                 }
             });
             let Some(allowed) = allowed else { continue };
-            let seed = (round as u64) << 20 | (at + round) as u64 & 0xf_ffff;
+            let fixed = std::env::var("LAMINA_MODEL_SEED").ok().and_then(|seed| seed.parse().ok());
+            let seed = fixed.unwrap_or((round as u64) << 20 | (at + round) as u64 & 0xf_ffff);
             runs.fetch_add(ROUND, Ordering::Relaxed);
             if let Some((run, failure)) = explore(case, allowed, seed, None) {
                 let again = explore(case, allowed, seed, Some(run));
