@@ -19,6 +19,7 @@ judged!(lamina:
     umount_leaves_what_is_not_ours,
     umount_names_what_holds_the_mount,
     umount_names_what_is_mounted_below,
+    umount_names_what_holds_a_graft,
     lazy_umount_leaves_a_file_to_its_user,
     umount_returns_while_a_bind_lives,
     umount_returns_while_another_namespace_has_a_copy,
@@ -128,6 +129,22 @@ fn umount_names_what_is_mounted_below(s: &mut Site) {
     unmount(&s.at("d"));
     let wanted = format!("mount on {}: tmpfs from mine", text(s.at("d")));
     assert!(said(&output).contains(&wanted), "{output:?}");
+}
+
+fn umount_names_what_holds_a_graft(s: &mut Site) {
+    dir(s.lower("v"));
+    dir(s.root().join("host"));
+    put(s.root().join("host/f"), "");
+    s.words = vec!["--bind".to_owned(), format!("{}:/v", text(s.root().join("host")))];
+    s.mount();
+    let open = Sleeper::with(fs::File::open(s.at("v/f")).unwrap());
+    let output = umount(&[], &s.mnt());
+    let wanted = format!("process {} (sleep): open file {}", open.0.id(), text(s.at("v/f")));
+    assert!(said(&output).contains(&wanted), "{output:?}");
+    assert!(!said(&output).contains("mount on"), "a graft is no reason: {output:?}");
+    drop(open);
+    succeeds(&umount(&[], &s.mnt()));
+    s.unmounted();
 }
 
 fn lazy_umount_leaves_a_file_to_its_user(s: &mut Site) {
