@@ -265,18 +265,21 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
             Ok(secs) if secs >= 0.0 => rules.timeout_secs = Some(secs),
             _ => return Err(OptionError::value(key, format!("{text:?} is no count of seconds"))),
         },
-        ("nfs_export" | "verity" | "uuid", Some(value)) => {
-            let reason = match (key, value) {
-                (_, "off" | "0" | "false") | ("uuid", "null" | "auto") => return Ok(true),
-                ("nfs_export", _) => "a FUSE mount is exported without it",
-                ("verity", _) => "digests of fs-verity are not checked",
-                _ => "a union has no UUID",
-            };
-            parsed.flags.refused.push((format!("{key}={value}"), reason));
-        }
+        ("nfs_export" | "verity" | "uuid", Some(value)) => unserved(parsed, key, value),
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Options of overlayfs that promise what a union does not keep; refused unless they are off.
+fn unserved(parsed: &mut Parsed, key: &str, value: &str) {
+    let reason = match (key, value) {
+        (_, "off" | "0" | "false") | ("uuid", "null" | "auto") => return,
+        ("nfs_export", _) => "a FUSE mount is exported without it",
+        ("verity", _) => "digests of fs-verity are not checked",
+        _ => "a union has no UUID",
+    };
+    parsed.flags.refused.push((format!("{key}={value}"), reason));
 }
 
 /// Labels of SELinux, which the kernel takes where SELinux is in force.
