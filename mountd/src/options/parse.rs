@@ -75,6 +75,7 @@ pub fn parse(parsed: &mut Parsed, list: &[u8]) -> Result<(), OptionError> {
         let known = layer(parsed, &key, value)?
             || identity(parsed, &key, value)?
             || rule(parsed, &key, value)?
+            || driver(parsed, &key, value)?
             || label(parsed, &key, value)?
             || fuse(parsed, &key, value);
         if !known {
@@ -203,6 +204,31 @@ fn choice<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<Option<T>,
     }
 }
 
+/// How the mount works, as it is chosen for the host without a word.
+fn driver(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
+    let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
+    let rules = &mut parsed.rules;
+    match (key, text.as_deref()) {
+        ("io", Some(text)) => {
+            let forms = [IoDriver::Passthrough, IoDriver::Cached, IoDriver::NoOpen];
+            rules.io = choice(key, text, &forms.map(|form| (form.name(), form)))?;
+        }
+        ("graft", Some(text)) => {
+            let forms = [GraftDriver::Bind, GraftDriver::Served];
+            rules.graft = choice(key, text, &forms.map(|form| (form.name(), form)))?;
+        }
+        ("reflink", Some(text)) => {
+            rules.reflink = choice(key, text, &[("on", true), ("off", false)])?;
+        }
+        ("whiteouts", Some(text)) => {
+            let forms = [("device", WhiteoutForm::Device), ("file", WhiteoutForm::Aufs)];
+            rules.whiteouts = choice(key, text, &forms)?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
 fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
     let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
     let rules = &mut parsed.rules;
@@ -227,21 +253,6 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("passthrough", Some(text)) => {
             let on = switch(key, text, &["on", "auto", "1"], OFF)?;
             rules.io = (!on).then_some(IoDriver::Cached);
-        }
-        ("io", Some(text)) => {
-            let forms = [IoDriver::Passthrough, IoDriver::Cached, IoDriver::NoOpen];
-            rules.io = choice(key, text, &forms.map(|form| (form.name(), form)))?;
-        }
-        ("graft", Some(text)) => {
-            let forms = [GraftDriver::Bind, GraftDriver::Served];
-            rules.graft = choice(key, text, &forms.map(|form| (form.name(), form)))?;
-        }
-        ("reflink", Some(text)) => {
-            rules.reflink = choice(key, text, &[("on", true), ("off", false)])?;
-        }
-        ("whiteouts", Some(text)) => {
-            let forms = [("device", WhiteoutForm::Device), ("file", WhiteoutForm::Aufs)];
-            rules.whiteouts = choice(key, text, &forms)?;
         }
         ("ephemeral", None) => parsed.ephemeral = true,
         ("userxattr", None) => rules.userxattr = true,
