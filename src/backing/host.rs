@@ -92,6 +92,17 @@ impl Dir for HostDir {
         sys::dir::getdents(own, sink)
     }
 
+    fn count_access(&self, always: bool) -> Result<()> {
+        if !always && attr::was_read_lately(&self.stat(None)?) {
+            return Ok(());
+        }
+        // All other descriptors of directories leave the time alone (`O_NOATIME`).
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = self.opened()?;
+        let own = self.cache().with_room(|| sys::file::openat(dir.fd(), b".", flags))?;
+        sys::dir::getdents(std::os::fd::AsFd::as_fd(&own), &mut |_| false)
+    }
+
     fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
         sys::dir::readlinkat(self.opened()?.fd(), component(name)?)
     }

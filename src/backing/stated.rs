@@ -310,6 +310,10 @@ impl Dir for StatedDir {
         self.inner.statfs()
     }
 
+    fn count_access(&self, always: bool) -> Result<()> {
+        self.inner.count_access(always)
+    }
+
     fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
         self.inner.handle(name)
     }

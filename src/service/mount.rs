@@ -133,6 +133,7 @@ impl Layers {
         }
         self.options = probe::options(&spec.rules, can);
         self.options.strict_atime = spec.flags.strictatime;
+        self.options.dir_atime = !spec.flags.noatime && !spec.flags.nodiratime;
         let files = self.options.whiteouts == WhiteoutForm::Aufs;
         if open.writes_files(files).map_err(broken)? {
             if spec.rules.whiteouts == Some(WhiteoutForm::Device) {

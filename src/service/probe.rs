@@ -112,6 +112,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         reflink: can.reflink && rules.reflink != Some(false),
         volatile: rules.volatile,
         strict_atime: false,
+        dir_atime: false,
         static_nlink: rules.static_nlink,
         acl: !rules.no_acl,
         uid_map: rules.uid_map.clone(),

@@ -129,6 +129,8 @@ pub struct Options {
     pub volatile: bool,
     /// Every read of the upper changes an access time (`strictatime`).
     pub strict_atime: bool,
+    /// A listing of an upper directory may change its access time.
+    pub dir_atime: bool,
     /// Reports a link count of 1 for directories.
     pub static_nlink: bool,
     /// Honours POSIX ACLs.
@@ -152,6 +154,7 @@ impl Default for Options {
             reflink: true,
             volatile: false,
             strict_atime: false,
+            dir_atime: false,
             static_nlink: false,
             acl: true,
             uid_map: IdMap::default(),

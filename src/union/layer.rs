@@ -67,6 +67,16 @@ pub trait Dir: Send + Sync {
         Ok(false)
     }
 
+    /// Counts the directory as read by a user: its access time changes as the flags of its mount
+    /// say. Unless `always`, one that `relatime` leaves as it is may be passed over. Nothing
+    /// happens where there are no such times.
+    ///
+    /// # Errors
+    /// As getdents64(2).
+    fn count_access(&self, _always: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Target of a symbolic link.
     ///
     /// # Errors

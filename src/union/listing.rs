@@ -90,6 +90,14 @@ impl Union {
         }
         let from = offset.max(2);
         let stack = body.stack();
+        if offset == 0
+            && self.options.dir_atime
+            && tell != Tell::All
+            && let Some(upper) = stack.upper.as_ref().filter(|_| stack.graft.is_none())
+            && let Err(error) = upper.count_access(self.options.strict_atime)
+        {
+            tracing::debug!(%error, "an access time stays as it was");
+        }
         if stack.has_lower() && self.listed_alone(&stack).is_none() {
             return self.list_merged(&node, body, &stack, from, plus, sink);
         }

@@ -23,7 +23,9 @@ judged!(everywhere:
     entries_move_the_time_of_their_directory,
     users_set_times_only_of_their_own,
     birth_time_is_told_and_stays,
+    listing_counts_as_access_of_a_directory,
 );
+judged!(lamina: listing_is_no_access_where_the_mount_says_so);
 
 const OLD: Timespec = Timespec { tv_sec: -1_234_567, tv_nsec: 123_456_789 };
 const NEW: Timespec = Timespec { tv_sec: 1_234_567_890, tv_nsec: 987_654_321 };
@@ -191,4 +193,42 @@ fn birth_time_is_told_and_stays(s: &mut Site) {
     let after = birth();
     append(s.at("f"), b"y");
     assert_eq!(birth(), after);
+}
+
+fn listing_counts_as_access_of_a_directory(s: &mut Site) {
+    dir(s.lower("merged"));
+    put(s.lower("merged/f"), "x");
+    s.mount();
+    dir(s.at("new"));
+    put(s.at("new/f"), "x");
+    chmod(s.at("merged"), 0o750);
+    let (long_ago, later) = (second(1000), second(2000));
+    for name in ["new", "merged"] {
+        set(&s.at(name), long_ago, later).unwrap();
+        assert_eq!(accessed(s.at(name)).0, 1000);
+        assert_eq!(names(s.at(name)), ["f"]);
+        assert!(accessed(s.at(name)).0 > 2000, "{name}");
+    }
+    s.remount();
+    for name in ["new", "merged"] {
+        assert!(accessed(s.at(name)).0 > 2000, "{name}");
+    }
+}
+
+fn listing_is_no_access_where_the_mount_says_so(s: &mut Site) {
+    dir(s.lower("merged"));
+    put(s.lower("merged/f"), "x");
+    for options in ["noatime", "nodiratime"] {
+        s.options = options.to_owned();
+        s.mount();
+        chmod(s.at("merged"), 0o750);
+        set(&s.at("merged"), second(1000), second(2000)).unwrap();
+        assert_eq!(names(s.at("merged")), ["f"]);
+        assert_eq!(accessed(s.at("merged")).0, 1000, "{options}");
+        s.unmount();
+    }
+}
+
+const fn second(tv_sec: i64) -> Timespec {
+    Timespec { tv_sec, tv_nsec: 0 }
 }

@@ -1,11 +1,12 @@
 //! Attributes of objects of the host.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::{AttrChange, Kind};
+use crate::types::{AttrChange, Kind, Stat};
 
 use super::cache::DirFd;
 
@@ -43,6 +44,15 @@ fn set_size(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = sys::file::openat(dir, name, flags)?;
     sys::file::ftruncate(file.as_fd(), size)
+}
+
+/// Whether `relatime` keeps the access time of an object as it is (`relatime_need_update()` in the
+/// kernel's fs/inode.c): it is later than the last change, and of this day.
+pub(super) fn was_read_lately(stat: &Stat) -> bool {
+    const DAY: i64 = 24 * 60 * 60;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(stat.atime.secs);
+    stat.atime > stat.mtime && stat.atime > stat.ctime && age < DAY
 }
 
 /// Sets the permission bits without following a link.
@@ -89,4 +99,22 @@ pub(super) fn xattr_names(dir: &DirFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
 pub(super) fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
     let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Time;
+
+    #[test]
+    fn relatime_keeps_a_time_of_this_day_that_is_later_than_the_change() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let ago = |secs: i64| Time { secs: i64::try_from(now).unwrap() - secs, nanos: 0 };
+        let read =
+            |atime, mtime, ctime| was_read_lately(&Stat { atime, mtime, ctime, ..Stat::default() });
+        assert!(read(ago(10), ago(20), ago(20)));
+        assert!(!read(ago(20), ago(20), ago(30)), "changed since");
+        assert!(!read(ago(20), ago(30), ago(10)), "its attributes changed since");
+        assert!(!read(ago(90_000), ago(100_000), ago(100_000)), "of yesterday");
+    }
 }
