@@ -296,7 +296,8 @@ impl Kernel {
         let inode = books.inode(node);
         inode.refs += 1;
         let mode = match opened.mode {
-            OpenMode::Cached { .. } => Mode::Cached,
+            // Only grafts are served past the page cache.
+            OpenMode::Cached { .. } | OpenMode::Direct => Mode::Cached,
             OpenMode::Passthrough { backing_id } => Mode::Passthrough(backing_id),
         };
         let backing = match mode {
