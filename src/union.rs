@@ -37,6 +37,7 @@ mod open;
 mod parts;
 mod plus;
 mod proof;
+mod redirect;
 mod remove;
 mod rename;
 mod resolve;

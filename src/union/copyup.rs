@@ -28,6 +28,8 @@ use crate::union::{Union, dir_of};
 pub(super) enum Data {
     /// Nothing: attributes are changed, the data may stay where it is.
     Elsewhere,
+    /// The same, but durable before it is seen: the file gets another name.
+    Movable,
     /// All of it.
     Whole,
     /// Nothing: it is truncated at once.
@@ -348,8 +350,12 @@ impl Union {
             }
             Kind::File => {
                 let file = upper.work.create(name, 0o600, upper.own)?;
-                if data == Data::Elsewhere && self.options.metacopy && stat.size > 0 {
+                let below = matches!(data, Data::Elsewhere | Data::Movable);
+                if below && self.options.metacopy && stat.size > 0 {
                     file.set_len(stat.size)?;
+                    if data == Data::Movable && !self.options.volatile {
+                        file.sync(true)?;
+                    }
                     elsewhere = Some(source.clone());
                 } else if data != Data::Dropped && stat.size > 0 {
                     self.copy_data(source, stat.size, file.as_ref())?;

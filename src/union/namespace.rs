@@ -9,7 +9,6 @@ use crate::error::{Errno, Result};
 use crate::types::{Kind, MODE_MASK, NodeId, Owner, RenameFlags, Stat, name};
 use crate::union::api::{Caller, Entry};
 use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
-use crate::union::copyup::Data;
 use crate::union::layer::{DirRef, FileRef};
 use crate::union::lock::Held;
 use crate::union::mark;
@@ -303,7 +302,7 @@ impl Union {
         if held.state.life.is_nameless() && held.state.life != Life::Unnamed {
             return Err(Errno::NOENT.into());
         }
-        let place = self.raise_file(held, Data::Whole)?;
+        let place = self.raise_movable(held, false)?;
         let marked = parent.stack.graft.is_none() && mark::is_aufs_name(entry);
         if marked && held.node.kind == Kind::File {
             self.set_plain(&place.dir, &place.name)?;

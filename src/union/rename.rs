@@ -17,7 +17,6 @@ use crate::union::lock::{Held, Parents};
 use crate::union::mark::{self, Mark};
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
-use crate::union::table::Node;
 use crate::union::{PATH_MAX, Union, check_name, dir_of, fixed};
 
 /// One end of a rename. What it leads to is entered in the table until the rename is over.
@@ -366,17 +365,23 @@ impl Union {
     }
 
     fn make_file_movable(&self, held: &mut Held<'_>, end: &End<'_>, other: &End<'_>) -> Result<()> {
-        self.raise_name(held, end.parent, end.entry)?;
+        let place = self.raise_movable(held, end.parent.id == other.parent.id)?;
+        self.raise_name(held, &place, end.parent, end.entry)?;
         if mark::is_aufs_name(other.entry) && held.node.kind == Kind::File {
             self.set_plain(&end.parent.dir, end.entry)?;
         }
         Ok(())
     }
 
-    /// Brings a file into the upper under this very name: one with several may be known there by
-    /// another, or by the index alone.
-    fn raise_name(&self, held: &mut Held<'_>, parent: &Parent, entry: &[u8]) -> Result<()> {
-        let place = self.raise_file(held, Data::Whole)?;
+    /// Gives a file that was brought into the upper this very name: one with several may be known
+    /// there by another, or by the index alone.
+    fn raise_name(
+        &self,
+        held: &mut Held<'_>,
+        place: &Place,
+        parent: &Parent,
+        entry: &[u8],
+    ) -> Result<()> {
         let dir = &parent.dir;
         if exists_as_object(self, dir, entry)? {
             return Ok(());
@@ -421,37 +426,6 @@ impl Union {
         end.parent.dir.set_xattr(Some(end.entry), &key, &path, XattrFlags::default())
     }
 
-    /// The path under which the layers below the upper know a directory.
-    fn lower_path(&self, node: &Node) -> Result<Vec<u8>> {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        let mut at = node.clone();
-        while at.id != NodeId::ROOT {
-            let parent = self.node(at.parent)?;
-            let upper = dir_of(&parent)?.stack().upper.clone();
-            let mut name = at.name.to_vec();
-            if let Some(dir) = upper {
-                let place = Place { layer: UPPER, dir, name: at.name.clone() };
-                if let Some(redirect) = self.read_mark(&place, Mark::Redirect)? {
-                    name = redirect;
-                }
-            }
-            let absolute = name.starts_with(b"/");
-            parts.push(name);
-            if absolute {
-                break;
-            }
-            at = parent;
-        }
-        let mut path = Vec::new();
-        for part in parts.iter().rev() {
-            if !part.starts_with(b"/") {
-                path.push(b'/');
-            }
-            path.extend_from_slice(part);
-        }
-        Ok(path)
-    }
-
     /// Copies a whole tree up, so that its directories need nothing below them.
     fn raise_tree(&self, id: NodeId) -> Result<()> {
         self.table.again(id).ok_or(Errno::STALE)?;
@@ -484,8 +458,10 @@ impl Union {
                         below.push(told.node);
                         continue;
                     }
-                    let raised =
-                        self.with_file(told.node, |held| self.raise_name(held, parent, &entry));
+                    let raised = self.with_file(told.node, |held| {
+                        let place = self.raise_file(held, Data::Whole)?;
+                        self.raise_name(held, &place, parent, &entry)
+                    });
                     self.forget(told.node, 1);
                     raised?;
                 }

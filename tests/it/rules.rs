@@ -419,3 +419,52 @@ fn two_layers_on_one_file_system_are_never_taken_for_each_other() {
     tree.dir(b"b").mkdir(b"only", 0o755, Owner::default()).unwrap();
     assert_eq!(mount.names(""), Ok(vec!["d".into(), "only".into()]));
 }
+
+#[test]
+fn renamed_and_linked_files_leave_their_data_below() {
+    let lower: &[&str] = &["d/f*9000=x", "d/sub/g*9000=y", "h*9000=z", "i>h"];
+    let fixture = Fixture::new(&[lower]);
+    let upper = fixture.upper.root().dir(b"upper");
+    let redirect = |dir: &str, name: &str| {
+        let dir = if dir.is_empty() { upper.clone() } else { upper.dir(dir.as_bytes()) };
+        let value = dir.xattr(Some(name.as_bytes()), b"trusted.overlay.redirect").unwrap();
+        value.map(|value| String::from_utf8(value).unwrap())
+    };
+    let mut mount = fixture.mount();
+    mount.mkdir("new").unwrap();
+    mount.rename("d/f", "d/near", PLAIN).unwrap();
+    assert_eq!(redirect("d", "near").as_deref(), Some("f"));
+    mount.rename("d", "e", PLAIN).unwrap();
+    mount.rename("e/near", "new/far", PLAIN).unwrap();
+    assert_eq!(redirect("new", "far").as_deref(), Some("/d/f"));
+    mount.link("e/sub/g", "new/link").unwrap();
+    assert_eq!(redirect("new", "link").as_deref(), Some("/d/sub/g"));
+    mount.rename("i", "j", PLAIN).unwrap();
+    assert!(redirect("", "j").unwrap().starts_with('/'), "one mark serves all names");
+    assert_eq!(mount.union.stats().copy_up_bytes, 0);
+    for _ in 0..2 {
+        for (path, byte) in [("new/far", b'x'), ("new/link", b'y'), ("e/sub/g", b'y'), ("j", b'z')]
+        {
+            assert_eq!(mount.cat(path), Ok(vec![byte; 9000]), "{path}");
+        }
+        mount = fixture.remount(mount);
+    }
+    mount.write("new/far", b"!", 0).unwrap();
+    assert_eq!(redirect("new", "far"), None);
+    mount.write("j", b"!", 0).unwrap();
+    let mut mount = fixture.remount(mount);
+    assert_eq!(mount.cat("new/far").unwrap()[..2], *b"!x");
+    assert_eq!(mount.cat("h").unwrap()[..2], *b"!z");
+}
+
+#[test]
+fn without_redirects_a_renamed_file_takes_its_data_along() {
+    let options = Options { redirect: false, ..Options::default() };
+    let fixture = Fixture::new(&[&["f*9000=x"]]).with(options);
+    let mut mount = fixture.mount();
+    mount.chmod("f", 0o600).unwrap();
+    mount.rename("f", "g", PLAIN).unwrap();
+    assert_eq!(mount.union.stats().copy_up_bytes, 9000);
+    let mut mount = fixture.remount(mount);
+    assert_eq!(mount.cat("g"), Ok(vec![b'x'; 9000]));
+}
