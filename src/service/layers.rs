@@ -55,12 +55,17 @@ pub(super) struct OpenUpper {
     form: Option<stated::Form>,
 }
 
-/// A cache of directories that fits the limit of descriptors beside so many layers.
+/// A cache of directories that fits the limit of descriptors beside so many layers. The table of
+/// descriptors has its size from here on: the process has no other threads yet.
 pub(super) fn fd_cache(layers: usize) -> Arc<FdCache> {
     let limit = sys::process::raise_open_files();
     let taken = RESERVED.saturating_add(u64::try_from(layers).unwrap_or(u64::MAX));
     let room = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
-    FdCache::new(room.clamp(32, FdCache::DEFAULT_CAPACITY))
+    let room = room.clamp(32, FdCache::DEFAULT_CAPACITY);
+    if let Err(error) = sys::process::grow_descriptors(taken.saturating_add(room as u64)) {
+        tracing::debug!(%error, "the table of descriptors grows later");
+    }
+    FdCache::new(room)
 }
 
 /// The absolute path of what the kernel finds at a path.

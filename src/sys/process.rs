@@ -118,6 +118,18 @@ pub fn memory_limit() -> Option<u64> {
     limits.into_iter().filter_map(|limit| limit.current).min()
 }
 
+/// Lets the table of descriptors grow to so many at once. When it grows later, the kernel waits
+/// for a grace period before it goes on, some 10 ms, if the process has several threads by then
+/// (`expand_fdtable()` in fs/file.c).
+///
+/// # Errors
+/// As fcntl(2) with `F_DUPFD_CLOEXEC`; `EINVAL` for more than the limit.
+pub fn grow_descriptors(count: u64) -> Result<()> {
+    let last = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
+    let place = open_null()?;
+    rustix::io::fcntl_dupfd_cloexec(&place, last).map(drop).map_err(refused("fcntl"))
+}
+
 /// Gives the calling thread a table of descriptors of its own, with the standard ones alone in it.
 /// It must not use what was opened before.
 ///
@@ -435,4 +447,18 @@ pub fn is_of_group(thread: u32, gid: u32) -> bool {
     let own = field("Gid:").split_whitespace().next_back();
     let mut all = field("Groups:").split_whitespace().chain(own);
     all.any(|group| group.parse() == Ok(gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_descriptors_grows_without_any_being_open() {
+        grow_descriptors(900).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() >= 900, "{size}");
+        assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() < 900);
+    }
 }
