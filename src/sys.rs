@@ -29,6 +29,7 @@ pub mod map;
 pub mod mount;
 pub mod pin;
 pub mod process;
+pub mod remove;
 pub mod xattr;
 
 use crate::error::{Errno, Error};

@@ -154,7 +154,7 @@ impl Volumes {
         fs::create_dir(&growing).map_err(at(&growing))?;
         let made = self.fill_new(name, &growing, labels);
         if made.is_err() {
-            fs::remove_dir_all(&growing).map_err(at(&growing))?;
+            sys::remove::remove_dir_all(&growing).map_err(at(&growing))?;
         }
         made?;
         self.inspect(name)
@@ -222,7 +222,7 @@ impl Volumes {
         match fs::rename(growing, &target) {
             // Somebody else made it meanwhile: that one is taken.
             Err(error) if matches!(error.raw_os_error(), Some(39 | 17)) => {
-                fs::remove_dir_all(growing).map_err(at(growing))
+                sys::remove::remove_dir_all(growing).map_err(at(growing))
             }
             done => done.map_err(at(&target)).and_then(|()| sync(&self.directory)),
         }
@@ -365,7 +365,7 @@ fn is_leftover(name: &std::ffi::OsStr) -> bool {
 
 /// Removes a tree that another process may be removing too.
 fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    match sys::remove::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(at(path)),
     }
@@ -399,7 +399,7 @@ fn fill_empty<E: From<VolumeError>>(
         return fill(&data);
     }
     if filling.exists() {
-        fs::remove_dir_all(&filling).map_err(at(&filling))?;
+        sys::remove::remove_dir_all(&filling).map_err(at(&filling))?;
     }
     fs::create_dir(&filling).map_err(at(&filling))?;
     let filled = fill(&filling).and_then(|()| Ok(publish(&filling, &data)?));

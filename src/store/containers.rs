@@ -125,7 +125,7 @@ impl Ephemeral {
 
 impl Drop for Ephemeral {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
+        if let Err(error) = sys::remove::remove_dir_all(&self.dir) {
             tracing::warn!(%error, dir = %self.dir.display(), "stays until `lamina image gc`");
         }
     }
@@ -208,7 +208,7 @@ impl Containers {
         let new = self.dir.join(format!(".new-{}", container.id));
         let made = self.fill_new(&new, &container, fill);
         if made.is_err() {
-            drop(fs::remove_dir_all(&new));
+            drop(sys::remove::remove_dir_all(&new));
         }
         made.map(|()| container)
     }
@@ -335,7 +335,7 @@ impl Containers {
         }
         let dead = self.dir.join(format!(".dead-{}", container.id));
         fs::rename(&path, &dead).map_err(StoreError::io(&path))?;
-        match fs::remove_dir_all(&dead) {
+        match sys::remove::remove_dir_all(&dead) {
             // Swept meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(StoreError::io(&dead)),
@@ -375,7 +375,7 @@ impl Containers {
             let dir = entry.path();
             let Ok(lock) = open_dir(&dir) else { continue };
             if sys::file::try_flock(lock.as_fd()).is_ok() {
-                match fs::remove_dir_all(&dir) {
+                match sys::remove::remove_dir_all(&dir) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     removed => removed.map_err(StoreError::io(&dir))?,
                 }

@@ -1,0 +1,135 @@
+//! Removing whole trees, however deep.
+//!
+//! The standard library holds a descriptor, and a frame of the stack, for each level. This holds
+//! one or two: it goes up by `..` and compares what it finds there with what it came from, so
+//! that a directory that is moved meanwhile leads nowhere else.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::io::Errno;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory that is being emptied.
+struct Level {
+    /// Its name in the one above.
+    name: Vec<u8>,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Directories in it that are still there.
+    rest: Vec<Vec<u8>>,
+}
+
+/// Removes a directory and all in it, as [`std::fs::remove_dir_all`] does. What others remove
+/// meanwhile is no error.
+///
+/// # Errors
+/// As openat(2), getdents64(2) and unlinkat(2). `ESTALE` where a directory was moved away
+/// meanwhile.
+pub fn remove_dir_all(path: &Path) -> io::Result<()> {
+    let mut here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+        // A link is removed, and not what it leads to.
+        Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
+            return std::fs::remove_file(path);
+        }
+        opened => opened?,
+    };
+    let mut levels = vec![enter(&here, path.as_os_str().as_bytes().to_vec())?];
+    while let Some(level) = levels.last_mut() {
+        if let Some(name) = level.rest.pop() {
+            let Some(below) = unless_gone(openat(&here, &*name, DIRECTORY, Mode::empty()))? else {
+                continue;
+            };
+            levels.push(enter(&below, name)?);
+            here = below;
+            continue;
+        }
+        let emptied = levels.pop();
+        if let (Some(emptied), Some(above)) = (emptied, levels.last()) {
+            here = openat(&here, c"..", DIRECTORY, Mode::empty())?;
+            if id(&here)? != above.id {
+                return Err(Errno::STALE.into());
+            }
+            unless_gone(unlinkat(&here, &*emptied.name, AtFlags::REMOVEDIR))?;
+        }
+    }
+    std::fs::remove_dir(path)
+}
+
+fn unless_gone<T>(done: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match done {
+        Err(Errno::NOENT) => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+fn id(dir: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Removes all but directories, and answers those.
+fn enter(dir: &OwnedFd, name: Vec<u8>) -> rustix::io::Result<Level> {
+    let mut rest = Vec::new();
+    for entry in Dir::read_from(dir.as_fd())? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let is_dir = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => unless_gone(is_directory(dir, name))?.unwrap_or(false),
+            _ => false,
+        };
+        if is_dir {
+            rest.push(name.to_vec());
+        } else {
+            unless_gone(unlinkat(dir, name, AtFlags::empty()))?;
+        }
+    }
+    Ok(Level { name, id: id(dir)?, rest })
+}
+
+fn is_directory(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_of_ten_thousand_levels_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let mut here = openat(CWD, &top, DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..10_000 {
+            rustix::fs::mkdirat(&here, "d", Mode::from_raw_mode(0o755)).unwrap();
+            rustix::fs::symlinkat("/", &here, "link").unwrap();
+            here = openat(&here, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(here);
+        remove_dir_all(&top).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let kind = remove_dir_all(&top).unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_link_is_removed_and_not_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, link) = (dir.path().join("kept"), dir.path().join("link"));
+        std::fs::create_dir(&kept).unwrap();
+        std::fs::write(kept.join("file"), "x").unwrap();
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        remove_dir_all(&link).unwrap();
+        assert!(kept.join("file").exists() && !link.exists());
+    }
+}
