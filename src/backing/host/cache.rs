@@ -96,6 +96,11 @@ impl FdCache {
         self.open.lock().len()
     }
 
+    /// How many directories of one way from a root to a place are worth keeping.
+    pub(super) fn way(&self) -> usize {
+        (self.open.lock().cap().get() / 4).max(1)
+    }
+
     /// States whether it holds nothing open.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -151,7 +151,11 @@ impl HostDir {
             let opened = self.tree.cache.with_room(|| DirFd::open(dir.fd(), name))?;
             at.check(&sys::file::statx(opened.fd(), ITSELF)?)?;
             dir = Arc::new(opened);
-            self.tree.cache.keep(at.id, &dir);
+            // Those at the end of a long way alone: the others would displace the way to a place
+            // in another layer, which is asked for in turn with this one.
+            if below.len() < self.tree.cache.way() {
+                self.tree.cache.keep(at.id, &dir);
+            }
         }
         Ok(dir)
     }
