@@ -23,6 +23,7 @@ pub mod body;
 mod claims;
 pub mod config;
 mod copyup;
+mod empty;
 mod fixed;
 mod ids;
 mod index;
@@ -61,6 +62,7 @@ pub use config::{
     Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };
 pub use copyup::copy_data;
+pub use empty::empty_dir;
 pub use layer::{Dir, DirRef, File, FileRef};
 
 use body::{Body, DirBody, FIRST_GRAFT, LayerDir, Life, Place, Stack, UPPER};
@@ -84,6 +86,12 @@ pub struct Stats {
     pub opens: u64,
     /// Of these, served by the kernel itself.
     pub passthrough_opens: u64,
+    /// Merged directories of which something is kept for the next listing.
+    #[serde(default)]
+    pub listings: u64,
+    /// Bytes of that.
+    #[serde(default)]
+    pub listing_bytes: u64,
 }
 
 #[derive(Default)]
@@ -133,7 +141,7 @@ pub struct Union {
     files: Mutex<LruCache<NodeId, ()>>,
     ids: Mutex<LruCache<NodeId, ()>>,
     pins: Mutex<LruCache<NodeId, ()>>,
-    listings: Mutex<LruCache<NodeId, Arc<listing::Listing>>>,
+    listings: Mutex<listing::Kept>,
     plus: plus::Plus,
     claims: claims::Claims,
     live_writers: AtomicU64,
@@ -185,6 +193,7 @@ impl Union {
         let grafts = config.grafts.into_iter().map(GraftState::new).collect::<Result<_>>()?;
         let origin = stack.lowers.first().map_or(Ok(stat), |lower| lower.dir.stat(None))?;
         let body = Arc::new(Body::Dir(DirBody::new(stack)));
+        let listing_bytes = config.options.listing_bytes;
         let mut union = Self {
             options: config.options,
             proof: match upper {
@@ -208,7 +217,7 @@ impl Union {
             files: cache(256),
             ids: cache(256),
             pins: cache(open::PINS),
-            listings: cache(64),
+            listings: Mutex::new(listing::Kept::new(listing_bytes)),
             plus: plus::Plus::default(),
             claims: claims::Claims::default(),
             live_writers: AtomicU64::new(0),
@@ -264,6 +273,7 @@ impl Union {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (listings, listing_bytes) = self.listings.lock().stats();
         Stats {
             inodes: self.table.len(),
             lookups: read(&self.counters.lookups),
@@ -271,6 +281,8 @@ impl Union {
             copy_up_bytes: read(&self.counters.copy_up_bytes),
             opens: read(&self.counters.opens),
             passthrough_opens: read(&self.counters.passthrough_opens),
+            listings,
+            listing_bytes,
         }
     }
 
@@ -448,25 +460,4 @@ fn is_opaque_root(root: &DirRef) -> Result<bool> {
     Ok(root_mark(root, &trusted)?
         || root_mark(root, &user)?
         || resolve::is_aufs_whiteout(root, mark::WH_OPAQUE)?)
-}
-
-/// Removes everything in a directory, whatever it is.
-///
-/// # Errors
-/// As removing the entries.
-pub fn empty_dir(dir: &DirRef) -> Result<()> {
-    let mut entries: Vec<Name> = Vec::new();
-    dir.list(0, &mut |entry| {
-        entries.push(Name::from_slice(entry.name));
-        true
-    })?;
-    for entry in entries {
-        if dir.stat(Some(&entry))?.kind() == Kind::Dir {
-            empty_dir(&dir.dir(&entry))?;
-            dir.rmdir(&entry)?;
-        } else {
-            dir.unlink(&entry)?;
-        }
-    }
-    Ok(())
 }

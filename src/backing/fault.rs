@@ -153,6 +153,10 @@ impl Dir for FaultDir {
         self.inner.list(from, sink)
     }
 
+    fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        self.inner.list_about(from, count, sink)
+    }
+
     fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
         self.inner.readlink(name)
     }

@@ -78,18 +78,22 @@ impl Dir for HostDir {
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        self.list_about(from, u64::MAX, sink)
+    }
+
+    fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
         let dir = self.opened()?;
         // One reader at a time may use the position of the shared descriptor.
         if let Some(listing) = dir.listing() {
             sys::file::seek_to(dir.fd(), from)?;
-            let listed = sys::dir::getdents(dir.fd(), sink);
+            let listed = sys::dir::getdents_about(dir.fd(), count, sink);
             drop(listing);
             return listed;
         }
         let own = self.open_again(&dir)?;
         let own = std::os::fd::AsFd::as_fd(&own);
         sys::file::seek_to(own, from)?;
-        sys::dir::getdents(own, sink)
+        sys::dir::getdents_about(own, count, sink)
     }
 
     fn count_access(&self, always: bool) -> Result<()> {

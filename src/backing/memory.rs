@@ -282,9 +282,14 @@ impl Dir for MemoryDir {
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        self.list_about(from, u64::MAX, sink)
+    }
+
+    fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         // The sink may call the tree, so the lock ends before it is asked.
         let entries: Vec<_> = self.on("getdents64", |tree, dir| {
-            let entries = tree.entries("getdents64", dir)?.behind(from);
+            let entries = tree.entries("getdents64", dir)?.behind(from).take(count);
             entries
                 .map(|(at, name, ino)| {
                     Ok((at, name.clone(), ino, tree.inode("getdents64", ino)?.kind()))

@@ -259,10 +259,14 @@ impl Dir for StatedDir {
     }
 
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        self.list_about(from, u64::MAX, sink)
+    }
+
+    fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
         if !self.hides_security() {
-            return self.inner.list(from, sink);
+            return self.inner.list_about(from, count, sink);
         }
-        self.inner.list(from, &mut |entry| {
+        self.inner.list_about(from, count, &mut |entry| {
             // What looks like a file may be a device: its attribute tells.
             let kind = match entry.kind {
                 Kind::File => self.stat(Some(entry.name)).map_or(Kind::Unknown, |stat| stat.kind()),

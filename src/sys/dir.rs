@@ -11,6 +11,9 @@ use crate::types::{Kind, MODE_MASK, RawEntry, RenameFlags};
 
 /// Bytes that one getdents64(2) may fill: some thousand entries.
 const LISTING_BYTES: usize = 64 * 1024;
+/// No fewer than these, and for each entry that is wanted so many: a name of up to 45 bytes.
+const LISTING_BYTES_MIN: usize = 4096;
+const ENTRY_BYTES: usize = 64;
 
 thread_local! {
     static LISTING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -35,10 +38,23 @@ fn kind(found: FileType) -> Kind {
 /// # Errors
 /// As getdents64(2).
 pub fn getdents(dir: BorrowedFd<'_>, sink: &mut dyn FnMut(RawEntry<'_>) -> bool) -> Result<()> {
+    getdents_about(dir, u64::MAX, sink)
+}
+
+/// As [`getdents`], for a caller that takes about `count` entries, so that not many more are read.
+///
+/// # Errors
+/// As getdents64(2).
+pub fn getdents_about(
+    dir: BorrowedFd<'_>,
+    count: u64,
+    sink: &mut dyn FnMut(RawEntry<'_>) -> bool,
+) -> Result<()> {
     // Taken, not borrowed: the consumer may list another directory on this thread.
     let mut buffer = LISTING.take();
     buffer.reserve_exact(LISTING_BYTES);
-    let listed = read_entries(dir, &mut buffer, sink);
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(ENTRY_BYTES);
+    let listed = read_entries(dir, &mut buffer, wanted, sink);
     LISTING.set(buffer);
     listed
 }
@@ -46,9 +62,12 @@ pub fn getdents(dir: BorrowedFd<'_>, sink: &mut dyn FnMut(RawEntry<'_>) -> bool)
 fn read_entries(
     dir: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,
+    wanted: usize,
     sink: &mut dyn FnMut(RawEntry<'_>) -> bool,
 ) -> Result<()> {
-    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    let space = buffer.spare_capacity_mut();
+    let len = wanted.clamp(LISTING_BYTES_MIN, LISTING_BYTES).min(space.len());
+    let mut entries = RawDir::new(dir, space.split_at_mut(len).0);
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(refused("getdents64"))?;
         let name = entry.file_name().to_bytes();

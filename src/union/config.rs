@@ -106,6 +106,11 @@ pub struct IdMap {
     pub squash: Option<u32>,
 }
 
+/// Default of [`Options::listing_entries`]: some 250 KB.
+pub const LISTING_ENTRIES: usize = 4096;
+/// Default of [`Options::listing_bytes`]: the names of one directory of four million entries.
+pub const LISTING_BYTES: usize = 64 << 20;
+
 /// Rules of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -135,6 +140,10 @@ pub struct Options {
     pub static_nlink: bool,
     /// Honours POSIX ACLs.
     pub acl: bool,
+    /// A merged directory whose parts have more entries is read part by part.
+    pub listing_entries: usize,
+    /// Bytes that may be kept of merged directories.
+    pub listing_bytes: usize,
     /// Users.
     pub uid_map: IdMap,
     /// Groups.
@@ -157,6 +166,8 @@ impl Default for Options {
             dir_atime: false,
             static_nlink: false,
             acl: true,
+            listing_entries: LISTING_ENTRIES,
+            listing_bytes: LISTING_BYTES,
             uid_map: IdMap::default(),
             gid_map: IdMap::default(),
         }

@@ -58,6 +58,14 @@ pub trait Dir: Send + Sync {
     /// As getdents64(2).
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()>;
 
+    /// As [`Dir::list`], for a caller that takes `count` entries: it may end behind so many.
+    ///
+    /// # Errors
+    /// As [`Dir::list`].
+    fn list_about(&self, from: u64, _count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
+        self.list(from, sink)
+    }
+
     /// Gives the same with the attributes of each entry; answers false, and gives nothing, where
     /// they are not at hand. For layers that say what hides by devices 0:0 alone.
     ///

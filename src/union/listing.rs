@@ -1,31 +1,42 @@
-//! Listings of merged directories.
+//! Listings of directories.
 //!
-//! A directory of one part is read through: its positions are those of the file system. A
-//! directory that has parts in lower layers is read as a whole, and its entries are given in the
-//! order of a hash of their names: a position means the same before and after entries come and
-//! go, after a copy-up, and without any state kept for the reader. The list is kept for the next
-//! request and made anew when a reader starts over after a change.
-//!
-//! Positions: 0 the start, 1 behind `.`, 2 behind `..`, above it entries.
+//! A directory of one part is read through: its positions are those of the file system. One that
+//! has parts in lower layers is read part by part (`scan`), so that its size does not matter: the
+//! lower parts first, where a position is a count of entries, then the upper, where it is that of
+//! the file system (`position`). So a position means the same before and after entries come and
+//! go and after a copy-up, for several readers, and when nothing is known of the directory any
+//! more. Of a small one all entries are kept (`whole`), in the same order and with the same
+//! positions; of a large one what saves work (`large`). `kept` limits both in bytes.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+mod hidden;
+mod kept;
+mod large;
+mod names;
+mod position;
+mod scan;
+mod whole;
+
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
-use crate::types::{Kind, Name, NodeId, Stat, name};
+use crate::types::{Kind, Name, NodeId, RawEntry, Stat, name};
 use crate::union::api::{DirSink, Tell};
-use crate::union::body::{DirBody, LayerDir, Place, Stack, UPPER, is_plain};
-use crate::union::layer::DirRef;
-use crate::union::mark::{self, Mark, Marked};
+use crate::union::body::{DirBody, LayerDir, Stack, UPPER};
+use crate::union::mark;
 use crate::union::plus::Told;
 use crate::union::table::{Key, NewNode, Node};
 use crate::union::{Entry, Union, dir_of, is_small_lower};
 
-/// Most entries of a list that is kept.
-const KEPT: usize = 100_000;
+pub(super) use kept::Kept;
+use kept::Merged;
+use position::Place;
+use scan::Scan;
 
+/// Entries that are taken at once, since the sink may look them up in the same directory.
+const BATCH: u64 = 256;
+
+/// An entry of a listing.
 pub(super) struct Item {
     position: u64,
     pub(super) name: Name,
@@ -33,22 +44,21 @@ pub(super) struct Item {
     pub(super) kind: Kind,
 }
 
-/// The entries of a merged directory at one time.
-pub(super) struct Listing {
-    version: u64,
-    items: Vec<Item>,
+impl Item {
+    fn new(position: u64, entry: RawEntry<'_>) -> Self {
+        Self { position, name: name(entry.name), ino: entry.ino, kind: entry.kind }
+    }
 }
 
-/// Positions of a single directory are moved by two, so that none of them is taken for that behind
-/// `.` or `..`. Those at the very end stay: ext4 puts the end there, and no entry.
-const LAST: u64 = i64::MAX as u64 - 2;
-
-const fn shown_position(position: u64) -> u64 {
-    if position < LAST { position + 2 } else { position }
-}
-
-const fn backing_position(position: u64) -> u64 {
-    if position < LAST { position.saturating_sub(2) } else { position }
+/// What a request asks of a directory.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    node: &'a Node,
+    body: &'a DirBody,
+    stack: &'a Stack,
+    /// The position behind which it goes on, 2 or above.
+    from: u64,
+    told: &'a Told,
 }
 
 impl Union {
@@ -74,7 +84,6 @@ impl Union {
             Tell::Likely => self.plus.listing(&body.looked_up, offset == 0),
             Tell::All => self.plus.listing_ahead(offset == 0),
         };
-        let plus = &told;
         if offset < 1 {
             if !sink.has_room(1) {
                 return Ok(());
@@ -88,7 +97,6 @@ impl Union {
             let parent = self.table.find(node.parent).map_or(node.ino, |parent| parent.ino);
             sink.push(b"..", parent, Kind::Dir, 2, None);
         }
-        let from = offset.max(2);
         let stack = body.stack();
         if offset == 0
             && self.options.dir_atime
@@ -98,16 +106,18 @@ impl Union {
         {
             tracing::debug!(%error, "an access time stays as it was");
         }
+        let (from, told) = (offset.max(2), &told);
+        let reading = Reading { node: &node, body, stack: &stack, from, told };
         if stack.has_lower() && self.listed_alone(&stack).is_none() {
-            return self.list_merged(&node, body, &stack, from, plus, sink);
+            return self.list_merged(reading, sink);
         }
-        if plus.is_all()
+        if told.is_all()
             && let Some(lower) = stack.lowers.first()
-            && self.list_told(&node, lower, from, plus, sink)?
+            && self.list_told(reading, lower, sink)?
         {
             return Ok(());
         }
-        self.list_single(&node, body, &stack, from, plus, sink)
+        self.list_single(reading, sink)
     }
 
     /// The only part of a directory, if that is of a lower layer and will stay so.
@@ -117,24 +127,18 @@ impl Union {
 
     // Lists a directory of one lower layer that has attributes at hand. What has no further name
     // and nothing to say of other layers is entered as it comes.
-    fn list_told(
-        &self,
-        node: &Node,
-        lower: &LayerDir,
-        offset: u64,
-        plus: &Told,
-        sink: &mut dyn DirSink,
-    ) -> Result<bool> {
-        let (layer, body) = (lower.layer, dir_of(node)?);
+    fn list_told(&self, at: Reading<'_>, lower: &LayerDir, sink: &mut dyn DirSink) -> Result<bool> {
+        let Reading { node, body, from, told: plus, .. } = at;
+        let layer = lower.layer;
         let redirects = self.roots.last().is_some_and(|last| last.layer > layer);
         let grafted = body.has_grafts.load(Ordering::Acquire);
         let (mut device, mut failed) = (None, None);
-        let told = lower.dir.list_stat(backing_position(offset), &mut |entry, stat| {
+        let told = lower.dir.list_stat(position::backing(from), &mut |entry, stat| {
             if !sink.has_room(entry.name.len()) {
                 return false;
             }
             let device = *device.get_or_insert_with(|| self.device(stat.dev));
-            let (kind, position) = (stat.kind(), shown_position(entry.next));
+            let (kind, position) = (stat.kind(), position::shown(entry.next));
             let item = Item {
                 position,
                 name: name(entry.name),
@@ -155,9 +159,9 @@ impl Union {
                 sink.push(&item.name, entry.stat.ino, kind, position, Some(&entry));
                 return true;
             }
-            match self.is_hidden(&lower.dir, &item, false) {
+            match self.is_hidden(&lower.dir, layer, &item, false) {
                 Ok(true) => true,
-                Ok(false) => self.push(node, body, &item, wants, sink),
+                Ok(false) => self.push(at, &item, wants, sink),
                 Err(error) => {
                     failed = Some(error);
                     false
@@ -183,14 +187,8 @@ impl Union {
         Some(Entry { node, stat: self.show_as(layer, ino, *stat) })
     }
 
-    fn push(
-        &self,
-        node: &Node,
-        body: &DirBody,
-        item: &Item,
-        plus: bool,
-        sink: &mut dyn DirSink,
-    ) -> bool {
+    fn push(&self, at: Reading<'_>, item: &Item, plus: bool, sink: &mut dyn DirSink) -> bool {
+        let Reading { node, body, .. } = at;
         if !sink.has_room(item.name.len()) {
             return false;
         }
@@ -211,290 +209,131 @@ impl Union {
         true
     }
 
-    fn list_single(
-        &self,
-        node: &Node,
-        body: &DirBody,
-        stack: &Stack,
-        offset: u64,
-        plus: &Told,
-        sink: &mut dyn DirSink,
-    ) -> Result<()> {
-        let dir = stack.top().ok_or(Errno::STALE)?;
+    fn list_single(&self, at: Reading<'_>, sink: &mut dyn DirSink) -> Result<()> {
+        let dir = at.stack.top().ok_or(Errno::STALE)?;
+        let layer = if at.stack.upper.is_some() { UPPER } else { 1 };
+        let raw = at.stack.graft.is_some();
+        let merges = !raw && layer == UPPER;
         let dev = dir.stat(None)?.dev;
-        let layer = if stack.upper.is_some() { UPPER } else { 1 };
-        let raw = stack.graft.is_some();
-        let stored = !raw && layer == UPPER && self.is_impure(dir)?;
+        let stored = merges && self.is_impure(dir)?;
         let marked = !raw && self.may_hold_xattr_whiteouts(dir)?;
-        let mut failed = None;
-        let mut next = backing_position(offset);
+        let mut next = match position::place(at.from) {
+            _ if !merges => position::backing(at.from),
+            Place::Upper(position) => position,
+            // Of the time before all that was below was copied up: twice is better than never.
+            Place::Lower(_) => 0,
+        };
+        let mut pure = stored && at.from <= 2;
         let mut more = true;
-        let mut pure = stored && offset <= 2;
-        // Entries are taken in batches, since the sink may look them up in the same directory.
-        while more && failed.is_none() {
+        while more {
             let mut batch = Vec::new();
-            dir.list(next, &mut |entry| {
-                batch.push(Item {
-                    position: entry.next,
-                    name: name(entry.name),
-                    ino: entry.ino,
-                    kind: entry.kind,
-                });
-                batch.len() < 256
+            dir.list_about(next, BATCH, &mut |entry| {
+                batch.push(Item::new(entry.next, entry));
+                (batch.len() as u64) < BATCH
             })?;
-            more = batch.len() == 256;
+            more = batch.len() as u64 == BATCH;
             for mut item in batch {
                 next = item.position;
-                item.position = shown_position(next);
-                if !raw && self.is_hidden(dir, &item, marked)? {
+                item.position =
+                    if merges { position::shown_upper(next)? } else { position::shown(next) };
+                if !raw && self.is_hidden(dir, layer, &item, marked)? {
                     continue;
                 }
                 let own = self.show_ino_of(dev, item.ino);
                 item.ino = if stored { self.entry_ino(dir, dev, &item)? } else { own };
                 pure &= item.ino == own;
-                if !self.push(node, body, &item, plus.wants(item.kind), sink) {
-                    failed = Some(());
-                    break;
+                if !self.push(at, &item, at.told.wants(item.kind), sink) {
+                    return Ok(());
                 }
             }
         }
-        if pure && failed.is_none() { self.clear_impure(body, dir) } else { Ok(()) }
+        if pure { self.clear_impure(at.body, dir) } else { Ok(()) }
     }
 
-    // Takes the mark from a directory that was read as a whole and holds nothing that shows a
-    // stored number. What comes while it is read again is marked afterwards, by its own change.
-    fn clear_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
-        let mut impure = body.impure.lock();
-        let dev = dir.stat(None)?.dev;
-        let mut items = Vec::new();
-        dir.list(0, &mut |entry| {
-            let (name, ino, kind) = (name(entry.name), entry.ino, entry.kind);
-            items.push(Item { position: 0, name, ino, kind });
-            true
-        })?;
-        for item in items {
-            match self.entry_ino(dir, dev, &item) {
-                Ok(ino) if ino == self.show_ino_of(dev, item.ino) => {}
-                Ok(_) => return Ok(()),
-                Err(error) if error.is(Errno::NOENT) => {}
-                Err(error) => return Err(error),
+    fn list_merged(&self, at: Reading<'_>, sink: &mut dyn DirSink) -> Result<()> {
+        // Before anything is read of the upper.
+        let version = at.body.version.load(Ordering::Acquire);
+        let merged = self.merged(at, version)?;
+        let mut given = 0_u64;
+        let mut give = |item: &Item| {
+            given += 1;
+            self.push(at, item, at.told.wants(item.kind), sink)
+        };
+        let (own, large) = match &*merged {
+            Merged::Whole(whole) => {
+                if let Some(items) = whole.behind(at.from) {
+                    items.iter().all(give);
+                    return Ok(());
+                }
+                (Some(self.large(at.stack)?), None)
             }
+            Merged::Large(large) => (None, Some(large)),
+        };
+        let Some(large) = large.or(own.as_ref()) else { return Ok(()) };
+        let scan = Scan { stack: at.stack, large, version };
+        let ended = self.scan(scan, position::place(at.from), &mut give)?;
+        if ended && given == 0 {
+            large.close();
         }
-        if let Err(error) = dir.remove_xattr(None, &self.mark_key(Mark::Impure)) {
-            tracing::debug!(%error, "a directory stays marked as impure");
-        }
-        *impure = false;
+        self.listings.lock().count(at.node.id);
         Ok(())
     }
 
-    fn list_merged(
-        &self,
-        node: &Node,
-        body: &DirBody,
-        stack: &Stack,
-        offset: u64,
-        plus: &Told,
-        sink: &mut dyn DirSink,
-    ) -> Result<()> {
-        let listing = self.listing(node.id, body, stack, offset <= 2)?;
-        let start = listing.items.partition_point(|item| item.position <= offset);
-        for item in listing.items.iter().skip(start) {
-            if !self.push(node, body, item, plus.wants(item.kind), sink) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn listing(
-        &self,
-        id: NodeId,
-        body: &DirBody,
-        stack: &Stack,
-        fresh: bool,
-    ) -> Result<Arc<Listing>> {
-        let version = body.version.load(Ordering::Acquire);
-        let kept = self.listings.lock().get(&id).cloned();
-        if let Some(listing) = kept
-            && (listing.version == version || !fresh)
-        {
-            return Ok(listing);
-        }
-        let listing = Arc::new(Listing { version, items: self.merge(stack)? });
-        if listing.items.len() <= KEPT {
-            self.listings.lock().put(id, Arc::clone(&listing));
-        }
-        Ok(listing)
-    }
-
-    /// What a merged directory shows, in the order of its listing.
-    pub(super) fn merge(&self, stack: &Stack) -> Result<Vec<Item>> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut seen: HashMap<Name, Option<usize>> = HashMap::new();
-        if let Some(upper) = &stack.upper {
-            self.merge_part(stack, upper, UPPER, &mut items, &mut seen)?;
-        }
-        for lower in &stack.lowers {
-            self.merge_part(stack, &lower.dir, lower.layer, &mut items, &mut seen)?;
-        }
-        let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        for item in &mut items {
-            // 62 bits: a position is a signed offset of lseek(2), and 0 to 2 have a meaning.
-            item.position = (hasher.hash_one(&item.name[..]) >> 2).max(3);
-        }
-        items.sort_unstable_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
-        let mut last = 2;
-        for item in &mut items {
-            item.position = item.position.max(last + 1);
-            last = item.position;
-        }
-        Ok(items)
-    }
-
-    // One part of a merged directory. `seen` says for each name whether it is shown (and where it
-    // stands in the list) or hidden by a layer above.
-    fn merge_part(
-        &self,
-        stack: &Stack,
-        dir: &DirRef,
-        layer: u16,
-        items: &mut Vec<Item>,
-        seen: &mut HashMap<Name, Option<usize>>,
-    ) -> Result<()> {
-        let dev = dir.stat(None)?.dev;
-        let stored = layer == UPPER && self.is_impure(dir)?;
-        let marked = self.may_hold_xattr_whiteouts(dir)?;
-        let mut batch = Vec::new();
-        dir.list(0, &mut |entry| {
-            let (name, ino, kind) = (name(entry.name), entry.ino, entry.kind);
-            batch.push(Item { position: 0, name, ino, kind });
-            true
-        })?;
-        let mut whiteouts = Vec::new();
-        for mut item in batch {
-            if mark::is_aufs_name(&item.name)
-                && matches!(item.kind, Kind::File | Kind::Unknown)
-                && !is_plain(dir, &item.name)?
-            {
-                whiteouts.push(name(&item.name[mark::WH_PREFIX.len()..]));
-                continue;
-            }
-            if let Some(above) = seen.get(&item.name) {
-                // A directory of the upper that merges shows the number of its lower part.
-                // Anything else, a whiteout too, ends the search for that.
-                if let Some(shown) = above.and_then(|index| items.get_mut(index))
-                    && shown.position == 1
-                {
-                    if item.kind == Kind::Dir {
-                        shown.ino = self.show_ino_of(dev, item.ino);
+    /// What is kept of a merged directory, or is from now on.
+    fn merged(&self, at: Reading<'_>, version: u64) -> Result<Arc<Merged>> {
+        let fresh = at.from <= 2;
+        let kept = self.listings.lock().find(at.node.id);
+        if let Some(merged) = kept {
+            match &*merged {
+                Merged::Whole(whole) if fresh && whole.version != version => {}
+                Merged::Whole(_) => return Ok(merged),
+                Merged::Large(large) => {
+                    if fresh {
+                        large.open();
                     }
-                    shown.position = 0;
+                    return Ok(merged);
                 }
-                continue;
-            }
-            if self.is_hidden(dir, &item, marked)? {
-                seen.insert(item.name, None);
-                continue;
-            }
-            let mut merges = 0;
-            item.ino = if layer == UPPER && item.kind == Kind::Dir {
-                let marked = Marked::from_names(&dir.xattr_names(Some(&item.name))?);
-                merges = u64::from(!marked.opaque && !marked.redirect);
-                if marked.redirect || marked.opaque {
-                    self.number_of(stack, &item)?
-                } else {
-                    self.show_ino_of(dev, item.ino)
-                }
-            } else if stored {
-                self.entry_ino(dir, dev, &item)?
-            } else {
-                self.show_ino_of(dev, item.ino)
-            };
-            item.position = merges;
-            seen.insert(item.name.clone(), Some(items.len()));
-            items.push(item);
-        }
-        for whiteout in whiteouts {
-            let above = *seen.entry(whiteout).or_insert(None);
-            if let Some(shown) = above.and_then(|index| items.get_mut(index)) {
-                shown.position = 0;
             }
         }
-        Ok(())
-    }
-
-    fn hides_below(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
-        let marked = Marked::from_names(&dir.xattr_names(Some(entry))?);
-        Ok(marked.opaque || marked.redirect)
-    }
-
-    /// States whether an entry of a layer is a whiteout or a mark; `marked`, whether files of the
-    /// directory may be xattr whiteouts.
-    fn is_hidden(&self, dir: &DirRef, item: &Item, marked: bool) -> Result<bool> {
-        match item.kind {
-            Kind::Char | Kind::Unknown => {
-                let stat = dir.stat(Some(&item.name))?;
-                Ok(stat.is_whiteout_device()
-                    && (self.is_shared_whiteout(&stat) || !is_plain(dir, &item.name)?))
+        let merged = Arc::new(match self.list_whole(at.stack, version)? {
+            Some(whole) => Merged::Whole(whole),
+            None => {
+                let large = self.large(at.stack)?;
+                large.open();
+                Merged::Large(large)
             }
-            Kind::File if mark::is_aufs_name(&item.name) => Ok(!is_plain(dir, &item.name)?),
-            Kind::File if marked => {
-                let stat = dir.stat(Some(&item.name))?;
-                Ok(mark::may_be_xattr_whiteout(&stat)
-                    && Marked::from_names(&dir.xattr_names(Some(&item.name))?).whiteout)
-            }
-            _ => Ok(false),
-        }
+        });
+        self.listings.lock().keep(at.node.id, &merged);
+        Ok(merged)
     }
 
-    // The number of an entry that a lookup has to find. One that a lookup refuses is listed.
-    fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
-        match self.resolve(stack, &item.name) {
-            Ok(found) => Ok(found.map_or(item.ino, |found| found.ino)),
-            Err(error) if error.is(Errno::PERM) => Ok(item.ino),
-            Err(error) => Err(error),
+    /// Gives what a merged directory shows, in the order of its listing.
+    pub(super) fn each(&self, stack: &Stack, sink: &mut dyn FnMut(&Item) -> bool) -> Result<()> {
+        if let Some(whole) = self.list_whole(stack, 0)? {
+            whole.items().iter().all(sink);
+            return Ok(());
         }
+        let scan = Scan { stack, large: &self.large(stack)?, version: 0 };
+        self.scan(scan, Place::Lower(0), sink).map(|_| ())
     }
 
-    // Only a directory marked `opaque=x` holds xattr whiteouts (`ovl_xattr_get_first_x`).
-    pub(super) fn may_hold_xattr_whiteouts(&self, dir: &DirRef) -> Result<bool> {
-        for key in mark::keys(Mark::Opaque) {
-            if dir.xattr(None, &key)?.as_deref() == Some(b"x") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_impure(&self, dir: &DirRef) -> Result<bool> {
-        Ok(dir.xattr(None, &self.mark_key(Mark::Impure))?.is_some())
-    }
-
-    fn entry_ino(&self, dir: &DirRef, dev: u64, item: &Item) -> Result<u64> {
-        if item.kind == Kind::Dir && self.hides_below(dir, &item.name)? {
-            let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
-            return self.number_of(&stack, item);
-        }
-        if item.kind == Kind::File || (item.kind != Kind::Dir && self.marks_any_kind()) {
-            let place = Place::new(UPPER, dir, &item.name);
-            let marked = Marked { ino: true, ..Marked::default() };
-            if let Some(stored) = self.stored_ino(&place, marked, item.ino)? {
-                return Ok(stored);
-            }
-        }
-        // What has no number stored shows that of its node for as long as that is known.
-        let key = self.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
-        let known = self.table.find_key(key).and_then(|id| self.table.find(id));
-        Ok(known.map_or_else(|| self.show_ino_of(dev, item.ino), |node| node.ino))
-    }
-
-    /// States whether a merged directory shows nothing.
+    /// Whether a merged directory shows nothing.
     pub(super) fn is_empty(&self, stack: &Stack) -> Result<bool> {
-        Ok(self.merge(stack)?.is_empty())
+        let mut empty = true;
+        self.each(stack, &mut |_| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
     }
 
     /// Names of the entries of a merged directory.
     pub(super) fn entries(&self, stack: &Stack) -> Result<Vec<Name>> {
-        Ok(self.merge(stack)?.into_iter().map(|item| item.name).collect())
+        let mut names = Vec::new();
+        self.each(stack, &mut |item| {
+            names.push(item.name.clone());
+            true
+        })?;
+        Ok(names)
     }
 }

@@ -114,7 +114,7 @@ impl Union {
                 dir.list(0, &mut |entry| see(entry.kind, entry.name))?;
             }
             None => {
-                self.merge(stack)?.iter().all(|item| see(item.kind, &item.name));
+                self.each(stack, &mut |item| see(item.kind, &item.name))?;
             }
         }
         Ok(dirs)

@@ -20,6 +20,7 @@ mod golden;
 mod hostile;
 mod imports;
 mod layers;
+mod listing;
 mod model;
 mod offline;
 mod ops;

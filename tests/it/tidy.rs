@@ -72,8 +72,6 @@ const SCRIPT_LINES: usize = 50;
 
 /// Rule, path and object of what is excused, and why.
 const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
-    ("parameters", "src/union/listing.rs", "list_single", "a listing, its range and its sink"),
-    ("parameters", "src/union/listing.rs", "list_merged", "a listing, its range and its sink"),
     ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
     ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
 ];

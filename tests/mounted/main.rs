@@ -70,6 +70,7 @@ mod exchange;
 mod grafts;
 mod handles;
 mod holes;
+mod huge;
 mod identity;
 mod layers;
 mod link;

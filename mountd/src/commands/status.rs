@@ -60,13 +60,16 @@ fn text(status: &MountStatus) -> String {
     ));
     let union = &status.union;
     lines.push(format!(
-        "counters  {} inodes, {} lookups, {} opens ({} passthrough), {} copy-ups ({} bytes)",
+        "counters  {} inodes, {} lookups, {} opens ({} passthrough), {} copy-ups ({} bytes), \
+         {} listings kept ({} bytes)",
         union.inodes,
         union.lookups,
         union.opens,
         union.passthrough_opens,
         union.copy_ups,
-        union.copy_up_bytes
+        union.copy_up_bytes,
+        union.listings,
+        union.listing_bytes
     ));
     if let Some(store) = &status.store {
         let (cache, files) = (&store.cache, &store.materials);

@@ -1,0 +1,220 @@
+//! What is kept of a large merged directory: places in its lower parts, and hashes of names.
+//!
+//! Both only save work. The places are found again by counting, and what a hash says of a name
+//! is otherwise asked of the part by that name. Hashes are collected once so much was asked that
+//! collecting is cheaper, and again only after that much more: however often a directory changes
+//! and whatever was dropped, the work of a reading stays in proportion to what it reads.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::union::Union;
+use crate::union::body::{Stack, UPPER};
+use crate::union::listing::hidden::Traits;
+use crate::union::listing::names::{Collector, Names};
+
+/// A place in the lower parts is kept for each so many entries.
+pub(super) const STEP: u64 = 256;
+/// Collecting a name costs an eighth of asking for one.
+const CHEAPER: u64 = 8;
+/// Names are collected for no less than so many questions.
+const QUESTIONS: u64 = 256;
+/// A part of the budget that the names of one directory's upper or lower parts may take.
+const SHARE: usize = 4;
+
+/// A place in the lower parts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mark {
+    /// Entries before it.
+    pub(super) count: u64,
+    pub(super) part: usize,
+    /// In that part.
+    pub(super) position: u64,
+}
+
+/// Hashes of names, as of a version of the directory.
+#[derive(Default)]
+struct Filter {
+    names: Mutex<Option<(u64, Arc<Names>)>>,
+    /// How many there were last.
+    len: AtomicUsize,
+    /// What was asked without them since they were collected.
+    asked: AtomicU64,
+}
+
+impl Filter {
+    fn find(&self, version: u64) -> Option<Arc<Names>> {
+        let names = self.names.lock();
+        names.as_ref().filter(|(of, _)| *of == version).map(|(_, names)| Arc::clone(names))
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.lock().as_ref().map_or(0, |(_, names)| names.bytes())
+    }
+
+    /// The names, if they are there or it is time to collect them.
+    fn names(
+        &self,
+        version: u64,
+        (known, limit): (u64, usize),
+        collect: impl FnOnce(&mut Collector) -> Result<(bool, Option<u64>)>,
+    ) -> Result<Option<Arc<Names>>> {
+        if let Some(names) = self.find(version) {
+            return Ok(Some(names));
+        }
+        let len = known.max(self.len.load(Ordering::Relaxed) as u64);
+        if self.asked.load(Ordering::Relaxed) < QUESTIONS.max(len / CHEAPER) {
+            return Ok(None);
+        }
+        self.asked.store(0, Ordering::Relaxed);
+        let mut collector = Collector::new(limit);
+        let (fits, whiteout) = collect(&mut collector)?;
+        let names = Arc::new(collector.finish(whiteout));
+        self.len.store(names.len(), Ordering::Relaxed);
+        if !fits {
+            return Ok(None);
+        }
+        *self.names.lock() = Some((version, Arc::clone(&names)));
+        Ok(Some(names))
+    }
+}
+
+/// What is kept of a large merged directory.
+pub(super) struct Large {
+    traits: Vec<Traits>,
+    marks: Mutex<Vec<Mark>>,
+    upper: Filter,
+    lowers: Filter,
+    readers: AtomicU32,
+}
+
+/// What the names above a part are known from.
+pub(super) enum Above {
+    /// There is no such part.
+    None,
+    Names(Arc<Names>),
+    /// The parts are asked for each name.
+    Asked,
+}
+
+impl Above {
+    /// Whether an inode of the upper is known for one of whiteouts.
+    pub(super) fn is_whiteout(&self, ino: u64) -> bool {
+        matches!(self, Self::Names(names) if names.whiteout == Some(ino))
+    }
+}
+
+impl Large {
+    /// What the entries of a lower part have in common.
+    pub(super) fn traits(&self, part: usize) -> Option<Traits> {
+        self.traits.get(part).copied()
+    }
+
+    /// The last place that is known at or before so many entries.
+    pub(super) fn start(&self, count: u64) -> Mark {
+        let marks = self.marks.lock();
+        let at = usize::try_from(count / STEP).unwrap_or(usize::MAX);
+        marks.get(at.min(marks.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+
+    /// Keeps a place for each step.
+    pub(super) fn pass(&self, mark: Mark) {
+        let mut marks = self.marks.lock();
+        if mark.count == marks.len() as u64 * STEP {
+            marks.push(mark);
+        }
+    }
+
+    /// Notes that all names of the upper will be asked of lower parts, which are collected now if
+    /// that is cheaper and was not done before.
+    pub(super) fn expect(&self) {
+        let expected = self.upper.len.load(Ordering::Relaxed) as u64;
+        if self.lowers.len.load(Ordering::Relaxed) == 0 {
+            self.lowers.asked.fetch_max(expected, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that so many names were asked of the upper, and of lower parts.
+    pub(super) fn asked(&self, upper: u64, lowers: u64) {
+        self.upper.asked.fetch_add(upper, Ordering::Relaxed);
+        self.lowers.asked.fetch_add(lowers, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let marks = self.marks.lock().capacity() * size_of::<Mark>();
+        size_of::<Self>() + marks + self.upper.bytes() + self.lowers.bytes()
+    }
+
+    pub(super) fn drop_names(&self) {
+        drop(self.upper.names.lock().take());
+        drop(self.lowers.names.lock().take());
+    }
+
+    /// A reading begins.
+    pub(super) fn open(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A reading has come to the end. After the last one names are not kept. A reader that stops
+    /// before counts as one for ever: then the budget limits them.
+    pub(super) fn close(&self) {
+        let less = |readers: u32| readers.checked_sub(1);
+        if self.readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) == Ok(1) {
+            self.drop_names();
+        }
+    }
+}
+
+impl Union {
+    /// Nothing is known yet of a large merged directory.
+    pub(super) fn large(&self, stack: &Stack) -> Result<Large> {
+        let traits = stack.lowers.iter().map(|lower| self.traits(&lower.dir, lower.layer));
+        let upper = Filter { asked: AtomicU64::new(u64::MAX / 2), ..Filter::default() };
+        Ok(Large {
+            traits: traits.collect::<Result<_>>()?,
+            marks: Mutex::new(vec![Mark::default()]),
+            upper,
+            lowers: Filter::default(),
+            readers: AtomicU32::new(0),
+        })
+    }
+
+    /// From what the names of the upper are known.
+    pub(super) fn names_of_upper(&self, stack: &Stack, at: (&Large, u64)) -> Result<Above> {
+        let (large, version) = at;
+        let Some(upper) = &stack.upper else { return Ok(Above::None) };
+        let limit = self.options.listing_bytes / SHARE;
+        let names = large.upper.names(version, (0, limit), |to| {
+            let fits = to.add(upper, 0)?;
+            let Some(device) = to.device.take() else { return Ok((fits, None)) };
+            let hides = self.is_hidden(upper, UPPER, &device, false)?;
+            Ok((fits, hides.then_some(device.ino)))
+        })?;
+        Ok(names.map_or(Above::Asked, Above::Names))
+    }
+
+    /// From what the names of the first `parts` lower parts are known.
+    pub(super) fn names_of_lowers(
+        &self,
+        stack: &Stack,
+        large: &Large,
+        parts: usize,
+    ) -> Result<Above> {
+        if parts == 0 {
+            return Ok(Above::None);
+        }
+        let known = (large.marks.lock().len() as u64 - 1) * STEP;
+        let limit = self.options.listing_bytes / SHARE;
+        // They never change.
+        let names = large.lowers.names(0, (known, limit), |to| {
+            for (lower, part) in stack.lowers.iter().zip(0..u16::MAX) {
+                if !to.add(&lower.dir, part)? {
+                    return Ok((false, None));
+                }
+            }
+            Ok((true, None))
+        })?;
+        Ok(names.map_or(Above::Asked, Above::Names))
+    }
+}

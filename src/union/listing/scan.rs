@@ -1,0 +1,241 @@
+//! Large merged directories are read part by part, without a list of their entries.
+//!
+//! The lower parts come first, then the upper. A name that a lower part has, be it hidden there
+//! or by a layer above, is told at its place in the topmost lower part that has it, and nowhere
+//! else: lower parts never change, so that whatever comes and goes, is copied up or replaced
+//! meanwhile, each name has one place. What it means is decided when it is told, by
+//! [`Union::resolve`] where a part above knows the name too.
+
+use crate::error::{Errno, Result};
+use crate::types::Name;
+use crate::union::Union;
+use crate::union::body::{LayerDir, Stack, UPPER};
+use crate::union::layer::DirRef;
+use crate::union::listing::Item;
+use crate::union::listing::hidden::Traits;
+use crate::union::listing::large::{Above, Large, Mark, STEP};
+use crate::union::listing::position::{self, Place};
+use crate::union::resolve::exists;
+
+/// Entries of the upper that are taken at once.
+const BATCH: u64 = 256;
+
+/// A large merged directory at the time of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Scan<'a> {
+    pub(super) stack: &'a Stack,
+    pub(super) large: &'a Large,
+    /// The version of the directory, read before anything of the upper.
+    pub(super) version: u64,
+}
+
+/// Receives entries; answers whether it wants more.
+type ItemSink<'a> = dyn FnMut(&Item) -> bool + 'a;
+
+impl Union {
+    /// Gives the entries behind a place; answers whether the end was reached.
+    pub(super) fn scan(&self, at: Scan<'_>, from: Place, sink: &mut ItemSink<'_>) -> Result<bool> {
+        let position = match from {
+            Place::Lower(count) if !self.scan_lowers(at, count, sink)? => return Ok(false),
+            Place::Lower(_) => 0,
+            Place::Upper(position) => position,
+        };
+        match &at.stack.upper {
+            Some(upper) => self.scan_upper(at, upper, position, sink),
+            None => Ok(true),
+        }
+    }
+
+    fn scan_lowers(&self, at: Scan<'_>, from: u64, sink: &mut ItemSink<'_>) -> Result<bool> {
+        let mut mark = at.large.start(from);
+        while let Some(lower) = at.stack.lowers.get(mark.part) {
+            let part = mark.part;
+            let (items, next) = take(lower, mark, from)?;
+            mark = next;
+            at.large.pass(mark);
+            let upper = self.names_of_upper(at.stack, (at.large, at.version))?;
+            let above = self.names_of_lowers(at.stack, at.large, part)?;
+            for mut item in items {
+                if self.shows_lower(at, part, &mut item, (&upper, &above))? && !sink(&item) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    // Decides for an entry of a lower part, and completes it.
+    fn shows_lower(
+        &self,
+        at: Scan<'_>,
+        part: usize,
+        item: &mut Item,
+        (upper, above): (&Above, &Above),
+    ) -> Result<bool> {
+        let (Some(lower), Some(traits)) = (at.stack.lowers.get(part), at.large.traits(part)) else {
+            return Ok(false);
+        };
+        let Traits { layer, dev, marked, .. } = traits;
+        let in_upper = self.may_be_in_upper(at, upper, &item.name)?;
+        let in_lowers = self.may_be_in_lowers(at, (above, part), &item.name)?;
+        if !in_upper && !in_lowers {
+            item.ino = self.show_ino_of(dev, item.ino);
+            return Ok(!self.is_aufs_mark(&lower.dir, item)?
+                && !self.is_hidden(&lower.dir, layer, item, marked)?);
+        }
+        if in_lowers && is_in(at.stack.lowers.get(..part), &item.name)? {
+            return Ok(false);
+        }
+        if in_upper && is_whiteout(at.stack, upper, &item.name)? {
+            return Ok(false);
+        }
+        match self.resolve(at.stack, &item.name) {
+            Ok(Some(found)) => (item.ino, item.kind) = (found.ino, found.stat.kind()),
+            Ok(None) => return Ok(false),
+            // What a lookup refuses is listed.
+            Err(error) if error.is(Errno::PERM) => item.ino = self.show_ino_of(dev, item.ino),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn may_be_in_upper(&self, at: Scan<'_>, names: &Above, name: &Name) -> Result<bool> {
+        match (names, &at.stack.upper) {
+            (Above::Names(names), _) => Ok(names.has(name, 1)),
+            (Above::Asked, Some(upper)) => {
+                at.large.asked(1, 0);
+                Ok(exists(upper, name)? || self.upper_hides(at.stack, name)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn may_be_in_lowers(
+        &self,
+        at: Scan<'_>,
+        (names, parts): (&Above, usize),
+        name: &Name,
+    ) -> Result<bool> {
+        match names {
+            Above::None => Ok(false),
+            Above::Names(names) => Ok(names.has(name, u16::try_from(parts).unwrap_or(u16::MAX))),
+            Above::Asked => {
+                at.large.asked(0, parts as u64);
+                for lower in at.stack.lowers.iter().take(parts) {
+                    if exists(&lower.dir, name)? || lower.hides(name)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn scan_upper(
+        &self,
+        at: Scan<'_>,
+        upper: &DirRef,
+        mut position: u64,
+        sink: &mut ItemSink<'_>,
+    ) -> Result<bool> {
+        let traits = self.traits(upper, UPPER)?;
+        let names = self.names_of_upper(at.stack, (at.large, at.version))?;
+        if position == 0 {
+            at.large.expect();
+        }
+        loop {
+            let mut items = Vec::new();
+            upper.list_about(position, BATCH, &mut |entry| {
+                items.push(Item::new(entry.next, entry));
+                (items.len() as u64) < BATCH
+            })?;
+            let more = items.len() as u64 == BATCH;
+            let below = self.names_of_lowers(at.stack, at.large, at.stack.lowers.len())?;
+            for mut item in items {
+                position = item.position;
+                item.position = position::shown_upper(position)?;
+                if names.is_whiteout(item.ino) {
+                    continue;
+                }
+                if self.shows_upper(at, (upper, traits), &mut item, &below)? && !sink(&item) {
+                    return Ok(false);
+                }
+            }
+            if !more {
+                return Ok(true);
+            }
+        }
+    }
+
+    // Decides for an entry of the upper, and completes it.
+    fn shows_upper(
+        &self,
+        at: Scan<'_>,
+        (upper, traits): (&DirRef, Traits),
+        item: &mut Item,
+        below: &Above,
+    ) -> Result<bool> {
+        if self.is_aufs_mark(upper, item)? || self.is_hidden(upper, UPPER, item, traits.marked)? {
+            return Ok(false);
+        }
+        let parts = at.stack.lowers.len();
+        let may_be = match below {
+            Above::None => false,
+            Above::Names(names) => names.has(&item.name, u16::try_from(parts).unwrap_or(u16::MAX)),
+            Above::Asked => {
+                at.large.asked(0, parts as u64);
+                true
+            }
+        };
+        if may_be && is_in(Some(&at.stack.lowers), &item.name)? {
+            return Ok(false);
+        }
+        item.ino = self.merged_ino(at.stack, upper, traits, item)?.0;
+        Ok(true)
+    }
+}
+
+/// The entries from a place to the next step or the end of the part, without those before
+/// `from`, and the place behind them.
+fn take(lower: &LayerDir, from: Mark, wanted: u64) -> Result<(Vec<Item>, Mark)> {
+    let (mut at, mut items, mut failed) = (from, Vec::new(), None);
+    let end = (from.count / STEP + 1) * STEP;
+    lower.dir.list_about(from.position, end - from.count, &mut |entry| {
+        at.count += 1;
+        at.position = entry.next;
+        if at.count > wanted {
+            match position::shown_lower(at.count) {
+                Ok(position) => items.push(Item::new(position, entry)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        at.count < end && failed.is_none()
+    })?;
+    if at.count < end {
+        (at.part, at.position) = (from.part + 1, 0);
+    }
+    failed.map_or(Ok((items, at)), Err)
+}
+
+/// Whether the upper has a whiteout of the usual inode under a name.
+fn is_whiteout(stack: &Stack, names: &Above, name: &[u8]) -> Result<bool> {
+    let (Above::Names(known), Some(upper)) = (names, &stack.upper) else { return Ok(false) };
+    if known.whiteout.is_none() {
+        return Ok(false);
+    }
+    match upper.stat(Some(name)) {
+        Ok(stat) => Ok(names.is_whiteout(stat.ino)),
+        Err(error) if error.is(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether one of these directories has a name.
+fn is_in(dirs: Option<&[LayerDir]>, name: &[u8]) -> Result<bool> {
+    for lower in dirs.unwrap_or_default() {
+        if exists(&lower.dir, name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,167 @@
+//! Merged directories of few entries: the list is made at once and kept until they change.
+
+use std::collections::HashMap;
+
+use crate::error::Result;
+use crate::types::{Kind, Name, name};
+use crate::union::Union;
+use crate::union::body::{Stack, UPPER};
+use crate::union::layer::DirRef;
+use crate::union::listing::Item;
+use crate::union::listing::position::{self, Place};
+use crate::union::mark;
+
+/// All entries of a merged directory at one time.
+pub(super) struct Whole {
+    pub(super) version: u64,
+    /// Those with a name in a lower part, in the order of those parts; then the others.
+    items: Vec<Item>,
+    lower_len: usize,
+}
+
+/// An entry of a merged directory while it is made.
+struct Draft {
+    item: Item,
+    /// A directory of the upper that shows the number of its lower part, if there is one.
+    merges: bool,
+    /// Its position is that of a lower part.
+    placed: bool,
+}
+
+/// Entries found so far, and for each name whether it is shown (and where) or hidden by a layer.
+#[derive(Default)]
+struct Drafts {
+    drafts: Vec<Draft>,
+    seen: HashMap<Name, Option<usize>>,
+}
+
+impl Whole {
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// The entries behind a position; `None` where only the upper itself knows what comes next.
+    pub(super) fn behind(&self, offset: u64) -> Option<&[Item]> {
+        let (lowers, others) = self.items.split_at_checked(self.lower_len)?;
+        if let Place::Lower(count) = position::place(offset) {
+            let position = position::shown_lower(count).ok()?;
+            return self.items.get(lowers.partition_point(|item| item.position <= position)..);
+        }
+        let at = others.iter().position(|item| item.position == offset)?;
+        others.get(at + 1..)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let spilled = self.items.iter().filter(|item| item.name.spilled());
+        let names: usize = spilled.map(|item| item.name.len()).sum();
+        self.items.capacity() * size_of::<Item>() + names
+    }
+}
+
+impl Drafts {
+    fn shown(&mut self, above: Option<usize>) -> Option<&mut Draft> {
+        self.drafts.get_mut(above?)
+    }
+
+    fn finish(self, version: u64) -> Whole {
+        let (mut lowers, others): (Vec<_>, Vec<_>) =
+            self.drafts.into_iter().partition(|draft| draft.placed);
+        lowers.sort_unstable_by_key(|draft| draft.item.position);
+        let lower_len = lowers.len();
+        let items = lowers.into_iter().chain(others).map(|draft| draft.item).collect();
+        Whole { version, items, lower_len }
+    }
+}
+
+impl Union {
+    /// All entries of a merged directory; `None` where its parts have more than the limit.
+    pub(super) fn list_whole(&self, stack: &Stack, version: u64) -> Result<Option<Whole>> {
+        let Some(parts) = gather(stack, self.options.listing_entries)? else { return Ok(None) };
+        let mut drafts = Drafts::default();
+        let uppers = stack.upper.iter().map(|dir| (dir, UPPER));
+        let lowers = stack.lowers.iter().map(|lower| (&lower.dir, lower.layer));
+        for ((dir, layer), items) in uppers.chain(lowers).zip(parts) {
+            self.merge_part(stack, (dir, layer), items, &mut drafts)?;
+        }
+        Ok(Some(drafts.finish(version)))
+    }
+
+    fn merge_part(
+        &self,
+        stack: &Stack,
+        (dir, layer): (&DirRef, u16),
+        items: Vec<Item>,
+        to: &mut Drafts,
+    ) -> Result<()> {
+        let traits = self.traits(dir, layer)?;
+        let mut whiteouts = Vec::new();
+        for mut item in items {
+            if self.is_aufs_mark(dir, &item)? {
+                whiteouts.push(name(&item.name[mark::WH_PREFIX.len()..]));
+                continue;
+            }
+            if let Some(above) = to.seen.get(&item.name).copied() {
+                if let Some(draft) = to.shown(above) {
+                    if !draft.placed {
+                        draft.item.position = item.position;
+                        draft.placed = true;
+                    }
+                    // A directory of the upper that merges shows the number of its lower part.
+                    // Anything else, a whiteout too, ends the search for that.
+                    if draft.merges && item.kind == Kind::Dir {
+                        draft.item.ino = self.show_ino_of(traits.dev, item.ino);
+                    }
+                    draft.merges = false;
+                }
+                continue;
+            }
+            if self.is_hidden(dir, layer, &item, traits.marked)? {
+                to.seen.insert(item.name, None);
+                continue;
+            }
+            let (ino, merges) = self.merged_ino(stack, dir, traits, &item)?;
+            item.ino = ino;
+            to.seen.insert(item.name.clone(), Some(to.drafts.len()));
+            to.drafts.push(Draft { item, merges, placed: layer != UPPER });
+        }
+        for whiteout in whiteouts {
+            let above = *to.seen.entry(whiteout).or_insert(None);
+            if let Some(draft) = to.shown(above) {
+                draft.merges = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of all parts with the positions that they have, the upper first.
+fn gather(stack: &Stack, limit: usize) -> Result<Option<Vec<Vec<Item>>>> {
+    let (mut parts, mut total) = (Vec::new(), 0);
+    let mut lower_count = 0;
+    let uppers = stack.upper.iter().map(|dir| (dir, true));
+    for (dir, is_upper) in uppers.chain(stack.lowers.iter().map(|lower| (&lower.dir, false))) {
+        let (mut items, mut failed) = (Vec::new(), None);
+        dir.list(0, &mut |entry| {
+            total += 1;
+            lower_count += u64::from(!is_upper);
+            let shown = if is_upper {
+                position::shown_upper(entry.next)
+            } else {
+                position::shown_lower(lower_count)
+            };
+            match shown {
+                Ok(position) => items.push(Item::new(position, entry)),
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none() && total <= limit
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if total > limit {
+            return Ok(None);
+        }
+        parts.push(items);
+    }
+    Ok(Some(parts))
+}
