@@ -21,7 +21,7 @@ use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{Access, Kind, NodeId, S_ISGID, S_ISUID, Stat};
 use crate::union::api::{Caller, Entry, Kill, OpenFlags, OpenMode, Opened};
-use crate::union::body::{Body, FileBody, FileState, Io, Life, Place, UPPER};
+use crate::union::body::{Body, FIRST_GRAFT, FileBody, FileState, Io, Life, Place, UPPER};
 use crate::union::copyup::Data;
 use crate::union::layer::FileRef;
 use crate::union::lock::Held;
@@ -67,6 +67,12 @@ impl Union {
             if flags.truncate && !flags.write && held.state.runs > 0 {
                 return Err(Errno::TXTBSY.into());
             }
+            if flags.truncate && self.is_read_below(held) {
+                // Nothing is truncated by an open that fails: it comes again to the copy.
+                self.raise_file(held, Data::Whole)?;
+                self.detach(held)?;
+                return Err(Errno::STALE.into());
+            }
             if flags.write || flags.truncate {
                 let data = if flags.truncate { Data::Dropped } else { Data::Whole };
                 let place = self.raise_file(held, data)?;
@@ -79,6 +85,13 @@ impl Union {
             let opened = self.start_io(held, flags)?;
             Ok(self.count_open(held.state, opened, flags))
         })
+    }
+
+    // Whether the kernel serves readers from a lower layer, so that a copy-up parts them from it.
+    fn is_read_below(&self, held: &Held<'_>) -> bool {
+        let Io::Passthrough { layer, .. } = held.state.io else { return false };
+        let lower = layer != UPPER && layer < FIRST_GRAFT;
+        lower && held.state.opens > 0 && self.upper.is_some()
     }
 
     fn count_open(&self, state: &mut FileState, mut opened: Opened, flags: OpenFlags) -> Opened {
