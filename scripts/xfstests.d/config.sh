@@ -15,7 +15,7 @@ echo "export TEST_DIR=$scratch/test SCRATCH_MNT=$scratch/scratch" >"$config"
 case $mode in plain | overlay*)
     echo "export FSTYP=xfs TEST_DEV=$(losetup -f --show "$scratch/test-image.img")" >>"$config"
     echo "export SCRATCH_DEV=$(losetup -f --show "$scratch/scratch-image.img")" >>"$config"
-    [ "$mode" != overlay ] || own_helper umount.fuse.lamina mount.fuse.lamina
+    [ "$mode" != overlay ] || own_helper mount.fuse.lamina
     exit ;;
 esac
 # Layers of the two mounts, and the options that name them.
