@@ -446,13 +446,18 @@ def confined():
 
 
 def released(place):
-    if place:
+    if not place:
+        return
+    with open("/sys/fs/cgroup/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    # The daemon leaves a moment after its mount.
+    for _ in range(100):
         try:
-            with open("/sys/fs/cgroup/cgroup.procs", "w") as file:
-                file.write(str(os.getpid()))
             os.rmdir(place)
+            return
         except OSError:
-            pass
+            time.sleep(0.1)
+    print(f"cannot remove {place}", file=sys.stderr)
 
 
 def fork(act):
@@ -493,7 +498,6 @@ def work(mount, options):
 
 def run(mount, options):
     fill(mount.lower, "index=off" not in options.options)
-    group = confined() if options.reclaim else None
     mount.mount()
     told, errors = work(mount, options)
     for worker in told:
@@ -511,7 +515,6 @@ def run(mount, options):
         if before.get(path) != after.get(path):
             errors.append(f"{path} after a remount: {after.get(path)}, before: {before.get(path)}")
     mount.unmount()
-    released(group)
     operations = sum(worker["counts"]["operations"] for worker in told)
     for line in errors[:40]:
         print(f"  {line}")
@@ -603,12 +606,14 @@ def main():
     base = tempfile.mkdtemp(prefix="lamina-concurrent-", dir=options.place or options.directory)
     os.chmod(base, 0o755)
     mount = Mount(options.judge, base, options.options)
+    group = confined() if options.reclaim and options.what == "run" else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     try:
         good = (run if options.what == "run" else figures)(mount, options)
     finally:
         subprocess.run(["umount", "-l", mount.top], stderr=subprocess.DEVNULL)
         shutil.rmtree(base, ignore_errors=True)
+        released(group)
     sys.exit(0 if good else 1)
 
 
