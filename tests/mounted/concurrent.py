@@ -272,7 +272,10 @@ class Worker:
         place = self.random.choice(SHARED)
         seen = [name for name in os.listdir(self.path(place)) if name.startswith(f"own{self.number}-")]
         if sorted(seen) != sorted(self.names[place]):
-            self.error(f"a listing of {place} shows {len(seen)} of {len(self.names[place])} names")
+            counts = collections.Counter(seen)
+            counts.subtract(self.names[place].keys())
+            wrong = {name: count for name, count in counts.items() if count}
+            self.error(f"a listing of {place} shows too few or too many of {wrong}")
 
     def directory(self):
         path = self.path(f"s/dir{self.number}")
@@ -431,25 +434,37 @@ def alongside(end, place):
             pass
 
 
+# Where groups are, and the file that bounds their memory: of the second version, and of the first.
+GROUPS = [("/sys/fs/cgroup", "memory.high"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+MEMORY = 512 << 20
+
+
+def write(path, value):
+    with open(path, "w") as file:
+        file.write(str(value))
+
+
 def confined():
     """Puts this process, and what it starts, into a group with little memory, if there is one."""
-    place = f"/sys/fs/cgroup/lamina-concurrent-{os.getpid()}"
-    try:
-        os.mkdir(place)
-        with open(f"{place}/memory.high", "w") as file:
-            file.write(str(256 << 20))
-        with open(f"{place}/cgroup.procs", "w") as file:
-            file.write(str(os.getpid()))
-    except OSError:
-        return None
-    return place
+    for root, limit in GROUPS:
+        if not os.path.exists(f"{root}/cgroup.procs"):
+            continue
+        place = f"{root}/lamina-concurrent-{os.getpid()}"
+        try:
+            os.mkdir(place)
+            write(f"{place}/{limit}", MEMORY)
+            write(f"{place}/cgroup.procs", os.getpid())
+            return place
+        except OSError as error:
+            print(f"no group with little memory: {error}", file=sys.stderr)
+            released(place)
+    return None
 
 
 def released(place):
-    if not place:
+    if not place or not os.path.exists(place):
         return
-    with open("/sys/fs/cgroup/cgroup.procs", "w") as file:
-        file.write(str(os.getpid()))
+    write(f"{os.path.dirname(place)}/cgroup.procs", os.getpid())
     # The daemon leaves a moment after its mount.
     for _ in range(100):
         try:
