@@ -193,6 +193,13 @@ impl Kernel for Arc<Device> {
         }
     }
 
+    fn listing_changed(&self, node: NodeId) {
+        match notify::forget_pages(self, node) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => tracing::debug!(?node, %errno, "a listing stays in the kernel"),
+        }
+    }
+
     fn store(&self, node: NodeId, data: &[u8]) -> Result<()> {
         notify::store(self, node, data).map_err(|errno| Error::os("FUSE_NOTIFY_STORE", errno))
     }

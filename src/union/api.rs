@@ -110,6 +110,9 @@ pub trait Kernel: Send + Sync {
     /// Takes a registration back (`FUSE_DEV_IOC_BACKING_CLOSE`).
     fn release(&self, backing_id: u32);
 
+    /// Says that the entries of a directory changed: what is kept of a listing is dropped.
+    fn listing_changed(&self, _node: NodeId) {}
+
     /// Says that the attributes of a node changed by way of another node.
     fn changed(&self, _node: NodeId) {}
 

@@ -154,6 +154,8 @@ pub struct DirBody {
     pub change: Mutex<()>,
     /// Held while a change of the upper part and of its times belong together: see `lock.rs`.
     pub times: Mutex<()>,
+    /// A listing went to the kernel, which may have kept it, since the last change.
+    pub listed: AtomicBool,
     /// Raised with each change of the entries.
     pub version: AtomicU64,
     /// 0 unknown, 1 no default ACL, 2 has one.
@@ -177,6 +179,7 @@ impl DirBody {
             entries: RwLock::new(()),
             change: Mutex::new(()),
             times: Mutex::new(()),
+            listed: AtomicBool::new(false),
             version: AtomicU64::new(1),
             default_acl: AtomicU8::new(0),
             looked_up: AtomicU32::new(u32::MAX),

@@ -79,6 +79,7 @@ impl Union {
         if body.removed.get().is_some() {
             return Ok(());
         }
+        body.listed.store(true, Ordering::Release);
         let told = match tell {
             Tell::Names => Told::default(),
             Tell::Likely => self.plus.listing(&body.looked_up, offset == 0),
@@ -118,6 +119,18 @@ impl Union {
             return Ok(());
         }
         self.list_single(reading, sink)
+    }
+
+    /// Notes a change of entries. A listing that the kernel keeps is dropped: it compares versions,
+    /// and may still show one to a second reader that it put together for several.
+    pub(super) fn entries_changed(&self, id: NodeId, body: &DirBody) {
+        body.changed();
+        if body.listed.load(Ordering::Relaxed)
+            && body.listed.swap(false, Ordering::AcqRel)
+            && let Some(kernel) = self.kernel.get()
+        {
+            kernel.listing_changed(id);
+        }
     }
 
     /// The only part of a directory, if that is of a lower layer and will stay so.

@@ -4,6 +4,7 @@
     concurrent.py run --judge plain|kernel|lamina [--seconds 20] [--processes 8] [--seed 1]
                       [--options OPTIONS] [--directory DIR | --place DIR] [--no-reclaim]
     concurrent.py figures --judge plain|kernel|lamina [--files 300]
+    concurrent.py listings --judge plain|kernel|lamina [--seconds 20] [--processes 8]
 
 Needs root and a mount namespace of its own; LAMINA_BIN names the program. `run` prints one line
 (operations, records, errors) and ends with 1 if no order explains what was seen. What is checked:
@@ -17,7 +18,8 @@ Needs root and a mount namespace of its own; LAMINA_BIN names the program. `run`
 - the tree after a remount is the tree before it, and what the upper holds is what the mount showed.
 
 `figures` counts what is lost of a few races that once lost most: two openers, two appenders, a
-chmod beside an append, and appenders of one large file.
+chmod beside an append, and appenders of one large file. `listings` has processes list a directory
+that all of them change.
 """
 
 import argparse
@@ -538,6 +540,29 @@ def run(mount, options):
     return not errors
 
 
+def listings(mount, options):
+    """Each process lists one directory that all change, and knows its own names there."""
+    fill(mount.lower, False)
+    mount.mount()
+    end = time.monotonic() + options.seconds
+
+    def one(number):
+        worker = Worker(number, options.processes, mount.top, options.seed)
+        worker.names = {"s": {}}
+        SHARED[:] = ["s"]
+        while time.monotonic() < end:
+            (worker.list if worker.random.random() < 0.2 else worker.own)()
+        print("\n".join(worker.errors), file=sys.stderr)
+        if worker.errors:
+            os._exit(1)
+
+    children = [fork(lambda number=number: one(number)) for number in range(options.processes)]
+    failed = [os.waitpid(child, 0)[1] != 0 for child in children].count(True)
+    mount.unmount()
+    print(f"{mount.judge}: {failed} of {options.processes} processes saw a wrong listing")
+    return not failed
+
+
 def figures(mount, options):
     """Counts of what is lost, as they were first measured."""
     count = options.files
@@ -607,7 +632,7 @@ def figures(mount, options):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["run", "figures"])
+    parser.add_argument("what", choices=["run", "figures", "listings"])
     parser.add_argument("--judge", choices=["plain", "kernel", "lamina"], required=True)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--processes", type=int, default=8)
@@ -624,7 +649,8 @@ def main():
     group = confined() if options.reclaim and options.what == "run" else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     try:
-        good = (run if options.what == "run" else figures)(mount, options)
+        act = {"run": run, "figures": figures, "listings": listings}[options.what]
+        good = act(mount, options)
     finally:
         subprocess.run(["umount", "-l", mount.top], stderr=subprocess.DEVNULL)
         shutil.rmtree(base, ignore_errors=True)

@@ -8,7 +8,11 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Judge, Site, program};
 
-judged!(over_directories: processes_on_few_names, races_of_a_first_change);
+judged!(over_directories:
+    processes_on_few_names,
+    races_of_a_first_change,
+    a_listing_shows_what_its_reader_changed,
+);
 judged!(lamina:
     processes_on_few_names_through_the_page_cache,
     processes_on_few_names_with_whole_copies,
@@ -38,6 +42,10 @@ fn processes_on_few_names(s: &mut Site) {
 
 fn races_of_a_first_change(s: &mut Site) {
     drive(s, &["figures", "--files", "60"]);
+}
+
+fn a_listing_shows_what_its_reader_changed(s: &mut Site) {
+    drive(s, &["listings", "--seconds", "3", "--processes", "4"]);
 }
 
 fn processes_on_few_names_through_the_page_cache(s: &mut Site) {

@@ -20,6 +20,15 @@ pub fn forget_attributes(device: &Device, node: NodeId) -> Result<(), Errno> {
     notify(device, NOTIFY_INVAL_INODE, &body, &[])
 }
 
+/// The same, and drops its pages: of a directory, the listing that is kept.
+///
+/// # Errors
+/// As [`forget_attributes`].
+pub fn forget_pages(device: &Device, node: NodeId) -> Result<(), Errno> {
+    let body = NotifyInvalInodeOut { ino: node.0, off: 0, len: 0 };
+    notify(device, NOTIFY_INVAL_INODE, &body, &[])
+}
+
 /// Puts data into the page cache of a node, from its start (`FUSE_NOTIFY_STORE`). The last page
 /// counts as read if the data ends where the file ends.
 ///
