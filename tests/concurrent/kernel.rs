@@ -57,8 +57,6 @@ pub struct Kernel {
     pub locks: bool,
     /// Names stay known until something asks for memory.
     pub caches: bool,
-    /// Names of a lower file with several are counted across a copy-up.
-    pub counts: bool,
     pub wrongs: Arc<Wrongs>,
     registry: Arc<Registry>,
     books: std::sync::Mutex<Books>,
@@ -107,7 +105,6 @@ impl Kernel {
             union,
             locks,
             caches,
-            counts: true,
             wrongs: Arc::clone(wrongs),
             registry,
             books: std::sync::Mutex::default(),

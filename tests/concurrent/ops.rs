@@ -307,8 +307,10 @@ fn on_path(kernel: &Kernel, pins: &Pins<'_>, sys: Sys, again: bool) -> Answer<St
         }
         Sys::Stat(path) => {
             let text = stat(kernel, walk(path)?)?;
-            // Without an index a copy-up alone parts a file from its other names.
-            return Ok(if kernel.counts { text } else { text.replace(" n2 ", " n1 ") });
+            // Between the path and the look a name may go or come, and without an index a copy-up
+            // alone parts a file from its other names.
+            let links = |word: &&str| !word.starts_with('n') || *word == "n0";
+            return Ok(text.split(' ').filter(links).collect::<Vec<_>>().join(" "));
         }
         Sys::List(path, plus) => return Ok(kernel.list(pins, walk(path)?, plus)?.join(" ")),
         _ => {}

@@ -192,8 +192,7 @@ impl World {
             options,
         };
         let union = Union::new(config).unwrap();
-        let mut kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
-        kernel.counts = self.spec.index;
+        let kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
         if self.spec.passthrough {
             kernel.pass_through();
         }

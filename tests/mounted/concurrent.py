@@ -436,8 +436,12 @@ def alongside(end, place):
             pass
 
 
-# Where groups are, and the file that bounds their memory: of the second version, and of the first.
-GROUPS = [("/sys/fs/cgroup", "memory.high"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+# Where groups are, a file that is there then, and the one that bounds their memory: of the second
+# version, and of the first.
+GROUPS = [
+    ("/sys/fs/cgroup", "cgroup.controllers", "memory.high"),
+    ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
+]
 MEMORY = 512 << 20
 
 
@@ -448,8 +452,8 @@ def write(path, value):
 
 def confined():
     """Puts this process, and what it starts, into a group with little memory, if there is one."""
-    for root, limit in GROUPS:
-        if not os.path.exists(f"{root}/cgroup.procs"):
+    for root, sign, limit in GROUPS:
+        if not os.path.exists(f"{root}/{sign}"):
             continue
         place = f"{root}/lamina-concurrent-{os.getpid()}"
         try:
