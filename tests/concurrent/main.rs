@@ -6,8 +6,8 @@
 //!
 //! `cargo test -p laminafs --features shuttle --test concurrent`
 //!
-//! `LAMINA_MODEL_SECONDS` bounds the time of a test (60 ordinarily). A failure names its start
-//! state, its scripts and its seed, with the order of the requests;
+//! `LAMINA_MODEL_SECONDS` bounds the time of a test (ordinarily 60, and the number of its cases). A
+//! failure names its start state, its scripts and its seed, with the order of the requests;
 //! `LAMINA_MODEL_ONLY="START|SCRIPT|SCRIPT"` runs what begins so alone.
 #![allow(
     clippy::unwrap_used,
