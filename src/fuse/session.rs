@@ -193,6 +193,13 @@ impl Kernel for Arc<Device> {
         }
     }
 
+    fn changed(&self, node: NodeId) {
+        match notify::forget_attributes(self, node) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => tracing::debug!(?node, %errno, "attributes stay in the kernel"),
+        }
+    }
+
     fn listing_changed(&self, node: NodeId) {
         match notify::forget_pages(self, node) {
             Ok(()) | Err(Errno::NOENT) => {}
