@@ -84,12 +84,11 @@ impl Program {
     /// Makes one call and notes its answer.
     pub fn run(&mut self, kernel: &Kernel, held: &std::sync::Mutex<Vec<Option<Handle>>>, sys: Sys) {
         let mut done = self.call(kernel, held, sys, false);
-        // A path may lead to a file that loses its last name before it is linked or looked at:
-        // link(2) answers ENOENT and stat(2) no links, on every file system. A program tries again.
+        // A path may lead to a file that loses its last name before it is linked: link(2) answers
+        // ENOENT, on every file system. A program tries again.
         for _ in 0..RETRIES {
             match (&done, sys) {
                 (Err(Errno::NOENT), Sys::Link(..)) => {}
-                (Ok(text), Sys::Stat(_)) if text.contains(" n0 ") => {}
                 _ => break,
             }
             done = self.call(kernel, held, sys, false);
@@ -307,9 +306,9 @@ fn on_path(kernel: &Kernel, pins: &Pins<'_>, sys: Sys, again: bool) -> Answer<St
         }
         Sys::Stat(path) => {
             let text = stat(kernel, walk(path)?)?;
-            // Between the path and the look a name may go or come, and without an index a copy-up
-            // alone parts a file from its other names.
-            let links = |word: &&str| !word.starts_with('n') || *word == "n0";
+            // Between the path and the look a name may go or come, the last one too, and without an
+            // index a copy-up alone parts a file from its other names.
+            let links = |word: &&str| !word.starts_with('n');
             return Ok(text.split(' ').filter(links).collect::<Vec<_>>().join(" "));
         }
         Sys::List(path, plus) => return Ok(kernel.list(pins, walk(path)?, plus)?.join(" ")),
