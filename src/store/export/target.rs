@@ -99,9 +99,8 @@ impl DirTarget {
             }
             _ => {}
         }
-        let new = beside(path)?;
-        fs::create_dir(&new).map_err(StoreError::io(&new))?;
-        Ok(Self { path: path.to_owned(), new, done: false })
+        // It is made with its first file: by then a signal would remove it.
+        Ok(Self { path: path.to_owned(), new: beside(path)?, done: false })
     }
 
     /// What removes it as it is so far, for the end of the process by a signal.
