@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Part of scripts/bench: mounts, runs the client, prints medians.
 
-run.py DIR meta|data [--runs N] [--check]
+run.py DIR meta|data [--runs N] [--against BINARY] [--check]
 """
 import argparse
 import os
@@ -11,7 +11,9 @@ import subprocess
 import sys
 
 MODES = ["ours", "kernel", "fuse-overlayfs", "plain"]
+MODES_SHOWN = ["plain", "kernel", "fuse-overlayfs", "ours"]
 NOISE = 1.10
+EARLIER_NOISE = 1.05
 
 
 def fill(lower, what):
@@ -34,10 +36,11 @@ def fill(lower, what):
             put(f"{lower}/small/{n:03}", 4096)
 
 
-def sample(base, mode, what):
+def sample(base, mode, what, against):
     """One fresh mount, one run of the client: nanoseconds of each operation."""
-    script = f'. "$repo/scripts/lib.sh"; union_mount {mode} "{base}"'
-    subprocess.run(["bash", "-c", script], check=True, env={**os.environ, "LAMINA_BIN": os.environ["lamina"]})
+    kind, binary = ("ours", against) if mode == "earlier" else (mode, os.environ["lamina"])
+    script = f'. "$repo/scripts/lib.sh"; union_mount {kind} "{base}"'
+    subprocess.run(["bash", "-c", script], check=True, env={**os.environ, "LAMINA_BIN": binary})
     try:
         out = subprocess.run([os.environ["ops"], what, f"{base}/mnt"], check=True, capture_output=True, text=True)
     finally:
@@ -50,31 +53,41 @@ def main():
     parser.add_argument("dir")
     parser.add_argument("what", choices=["meta", "data"])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--against", metavar="BINARY", help="an earlier lamina to compare with in the same run")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
+    modes = MODES + (["earlier"] if args.against else [])
     times = {}
     template = f"{args.dir}/template"
     fill(template, args.what)
     for run in range(args.runs):
-        for mode in MODES[run % 4:] + MODES[:run % 4]:
+        for mode in modes[run % len(modes):] + modes[:run % len(modes)]:
             base = f"{args.dir}/{mode}"
             shutil.copytree(template, f"{base}/lower")
-            for name, nanos in sample(base, mode, args.what).items():
+            for name, nanos in sample(base, mode, args.what, args.against).items():
                 times.setdefault(name, {}).setdefault(mode, []).append(nanos)
             shutil.rmtree(base)
     slow = []
     print(f"medians of {args.runs} runs, microseconds per operation\n")
-    print("| operation | plain | kernel | fuse-overlayfs | ours | ours / fuse-overlayfs | ours / kernel |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    earlier = ["ours / earlier"] if args.against else []
+    heads = ["operation", "plain", "kernel", "fuse-overlayfs", "ours", "ours / fuse-overlayfs", "ours / kernel", *earlier]
+    print(f"| {' | '.join(heads)} |")
+    print(f"|{' --- |' * len(heads)}")
     for name, by_mode in times.items():
         median = {mode: statistics.median(values) / 1000 for mode, values in by_mode.items()}
         ratio = median["ours"] / median["fuse-overlayfs"]
-        cells = [f"{median[mode]:.2f}" for mode in ("plain", "kernel", "fuse-overlayfs", "ours")]
-        print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {median['ours'] / median['kernel']:.2f} |")
+        cells = [name, *(f"{median[mode]:.2f}" for mode in MODES_SHOWN)]
+        cells += [f"{ratio:.2f}", f"{median['ours'] / median['kernel']:.2f}"]
         if ratio > NOISE:
-            slow.append(name)
+            slow.append(f"{name} than fuse-overlayfs")
+        if args.against:
+            change = median["ours"] / median["earlier"]
+            cells.append(f"{change:.2f}")
+            if change > EARLIER_NOISE:
+                slow.append(f"{name} than before")
+        print(f"| {' | '.join(cells)} |")
     if slow:
-        print(f"\nslower than fuse-overlayfs: {', '.join(slow)}")
+        print(f"\nslower: {', '.join(slow)}")
     return 1 if slow and args.check else 0
 
 
