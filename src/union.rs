@@ -38,6 +38,7 @@ mod open;
 mod parts;
 mod plus;
 mod proof;
+mod readers;
 mod redirect;
 mod remove;
 mod rename;

@@ -200,7 +200,7 @@ impl Kernel for Arc<Device> {
         }
     }
 
-    fn listing_changed(&self, node: NodeId) {
+    fn drop_listing(&self, node: NodeId) {
         match notify::forget_pages(self, node) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => tracing::debug!(?node, %errno, "a listing stays in the kernel"),

@@ -16,6 +16,10 @@ struct Names {
 }
 
 impl DirSink for Names {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     fn has_room(&self, _: usize) -> bool {
         self.names.len() % 1024 != 1023
     }

@@ -110,8 +110,8 @@ pub trait Kernel: Send + Sync {
     /// Takes a registration back (`FUSE_DEV_IOC_BACKING_CLOSE`).
     fn release(&self, backing_id: u32);
 
-    /// Says that the entries of a directory changed: what is kept of a listing is dropped.
-    fn listing_changed(&self, _node: NodeId) {}
+    /// Drops what is kept of the listing of a directory.
+    fn drop_listing(&self, _node: NodeId) {}
 
     /// Says that the attributes of a node changed by way of another node.
     fn changed(&self, _node: NodeId) {}
@@ -126,6 +126,9 @@ pub trait Kernel: Send + Sync {
 
 /// Receives the entries of a merged directory.
 pub trait DirSink {
+    /// Whether no entry was taken yet.
+    fn is_empty(&self) -> bool;
+
     /// States whether one more entry with a name of this length fits.
     fn has_room(&self, name_len: usize) -> bool;
 

@@ -11,6 +11,7 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, O
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::layer::{DirRef, FileRef};
 use crate::union::mark;
+use crate::union::readers::Readers;
 
 /// The upper layer.
 pub const UPPER: u16 = 0;
@@ -154,8 +155,8 @@ pub struct DirBody {
     pub change: Mutex<()>,
     /// Held while a change of the upper part and of its times belong together: see `lock.rs`.
     pub times: Mutex<()>,
-    /// A listing went to the kernel, which may have kept it, since the last change.
-    pub listed: AtomicBool,
+    /// Readers of its entries.
+    pub readers: Readers,
     /// Raised with each change of the entries.
     pub version: AtomicU64,
     /// 0 unknown, 1 no default ACL, 2 has one.
@@ -179,7 +180,7 @@ impl DirBody {
             entries: RwLock::new(()),
             change: Mutex::new(()),
             times: Mutex::new(()),
-            listed: AtomicBool::new(false),
+            readers: Readers::default(),
             version: AtomicU64::new(1),
             default_acl: AtomicU8::new(0),
             looked_up: AtomicU32::new(u32::MAX),

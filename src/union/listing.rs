@@ -37,6 +37,7 @@ use scan::Scan;
 const BATCH: u64 = 256;
 
 /// An entry of a listing.
+#[derive(Clone)]
 pub(super) struct Item {
     position: u64,
     pub(super) name: Name,
@@ -48,6 +49,12 @@ impl Item {
     fn new(position: u64, entry: RawEntry<'_>) -> Self {
         Self { position, name: name(entry.name), ino: entry.ino, kind: entry.kind }
     }
+}
+
+/// Memory that a list of entries takes.
+fn bytes_of(items: &Vec<Item>) -> usize {
+    let spilled = items.iter().filter(|item| item.name.spilled());
+    items.capacity() * size_of::<Item>() + spilled.map(|item| item.name.len()).sum::<usize>()
 }
 
 /// What a request asks of a directory.
@@ -75,11 +82,32 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(id)?;
         let body = dir_of(&node)?;
-        let _entries = self.reading(body);
-        if body.removed.get().is_some() {
-            return Ok(());
+        let is_mixed = {
+            let _entries = self.reading(body);
+            if body.removed.get().is_some() {
+                return Ok(());
+            }
+            let version = body.version.load(Ordering::Acquire);
+            if offset == 0 {
+                body.readers.begin(version);
+            }
+            self.list(&node, body, (offset, tell), sink)?;
+            sink.is_empty() && body.readers.end(version)
+        };
+        // Before the answer that says so: then nothing is added to it any more.
+        if is_mixed && let Some(kernel) = self.kernel.get() {
+            kernel.drop_listing(id);
         }
-        body.listed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn list(
+        &self,
+        node: &Node,
+        body: &DirBody,
+        (offset, tell): (u64, Tell),
+        sink: &mut dyn DirSink,
+    ) -> Result<()> {
         let told = match tell {
             Tell::Names => Told::default(),
             Tell::Likely => self.plus.listing(&body.looked_up, offset == 0),
@@ -108,7 +136,7 @@ impl Union {
             tracing::debug!(%error, "an access time stays as it was");
         }
         let (from, told) = (offset.max(2), &told);
-        let reading = Reading { node: &node, body, stack: &stack, from, told };
+        let reading = Reading { node, body, stack: &stack, from, told };
         if stack.has_lower() && self.listed_alone(&stack).is_none() {
             return self.list_merged(reading, sink);
         }
@@ -119,18 +147,6 @@ impl Union {
             return Ok(());
         }
         self.list_single(reading, sink)
-    }
-
-    /// Notes a change of entries. A listing that the kernel keeps is dropped: it compares versions,
-    /// and may still show one to a second reader that it put together for several.
-    pub(super) fn entries_changed(&self, id: NodeId, body: &DirBody) {
-        body.changed();
-        if body.listed.load(Ordering::Relaxed)
-            && body.listed.swap(false, Ordering::AcqRel)
-            && let Some(kernel) = self.kernel.get()
-        {
-            kernel.listing_changed(id);
-        }
     }
 
     /// The only part of a directory, if that is of a lower layer and will stay so.
@@ -308,7 +324,11 @@ impl Union {
                 }
             }
         }
-        let merged = Arc::new(match self.list_whole(at.stack, version)? {
+        let whole = match self.seems_large(at.stack)? {
+            true => None,
+            false => self.list_whole(at.stack, version)?,
+        };
+        let merged = Arc::new(match whole {
             Some(whole) => Merged::Whole(whole),
             None => {
                 let large = self.large(at.stack)?;

@@ -160,7 +160,7 @@ impl Union {
             let body = parent.body()?;
             let file =
                 self.step(body, || self.make_in(caller, parent, &parent.dir, entry, what, owner))?;
-            self.entries_changed(parent.id, body);
+            body.changed();
             return Ok(file);
         }
         self.refuse_aufs_name(&parent.dir, entry)?;
@@ -184,7 +184,7 @@ impl Union {
             }
             self.make_in(caller, parent, &parent.dir, entry, what, owner)
         })?;
-        self.entries_changed(parent.id, parent.body()?);
+        parent.body()?.changed();
         Ok(file)
     }
 
@@ -273,7 +273,7 @@ impl Union {
                 self.link_held(held, parent, entry)?;
                 Ok((held.node.ino, parent.dir.stat(Some(entry))?))
             })?;
-            self.entries_changed(parent.id, parent.body()?);
+            parent.body()?.changed();
             // Only what shows a number that is not its own has it stored.
             if ino == self.show_ino(&linked) { Ok(()) } else { self.set_impure_for(parent) }
         })?;

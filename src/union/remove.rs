@@ -45,7 +45,7 @@ impl Union {
                 fixed::may_leave(&found.stat)?;
                 self.unlink_held(parent, entry, hides, (found, held))
             })?;
-            self.entries_changed(parent.id, parent.body()?);
+            parent.body()?.changed();
             Ok(())
         })
     }
@@ -301,7 +301,7 @@ impl Union {
                 self.step(body, || self.remove_dir(parent, entry, stack, hides))?;
             }
         }
-        self.entries_changed(parent.id, body);
+        body.changed();
         Ok(())
     }
 

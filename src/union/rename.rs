@@ -267,8 +267,8 @@ impl Union {
             }
             Ok(())
         })?;
-        self.entries_changed(source.parent.id, source.parent.body()?);
-        self.entries_changed(target.parent.id, target.parent.body()?);
+        source.parent.body()?.changed();
+        target.parent.body()?.changed();
         self.set_impure_by(source, target.parent)?;
         if flags.exchange { self.set_impure_by(target, source.parent) } else { Ok(()) }
     }

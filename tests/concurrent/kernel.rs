@@ -562,6 +562,10 @@ struct Listing {
 }
 
 impl DirSink for Listing {
+    fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     fn has_room(&self, _name_len: usize) -> bool {
         self.seen.len() < self.room
     }

@@ -65,6 +65,10 @@ struct Batch {
 }
 
 impl DirSink for Batch {
+    fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     fn has_room(&self, _name_len: usize) -> bool {
         self.seen.len() < self.room
     }

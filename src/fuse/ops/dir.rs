@@ -17,6 +17,10 @@ struct Sink<'a> {
 }
 
 impl DirSink for Sink<'_> {
+    fn is_empty(&self) -> bool {
+        self.list.bytes().is_empty()
+    }
+
     fn has_room(&self, name_len: usize) -> bool {
         self.list.has_room(name_len)
     }

@@ -13,6 +13,7 @@ use crate::union::Union;
 use crate::union::body::{Stack, UPPER};
 use crate::union::listing::hidden::Traits;
 use crate::union::listing::names::{Collector, Names};
+use crate::union::listing::{Item, bytes_of};
 
 /// A place in the lower parts is kept for each so many entries.
 pub(super) const STEP: u64 = 256;
@@ -24,7 +25,7 @@ const QUESTIONS: u64 = 256;
 const SHARE: usize = 4;
 
 /// A place in the lower parts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Entries before it.
     pub(super) count: u64,
@@ -80,10 +81,19 @@ impl Filter {
     }
 }
 
+/// The entries of a lower part from a place to the next.
+pub(super) struct Step {
+    pub(super) from: Mark,
+    pub(super) next: Mark,
+    pub(super) items: Vec<Item>,
+}
+
 /// What is kept of a large merged directory.
 pub(super) struct Large {
     traits: Vec<Traits>,
     marks: Mutex<Vec<Mark>>,
+    /// The step that was read last: a request takes a part of it.
+    step: Mutex<Option<Arc<Step>>>,
     upper: Filter,
     lowers: Filter,
     readers: AtomicU32,
@@ -105,6 +115,12 @@ impl Above {
     }
 }
 
+impl Step {
+    fn bytes(&self) -> usize {
+        bytes_of(&self.items)
+    }
+}
+
 impl Large {
     /// What the entries of a lower part have in common.
     pub(super) fn traits(&self, part: usize) -> Option<Traits> {
@@ -116,6 +132,21 @@ impl Large {
         let marks = self.marks.lock();
         let at = usize::try_from(count / STEP).unwrap_or(usize::MAX);
         marks.get(at.min(marks.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+
+    /// The entries from a place to the next, if they were read last; else they are read now.
+    pub(super) fn step(
+        &self,
+        from: Mark,
+        read: impl FnOnce() -> Result<Step>,
+    ) -> Result<Arc<Step>> {
+        let kept = self.step.lock().as_ref().filter(|step| step.from == from).map(Arc::clone);
+        if let Some(step) = kept {
+            return Ok(step);
+        }
+        let step = Arc::new(read()?);
+        *self.step.lock() = Some(Arc::clone(&step));
+        Ok(step)
     }
 
     /// Keeps a place for each step.
@@ -143,10 +174,12 @@ impl Large {
 
     pub(super) fn bytes(&self) -> usize {
         let marks = self.marks.lock().capacity() * size_of::<Mark>();
-        size_of::<Self>() + marks + self.upper.bytes() + self.lowers.bytes()
+        let step = self.step.lock().as_ref().map_or(0, |step| step.bytes());
+        size_of::<Self>() + marks + step + self.upper.bytes() + self.lowers.bytes()
     }
 
     pub(super) fn drop_names(&self) {
+        drop(self.step.lock().take());
         drop(self.upper.names.lock().take());
         drop(self.lowers.names.lock().take());
     }
@@ -174,6 +207,7 @@ impl Union {
         Ok(Large {
             traits: traits.collect::<Result<_>>()?,
             marks: Mutex::new(vec![Mark::default()]),
+            step: Mutex::default(),
             upper,
             lowers: Filter::default(),
             readers: AtomicU32::new(0),

@@ -13,7 +13,7 @@ use crate::union::body::{LayerDir, Stack, UPPER};
 use crate::union::layer::DirRef;
 use crate::union::listing::Item;
 use crate::union::listing::hidden::Traits;
-use crate::union::listing::large::{Above, Large, Mark, STEP};
+use crate::union::listing::large::{Above, Large, Mark, STEP, Step};
 use crate::union::listing::position::{self, Place};
 use crate::union::resolve::exists;
 
@@ -50,12 +50,14 @@ impl Union {
         let mut mark = at.large.start(from);
         while let Some(lower) = at.stack.lowers.get(mark.part) {
             let part = mark.part;
-            let (items, next) = take(lower, mark, from)?;
-            mark = next;
+            let step = at.large.step(mark, || take(lower, mark))?;
+            mark = step.next;
             at.large.pass(mark);
             let upper = self.names_of_upper(at.stack, (at.large, at.version))?;
             let above = self.names_of_lowers(at.stack, at.large, part)?;
-            for mut item in items {
+            let behind = position::shown_lower(from)?;
+            let before = step.items.partition_point(|item| item.position <= behind);
+            for mut item in step.items.iter().skip(before).cloned() {
                 if self.shows_lower(at, part, &mut item, (&upper, &above))? && !sink(&item) {
                     return Ok(false);
                 }
@@ -195,26 +197,23 @@ impl Union {
     }
 }
 
-/// The entries from a place to the next step or the end of the part, without those before
-/// `from`, and the place behind them.
-fn take(lower: &LayerDir, from: Mark, wanted: u64) -> Result<(Vec<Item>, Mark)> {
+/// The entries from a place to the next step or the end of the part.
+fn take(lower: &LayerDir, from: Mark) -> Result<Step> {
     let (mut at, mut items, mut failed) = (from, Vec::new(), None);
     let end = (from.count / STEP + 1) * STEP;
     lower.dir.list_about(from.position, end - from.count, &mut |entry| {
         at.count += 1;
         at.position = entry.next;
-        if at.count > wanted {
-            match position::shown_lower(at.count) {
-                Ok(position) => items.push(Item::new(position, entry)),
-                Err(error) => failed = Some(error),
-            }
+        match position::shown_lower(at.count) {
+            Ok(position) => items.push(Item::new(position, entry)),
+            Err(error) => failed = Some(error),
         }
         at.count < end && failed.is_none()
     })?;
     if at.count < end {
         (at.part, at.position) = (from.part + 1, 0);
     }
-    failed.map_or(Ok((items, at)), Err)
+    failed.map_or(Ok(Step { from, next: at, items }), Err)
 }
 
 /// Whether the upper has a whiteout of the usual inode under a name.

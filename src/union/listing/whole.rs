@@ -7,9 +7,13 @@ use crate::types::{Kind, Name, name};
 use crate::union::Union;
 use crate::union::body::{Stack, UPPER};
 use crate::union::layer::DirRef;
-use crate::union::listing::Item;
 use crate::union::listing::position::{self, Place};
+use crate::union::listing::{Item, bytes_of};
 use crate::union::mark;
+
+/// What an entry of a usual name takes in the directories of usual file systems, at most: tmpfs
+/// counts 20 bytes, ext4 and XFS 16 to 40.
+const ENTRY_BYTES: u64 = 40;
 
 /// All entries of a merged directory at one time.
 pub(super) struct Whole {
@@ -52,9 +56,7 @@ impl Whole {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let spilled = self.items.iter().filter(|item| item.name.spilled());
-        let names: usize = spilled.map(|item| item.name.len()).sum();
-        self.items.capacity() * size_of::<Item>() + names
+        bytes_of(&self.items)
     }
 }
 
@@ -74,6 +76,17 @@ impl Drafts {
 }
 
 impl Union {
+    /// Whether the size of a part lets expect more entries than the limit.
+    pub(super) fn seems_large(&self, stack: &Stack) -> Result<bool> {
+        let most = (self.options.listing_entries as u64).saturating_mul(ENTRY_BYTES);
+        for dir in stack.upper.iter().chain(stack.lowers.iter().map(|lower| &lower.dir)) {
+            if dir.stat(None)?.size > most {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// All entries of a merged directory; `None` where its parts have more than the limit.
     pub(super) fn list_whole(&self, stack: &Stack, version: u64) -> Result<Option<Whole>> {
         let Some(parts) = gather(stack, self.options.listing_entries)? else { return Ok(None) };

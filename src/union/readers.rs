@@ -1,0 +1,94 @@
+//! Who reads a directory at this moment, as far as the listing that the kernel keeps goes.
+//!
+//! The kernel keeps the entries of a listing in the page cache and compares only the version of
+//! the directory with that of the reader who began while nothing was kept (`fuse_readdir_cached()`
+//! in fs/fuse/readdir.c). An answer that was made before a change, and arrives after another reader
+//! began behind it, is kept as of the new version (`fuse_add_dirent_to_cache()` looks at the
+//! position alone). All later readers would see it until the next change. So what is kept is
+//! dropped when a reader comes to the end of a directory that changed under one of its readers:
+//! nothing is added behind the end, and a listing whose first page is missing is read anew.
+
+use crate::sync::Mutex;
+
+/// After so many readings to the end, a reader that has not come there is one that stopped.
+const STOPPED: u32 = 64;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Readers that have not come to the end.
+    open: u32,
+    /// The version of the directory when the first of them began.
+    oldest: u64,
+    /// Those that have come to the end since.
+    ended: u32,
+}
+
+/// Readers of a directory.
+#[derive(Debug, Default)]
+pub struct Readers(Mutex<State>);
+
+impl Readers {
+    /// Counts a reader that begins with this version of the directory.
+    pub fn begin(&self, version: u64) {
+        let mut state = self.0.lock();
+        if state.open == 0 {
+            *state = State { open: 0, oldest: version, ended: 0 };
+        }
+        state.open = state.open.saturating_add(1);
+    }
+
+    /// Counts a reader that comes to the end. Whether the kernel may have kept entries of different
+    /// versions.
+    #[must_use]
+    pub fn end(&self, version: u64) -> bool {
+        let mut state = self.0.lock();
+        if state.open == 0 {
+            // It was taken for one that stopped, or began elsewhere than at the start.
+            return true;
+        }
+        state.open -= 1;
+        state.ended += 1;
+        if state.ended >= STOPPED {
+            state.open = 0;
+        }
+        state.oldest != version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_under_any_reader_counts_for_all_until_the_last_is_done() {
+        let readers = Readers::default();
+        readers.begin(1);
+        assert!(!readers.end(1));
+        readers.begin(1);
+        readers.begin(2);
+        assert!(readers.end(2), "the first one began before the change");
+        assert!(readers.end(2), "the kernel may have taken its entries last");
+        readers.begin(2);
+        assert!(!readers.end(2));
+    }
+
+    #[test]
+    fn a_change_behind_the_start_counts() {
+        let readers = Readers::default();
+        readers.begin(1);
+        assert!(readers.end(2));
+    }
+
+    #[test]
+    fn a_reader_that_stops_counts_for_a_while() {
+        let readers = Readers::default();
+        readers.begin(1);
+        for turn in 0..STOPPED {
+            readers.begin(2);
+            assert!(readers.end(2), "{turn}");
+        }
+        readers.begin(2);
+        assert!(!readers.end(2));
+        assert!(readers.end(2), "it did not stop after all");
+    }
+}
