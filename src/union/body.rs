@@ -328,6 +328,12 @@ impl Place {
         Self { layer, dir: Arc::clone(dir), name: name(entry) }
     }
 
+    /// Whether this is an entry of a directory.
+    #[must_use]
+    pub fn is_at(&self, dir: &DirRef, entry: &[u8]) -> bool {
+        Arc::ptr_eq(&self.dir, dir) && self.name[..] == *entry
+    }
+
     /// Attributes of what stands there.
     ///
     /// # Errors

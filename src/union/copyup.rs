@@ -122,7 +122,7 @@ impl Union {
         upper.work.mkdir(&name, 0o700, upper.own)?;
         let made = || -> Result<Stat> {
             self.copy_xattrs(from, &upper.work, &name)?;
-            self.write_origin(from, &upper.work, &name)?;
+            self.write_origin((from, stat), &upper.work, &name)?;
             self.keep_flags(stat, &upper.work, &name)?;
             self.copy_attributes(stat, &upper.work, &name)?;
             upper.work.stat(Some(&name))
@@ -214,7 +214,6 @@ impl Union {
             self.upper()?.work.unlink(&staged.name)?;
             return Err(error);
         }
-        self.published.fetch_add(1, Ordering::AcqRel);
         if nameless {
             self.table.set_key(held.node.id, staged.key);
             held.state.life = Life::Parked;
@@ -257,10 +256,12 @@ impl Union {
     ) -> Result<()> {
         let work = &self.upper()?.work;
         let to = index.unwrap_or(place);
-        match parent.filter(|_| index.is_none()) {
-            Some(parent) => self.publish(&staged.name, parent, &to.dir, &to.name),
-            None => work.rename(&staged.name, to.dir.as_ref(), &to.name, RenameFlags::default()),
+        if let Some(parent) = parent.filter(|_| index.is_none()) {
+            return self.publish(&staged.name, parent, &to.dir, &to.name);
         }
+        work.rename(&staged.name, to.dir.as_ref(), &to.name, RenameFlags::default())?;
+        self.published.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     fn index_for(&self, from: &Place, stat: &Stat, nameless: bool) -> Result<Option<Place>> {
@@ -272,7 +273,7 @@ impl Union {
         if nameless {
             return Ok(None);
         }
-        let origin = self.origin(from)?;
+        let origin = self.origin(from, stat)?;
         Ok(origin.map(|origin| Place::new(UPPER, index, &mark::index_name(&origin))))
     }
 
@@ -305,8 +306,8 @@ impl Union {
     ) -> Result<Staged> {
         let upper = self.upper()?;
         let name = self.unique_name();
-        let copied = match self.stage_object(node, from, stat, source, &name) {
-            Ok(copied) => copied,
+        let (made, data) = match self.stage_object(node, from, stat, source, &name) {
+            Ok(made) => made,
             Err(error) => {
                 match upper.work.unlink(&name) {
                     Err(gone) if gone.is(Errno::NOENT) => {}
@@ -315,23 +316,15 @@ impl Union {
                 return Err(error);
             }
         };
-        let finish = || -> Result<Stat> {
-            if indexed {
-                self.count_links(&upper.work, &name, stat.nlink)?;
-            }
-            upper.work.stat(Some(&name))
-        };
-        match finish() {
-            Ok(stat) => Ok(Staged { name, key: self.key(UPPER, &stat), stat, data: copied }),
-            Err(error) => {
-                upper.work.unlink(&name)?;
-                Err(error)
-            }
+        if indexed && let Err(error) = self.count_links(&upper.work, &name, stat.nlink) {
+            upper.work.unlink(&name)?;
+            return Err(error);
         }
+        Ok(Staged { name, key: self.key(UPPER, &made), stat: made, data })
     }
 
-    // Makes the copy in the work directory, with everything but its name. Answers where its data
-    // stayed, if it did.
+    // Makes the copy in the work directory, with everything but its name. Answers its attributes
+    // of when it was empty, and where its data stayed, if it did.
     fn stage_object(
         &self,
         node: &Node,
@@ -339,7 +332,7 @@ impl Union {
         stat: &Stat,
         source: (&Place, Data),
         name: &[u8],
-    ) -> Result<Option<Place>> {
+    ) -> Result<(Stat, Option<Place>)> {
         let (source, data) = source;
         let upper = self.upper()?;
         let mut elsewhere = None;
@@ -366,6 +359,7 @@ impl Union {
             }
             _ => upper.work.mknod(name, stat.mode & !MODE_MASK | 0o600, stat.rdev, upper.own)?,
         }
+        let made = upper.work.stat(Some(name))?;
         self.copy_xattrs(from, &upper.work, name)?;
         let named_so = mark::is_aufs_name(&from.name) || mark::is_aufs_name(&node.name);
         if stat.is_whiteout_device() || (stat.kind() == Kind::File && named_so) {
@@ -375,13 +369,13 @@ impl Union {
             let key = self.mark_key(Mark::Metacopy);
             upper.work.set_xattr(Some(name), &key, b"", XattrFlags::default())?;
         }
-        self.write_origin(from, &upper.work, name)?;
+        self.write_origin((from, stat), &upper.work, name)?;
         self.keep_flags(stat, &upper.work, name)?;
         if !node.key.is_split() && (stat.kind() == Kind::File || self.marks_any_kind()) {
-            self.store_ino(&upper.work, Some(name), node.ino)?;
+            self.store_ino(&upper.work, Some(name), (made.ino, node.ino))?;
         }
         self.copy_attributes(stat, &upper.work, name)?;
-        Ok(elsewhere)
+        Ok((made, elsewhere))
     }
 
     fn copy_data(&self, from: &Place, size: u64, to: &dyn File) -> Result<()> {
@@ -442,18 +436,22 @@ impl Union {
         Ok(())
     }
 
-    /// Stores the inode number that an object shows with it, where it can be proved later.
-    pub(super) fn store_ino(&self, dir: &DirRef, name: Option<&[u8]>, ino: u64) -> Result<()> {
+    /// Stores the inode number that an object shows with it, where it can be proved later: with the
+    /// number that it has in the upper.
+    pub(super) fn store_ino(
+        &self,
+        dir: &DirRef,
+        name: Option<&[u8]>,
+        (own, shown): (u64, u64),
+    ) -> Result<()> {
         let key = self.mark_key(Mark::Ino);
-        let Some(value) = self.proof.number_to_store(ino, dir.stat(name)?.ino) else {
-            return Ok(());
-        };
+        let Some(value) = self.proof.number_to_store(shown, own) else { return Ok(()) };
         let stored = dir.set_xattr(name, &key, &value, XattrFlags::default());
         tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])
     }
 
-    fn write_origin(&self, from: &Place, dir: &DirRef, name: &[u8]) -> Result<()> {
-        let Some(origin) = self.origin(from)? else { return Ok(()) };
+    fn write_origin(&self, (from, stat): (&Place, &Stat), dir: &DirRef, name: &[u8]) -> Result<()> {
+        let Some(origin) = self.origin(from, stat)? else { return Ok(()) };
         let key = self.mark_key(Mark::Origin);
         let stored = dir.set_xattr(Some(name), &key, &origin, XattrFlags::default());
         tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])

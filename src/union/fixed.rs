@@ -91,6 +91,11 @@ impl Union {
         if self.fixed.of(id).allow(adds) { Ok(()) } else { Err(Errno::PERM.into()) }
     }
 
+    /// Whether an object has flags.
+    pub(super) fn is_fixed(&self, id: NodeId) -> bool {
+        !self.fixed.of(id).is_free()
+    }
+
     /// Notes the flags of an object that was found in a layer.
     pub(super) fn note_fixed(&self, id: NodeId, layer: u16, stat: &Stat) {
         if layer < FIRST_GRAFT {

@@ -272,9 +272,9 @@ impl Union {
     }
 
     /// The origin mark of a lower object, where its handle is one.
-    pub(super) fn origin(&self, place: &Place) -> Result<Option<Vec<u8>>> {
+    pub(super) fn origin(&self, place: &Place, stat: &Stat) -> Result<Option<Vec<u8>>> {
         let entry = (!place.name.is_empty()).then_some(&place.name[..]);
-        if !self.has_origin(place.layer, &place.dir.stat(entry)?) {
+        if !self.has_origin(place.layer, stat) {
             return Ok(None);
         }
         Ok(place.dir.handle(entry)?.as_ref().and_then(mark::encode_origin))

@@ -16,11 +16,11 @@ use crate::union::resolve::Found;
 
 impl Union {
     /// The file that stands in the index for a lower file with several names.
-    pub(super) fn find_indexed(&self, lower: &Place) -> Result<Option<Found>> {
+    pub(super) fn find_indexed(&self, lower: &Place, stat: &Stat) -> Result<Option<Found>> {
         let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
             return Ok(None);
         };
-        let Some(origin) = self.origin(lower)? else { return Ok(None) };
+        let Some(origin) = self.origin(lower, stat)? else { return Ok(None) };
         let place = Place::new(UPPER, index, &mark::index_name(&origin));
         let stat = match place.stat() {
             Ok(stat) if self.can_index(stat.kind()) && !stat.is_whiteout_device() => stat,

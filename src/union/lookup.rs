@@ -71,6 +71,50 @@ impl Union {
         }
     }
 
+    /// [`Union::find_in`] of an entry that is about to be removed. With `hides`, a lower part has
+    /// the name too. Answers the node that was entered.
+    pub(super) fn find_to_remove(
+        &self,
+        node: &Node,
+        entry: &[u8],
+        hides: bool,
+    ) -> Result<Option<(Found, NodeId)>> {
+        if !hides && let Some(known) = self.find_known(node, entry)? {
+            return Ok(Some(known));
+        }
+        Ok(self.find_in(node, entry)?.map(|(found, entered)| (found, entered.node)))
+    }
+
+    // Finds an entry of the upper that is known by this name: its marks were read when it was
+    // entered.
+    fn find_known(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, NodeId)>> {
+        let stack = dir_of(node)?.stack();
+        let Some(upper) = stack.upper.as_ref().filter(|_| stack.graft.is_none()) else {
+            return Ok(None);
+        };
+        let stat = match upper.stat(Some(entry)) {
+            Ok(stat) => stat,
+            Err(error) if error.is(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let key = self.key(UPPER, &stat);
+        let Some(id) = self.table.find_key(key) else { return Ok(None) };
+        let Some(known) = self.table.again(id) else { return Ok(None) };
+        let is_it = known.key == key
+            && known.kind == stat.kind()
+            && known.parent == node.id
+            && known.name[..] == *entry
+            && !self.is_fixed(id);
+        if !is_it {
+            self.forget(id, 1);
+            return Ok(None);
+        }
+        let stack = known.body.as_deref().and_then(Body::dir).map(|body| (*body.stack()).clone());
+        let (place, ino) = (Place::new(UPPER, upper, entry), known.ino);
+        let found = Found { stat, place, ino, stack, data: None, indexed: None, split: None };
+        Ok(Some((found, id)))
+    }
+
     fn lookup_dot(&self, id: NodeId, entry: &[u8]) -> Result<Entry> {
         let node = self.node(id)?;
         let target = if entry == b"." { id } else { node.parent };

@@ -41,7 +41,7 @@ impl Union {
         self.with_parent(parent, |parent| {
             let hides = self.has_lower_entry(&parent.stack, entry)?;
             self.may_change(parent.id, false)?;
-            self.with_entry(parent, entry, |found, held| {
+            self.with_entry(parent, entry, hides, |found, held| {
                 fixed::may_leave(&found.stat)?;
                 self.unlink_held(parent, entry, hides, (found, held))
             })?;
@@ -56,17 +56,18 @@ impl Union {
         &self,
         parent: &Parent,
         entry: &[u8],
+        hides: bool,
         act: impl Fn(&Found, &mut Held<'_>) -> Result<()>,
     ) -> Result<()> {
         let node = self.node(parent.id)?;
         loop {
-            let (found, told) = self.find_in(&node, entry)?.ok_or(Errno::NOENT)?;
+            let (found, id) = self.find_to_remove(&node, entry, hides)?.ok_or(Errno::NOENT)?;
             // A copy-up since gave it another key.
-            let done = self.with_file(told.node, |held| {
+            let done = self.with_file(id, |held| {
                 let same = held.node.key == self.key_of(&found);
                 if same { act(&found, held).map(|()| true) } else { Ok(false) }
             });
-            self.forget(told.node, 1);
+            self.forget(id, 1);
             if done? {
                 return Ok(());
             }
@@ -94,7 +95,7 @@ impl Union {
         self.count_names(held, found)?;
         let before = self.stat_state(&held.node, held.state)?;
         let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
-        let named = !lower && self.is_occupied(&parent.dir, entry)?;
+        let named = found.place.is_at(&parent.dir, entry);
         if alone || (before.nlink <= 1 && !self.keeps_names(held.state, named)?) {
             return self
                 .leave_last(held, &before, || self.remove_name(parent, entry, named, hides));
@@ -255,9 +256,11 @@ impl Union {
             return Err(Errno::BUSY.into());
         }
         self.with_parent(parent, |parent| {
-            let (found, told) = self.find_in(&self.node(parent.id)?, entry)?.ok_or(Errno::NOENT)?;
-            let done = self.rmdir_entered(parent, entry, &found, told.node);
-            self.forget(told.node, 1);
+            let hides = self.has_lower_entry(&parent.stack, entry)?;
+            let node = self.node(parent.id)?;
+            let (found, id) = self.find_to_remove(&node, entry, hides)?.ok_or(Errno::NOENT)?;
+            let done = self.rmdir_entered(parent, (entry, hides), &found, id);
+            self.forget(id, 1);
             done
         })
     }
@@ -265,7 +268,7 @@ impl Union {
     fn rmdir_entered(
         &self,
         parent: &Parent,
-        entry: &[u8],
+        (entry, hides): (&[u8], bool),
         found: &Found,
         id: NodeId,
     ) -> Result<()> {
@@ -281,17 +284,21 @@ impl Union {
         let gone = Stat { nlink: 0, ..found.stat };
         self.with_victim(Some(&node), || {
             self.with_dir(node.id, |node, body| {
-                self.leave_dir(node, gone, || self.rmdir_in(parent, entry, &body.stack()))
+                self.leave_dir(node, gone, || self.rmdir_in(parent, (entry, hides), &body.stack()))
             })
         })
     }
 
-    fn rmdir_in(&self, parent: &Parent, entry: &[u8], stack: &Stack) -> Result<()> {
+    fn rmdir_in(
+        &self,
+        parent: &Parent,
+        (entry, hides): (&[u8], bool),
+        stack: &Stack,
+    ) -> Result<()> {
         let body = parent.body()?;
         if stack.graft.is_some() {
             self.step(body, || parent.dir.rmdir(entry))?;
         } else {
-            let hides = self.has_lower_entry(&parent.stack, entry)?;
             // One that is in the upper alone is mostly what it seems.
             let simple = !hides && !stack.has_lower();
             if !(simple && self.step(body, || try_rmdir(&parent.dir, entry))?) {

@@ -483,7 +483,7 @@ impl Union {
             let body = dir_of(&node)?;
             self.set_opaque(&parent.dir, None)?;
             self.set_impure(body, &parent.dir)?;
-            self.store_ino(&parent.dir, None, node.ino)?;
+            self.store_ino(&parent.dir, None, (parent.dir.stat(None)?.ino, node.ino))?;
             body.set_stack(Stack { upper: Some(Arc::clone(&parent.dir)), ..Stack::default() });
             Ok(())
         })

@@ -255,7 +255,7 @@ impl Union {
         } else if place.layer != UPPER
             && stat.nlink > 1
             && self.is_indexed(place.layer, &stat)
-            && let Some(indexed) = self.find_indexed(&place)?
+            && let Some(indexed) = self.find_indexed(&place, &stat)?
         {
             return Ok(indexed);
         }

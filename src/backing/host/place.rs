@@ -11,7 +11,7 @@ use crate::sys;
 use crate::types::{Name, Stat, name as owned};
 
 use super::cache::{DirFd, FdCache, ROOT};
-use super::tree::Tree;
+use super::tree::{Tree, Uuid};
 use super::{ITSELF, component};
 
 /// Deepest place: far beyond what a path can say, and the end of a walk that would go in circles.
@@ -211,9 +211,19 @@ impl HostDir {
         self.cache().with_room(|| DirFd::open_to_read(dir.fd(), b"."))
     }
 
-    /// UUID of the file system, zero where it has none; `None` where its handles mean something in
-    /// one mount alone.
-    pub(super) fn fs_uuid(&self) -> Result<Option<[u8; 16]>> {
+    /// UUID of the file system.
+    pub(super) fn fs_uuid(&self) -> Result<Uuid> {
+        let (dev, _) = match self.known.get() {
+            Some(known) => *known,
+            None => {
+                let stat = self.stat_self()?;
+                (stat.dev, stat.ino)
+            }
+        };
+        self.tree.uuid(dev, || self.ask_uuid())
+    }
+
+    fn ask_uuid(&self) -> Result<Uuid> {
         let dir = self.opened()?;
         if sys::file::is_fuse(dir.fd())? {
             return Ok(None);

@@ -1,10 +1,13 @@
 //! Roots of trees: how a directory of the host becomes a layer.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::error::{Errno, Error, Result};
 use crate::sys;
@@ -41,7 +44,13 @@ pub(super) struct Tree {
     /// Moves of directories that are under way, and all there were.
     moving: AtomicU64,
     moves: AtomicU64,
+    /// UUID of each file system that was asked for one, by its device number.
+    uuids: Mutex<HashMap<u64, Uuid>>,
 }
+
+/// UUID of a file system, zero where it has none; `None` where its handles mean something in one
+/// mount alone.
+pub(super) type Uuid = Option<[u8; 16]>;
 
 impl Tree {
     /// Counts the beginning or the end of a move.
@@ -52,6 +61,16 @@ impl Tree {
         } else {
             self.moving.fetch_sub(1, Ordering::SeqCst);
         }
+    }
+
+    /// The UUID of the file system `dev`, asked for by `ask` once.
+    pub(super) fn uuid(&self, dev: u64, ask: impl FnOnce() -> Result<Uuid>) -> Result<Uuid> {
+        if let Some(uuid) = self.uuids.lock().get(&dev) {
+            return Ok(*uuid);
+        }
+        let uuid = ask()?;
+        self.uuids.lock().insert(dev, uuid);
+        Ok(uuid)
     }
 
     /// How many directories were moved so far.
@@ -135,7 +154,8 @@ impl HostTree {
     ) -> DirRef {
         let (cache, root) = (Arc::clone(cache), Arc::new(root));
         let (moving, moves) = (AtomicU64::new(0), AtomicU64::new(0));
-        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned, moving, moves }))
+        let uuids = Mutex::default();
+        HostDir::root(Arc::new(Tree { cache, root, _mount: mount, cloned, moving, moves, uuids }))
     }
 }
 
