@@ -57,14 +57,15 @@ impl Union {
                 return Ok(Some((object, entered)));
             }
             // It may be in the upper by now. Then the key of its lower object leads to nothing, or
-            // to a second node, which was made just now and goes.
+            // to a second node, which was made just now and goes. One that was copied up since it
+            // was made has another key, and is the right one.
             published = self.published();
             let again = self.resolve(&body.stack(), entry)?;
             if again.as_ref().is_some_and(|found| self.key_of(found) == self.key_of(&object)) {
                 return Ok(Some((object, entered)));
             }
             if fresh {
-                self.table.unkey(entered.node);
+                self.table.unkey_from(entered.node, self.key_of(&object));
             }
             self.forget(entered.node, 1);
             found = again;

@@ -539,12 +539,22 @@ impl Table {
     /// Makes a node unreachable by its key: its object is gone, or another node takes it over.
     /// Answers whether it was reachable.
     pub fn unkey(&self, id: NodeId) -> bool {
+        self.unkey_if(id, |_| true)
+    }
+
+    /// [`Table::unkey`] of a node that still has this key: a copy-up gives it another one.
+    pub fn unkey_from(&self, id: NodeId, key: Key) -> bool {
+        self.unkey_if(id, |current| current == key)
+    }
+
+    fn unkey_if(&self, id: NodeId, is_right: impl FnOnce(Key) -> bool) -> bool {
         let key = {
             let mut shard = self.lock(split(id).2);
             let Some(slot) = shard.slot(id) else { return false };
-            if !std::mem::replace(&mut slot.keyed, false) {
+            if !slot.keyed || !is_right(slot.key) {
                 return false;
             }
+            slot.keyed = false;
             slot.key
         };
         self.remove_key(key, id);
