@@ -76,21 +76,33 @@ pub fn existing_root(given: Option<PathBuf>) -> Result<PathBuf, Trouble> {
     if is_named && !root.is_dir() { Err(Trouble::NoRoot(root)) } else { Ok(root) }
 }
 
-/// Has something done when the process is asked to end, before it does: for what would stay behind.
-///
-/// # Errors
-/// As starting a thread.
-pub fn on_end(clean: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
-    let signals =
-        EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
-    let watch = std::thread::Builder::new().name("signals".to_owned());
-    let started = watch.spawn(move || {
-        signals.wait();
-        clean();
-        std::process::exit(i32::from(crate::report::INTERRUPTED));
-    });
-    let failed = |error| Trouble::Io { what: "starting a thread".to_owned(), error };
-    started.map(drop).map_err(failed)
+/// Signals that ask the process to end, and wait until it is known what to do then.
+pub struct Ending(EndSignals);
+
+impl Ending {
+    /// Keeps such signals waiting. To be called before anything is made that would stay behind.
+    ///
+    /// # Errors
+    /// As pthread_sigmask(3).
+    pub fn hold() -> Result<Self, Trouble> {
+        let held = EndSignals::block();
+        Ok(Self(held.map_err(|error| Failure::System { what: "blocking signals", error })?))
+    }
+
+    /// Has something done when the process is asked to end, before it does.
+    ///
+    /// # Errors
+    /// As starting a thread.
+    pub fn clean(self, act: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+        let watch = std::thread::Builder::new().name("signals".to_owned());
+        let started = watch.spawn(move || {
+            self.0.wait();
+            act();
+            std::process::exit(i32::from(crate::report::INTERRUPTED));
+        });
+        let failed = |error| Trouble::Io { what: "starting a thread".to_owned(), error };
+        started.map(drop).map_err(failed)
+    }
 }
 
 /// Where mounts answer.

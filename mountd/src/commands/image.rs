@@ -33,8 +33,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, Trouble> {
     let images = Images::open(&root)?;
     let json = args.json;
     if makes || matches!(args.command, ImageCommand::Commit { .. }) {
-        let leave = images.leaving();
-        run::on_end(leave)?;
+        run::Ending::hold()?.clean(images.leaving())?;
     }
     match args.command {
         ImageCommand::Import { source, tags } => import(&images, json, &source, &tags)?,
@@ -158,14 +157,16 @@ fn export(images: &Images, json: bool, names: &[String], to: &Output) -> Result<
             return Err(Trouble::Usage("a directory cannot go to a pipe".to_owned()));
         }
         ExportForm::OciDir => {
+            let ending = run::Ending::hold()?;
             let target = DirTarget::new(&to.output)?;
-            run::on_end(target.leaving())?;
+            ending.clean(target.leaving())?;
             Box::new(target)
         }
         _ if is_pipe => Box::new(TarTarget::pipe(Box::new(std::io::stdout()))),
         _ => {
+            let ending = run::Ending::hold()?;
             let target = TarTarget::new(&to.output)?;
-            run::on_end(target.leaving())?;
+            ending.clean(target.leaving())?;
             Box::new(target)
         }
     };

@@ -99,8 +99,9 @@ impl DirTarget {
             }
             _ => {}
         }
-        // It is made with its first file: by then a signal would remove it.
-        Ok(Self { path: path.to_owned(), new: beside(path)?, done: false })
+        let new = beside(path)?;
+        fs::create_dir(&new).map_err(StoreError::io(&new))?;
+        Ok(Self { path: path.to_owned(), new, done: false })
     }
 
     /// What removes it as it is so far, for the end of the process by a signal.
@@ -111,8 +112,15 @@ impl DirTarget {
     fn create(&self, name: &str) -> Result<(PathBuf, File)> {
         let path = self.new.join(name);
         let open = || -> io::Result<File> {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
+            // Never the directory itself: somebody may be removing it.
+            let below = path.parent().and_then(|parent| parent.strip_prefix(&self.new).ok());
+            let mut parent = self.new.clone();
+            for part in below.into_iter().flatten() {
+                parent.push(part);
+                match fs::create_dir(&parent) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made?,
+                }
             }
             File::create(&path)
         };
