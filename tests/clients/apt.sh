@@ -1,6 +1,6 @@
 #!/bin/bash
-# A Debian tree lived in: apt-get install inside chroot, dpkg --verify, the lower untouched, the same files after a
-# remount and under the kernel's overlayfs. Needs the Debian mirror. Part of scripts/clients; leaves nothing.
+# A Debian tree lived in: two apt-get install side by side inside chroot while tar reads the tree and cp copies parts of
+# it, dpkg --verify, the lower untouched, the same files after a remount and under the kernel's overlayfs. Needs the Debian mirror. Part of scripts/clients; leaves nothing.
 . "$(dirname "$0")/../../scripts/clients.d/start.sh"
 packages=${LAMINA_APT_PACKAGES:-gcc libc6-dev git}
 base=$scratch/union
@@ -13,12 +13,32 @@ union_mount ours "$base"
 for file in /etc/resolv.conf /etc/hosts; do cat $file >"$base/mnt$file"; done
 mount -t proc proc "$base/mnt/proc"
 in_tree() { chroot "$base/mnt" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
-if in_tree apt-get update -qq >"$scratch/apt.log" 2>&1 &&
-    in_tree apt-get install -y --no-install-recommends $packages >>"$scratch/apt.log" 2>&1; then
-    pass apt::install
-else
-    fail apt::install "$(tail -n 5 "$scratch/apt.log")"
-fi
+install() { # LOG PACKAGE...
+    local log=$1
+    shift
+    in_tree apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Get::Lock-Timeout=300 "$@" >"$log" 2>&1
+}
+# Readers go on until the file is there.
+readers() {
+    local copy=0
+    while [ ! -e "$scratch/installed" ]; do
+        tar -C "$base/mnt" -cf - usr/lib usr/share var/lib/dpkg 2>>"$scratch/readers.log" | tail -c 1 >/dev/null || true
+        copy=$((copy + 1))
+        cp -a "$base/mnt/usr/share/zoneinfo" "$base/mnt/srv/copy$copy" 2>>"$scratch/readers.log" || true
+    done
+}
+in_tree apt-get update -qq >"$scratch/update.log" 2>&1 || fail apt::update "$(tail -n 5 "$scratch/update.log")"
+readers &
+readers=$!
+install "$scratch/other.log" hello &
+other=$!
+install "$scratch/apt.log" $packages && pass apt::install || fail apt::install "$(tail -n 5 "$scratch/apt.log")"
+wait "$other" && pass apt::install_beside || fail apt::install_beside "$(tail -n 5 "$scratch/other.log")"
+: >"$scratch/installed"
+wait "$readers" || true
+bad=$(grep -vE 'file changed as we read it|File removed before we read it|No such file or directory|socket ignored' "$scratch/readers.log" || true)
+equal apt::readers_beside "$bad" ""
+equal apt::copies "$(for copy in "$base"/mnt/srv/copy*; do diff -r "$base/lower/usr/share/zoneinfo" "$copy" 2>&1 | grep -v '^Only in .*/copy' | head -n 3; done)" ""
 equal apt::dpkg_verify "$(in_tree dpkg --verify 2>&1)" ""
 equal apt::dpkg_audit "$(in_tree dpkg --audit 2>&1)" ""
 printf 'int main(void) { return 42; }\n' >"$base/mnt/tmp/a.c"
