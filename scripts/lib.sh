@@ -24,7 +24,11 @@ build() {
 # Runs the script again in mount and process namespaces of its own: what it mounts and starts ends with it.
 isolate() {
     [ "$(id -u)" = 0 ] || die "needs root, for mounts and users"
-    [ -n "${LAMINA_ISOLATED:-}" ] && return
+    if [ -n "${LAMINA_ISOLATED:-}" ]; then
+        # Mounts write rows into the table of libmount there.
+        [ ! -d /run/mount ] || mountpoint -q /run/mount || mount -t tmpfs libmount /run/mount
+        return
+    fi
     export LAMINA_ISOLATED=1
     exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc "$0" "$@"
 }

@@ -29,6 +29,8 @@ pub enum Judge {
     Blobs,
 }
 
+/// Where libmount keeps its table.
+const LIBMOUNT: &str = "/run/mount";
 /// How long a case may take before its daemon is killed so that the rest can go on.
 const CASE_LIMIT: Duration = Duration::from_secs(90);
 /// How long a daemon may take to leave after its mount is gone.
@@ -44,6 +46,11 @@ pub fn run(judge: Judge, case: fn(&mut Site)) {
     calls::private_mounts().expect("a private mount namespace");
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .expect("private propagation");
+    if Path::new(LIBMOUNT).exists() {
+        // Mounts write rows into the table there.
+        rustix::mount::mount("libmount", LIBMOUNT, "tmpfs", MountFlags::empty(), None)
+            .expect("a table of its own");
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut site = Site::new(judge);
     let guard = Watchdog::start(site.root().to_owned());
