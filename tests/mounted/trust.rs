@@ -329,14 +329,17 @@ fn directories_are_trusted_as_their_user_says(s: &mut Site) {
 }
 
 /// A line of the status of each thread of the daemon.
-fn of_threads(s: &Site, key: &str) -> Vec<String> {
+/// What /proc says of each thread of the daemon. Threads start and end at any time, so each is
+/// looked at once.
+fn threads(s: &Site) -> Vec<String> {
     let tasks = format!("/proc/{}/task", daemon(s).as_raw_nonzero());
     let tasks = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path().join("status"));
-    let line = |path: PathBuf| {
-        let status = fs::read_to_string(path).unwrap();
-        status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned()
+    let status = |path: PathBuf| match fs::read_to_string(path) {
+        // It has ended.
+        Err(error) if [2, 3].contains(&error.raw_os_error().unwrap()) => None,
+        status => Some(status.unwrap()),
     };
-    tasks.map(line).collect()
+    tasks.filter_map(status).collect()
 }
 
 fn daemon_gives_up_what_it_does_not_need(s: &mut Site) {
@@ -344,16 +347,20 @@ fn daemon_gives_up_what_it_does_not_need(s: &mut Site) {
     // capabilities(7): what is left acts on files, takes ids of files, mounts and unmounts.
     let kept = [0, 1, 2, 3, 4, 6, 7, 9, 21, 27, 31, 32, 33];
     let kept = kept.iter().fold(0_u64, |bits, number| bits | 1 << number);
-    for key in ["CapEff:", "CapPrm:", "CapBnd:"] {
-        for bits in of_threads(s, key) {
-            let bits = u64::from_str_radix(&bits, 16).unwrap();
+    let threads = threads(s);
+    assert!(threads.len() > 4, "{threads:?}");
+    for status in threads {
+        let value = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap_or_else(|| panic!("no {key} in {status}")).trim()
+        };
+        for key in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let bits = u64::from_str_radix(value(key), 16).unwrap();
             assert_eq!(bits & !kept, 0, "{key} {bits:x}");
         }
+        assert_eq!(value("NoNewPrivs:"), "1", "{status}");
+        assert_eq!(value("Seccomp:"), "2", "a filter: {status}");
     }
-    let threads = of_threads(s, "Name:").len();
-    assert!(threads > 4, "{threads}");
-    assert_eq!(of_threads(s, "NoNewPrivs:"), vec!["1"; threads]);
-    assert_eq!(of_threads(s, "Seccomp:"), vec!["2"; threads], "a filter");
     // It still acts for others, whose files it makes, and still ends its mount.
     chmod(s.mnt(), 0o777);
     as_user(USER, || put(s.at("f"), "mine"));
