@@ -32,6 +32,7 @@ pub mod root;
 pub mod spec;
 pub mod status;
 pub mod unmount;
+mod utab;
 mod verify;
 pub mod volumes;
 

@@ -11,9 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::failure::Outcome;
+use super::holders::{self, Wanted};
 use super::mounts::{self, MountEntry};
 use super::spec::{GraftDriver, GraftSpec, MountSpec};
 use super::status::GraftStatus;
+use super::utab::{Bound, Row};
 use super::{Failure, VfsFlags};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
@@ -29,6 +31,7 @@ pub(super) struct Bind {
     mount: OwnedFd,
     path: Vec<u8>,
     shown: String,
+    recursive: bool,
 }
 
 /// The flags of a graft in force: its own and those of the mount that it appears in.
@@ -87,7 +90,7 @@ pub(super) fn prepare(
         wanted => match cloned(source, graft.recursive, flags(spec, graft)) {
             Ok(mount) => {
                 let (path, shown) = (joined(path), graft.shown_path());
-                return Ok(Some(Bind { mount, path, shown }));
+                return Ok(Some(Bind { mount, path, shown, recursive: graft.recursive }));
             }
             Err(error) if !REFUSALS.contains(&error.errno()) => {
                 return Err(Failure::Graft { path: graft.shown_path(), error });
@@ -117,6 +120,15 @@ fn cloned(source: BorrowedFd<'_>, recursive: bool, flags: BindFlags) -> Result<O
     }?;
     bind::restrict(mount.as_fd(), flags, true)?;
     Ok(mount)
+}
+
+/// The mounts of grafts, by their numbers.
+pub(super) fn bound(binds: &[Bind]) -> Vec<Bound> {
+    let number = |bind: &Bind| {
+        let mount = sys::file::mount_id(bind.mount.as_fd(), b"").ok()?;
+        Some(Bound { mount, recursive: bind.recursive })
+    };
+    binds.iter().filter_map(number).collect()
 }
 
 /// Puts the grafts over their places in the mount on `target`, which is served already.
@@ -170,7 +182,8 @@ pub(super) fn unmount_with(
 ) -> Result<()> {
     let table = mounts::read()?;
     let top = table.iter().rev().find(|entry| entry.target == target);
-    let Some(beneath) = top.and_then(|top| own_beneath(&table, top, grafts)) else {
+    let is_graft = |entry: &MountEntry| graft_at(&entry.target, grafts);
+    let Some(beneath) = top.and_then(|top| own_beneath(&table, top, is_graft)) else {
         return unmount();
     };
     let mut taken = Vec::new();
@@ -185,18 +198,44 @@ pub(super) fn unmount_with(
     done
 }
 
-/// The mounts beneath a mount, parents first; `None` if one of them is not of a graft.
+/// Whether nobody uses a mount whose daemon was killed, nor the grafts that are bound beneath it.
+/// The kernel finds no way to a graft there: they go with the mount, or they stay.
+pub(super) fn is_abandoned(target: &Path, row: &Row) -> bool {
+    let table = mounts::read().unwrap_or_default();
+    let Some(top) = table.iter().rev().find(|entry| entry.target == target) else { return false };
+    if top.device != row.device || row.is_served() || !is_dead(target) {
+        return false;
+    }
+    let is_graft = |entry: &MountEntry| row.graft(entry.id).map(|graft| graft.recursive);
+    let Some(beneath) = own_beneath(&table, top, is_graft) else { return false };
+    let is_free = |entry: &MountEntry| {
+        let is_shared = entry.id != top.id;
+        let wanted = Wanted { device: &entry.device, mount: Some(entry.id), is_shared };
+        holders::processes(wanted).is_empty()
+    };
+    is_free(top) && beneath.into_iter().all(is_free)
+}
+
+/// Whether the kernel answers for a file system without its daemon.
+fn is_dead(target: &Path) -> bool {
+    let root = sys::file::open_path(target, OFlags::PATH | OFlags::DIRECTORY);
+    let asked = root.and_then(|root| sys::file::fstatfs(root.as_fd()));
+    asked.is_err_and(|error| error.is(Errno::NOTCONN))
+}
+
+/// The mounts beneath a mount, parents first; `None` if one of them is not of a graft. `is_graft`
+/// answers for the mount of a graft whether those beneath it belong to it.
 fn own_beneath<'a>(
     table: &'a [MountEntry],
     top: &MountEntry,
-    grafts: &[GraftStatus],
+    is_graft: impl Fn(&MountEntry) -> Option<bool>,
 ) -> Option<Vec<&'a MountEntry>> {
     let mut found = Vec::new();
     let mut next = vec![(top.id, false)];
     while let Some((parent, is_whole)) = next.pop() {
         let is_child = |entry: &&MountEntry| entry.parent == parent && entry.id != parent;
         for child in table.iter().filter(is_child) {
-            let graft = graft_at(&child.target, grafts);
+            let graft = is_graft(child);
             if graft.is_none() && !is_whole {
                 return None;
             }

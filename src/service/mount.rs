@@ -13,7 +13,7 @@ use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::made::Made;
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
-use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe};
+use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::store::containers::{Containers, Ephemeral};
@@ -52,6 +52,7 @@ pub struct Live {
     running: Running,
     held: Held,
     answering: Option<Answering>,
+    row: Option<utab::Entry>,
     settle: Option<Settle>,
     target: PathBuf,
     entry: Option<mounts::MountEntry>,
@@ -309,6 +310,7 @@ impl Prepared {
         let store = self.counters;
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
+        let bound = binds::bound(&self.binds);
         if let Err(failure) = binds::attach(&target, self.binds) {
             unmount(&target, true)?;
             running.wait();
@@ -320,6 +322,8 @@ impl Prepared {
         granted.io.name().clone_into(&mut status.drivers.io);
         let entry = mounts::on(&target).ok().flatten();
         status.device = entry.as_ref().map(|entry| entry.device.clone());
+        let row = (status.device.as_ref().filter(|_| !bound.is_empty()))
+            .and_then(|device| utab::enter(&target, device, bound));
         let union = Arc::clone(&self.union);
         let answering = self.runtime.and_then(|dir| {
             let say = move || MountStatus {
@@ -336,7 +340,7 @@ impl Prepared {
         });
         let (union, held, settle) = (self.union, self.held, self.settle);
         let network = self.setup.waits;
-        Ok(Live { union, running, held, answering, settle, target, entry, network })
+        Ok(Live { union, running, held, answering, row, settle, target, entry, network })
     }
 }
 
@@ -358,6 +362,7 @@ impl Live {
     /// As emptying the work directory; what stays there is removed by the next mount.
     pub fn wait(self) -> Outcome<()> {
         self.running.wait();
+        drop(self.row);
         drop(self.answering);
         let wrap = Failure::system("emptying the work directory");
         self.union.shutdown().map_err(&wrap)?;

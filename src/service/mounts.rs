@@ -111,7 +111,7 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
 }
 
 // Blank, tab, newline and backslash are written as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, behind)) = rest.split_first() {

@@ -11,6 +11,7 @@ use super::failure::Outcome;
 use super::holders::{self, Wanted};
 use super::mounts::{self, MountEntry};
 use super::status::{self, GraftStatus, MountStatus};
+use super::utab::{self, Row};
 use super::{Failure, VfsFlags, binds};
 use crate::error::{Errno, Error};
 use crate::sys::fuse::{UnmountFlags, unmount};
@@ -56,6 +57,12 @@ pub enum Unmounted {
     ReadOnly,
 }
 
+/// The grafts of a mount: what its daemon says, and what one that was killed left.
+struct Grafts<'a> {
+    told: &'a [GraftStatus],
+    left: Option<Row>,
+}
+
 struct Ours {
     entry: MountEntry,
     daemon: Option<MountStatus>,
@@ -94,11 +101,14 @@ fn find(target: &Path, runtime: Option<&Path>) -> Outcome<Ours> {
 pub fn run(wish: &Wish) -> Outcome<Unmounted> {
     let deadline = Instant::now() + wish.timeout;
     let Ours { entry, daemon } = find(&wish.target, wish.runtime.as_deref())?;
-    let grafts = daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts);
+    let grafts = Grafts {
+        told: daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts),
+        left: if daemon.is_none() { utab::of(&entry.device) } else { None },
+    };
     let watched = daemon.as_ref().and_then(|daemon| Watched::open(daemon.pid).ok());
     let busy_until = (Instant::now() + BUSY).min(deadline);
     loop {
-        match in_child(&entry.target, wish.how, grafts, deadline)? {
+        match in_child(&entry.target, wish.how, &grafts, deadline)? {
             Ok(()) => break,
             Err(Errno::BUSY) if Instant::now() < busy_until => {
                 std::thread::sleep(Duration::from_millis(10));
@@ -108,14 +118,18 @@ pub fn run(wish: &Wish) -> Outcome<Unmounted> {
                 super::mount::remount(&entry.target, flags)?;
                 return Ok(Unmounted::ReadOnly);
             }
-            Err(Errno::BUSY) => return Err(busy(&entry, grafts)),
+            Err(Errno::BUSY) => return Err(busy(&entry, &grafts)),
             Err(errno) => return Err(refused(&entry.target, errno)),
         }
     }
-    if wish.how.lazy {
-        return Ok(Unmounted::Gone);
-    }
-    wait(&entry, daemon.as_ref().map(|daemon| daemon.pid), watched.as_ref(), deadline)
+    let pid = daemon.as_ref().map(|daemon| daemon.pid);
+    let done = match wish.how.lazy {
+        true => Ok(Unmounted::Gone),
+        false => wait(&entry, pid, watched.as_ref(), deadline),
+    };
+    // A daemon that was killed left its row.
+    utab::sweep();
+    done
 }
 
 fn refused(target: &Path, errno: Errno) -> Failure {
@@ -124,13 +138,14 @@ fn refused(target: &Path, errno: Errno) -> Failure {
 }
 
 /// Who uses a mount: mounts beneath that are not of grafts, and processes on it and on its grafts.
-fn busy(entry: &MountEntry, grafts: &[GraftStatus]) -> Failure {
+fn busy(entry: &MountEntry, grafts: &Grafts<'_>) -> Failure {
     let table = mounts::read().unwrap_or_default();
     let is_graft = |other: &MountEntry| {
-        grafts.iter().any(|graft| {
+        let is_told = grafts.told.iter().any(|graft| {
             let place = entry.target.join(graft.path.trim_start_matches('/'));
             other.target.starts_with(place)
-        })
+        });
+        is_told || grafts.left.as_ref().is_some_and(|row| row.graft(other.id).is_some())
     };
     let mut by = Vec::new();
     let mut next = vec![entry];
@@ -177,7 +192,7 @@ fn wait(
 fn in_child(
     target: &Path,
     how: UnmountFlags,
-    grafts: &[GraftStatus],
+    grafts: &Grafts<'_>,
     deadline: Instant,
 ) -> Outcome<Result<(), Errno>> {
     let wrap = Failure::system("starting a process");
@@ -204,12 +219,18 @@ fn in_child(
 
 /// Unmounts with the grafts that are bound beneath, if nobody uses any of them. What is lazy or
 /// forced takes them along.
-fn end_with(target: &Path, how: UnmountFlags, grafts: &[GraftStatus]) -> Result<(), Error> {
-    let plain = || end(target, how).map_err(|errno| Error::os("umount2", errno));
-    if how.lazy || grafts.is_empty() {
-        return plain();
+fn end_with(target: &Path, how: UnmountFlags, grafts: &Grafts<'_>) -> Result<(), Error> {
+    let call = |how| end(target, how).map_err(|errno| Error::os("umount2", errno));
+    let plain = || call(how);
+    if !how.lazy && !grafts.told.is_empty() {
+        return binds::unmount_with(target, grafts.told, plain);
     }
-    binds::unmount_with(target, grafts, plain)
+    match (plain(), &grafts.left) {
+        (Err(error), Some(row)) if error.is(Errno::BUSY) && binds::is_abandoned(target, row) => {
+            call(UnmountFlags { lazy: true, ..how })
+        }
+        (done, _) => done,
+    }
 }
 
 /// Unmounts, by `fusermount3` where the process may not.

@@ -89,6 +89,7 @@ mod random;
 mod rename;
 mod shared;
 mod stated;
+mod table;
 mod times;
 mod trust;
 mod walks;
