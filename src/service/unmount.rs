@@ -4,6 +4,7 @@
 //! serves the file system. The calls that may wait for a daemon that does not answer are made by a
 //! child, so that a time limit holds whatever the daemon does.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,10 @@ const KIND: &str = "fuse.lamina";
 
 /// For how long a mount may be busy: the daemon itself looks at it now and then.
 const BUSY: Duration = Duration::from_millis(300);
+
+/// How long the daemon may take to leave before a mount that was not there before counts as one of
+/// its file system: the kernel gives the number of a file system away once it is unmounted.
+const NEWCOMERS: Duration = Duration::from_secs(1);
 
 /// How often is looked at what happens elsewhere.
 const STEP: Duration = Duration::from_millis(100);
@@ -106,6 +111,7 @@ pub fn run(wish: &Wish) -> Outcome<Unmounted> {
         left: if daemon.is_none() { utab::of(&entry.device) } else { None },
     };
     let watched = daemon.as_ref().and_then(|daemon| Watched::open(daemon.pid).ok());
+    let before = elsewhere(&entry).into_iter().map(|(_, other)| other.id).collect();
     let busy_until = (Instant::now() + BUSY).min(deadline);
     loop {
         match in_child(&entry.target, wish.how, &grafts, deadline)? {
@@ -125,7 +131,7 @@ pub fn run(wish: &Wish) -> Outcome<Unmounted> {
     let pid = daemon.as_ref().map(|daemon| daemon.pid);
     let done = match wish.how.lazy {
         true => Ok(Unmounted::Gone),
-        false => wait(&entry, pid, watched.as_ref(), deadline),
+        false => wait(&entry, &before, (pid, watched.as_ref()), deadline),
     };
     // A daemon that was killed left its row.
     utab::sweep();
@@ -162,15 +168,30 @@ fn busy(entry: &MountEntry, grafts: &Grafts<'_>) -> Failure {
     Failure::Busy { path: entry.target.clone(), by }
 }
 
-/// Waits for the end of the daemon, or for what keeps it from ending.
+/// Other mounts that may be of the same file system, in all mount namespaces.
+fn elsewhere(entry: &MountEntry) -> Vec<(Option<u32>, MountEntry)> {
+    let mut others = holders::mounts_of(&entry.device);
+    others.retain(|(pid, other)| {
+        let is_itself = pid.is_none() && other.id == entry.id && other.target == entry.target;
+        !is_itself && (&other.kind, &other.source) == (&entry.kind, &entry.source)
+    });
+    others
+}
+
+/// Waits for the end of the daemon, or for what keeps it from ending. `before` has the mounts of
+/// the file system before it was unmounted.
 fn wait(
     entry: &MountEntry,
-    pid: Option<u32>,
-    watched: Option<&Watched>,
+    before: &HashSet<u64>,
+    (pid, watched): (Option<u32>, Option<&Watched>),
     deadline: Instant,
 ) -> Outcome<Unmounted> {
+    let start = Instant::now();
     loop {
-        let others = holders::mounts_of(&entry.device);
+        let mut others = elsewhere(entry);
+        if watched.is_none() || start.elapsed() < NEWCOMERS {
+            others.retain(|(_, other)| before.contains(&other.id));
+        }
         if !others.is_empty() {
             let places = others.iter().map(holders::mount_label).collect();
             return Ok(Unmounted::Elsewhere { pid, places });

@@ -23,6 +23,7 @@ judged!(lamina:
     lazy_umount_leaves_a_file_to_its_user,
     umount_returns_while_a_bind_lives,
     umount_returns_while_another_namespace_has_a_copy,
+    umount_waits_though_the_number_is_given_away,
     umount_returns_whatever_the_daemon_does,
     umount_ends_a_mount_whose_daemon_is_dead,
     umount_helper_takes_the_words_of_umount,
@@ -195,6 +196,38 @@ fn umount_returns_while_another_namespace_has_a_copy(s: &mut Site) {
     assert!(!is_gone(daemon));
     drop(sleeper);
     wait_for("the daemon to leave", || is_gone(daemon));
+}
+
+fn umount_waits_though_the_number_is_given_away(s: &mut Site) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let next = s.root().join("next");
+    dir(&next);
+    for _ in 0..10 {
+        s.mount();
+        let is_over = AtomicBool::new(false);
+        let (output, left) = std::thread::scope(|scope| {
+            // Each takes the lowest number that is free, and keeps it.
+            let taking = scope.spawn(|| {
+                let flags = rustix::mount::MountFlags::empty();
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) && count < 1000 {
+                    rustix::mount::mount("next", &next, "tmpfs", flags, None).unwrap();
+                    count += 1;
+                }
+                count
+            });
+            let output = umount(&[], &s.mnt());
+            let left = crate::harness::daemons_of(&s.mnt());
+            is_over.store(true, Ordering::Relaxed);
+            for _ in 0..taking.join().unwrap() {
+                rustix::mount::unmount(&next, UnmountFlags::DETACH).unwrap();
+            }
+            (output, left)
+        });
+        succeeds(&output);
+        s.unmounted();
+        assert_eq!((said(&output), left), (String::new(), Vec::new()));
+    }
 }
 
 fn umount_returns_whatever_the_daemon_does(s: &mut Site) {
