@@ -146,6 +146,8 @@ pub struct Union {
     plus: plus::Plus,
     claims: claims::Claims,
     live_writers: AtomicU64,
+    /// A file lost one of several names.
+    names_lost: AtomicBool,
     counters: Counters,
     rename: Mutex<()>,
     published: AtomicU64,
@@ -222,6 +224,7 @@ impl Union {
             plus: plus::Plus::default(),
             claims: claims::Claims::default(),
             live_writers: AtomicU64::new(0),
+            names_lost: AtomicBool::new(false),
             counters: Counters::default(),
             rename: Mutex::new(()),
             published: AtomicU64::new(0),
@@ -348,6 +351,9 @@ impl Union {
 
     /// The place of a file: parked, indexed, or below its parent by its name.
     fn place(&self, node: &Node, state: Option<&body::FileState>) -> Result<Place> {
+        if state.is_some_and(|state| matches!(state.life, Life::Gone(_) | Life::Stale)) {
+            return Err(Errno::STALE.into());
+        }
         if let Some(place) = state.and_then(|state| state.place.as_ref()) {
             return Ok(place.clone());
         }

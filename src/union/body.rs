@@ -241,6 +241,8 @@ pub enum Life {
     Detached,
     /// It is gone; these were its attributes.
     Gone(Stat),
+    /// Its names lead to another node, and nothing leads to the object from here any more.
+    Stale,
 }
 
 impl Life {
@@ -253,7 +255,7 @@ impl Life {
     /// Whether no name of the mount leads to the object.
     #[must_use]
     pub const fn is_nameless(self) -> bool {
-        !matches!(self, Self::Linked | Self::Detached)
+        !matches!(self, Self::Linked | Self::Detached | Self::Stale)
     }
 }
 

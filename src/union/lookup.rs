@@ -245,6 +245,7 @@ impl Union {
             if held.state.is_lost() {
                 // A pin led to it since the name that was known went.
                 held.state.place = None;
+                held.state.pinned = false;
                 self.table.relocate(held.node.id, parent, entry);
             } else if (found.stat.nlink > 1 || found.indexed.is_some())
                 && node.key.layer() < FIRST_GRAFT

@@ -60,7 +60,7 @@ impl Union {
             self.may_change(id, flags.append && !flags.truncate)?;
         }
         self.with_file(id, |held| {
-            if matches!(held.state.life, Life::Gone(_) | Life::Detached) {
+            if matches!(held.state.life, Life::Gone(_) | Life::Detached | Life::Stale) {
                 return Err(Errno::STALE.into());
             }
             // A writer the kernel has refused by itself; a reader it would, but only after this.
@@ -109,10 +109,16 @@ impl Union {
         opened
     }
 
-    /// States whether the kernel writes a file by itself at present, through a shared mapping
-    /// perhaps: its size and times are told for the moment only.
+    /// Whether attributes of a file are told for the moment only: the kernel writes it by itself at
+    /// present, through a shared mapping perhaps; or it lost one of its names. The kernel counts
+    /// that name off by itself when it gets to the answer (`fuse_entry_unlinked()` in fs/fuse/dir.c),
+    /// be it from a count that was asked for meanwhile, where it is missing already. At 0 it refuses
+    /// to link the file, until it asks again.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
+        if self.names_lost.load(Ordering::Relaxed) && self.table.has_lost_name(id) {
+            return true;
+        }
         if self.live_writers.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -311,10 +317,15 @@ impl Union {
         let evicted = self.pins.lock().push(id, ());
         let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
         self.try_with_file(old, |held| {
-            let kept = matches!(held.state.life, Life::Kept | Life::Detached);
-            if held.state.opens == 0 && held.state.pinned && kept {
-                let stat = self.stat_state(&held.node, held.state).unwrap_or_default();
-                held.state.life = Life::Gone(stat);
+            let next = match held.state.life {
+                Life::Kept => {
+                    Life::Gone(self.stat_state(&held.node, held.state).unwrap_or_default())
+                }
+                Life::Detached => Life::Stale,
+                _ => return,
+            };
+            if held.state.opens == 0 && held.state.pinned {
+                held.state.life = next;
                 held.state.place = None;
                 held.state.file = None;
                 held.state.pinned = false;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
+use crate::sync::Ordering;
 use crate::types::{Name, NodeId, RenameFlags, Stat};
 use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
 use crate::union::copyup::Data;
@@ -198,14 +199,16 @@ impl Union {
         Ok(())
     }
 
-    /// Before one of several names goes: where it is the one that leads to the object, a pin does
-    /// so until another one is known.
+    /// Before one of several names goes: from now on its count is told for the moment only. Where
+    /// it is the name that leads to the object, a pin does so until another one is known.
     pub(super) fn keep_found(
         &self,
         parent: &Parent,
         entry: &[u8],
         held: &mut Held<'_>,
     ) -> Result<()> {
+        self.table.note_lost_name(held.node.id);
+        self.names_lost.store(true, Ordering::Relaxed);
         let layer = held.node.key.layer();
         let ours = layer == UPPER || layer >= FIRST_GRAFT;
         if ours && held.is_at(parent.id, entry) && held.state.place.is_none() {
@@ -278,7 +281,7 @@ impl Union {
         self.may_change(parent.id, false)?;
         fixed::may_leave(&found.stat)?;
         let node = self.node(id)?;
-        if dir_of(&node)?.has_grafts.load(crate::sync::Ordering::Acquire) {
+        if dir_of(&node)?.has_grafts.load(Ordering::Acquire) {
             return Err(Errno::BUSY.into());
         }
         let gone = Stat { nlink: 0, ..found.stat };

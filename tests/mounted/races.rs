@@ -1,12 +1,12 @@
 //! Two clients of one object at the same moment: nothing that was acknowledged is lost, and no
 //! order of theirs shows as an error.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, renameat_with, statat};
+use rustix::fs::{AtFlags, CWD, RenameFlags, StatxFlags, renameat_with, statat, statx};
 
 use crate::harness::Site;
 use crate::tools::*;
@@ -16,6 +16,7 @@ judged!(everywhere:
     appenders_and_chmod_of_a_lower_file_all_count,
     a_file_that_is_removed_all_the_time_opens_or_is_absent,
     directories_that_change_places_keep_their_own_files,
+    a_file_is_linked_while_other_links_go_and_its_count_is_asked_for,
 );
 
 // The kernel's overlayfs answers EEXIST to an open that meets a replacement, now and then.
@@ -84,6 +85,33 @@ fn appenders_and_chmod_of_a_lower_file_all_count(s: &mut Site) {
         assert!(tail == b"onetwo" || tail == b"twoone", "{:?}", String::from_utf8_lossy(&tail));
         assert_eq!(mode(&path), 0o640);
     }
+}
+
+// The kernel counts a removed name off from the count that it was told last.
+fn a_file_is_linked_while_other_links_go_and_its_count_is_asked_for(s: &mut Site) {
+    put(s.lower("f"), b"f");
+    s.mount();
+    let file = s.at("f");
+    let stop = AtomicBool::new(false);
+    let link = |number: usize| {
+        for round in 0..1000 {
+            let new = s.at(&format!("link{number}-{round}"));
+            std::fs::hard_link(&file, &new).unwrap();
+            std::fs::remove_file(&new).unwrap();
+        }
+    };
+    let ask = || {
+        while !stop.load(Ordering::Relaxed) {
+            statx(CWD, &file, AtFlags::STATX_FORCE_SYNC, StatxFlags::NLINK).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(ask);
+        scope.spawn(ask);
+        together(|| link(1), || link(2));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(std::fs::metadata(&file).unwrap().nlink(), 1);
 }
 
 fn a_file_that_is_replaced_all_the_time_opens(s: &mut Site) {
