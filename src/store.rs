@@ -12,7 +12,7 @@ mod build;
 pub mod containers;
 mod error;
 pub mod export;
-pub mod hex;
+
 pub mod images;
 pub mod import;
 mod layer;
@@ -45,6 +45,7 @@ use crate::cache::{BlockCache, CacheStats};
 use crate::error::Errno;
 use crate::sys;
 use crate::sys::file::OFlags;
+use crate::types::hex;
 
 pub use build::{LayerBuilder, Written};
 pub use error::StoreError;

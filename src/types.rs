@@ -1,11 +1,16 @@
 //! Plain values shared by every module: names, inode attributes, identities, flags.
 //!
-//! Nothing here performs I/O or knows a protocol. Names, link targets and extended attributes are
+//! Nothing here opens a file or knows a protocol. Names, link targets and extended attributes are
 //! bytes; times are signed seconds with nanoseconds, so that times before 1970 survive.
 
+pub mod digest;
+pub mod hashing;
+pub mod hex;
 pub mod marks;
 
 use smallvec::SmallVec;
+
+pub use digest::Digest;
 
 /// The longest name of one directory entry, in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;

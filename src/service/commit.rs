@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at};
@@ -13,12 +12,11 @@ use super::failure::Outcome;
 use super::images::{Image, ImageLayer, Images, StoreError};
 use crate::error::{Errno, Result};
 use crate::store::export::diff_id;
-use crate::store::hex;
 use crate::store::images::full_name;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{major, minor};
 use crate::types::marks;
-use crate::types::{Kind, MODE_MASK, Name, NodeId, Stat};
+use crate::types::{Digest, Kind, MODE_MASK, Name, NodeId, Stat};
 use crate::union::{Entry, Union};
 
 /// What an image says of the layer that is added.
@@ -110,7 +108,7 @@ fn image_of(
         None => config["history"] = json!([step]),
     }
     let config = config.to_string().into_bytes();
-    let id = hex::encode(&Sha256::digest(&config));
+    let id = Digest::sha256(&config).hex().to_owned();
     Ok(Image { id, layers, config, manifest: None })
 }
 

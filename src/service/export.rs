@@ -5,18 +5,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told};
 use crate::store::LayerId;
 use crate::store::export::{Compression, Digested, diff_id, write_layer};
-use crate::store::hex;
 use crate::store::images::full_name;
 use crate::store::native::{DATA_TYPE, INDEX_TYPE};
 use crate::store::packed::PackedLayer;
-use crate::store::pull::transfer::sha256;
 use crate::sys;
+use crate::types::Digest;
 
 pub use crate::store::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
 
@@ -84,7 +82,7 @@ pub fn export(
     for (image, tags) in chosen {
         let layers = exporter.layers(&image)?;
         let config = config_with(&image, &layers)?;
-        let id = hex::encode(&Sha256::digest(&config));
+        let id = Digest::sha256(&config).hex().to_owned();
         listed.extend(exporter.describe(&config, &id, &layers, &tags)?);
         (exporter.told)(&Progress::Image { id: id.clone(), names: tags });
         ids.push(id);
@@ -297,7 +295,7 @@ impl Exporter<'_, '_> {
             let layers: Vec<String> = layers.collect();
             return Ok(vec![json!({ "Config": name, "RepoTags": tags, "Layers": layers })]);
         }
-        let digest = sha256(config);
+        let digest = Digest::sha256(config).to_string();
         self.target.bytes(&blob(&digest), config)?;
         let kind = match self.form {
             Form::Oci(compression) => compression.media_type(),
@@ -316,7 +314,7 @@ impl Exporter<'_, '_> {
             "layers": layers,
         });
         let manifest = manifest.to_string().into_bytes();
-        let digest = sha256(&manifest);
+        let digest = Digest::sha256(&manifest).to_string();
         self.target.bytes(&blob(&digest), &manifest)?;
         let entry = |annotations: Value| {
             let mut entry =

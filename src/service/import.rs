@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use crate::store::import::{
@@ -13,7 +12,8 @@ use crate::store::import::{
     layer_from_tar_heard, open_input,
 };
 use crate::store::native::{Data, Stream};
-use crate::store::{Build, LayerId, Written, hex};
+use crate::store::{Build, LayerId, Written};
+use crate::types::Digest;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -62,7 +62,7 @@ impl Read for Counted<'_, '_> {
 }
 
 fn sha256(digest: &[u8; 32]) -> String {
-    format!("sha256:{}", hex::encode(digest))
+    Digest::from_sha256(digest).to_string()
 }
 
 /// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
@@ -172,7 +172,7 @@ fn finish_single(
         "history": [{ "created_by": "lamina image import" }],
     });
     let config = config.to_string().into_bytes();
-    let id = hex::encode(&Sha256::digest(&config));
+    let id = Digest::sha256(&config).hex().to_owned();
     put(images, Image { id, layers: vec![layer], config, manifest: None }, names, told)
         .map(|id| vec![id])
 }

@@ -15,10 +15,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::images::{Image, listed, write_whole};
-use super::{Result, StoreError, hex, make_dir, open_dir};
+use super::{Result, StoreError, make_dir, open_dir};
 use crate::error::Errno;
 use crate::format::codec;
 use crate::sys;
+use crate::types::hex;
 
 const VERSION: u16 = 1;
 const RECORD: &str = "record";

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::types::digest::{BadDigest, OtherDigest};
 
 /// Why a request to the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -119,5 +120,17 @@ impl StoreError {
             let source = io::Error::from_raw_os_error(error.errno().0);
             Self::Io { path: path.clone(), source }
         }
+    }
+}
+
+impl From<BadDigest> for StoreError {
+    fn from(bad: BadDigest) -> Self {
+        Self::Archive { what: bad.to_string() }
+    }
+}
+
+impl From<OtherDigest> for StoreError {
+    fn from(other: OtherDigest) -> Self {
+        Self::Archive { what: other.to_string() }
     }
 }

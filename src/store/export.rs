@@ -9,12 +9,12 @@ mod target;
 
 use std::io::{self, Write};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::Result;
-use super::hex;
 use super::layer::Layer;
 use super::recipe::{Recipes, written};
+use crate::types::Digest;
 
 pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
@@ -68,7 +68,7 @@ impl<W: Write> Digested<W> {
     /// The digest, `sha256:` and digits, the count of bytes, and what they went to.
     pub fn finish(self) -> (String, u64, W) {
         let digest: [u8; 32] = self.hasher.finalize().into();
-        (format!("sha256:{}", hex::encode(&digest)), self.len, self.inner)
+        (Digest::from_sha256(&digest).to_string(), self.len, self.inner)
     }
 }
 

@@ -14,15 +14,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use self::name::{candidates, digest_name, file_name, name_of};
 pub use self::name::{full_name, is_host};
 use super::containers::Containers;
-use super::hex::is_hex;
 use super::{LayerId, Result, Store, StoreError, make_dir, open_dir};
 use crate::format::codec;
 use crate::sys;
+use crate::types::Digest;
+use crate::types::hex::is_hex;
 
 const VERSION: u16 = 1;
 /// A layer of an image.
@@ -78,7 +78,7 @@ fn missing(name: &str) -> StoreError {
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     let random = sys::process::random().map_err(StoreError::host(path))?;
-    let new = parent.join(format!(".new-{}", super::hex::encode(&random)));
+    let new = parent.join(format!(".new-{}", crate::types::hex::encode(&random)));
     let write = || -> io::Result<()> {
         let mut file = fs::File::create_new(&new)?;
         file.write_all(bytes)?;
@@ -235,7 +235,7 @@ impl Images {
         }
         let of_manifest = |image: &Image| {
             let manifest = image.manifest.as_ref();
-            manifest.is_some_and(|bytes| super::hex::encode(&Sha256::digest(bytes)) == digest)
+            manifest.is_some_and(|bytes| Digest::sha256(bytes).hex() == digest)
         };
         Ok(self.all()?.into_iter().map(|(image, _)| image).find(of_manifest))
     }
@@ -273,7 +273,7 @@ impl Images {
         let ids = listed(&self.images)?;
         for id in &ids {
             match self.read(id) {
-                Ok(image) if super::hex::encode(&Sha256::digest(&image.config)) != *id => {
+                Ok(image) if Digest::sha256(&image.config).hex() != id => {
                     damaged.push(format!("image {id}: its configuration has another digest"));
                     images.push(image);
                 }
@@ -417,7 +417,7 @@ mod tests {
         assert!(matches!(place.images.find("z"), Err(StoreError::Missing { .. })));
         let pulled = Image { manifest: Some(b"{}".to_vec()), ..image('c', Vec::new()) };
         place.images.put(&pulled, &[]).unwrap();
-        let digest = super::super::hex::encode(&Sha256::digest(b"{}"));
+        let digest = Digest::sha256(b"{}").hex().to_owned();
         for text in [format!("@sha256:{digest}"), format!("quay.io/a/b@sha256:{digest}")] {
             assert_eq!(place.images.find(&text).unwrap(), pulled);
         }
@@ -502,7 +502,7 @@ mod tests {
     #[test]
     fn verification_names_records_and_names() {
         let place = place();
-        let id = super::super::hex::encode(&Sha256::digest(b"{}"));
+        let id = Digest::sha256(b"{}").hex().to_owned();
         let good = Image { id: id.clone(), ..image('a', Vec::new()) };
         place.images.put(&good, &["good".to_owned(), "cut".to_owned()]).unwrap();
         place.images.put(&image('b', Vec::new()), &["gone".to_owned()]).unwrap();

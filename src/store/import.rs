@@ -16,6 +16,7 @@ use std::io::{self, BufReader, Read};
 use super::StoreError;
 use super::recipe::Hearer;
 use super::sink::Sink;
+use crate::types::hashing::{Hashing, drain};
 
 pub mod archive;
 pub mod directory;
@@ -35,7 +36,6 @@ pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 pub use directory::layer_from_directory;
 
 pub(in crate::store) use archive::is_native;
-pub(in crate::store) use stream::{Hashing, drain};
 
 use stream::Packing;
 

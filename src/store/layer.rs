@@ -1,6 +1,6 @@
 //! A layer of the store: its index, mapped, and its blob, read through the cache.
 
-mod digest;
+mod id_check;
 mod whole;
 
 use std::cell::RefCell;
@@ -14,10 +14,9 @@ use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
-use self::digest::Digest;
+use self::id_check::IdCheck;
 pub use self::whole::Damage;
 use super::ahead::{Runs, Walk};
-use super::hex::is_hex;
 use super::remote::Remote;
 use super::{Reading, StoreError};
 use crate::cache::{Block, Buffer, Key};
@@ -26,6 +25,7 @@ use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Seek;
+use crate::types::hex::is_hex;
 
 /// The index of a layer, in its directory.
 pub(super) const INDEX: &str = "index";
@@ -116,7 +116,7 @@ pub struct Layer {
     remote: Option<Remote>,
     _lock: File,
     reading: Arc<Reading>,
-    digest: Digest,
+    id_check: IdCheck,
     runs: Runs,
     walk: Walk,
     itself: Weak<Layer>,
@@ -153,9 +153,9 @@ impl Layer {
         let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
         let map = Arc::new(map);
         // Its id is the digest of all of it, so that of the body is not compared beside.
-        let digest = Digest::begin(path.clone(), &map, &id);
+        let id_check = IdCheck::begin(path.clone(), &map, &id);
         // What is damaged otherwise is so for this reason.
-        let first = |other| if digest.is_right() { other } else { digest.refusal() };
+        let first = |other| if id_check.is_right() { other } else { id_check.refusal() };
         let index = Index::open_known(Box::new(Shared(Arc::clone(&map))));
         let index = index.map_err(|error| first(damaged(error.to_string())))?;
         let path = dir.join(DATA);
@@ -180,7 +180,7 @@ impl Layer {
                 remote,
                 _lock: file,
                 reading,
-                digest,
+                id_check,
                 runs,
                 walk,
                 itself,
@@ -193,7 +193,7 @@ impl Layer {
     /// # Errors
     /// [`StoreError::Damaged`].
     pub fn confirm(&self) -> std::result::Result<(), StoreError> {
-        if self.digest.is_right() { Ok(()) } else { Err(self.digest.refusal()) }
+        if self.id_check.is_right() { Ok(()) } else { Err(self.id_check.refusal()) }
     }
 
     /// Its id.

@@ -30,10 +30,11 @@ use parking_lot::Mutex;
 use self::later::{Later, Task};
 use super::ahead::Share;
 use super::layer::{Damage, Layer};
-use super::{hex, make_dir};
+use super::make_dir;
 use crate::cache::BlockCache;
 use crate::format::layout::Inode;
 use crate::sys;
+use crate::types::hex;
 
 /// Files from this size on are materialised: a smaller one is read faster through the cache.
 const SIZE_MIN: u64 = 128 << 10;

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::import::{Hashing, drain};
 use super::layer::{DATA, INDEX};
 use super::remote::{self, Origin};
 use super::room::Room;
-use super::{LayerId, Result, Store, StoreError, discard, hex};
+use super::{LayerId, Result, Store, StoreError, discard};
 use crate::format::index::Index;
 use crate::format::layout::{HEAD_LEN, blob_head};
+use crate::types::Digest;
+use crate::types::hashing::{Hashing, drain};
 
 /// The media type of an index.
 pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
@@ -66,7 +67,7 @@ impl Data<'_> {
 fn expect(mut hashing: Hashing<impl Read>, digest: &str) -> Result<()> {
     let drained = drain(&mut hashing);
     drained.map_err(|source| StoreError::Stream { what: digest.to_owned(), source })?;
-    let found = format!("sha256:{}", hex::encode(&hashing.finish()));
+    let found = Digest::from_sha256(&hashing.finish()).to_string();
     if found == digest {
         return Ok(());
     }

@@ -20,6 +20,7 @@ use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
 use super::import::{FoundImage, archive::image_of_registry};
 use super::{Result, StoreError};
+use crate::types::Digest;
 
 pub mod access;
 pub mod auth;
@@ -326,7 +327,7 @@ impl Registry {
     pub fn image(&self) -> Result<FoundImage> {
         let raw = self.document(&format!("manifests/{}", self.reference.version))?;
         if let Some(digest) = &self.reference.digest {
-            let found = transfer::sha256(&raw);
+            let found = Digest::sha256(&raw).to_string();
             if *digest != found {
                 return Err(self.error(format!("the manifest has the digest {found}")));
             }

@@ -13,7 +13,6 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::build::Written;
-use super::hex::{self, is_hex};
 use super::images::listed;
 use super::layer::Layer;
 use super::room::Room;
@@ -21,6 +20,7 @@ use super::{NEW, Result, StoreError, make_dir};
 use crate::error::Errno;
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;
+use crate::types::hex::{self, is_hex};
 
 const MAGIC: [u8; 8] = *b"LMNTAR1\0";
 /// `u32` length, bytes.

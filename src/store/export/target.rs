@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ::tar::{EntryType, Header};
 
 use crate::store::recipe::written;
-use crate::store::{Result, StoreError, hex};
+use crate::store::{Result, StoreError};
+use crate::types::hex;
 
 /// Takes files.
 pub trait Target {

@@ -10,8 +10,8 @@ use super::write_layer;
 use crate::cache::BlockCache;
 use crate::store::import::layer_from_tar_heard;
 use crate::store::sink::{Body, Meta, Sink};
-use crate::store::{Layer, Store, StoreError, hex};
-use crate::types::{Name, Time, name};
+use crate::store::{Layer, Store, StoreError};
+use crate::types::{Digest, Name, Time, name};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -33,7 +33,7 @@ impl Place {
         let recipe = recipe.finish().unwrap();
         let (id, written) = self.store.publish_written(build).unwrap();
         let layer = self.store.layer(&id).unwrap();
-        let diff_id = format!("sha256:{}", hex::encode(&outcome.diff_id));
+        let diff_id = Digest::from_sha256(&outcome.diff_id).to_string();
         self.store.recipes().keep(recipe, &diff_id, &layer, &written).unwrap();
         (layer, diff_id)
     }
@@ -133,7 +133,7 @@ fn what_a_tar_has_beside_its_contents_may_be_long() {
     // What follows the end of a tar belongs to its digest.
     let long = tar.chain(io::repeat(0).take(600 << 20));
     let read = layer_from_tar_heard(long, &mut build.builder, Some(&mut recipe)).unwrap();
-    let diff_id = format!("sha256:{}", hex::encode(&read.diff_id));
+    let diff_id = Digest::from_sha256(&read.diff_id).to_string();
     let (id, written) = place.store.publish_written(build).unwrap();
     let layer = place.store.layer(&id).unwrap();
     let recipes = place.store.recipes();

@@ -4,8 +4,8 @@
 //! as Docker's own registry has it. `docker.io/library/x`, `docker.io/x` and `x` are one image
 //! there (distribution/reference, "familiar names").
 
-use crate::store::hex::is_hex;
 use crate::store::{Result, StoreError};
+use crate::types::hex::is_hex;
 
 /// The longest name with its tag.
 const NAME_MAX: usize = 255;

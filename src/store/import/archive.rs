@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use super::stream;
 use crate::store::StoreError;
+use crate::types::Digest;
 
-mod digest;
 mod docker;
 mod kind;
 mod oci;
@@ -29,7 +29,6 @@ pub use kind::{Input, open_input};
 
 pub(in crate::store) use oci::{image_of_registry, is_native};
 
-use digest::Digest;
 use parts::Parts;
 
 /// Longest manifest or index, as registries limit them.

@@ -5,8 +5,6 @@ use std::io::{self, BufReader, ErrorKind, Read};
 
 use std::rc::Rc;
 
-use sha2::{Digest, Sha256};
-
 use super::READ_BYTES;
 use crate::store::StoreError;
 
@@ -80,11 +78,6 @@ pub(super) fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     reader.take(HEAD_BYTES).read_to_end(&mut head)?;
     Ok(head)
-}
-
-/// Reads to the end and throws away what comes.
-pub(in crate::store) fn drain(reader: &mut dyn Read) -> io::Result<u64> {
-    io::copy(reader, &mut io::sink())
 }
 
 /// A reader that decompresses `raw`.
@@ -180,34 +173,10 @@ impl<R: Read> Read for Decoding<R> {
     }
 }
 
-/// A reader that computes the SHA-256 of what passes.
-pub(in crate::store) struct Hashing<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R> Hashing<R> {
-    pub(in crate::store) fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new() }
-    }
-
-    /// The digest of all that was read.
-    pub(in crate::store) fn finish(self) -> [u8; 32] {
-        self.hash.finalize().into()
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.inner.read(buf)?;
-        self.hash.update(buf.get(..len).unwrap_or_default());
-        Ok(len)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::hashing::drain;
 
     #[test]
     fn compressions_are_known_by_their_first_bytes() {

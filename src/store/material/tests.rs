@@ -177,7 +177,8 @@ fn the_least_recently_used_goes_and_none_that_is_in_use() {
     let layer = place.layer(&store, &[SIZE; 6]);
     let make = |number| {
         let file = layer.material(&inode(&layer, number)).unwrap();
-        let digest = super::hex::encode(layer.content_digest(&inode(&layer, number)).unwrap());
+        let digest =
+            crate::types::hex::encode(layer.content_digest(&inode(&layer, number)).unwrap());
         (file, place.files().into_iter().find(|path| path.ends_with(&digest)).unwrap())
     };
     let (held, held_path) = make(0);
@@ -218,7 +219,7 @@ fn an_earlier_boot_is_believed_after_a_look() {
     let materials = place.dir.path().join("materials");
     let boot = sys::process::boot_id().unwrap();
     fs::rename(materials.join(&boot), materials.join("earlier")).unwrap();
-    let digest = super::hex::encode(layer.content_digest(&inode(&layer, 1)).unwrap());
+    let digest = crate::types::hex::encode(layer.content_digest(&inode(&layer, 1)).unwrap());
     let torn = materials.join("earlier").join(digest);
     fs::set_permissions(&torn, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     File::options().write(true).open(&torn).unwrap().set_len(77).unwrap();

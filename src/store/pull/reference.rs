@@ -1,8 +1,8 @@
 //! References as Docker writes them: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 
-use crate::store::hex::is_hex;
 use crate::store::images::{full_name, is_host};
 use crate::store::{Result, StoreError};
+use crate::types::hex::is_hex;
 
 const HUB: &str = "docker.io";
 

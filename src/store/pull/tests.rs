@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::testing::{has, response, serve};
-use super::transfer::{Transfer, sha256};
+use super::transfer::Transfer;
 use super::*;
+use crate::types::Digest;
 
 fn token_server(realm: &'static str) -> String {
     serve(move |host, head| {
@@ -109,7 +110,8 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
         let transfer =
             Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &told };
         let mut whole = Vec::new();
-        let mut file = transfer.fetch(&sha256(&blob), blob.len() as u64).unwrap();
+        let mut file =
+            transfer.fetch(&Digest::sha256(&blob).to_string(), blob.len() as u64).unwrap();
         file.read_to_end(&mut whole).unwrap();
         assert!(whole == *blob, "ranges: {ranges}");
         assert_eq!(*sum.lock(), 300_000);
@@ -161,7 +163,8 @@ fn a_registry_that_brings_nothing_is_given_up() {
         let ended = AtomicBool::new(false);
         let transfer =
             Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &|_| () };
-        let error = transfer.fetch(&sha256(b""), 50_000).unwrap_err().to_string();
+        let error =
+            transfer.fetch(&Digest::sha256(b"").to_string(), 50_000).unwrap_err().to_string();
         assert!(error.contains("bytes came in") || error.contains("timeout"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }

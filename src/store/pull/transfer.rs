@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::Registry;
 use super::pace::{LEAST, Paced};
 use crate::store::room::Room;
-use crate::store::{Result, StoreError, hex, make_dir};
+use crate::store::{Result, StoreError, make_dir};
 use crate::sys;
+use crate::types::Digest;
 
 /// Attempts in a row that bring nothing.
 const ATTEMPTS: u32 = 5;
@@ -32,12 +33,6 @@ const READ_BYTES: usize = 128 << 10;
 #[must_use]
 pub fn directory(root: &Path) -> PathBuf {
     root.join("downloads")
-}
-
-/// `sha256:` and the digits of bytes.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(&Sha256::digest(bytes)))
 }
 
 /// One blob on its way, and who is told how many bytes came.
@@ -201,7 +196,7 @@ fn digest_of(file: &mut File) -> io::Result<String> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(format!("sha256:{}", hex::encode(&hash.finalize()))),
+            Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into()).to_string()),
             Ok(len) => hash.update(buffer.get(..len).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

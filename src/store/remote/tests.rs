@@ -13,10 +13,10 @@ use super::Origin;
 use crate::error::Errno;
 use crate::store::native::{Data, Stream};
 use crate::store::pull::testing::{response, serve};
-use crate::store::pull::transfer::sha256;
 use crate::store::sink::Sink;
 use crate::store::tests::{Place, content, noise, place, put};
 use crate::store::{Layer, LayerId, Store, StoreError};
+use crate::types::Digest;
 
 /// A layer as it is sent.
 struct Sent {
@@ -49,13 +49,13 @@ fn sent() -> Sent {
 
 impl Sent {
     fn adopt(&self, place: &Place, data: Data<'_>) -> crate::store::Result<LayerId> {
-        let digest = sha256(&self.index);
+        let digest = Digest::sha256(&self.index).to_string();
         let mut index = &self.index[..];
         place.store.adopt(Stream { from: &mut index, digest: &digest, size: 1 << 20 }, data)
     }
 
     fn adopt_whole(&self, place: &Place) -> crate::store::Result<LayerId> {
-        let digest = sha256(&self.data);
+        let digest = Digest::sha256(&self.data).to_string();
         let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
         self.adopt(
             place,
@@ -64,7 +64,7 @@ impl Sent {
     }
 
     fn adopt_stated(&self, place: &Place, size: u64) -> crate::store::Result<LayerId> {
-        let digest = sha256(&self.data);
+        let digest = Digest::sha256(&self.data).to_string();
         let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
         self.adopt(place, Data::Whole { open: &mut open, digest: &digest, size })
     }
@@ -72,7 +72,7 @@ impl Sent {
     fn adopt_part(&self, place: &Place, host: &str) -> LayerId {
         let origin = Origin {
             reference: format!("{host}/x"),
-            digest: sha256(&self.data),
+            digest: Digest::sha256(&self.data).to_string(),
             insecure: false,
             cert_dir: None,
             authfile: None,
@@ -157,7 +157,8 @@ fn what_is_not_what_was_announced_is_refused() {
         assert!(sent.adopt_whole(&place).is_err());
     }
     let mut index = &good.index[..];
-    let (digest, of_data) = (sha256(b"another"), sha256(&good.data));
+    let (digest, of_data) =
+        (Digest::sha256(b"another").to_string(), Digest::sha256(&good.data).to_string());
     let mut open = || Ok(Box::new(&good.data[..]) as Box<dyn Read>);
     let size = good.data.len() as u64;
     let data = Data::Whole { open: &mut open, digest: &of_data, size };

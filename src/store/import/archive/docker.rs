@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-use super::digest::Digest;
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use crate::store::StoreError;
-use crate::store::hex::is_hex;
+use crate::types::Digest;
+use crate::types::hex::is_hex;
 
 /// An image of `manifest.json`.
 #[derive(Deserialize)]

@@ -12,8 +12,8 @@ use super::ImageSource;
 use super::parts::{Parts, Seekable};
 use super::spool::Spool;
 use crate::store::StoreError;
-use crate::store::hex::is_hex;
 use crate::types::Name;
+use crate::types::hex::is_hex;
 
 /// Most members that are looked at: an image has a few for each of its layers.
 const MEMBERS_MAX: usize = 1 << 16;

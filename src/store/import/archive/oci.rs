@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::super::stream;
-use super::digest::Digest;
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, bounded, diff_ids, json, missing};
 use crate::store::StoreError;
 use crate::store::native::{DATA_TYPE, INDEX_MAX, INDEX_TYPE};
 use crate::sys::process::architecture;
+use crate::types::Digest;
 
 /// Most indexes from `index.json` to a manifest.
 const DEPTH_MAX: usize = 4;
@@ -245,7 +245,7 @@ fn image(
         manifest: Some(raw),
         // The ID of an image is the SHA-256, whatever the manifest calls it by.
         config_digest: Digest::sha256(&config).to_string(),
-        layers: layers.collect::<Result<_, _>>()?,
+        layers: layers.collect::<Result<_, StoreError>>()?,
         config,
     })
 }

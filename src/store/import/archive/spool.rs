@@ -10,6 +10,7 @@ use super::super::stream;
 use crate::store::StoreError;
 use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
+use crate::types::hashing::drain;
 
 /// A reader that copies what passes to a file without a name.
 pub(super) struct Spool<R> {
@@ -26,7 +27,7 @@ impl<R: Read> Spool<R> {
 
     /// Reads to the end; answers the copy of all that was read.
     pub(super) fn finish(mut self) -> Result<File, StoreError> {
-        stream::drain(&mut self).map_err(|error| stream::failed("archive", error))?;
+        drain(&mut self).map_err(|error| stream::failed("archive", error))?;
         Ok(self.copy)
     }
 }

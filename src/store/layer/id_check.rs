@@ -2,7 +2,7 @@
 //!
 //! The check of an index takes as long as its digest, and what a mount does after it nearly as
 //! long again. So a thread computes the digest meanwhile. An index that was checked is safe to
-//! read, but nothing of it may be shown before [`Digest::is_right`] was asked.
+//! read, but nothing of it may be shown before [`IdCheck::is_right`] was asked.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ const THREADS_MAX: usize = 4;
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The digest of an index, or the thread that computes it.
-pub(super) struct Digest {
+pub(super) struct IdCheck {
     path: PathBuf,
     map: Arc<Map>,
     id: LayerId,
@@ -28,7 +28,7 @@ pub(super) struct Digest {
     coming: Mutex<Option<JoinHandle<bool>>>,
 }
 
-impl Digest {
+impl IdCheck {
     /// Begins to compare the index at a path, which is mapped, with an id.
     pub(super) fn begin(path: PathBuf, map: &Arc<Map>, id: &LayerId) -> Self {
         let (for_thread, expected) = (Arc::clone(map), id.clone());

@@ -1,20 +1,49 @@
 //! Digests as manifests write them.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::store::StoreError;
-use crate::store::hex::{self, is_hex};
+use super::hex::{self, is_hex};
+
+/// Bytes of a malformed digest that its error shows.
+const SHOWN_MAX: usize = 256;
 
 /// `sha256:` and 64, or `sha512:` and 128 digits; nothing else becomes part of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Digest {
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
     algorithm: Algorithm,
     hex: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{:?} is no digest: sha256: and 64, or sha512: and 128 digits", shown(.0))]
+pub struct BadDigest(String);
+
+/// Bytes that have another digest than the expected one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{expected} is damaged: its bytes have the digest {found}")]
+pub struct OtherDigest {
+    /// The digest that the bytes should have.
+    pub expected: Digest,
+    /// The digits of the one that they have.
+    pub found: String,
+}
+
+// No byte of it can steer a terminal.
+fn shown(text: &str) -> String {
+    let mut end = text.len().min(SHOWN_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let more = if end < text.len() { "..." } else { "" };
+    format!("{}{more}", text.get(..end).unwrap_or_default().escape_debug())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Algorithm {
     Sha256,
     Sha512,
@@ -22,42 +51,54 @@ enum Algorithm {
 
 impl Digest {
     /// Reads a digest.
-    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// [`BadDigest`] for any other text.
+    pub fn parse(text: &str) -> Result<Self, BadDigest> {
         let parsed = match text.split_once(':') {
             Some(("sha256", hex)) if is_hex(hex, 64) => Some((Algorithm::Sha256, hex)),
             Some(("sha512", hex)) if is_hex(hex, 128) => Some((Algorithm::Sha512, hex)),
             _ => None,
         };
-        let (algorithm, hex) = parsed.ok_or_else(|| StoreError::Archive {
-            what: format!(
-                "{:?} is no digest: sha256: and 64, or sha512: and 128 digits",
-                super::super::path::shown(text.as_bytes())
-            ),
-        })?;
+        let (algorithm, hex) = parsed.ok_or_else(|| BadDigest(text.to_owned()))?;
         Ok(Self { algorithm, hex: hex.to_owned() })
     }
 
     /// The SHA-256 of bytes.
-    pub(super) fn sha256(bytes: &[u8]) -> Self {
-        Self { algorithm: Algorithm::Sha256, hex: hex::encode(&Sha256::digest(bytes)) }
+    #[must_use]
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Self::from_sha256(&Sha256::digest(bytes).into())
     }
 
-    pub(super) fn is_sha256(&self) -> bool {
+    /// The digest with the value of a SHA-256.
+    #[must_use]
+    pub fn from_sha256(value: &[u8; 32]) -> Self {
+        Self { algorithm: Algorithm::Sha256, hex: hex::encode(value) }
+    }
+
+    /// Whether it is a SHA-256.
+    #[must_use]
+    pub fn is_sha256(&self) -> bool {
         self.algorithm == Algorithm::Sha256
     }
 
-    #[cfg(test)]
-    pub(super) fn hex(&self) -> &str {
+    /// The digits.
+    #[must_use]
+    pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// Where an OCI layout keeps the bytes.
-    pub(super) fn part(&self) -> String {
+    /// The path of the bytes in an OCI layout.
+    #[must_use]
+    pub fn part(&self) -> String {
         format!("blobs/{}/{}", self.algorithm.name(), self.hex)
     }
 
     /// Refuses bytes that have another digest.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`OtherDigest`].
+    pub fn check(&self, bytes: &[u8]) -> Result<(), OtherDigest> {
         let found = match self.algorithm {
             Algorithm::Sha256 => hex::encode(&Sha256::digest(bytes)),
             Algorithm::Sha512 => hex::encode(&Sha512::digest(bytes)),
@@ -65,18 +106,25 @@ impl Digest {
         if found == self.hex {
             return Ok(());
         }
-        let what = format!("{self} is damaged: its bytes have the digest {found}");
-        Err(StoreError::Archive { what })
+        Err(OtherDigest { expected: self.clone(), found })
     }
 
     /// A reader that fails at its end where the bytes have another digest.
-    pub(super) fn verify<R: Read>(self, inner: R) -> Verifying<R> {
+    pub fn verify<R: Read>(self, inner: R) -> Verifying<R> {
         Verifying { inner, sha256: Sha256::new(), sha512: Sha512::new(), expected: self }
     }
 }
 
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.algorithm.name(), self.hex)
     }
 }
@@ -91,7 +139,7 @@ impl Algorithm {
 }
 
 /// See [`Digest::verify`].
-pub(super) struct Verifying<R> {
+pub struct Verifying<R> {
     inner: R,
     sha256: Sha256,
     sha512: Sha512,
