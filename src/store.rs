@@ -10,17 +10,22 @@ mod blob;
 mod budget;
 mod build;
 pub mod containers;
-mod error;
+pub mod damage;
+pub mod error;
 pub mod export;
+pub(crate) mod files;
 
+pub mod id;
 pub mod images;
 pub mod import;
 mod layer;
 mod material;
+mod merge;
 pub mod native;
 mod pack;
 pub mod packed;
 pub mod pull;
+mod reading;
 pub mod recipe;
 pub mod remote;
 mod repair;
@@ -48,14 +53,15 @@ use crate::sys::file::OFlags;
 use crate::types::hex;
 
 pub use build::{LayerBuilder, Written};
-pub use error::StoreError;
-pub use layer::{Damage, Layer, LayerId};
+pub use damage::Damage;
+pub use id::LayerId;
+pub use layer::Layer;
 pub use material::MaterialStats;
 
-type Result<T> = std::result::Result<T, StoreError>;
-
-/// Begins the name of a layer that is being built.
-const NEW: &str = ".new-";
+use error::{Result, StoreError};
+use files::{NEW, discard, make_dir, open_dir};
+use merge::merge;
+use reading::Reading;
 
 /// The store below a data root.
 pub struct Store {
@@ -64,15 +70,6 @@ pub struct Store {
     packed: packed::PackedLayers,
     reading: Arc<Reading>,
     open: Mutex<HashMap<LayerId, Weak<Layer>>>,
-}
-
-/// What all layers of a store read through.
-struct Reading {
-    cache: Arc<BlockCache>,
-    materials: Arc<material::Materials>,
-    ahead: ahead::Ahead,
-    damaged: AtomicU64,
-    fetched: remote::Counters,
 }
 
 /// What reading did so far.
@@ -94,15 +91,6 @@ pub struct Build {
     /// What is put into it.
     pub builder: LayerBuilder,
     _lock: OwnedFd,
-}
-
-fn make_dir(path: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(StoreError::io(path))
-}
-
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(StoreError::host(path))
 }
 
 impl Store {
@@ -257,7 +245,7 @@ impl Store {
         let target = self.layers.join(id.as_str());
         let replaces = target.exists() && self.is_to_be_replaced(id);
         if target.exists() && !replaces {
-            return native::merge(dir, &target);
+            return merge(dir, &target);
         }
         let parent = open_dir(&self.layers)?;
         sys::file::syncfs(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
@@ -267,7 +255,7 @@ impl Store {
         match fs::rename(dir, &target) {
             // Somebody else built the same layer meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                return native::merge(dir, &target);
+                return merge(dir, &target);
             }
             renamed => renamed.map_err(StoreError::io(&target))?,
         }
@@ -410,10 +398,4 @@ impl Store {
 fn is_named(dir: &OwnedFd, path: &Path) -> Result<bool> {
     let found = sys::file::statx(dir.as_fd(), b"").map_err(StoreError::host(path))?;
     Ok(fs::symlink_metadata(path).is_ok_and(|named| named.ino() == found.ino))
-}
-
-fn discard(dir: &Path) {
-    if let Err(error) = fs::remove_dir_all(dir) {
-        tracing::warn!(%error, dir = %dir.display(), "a layer that was given up stays");
-    }
 }

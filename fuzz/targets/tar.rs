@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use laminafs::store::StoreError;
+use laminafs::store::error::StoreError;
 use laminafs::store::import::layer_from_tar;
 use laminafs::store::sink::{Body, Meta, Sink};
 use laminafs::types::Name;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Errno, Error};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// A failure that a person is to understand: what happened, to which object.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use crate::store::{Layer, LayerId, Store};
 use crate::union::Lower;
 
 pub use super::verify::Finding;
-pub use crate::store::StoreError;
+pub use crate::store::error::StoreError;
 pub use crate::store::images::{Image, ImageLayer};
 
 /// The images and layers of a data root.

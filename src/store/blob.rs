@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use super::StoreError;
+use super::error::StoreError;
 use super::pack::{Packed, Packer};
 use super::room::Room;
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX, blob_head};

@@ -8,7 +8,7 @@ use std::fs;
 use std::mem::size_of;
 use std::path::Path;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::sys;
 use crate::types::Name;
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use zerocopy::FromZeros;
 
-use super::StoreError;
 use super::blob::{BlobWriter, Data};
 use super::budget::{self, Budget};
+use super::error::StoreError;
 use super::sink::{Body, Meta, Sink};
 use crate::error::Error;
 use crate::format::layout::{

@@ -14,8 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::images::{Image, listed, write_whole};
-use super::{Result, StoreError, make_dir, open_dir};
+use super::error::{Result, StoreError};
+use super::files::{listed, make_dir, open_dir, write_whole};
+use super::images::Image;
 use crate::error::Errno;
 use crate::format::codec;
 use crate::sys;

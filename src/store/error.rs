@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::types::digest::{BadDigest, OtherDigest};
 
+/// Result of a request to the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
 /// Why a request to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

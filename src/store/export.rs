@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Result;
+use super::error::Result;
 use super::layer::Layer;
 use super::recipe::{Recipes, written};
 use crate::types::Digest;
@@ -89,8 +89,8 @@ impl<W: Write> Write for Digested<W> {
 /// its diff ID.
 ///
 /// # Errors
-/// [`StoreError::Damaged`](super::StoreError::Damaged) where what was imported cannot be written
-/// again; [`StoreError::Entry`](super::StoreError::Entry) for what no tar can hold; what `out`
+/// [`StoreError::Damaged`](super::error::StoreError::Damaged) where what was imported cannot be written
+/// again; [`StoreError::Entry`](super::error::StoreError::Entry) for what no tar can hold; what `out`
 /// answers.
 pub fn write_layer(
     recipes: &Recipes,
@@ -107,7 +107,7 @@ pub fn write_layer(
     let (found, _, _) = digested.finish();
     if known && found != diff_id {
         let what = format!("the tar {diff_id} cannot be written again by its recipe");
-        return Err(super::StoreError::Archive { what });
+        return Err(super::error::StoreError::Archive { what });
     }
     Ok(found)
 }

@@ -9,7 +9,7 @@ mod name;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use self::name::{candidates, digest_name, file_name, name_of};
 pub use self::name::{full_name, is_host};
+use super::Store;
 use super::containers::Containers;
-use super::{LayerId, Result, Store, StoreError, make_dir, open_dir};
+use super::error::{Result, StoreError};
+use super::files::{listed, make_dir, open_dir, write_whole};
+use super::id::LayerId;
 use crate::format::codec;
 use crate::sys;
 use crate::types::Digest;
@@ -72,35 +75,6 @@ pub struct Importing(#[allow(dead_code)] OwnedFd);
 
 fn missing(name: &str) -> StoreError {
     StoreError::Missing { kind: "image", name: name.to_owned() }
-}
-
-/// Writes a file so that it is there as a whole or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    let random = sys::process::random().map_err(StoreError::host(path))?;
-    let new = parent.join(format!(".new-{}", crate::types::hex::encode(&random)));
-    let write = || -> io::Result<()> {
-        let mut file = fs::File::create_new(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    let written = write();
-    if written.is_err() {
-        drop(fs::remove_file(&new));
-    }
-    written.map_err(StoreError::io(path))?;
-    sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
-}
-
-pub(super) fn listed(dir: &Path) -> Result<Vec<String>> {
-    let read = || -> io::Result<Vec<String>> {
-        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into())).collect()
-    };
-    let mut names = read().map_err(StoreError::io(dir))?;
-    names.retain(|name| !name.starts_with('.'));
-    names.sort();
-    Ok(names)
 }
 
 impl Images {

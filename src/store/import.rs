@@ -13,7 +13,7 @@
 
 use std::io::{self, BufReader, Read};
 
-use super::StoreError;
+use super::error::StoreError;
 use super::recipe::Hearer;
 use super::sink::Sink;
 use crate::types::hashing::{Hashing, drain};

@@ -4,28 +4,26 @@ mod id_check;
 mod whole;
 
 use std::cell::RefCell;
-use std::fmt;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 
 use self::id_check::IdCheck;
-pub use self::whole::Damage;
 use super::ahead::{Runs, Walk};
+use super::error::StoreError;
+use super::id::LayerId;
+use super::reading::Reading;
 use super::remote::Remote;
-use super::{Reading, StoreError};
 use crate::cache::{Block, Buffer, Key};
 use crate::error::{Errno, Error, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Seek;
-use crate::types::hex::is_hex;
 
 /// The index of a layer, in its directory.
 pub(super) const INDEX: &str = "index";
@@ -36,41 +34,6 @@ pub(super) const DATA: &str = "data";
 static ZEROES: [u8; FRAME_LEN] = [0; FRAME_LEN];
 
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
-
-/// Names a layer: the BLAKE3 of its index, as 64 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LayerId(String);
-
-impl LayerId {
-    /// The id of the layer with this index.
-    #[must_use]
-    pub fn of(index: &[u8]) -> Self {
-        Self(blake3::hash(index).to_hex().to_string())
-    }
-
-    /// The digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for LayerId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl FromStr for LayerId {
-    type Err = StoreError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, StoreError> {
-        if is_hex(text, 64) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(StoreError::Missing { kind: "layer", name: text.to_owned() })
-    }
-}
 
 /// Parts of one read that are most likely: a MiB, with one more frame at an odd place.
 const PARTS: usize = 10;

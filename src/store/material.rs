@@ -29,8 +29,9 @@ use parking_lot::Mutex;
 
 use self::later::{Later, Task};
 use super::ahead::Share;
-use super::layer::{Damage, Layer};
-use super::make_dir;
+use super::damage::Damage;
+use super::files::make_dir;
+use super::layer::Layer;
 use crate::cache::BlockCache;
 use crate::format::layout::Inode;
 use crate::sys;

@@ -8,10 +8,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::Store;
+use super::error::{Result, StoreError};
+use super::files::discard;
+use super::id::LayerId;
 use super::layer::{DATA, INDEX};
 use super::remote::{self, Origin};
 use super::room::Room;
-use super::{LayerId, Result, Store, StoreError, discard};
 use crate::format::index::Index;
 use crate::format::layout::{HEAD_LEN, blob_head};
 use crate::types::Digest;
@@ -157,28 +160,6 @@ impl Store {
         let dir = self.layers.join(id.as_str());
         dir.exists() && !remote::is_partial(&dir) && self.is_sound(id)
     }
-}
-
-/// Gives what a new layer has to one of the same name that is there, and gives it up.
-pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {
-    if remote::is_partial(target) {
-        if remote::is_partial(dir) {
-            remote::take_origin(dir, target)?;
-        } else {
-            complete(dir, target)?;
-        }
-    }
-    discard(dir);
-    Ok(())
-}
-
-// Into the file that others have open: the same bytes at the same places.
-fn complete(dir: &Path, target: &Path) -> Result<()> {
-    let (from, path) = (dir.join(DATA), target.join(DATA));
-    let mut from = File::open(&from).map_err(StoreError::io(&from))?;
-    let mut to = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
-    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(StoreError::io(&path))?;
-    remote::end(target)
 }
 
 /// An index as it was.

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::images::{listed, write_whole};
-use super::{LayerId, Result, StoreError, make_dir};
+use super::error::{Result, StoreError};
+use super::files::make_dir;
+use super::files::{listed, write_whole};
+use super::id::LayerId;
 use crate::format::codec;
 
 const VERSION: u16 = 1;

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
+use super::error::{Result, StoreError};
 use super::import::{FoundImage, archive::image_of_registry};
-use super::{Result, StoreError};
 use crate::types::Digest;
 
 pub mod access;

@@ -13,10 +13,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::build::Written;
-use super::images::listed;
+use super::error::{Result, StoreError};
+use super::files::listed;
+use super::files::{NEW, make_dir};
 use super::layer::Layer;
 use super::room::Room;
-use super::{NEW, Result, StoreError, make_dir};
 use crate::error::Errno;
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
-use super::images::write_whole;
+use super::error::{Result, StoreError};
+use super::files::write_whole;
 use super::pull::Registry;
 use super::pull::access::{Access, Words};
 use super::pull::reference::Reference;
 use super::room::Room;
-use super::{Result, StoreError};
 use crate::error::{Errno, Error};
 use crate::format::codec;
 use crate::format::index::Index;
@@ -180,7 +180,7 @@ pub(super) fn end(dir: &Path) -> Result<()> {
             removed => removed.map_err(StoreError::io(&path))?,
         }
     }
-    sys::file::fsync(super::open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
+    sys::file::fsync(super::files::open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
 }
 
 impl Remote {

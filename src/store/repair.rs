@@ -7,8 +7,11 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::error::{Result, StoreError};
+use super::files::{NEW, open_dir};
+use super::id::LayerId;
 use super::layer::Layer;
-use super::{LayerId, NEW, Result, Store, StoreError, open_dir, remote};
+use super::{Store, remote};
 use crate::sys;
 use crate::types::RenameFlags;
 

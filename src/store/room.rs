@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::sys::file::fstatfs;
 use crate::types::StatFs;
 
@@ -25,7 +25,7 @@ pub(super) struct Room {
 impl Room {
     /// The space of the file system of a directory.
     pub(super) fn new(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self { dir: dir.to_owned(), opened: super::open_dir(dir)?, left: 0 })
+        Ok(Self { dir: dir.to_owned(), opened: super::files::open_dir(dir)?, left: 0 })
     }
 
     /// Says that so many bytes are to be written.
@@ -65,7 +65,8 @@ mod tests {
     use super::*;
 
     fn found(blocks: u64, bavail: u64) -> StatFs {
-        let mut found = fstatfs(super::super::open_dir(Path::new("/")).unwrap().as_fd()).unwrap();
+        let mut found =
+            fstatfs(super::super::files::open_dir(Path::new("/")).unwrap().as_fd()).unwrap();
         (found.blocks, found.bavail, found.frsize) = (blocks, bavail, 4096);
         found
     }

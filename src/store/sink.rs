@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::types::{Name, Time};
 
 /// Attributes of an object of a layer.

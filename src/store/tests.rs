@@ -4,8 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Store;
+use super::error::StoreError;
+use super::id::LayerId;
+use super::layer::Layer;
 use super::sink::{Body, Meta, Sink};
-use super::{Layer, LayerId, Store, StoreError};
 use crate::cache::BlockCache;
 use crate::error::Errno;
 use crate::format::index::ROOT;

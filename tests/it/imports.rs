@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use laminafs::backing::blob;
 use laminafs::cache::BlockCache;
 use laminafs::service::images::Images;
+use laminafs::store::error::StoreError;
 use laminafs::store::import::{layer_from_directory, layer_from_tar};
-use laminafs::store::{Build, Store, StoreError};
+use laminafs::store::{Build, Store};
 use laminafs::types::{Access, Kind};
 use laminafs::union::DirRef;
 

@@ -5,7 +5,7 @@
 //! seen: a layer stands for itself. The last component is never followed.
 
 use super::{Content, LayerBuilder, Node, NodeId, Slot, refuse};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::types::marks::WH_PREFIX;
 use crate::types::{NAME_MAX, Name, name};
 

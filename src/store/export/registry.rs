@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 
 use super::Target;
+use crate::store::error::{Result, StoreError};
 use crate::store::pull::Registry;
-use crate::store::{Result, StoreError};
 
 const BLOBS: &str = "blobs/sha256/";
 

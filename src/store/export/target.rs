@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ::tar::{EntryType, Header};
 
+use crate::store::error::{Result, StoreError};
 use crate::store::recipe::written;
-use crate::store::{Result, StoreError};
 use crate::types::hex;
 
 /// Takes files.

@@ -4,7 +4,7 @@
 //! as Docker's own registry has it. `docker.io/library/x`, `docker.io/x` and `x` are one image
 //! there (distribution/reference, "familiar names").
 
-use crate::store::{Result, StoreError};
+use crate::store::error::{Result, StoreError};
 use crate::types::hex::is_hex;
 
 /// The longest name with its tag.

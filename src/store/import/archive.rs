@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::stream;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::types::Digest;
 
 mod docker;

@@ -17,7 +17,7 @@ use super::marks::{self, Marks, Xattrs};
 use super::path::{self, Place, joined, refused};
 use super::{ENTRIES_MAX, stream};
 use crate::error::{Errno, Error};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{self, OFlags};
 use crate::sys::{dir, xattr};

@@ -4,7 +4,7 @@ use super::header;
 use super::path::{self, Place, refused};
 use super::tar::{Member, Members, Source};
 use super::{ENTRIES_MAX, marks};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::types::Name;
 

@@ -3,7 +3,7 @@
 //! A name is taken relative to the root of the layer, as GNU tar does: `/` and `./` at the front
 //! and repeated `/` go. `..` is refused rather than resolved, since a link may lie before it.
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::types::marks::{WH_BOOKKEEPING, WH_OPAQUE, WH_PREFIX};
 use crate::types::{NAME_MAX, Name, name};
 

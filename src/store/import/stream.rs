@@ -6,7 +6,7 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::rc::Rc;
 
 use super::READ_BYTES;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Bytes that tell the compressions apart.
 const HEAD_BYTES: u64 = 6;

@@ -13,7 +13,7 @@ use super::path::refused;
 use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
 use super::{header, number, stream};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::recipe::Hearer;
 
 const BLOCK: usize = 512;

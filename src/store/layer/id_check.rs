@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use super::{LayerId, StoreError};
+use crate::store::error::StoreError;
+use crate::store::id::LayerId;
 use crate::sys::map::Map;
 
 /// Threads at once; beyond that the digest is computed when it is asked for.

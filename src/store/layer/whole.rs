@@ -12,8 +12,9 @@ use crate::cache::Key;
 use crate::error::{Errno, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Inode, blob_head};
-use crate::store::StoreError;
 use crate::store::ahead::Share;
+use crate::store::damage::Damage;
+use crate::store::error::StoreError;
 use crate::store::remote::Remote;
 use crate::sys;
 
@@ -272,13 +273,4 @@ fn write_all(to: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<()> {
         };
     }
     Ok(())
-}
-
-/// A part of a layer that is not what was put there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// What differs.
-    pub what: String,
-    /// The files that it belongs to.
-    pub files: Vec<String>,
 }

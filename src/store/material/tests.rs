@@ -12,8 +12,9 @@ use crate::cache::BlockCache;
 use crate::error::Errno;
 use crate::format::index::ROOT;
 use crate::format::layout::Inode;
+use crate::store::Store;
+use crate::store::layer::Layer;
 use crate::store::sink::{Body, Meta, Sink};
-use crate::store::{Layer, Store};
 use crate::sys;
 use crate::types::name;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::auth::Credentials;
 use super::connection::Connection;
 use super::reference::Reference;
-use crate::store::{Result, StoreError};
+use crate::store::error::{Result, StoreError};
 use crate::sys::process::variable;
 
 /// What was said of a registry.

@@ -13,7 +13,7 @@ use ureq::Proxy;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::reference::is_loopback;
-use crate::store::{Result, StoreError};
+use crate::store::error::{Result, StoreError};
 
 /// Longest file of certificates.
 const FILE_MAX: u64 = 4 << 20;

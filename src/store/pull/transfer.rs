@@ -16,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::Registry;
 use super::pace::{LEAST, Paced};
+use crate::store::error::{Result, StoreError};
+use crate::store::files::make_dir;
 use crate::store::room::Room;
-use crate::store::{Result, StoreError, make_dir};
 use crate::sys;
 use crate::types::Digest;
 

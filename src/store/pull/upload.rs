@@ -8,7 +8,7 @@ use ureq::http::{Uri, header};
 
 use super::pace::Paced;
 use super::{Registry, authorized, is_same_place};
-use crate::store::Result;
+use crate::store::error::Result;
 
 /// How long a registry may take to store what was sent.
 const STORED: Duration = Duration::from_secs(15 * 60);

@@ -11,11 +11,14 @@ use parking_lot::Mutex;
 
 use super::Origin;
 use crate::error::Errno;
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::id::LayerId;
+use crate::store::layer::Layer;
 use crate::store::native::{Data, Stream};
 use crate::store::pull::testing::{response, serve};
 use crate::store::sink::Sink;
 use crate::store::tests::{Place, content, noise, place, put};
-use crate::store::{Layer, LayerId, Store, StoreError};
 use crate::types::Digest;
 
 /// A layer as it is sent.

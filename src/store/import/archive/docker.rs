@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, bounded, diff_ids, json, missing};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
 

@@ -11,7 +11,7 @@ use super::super::tar::{Members, Source, Streamed};
 use super::ImageSource;
 use super::parts::{Parts, Seekable};
 use super::spool::Spool;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::types::Name;
 use crate::types::hex::is_hex;
 

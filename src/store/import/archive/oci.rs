@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::super::stream;
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, bounded, diff_ids, json, missing};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::native::{DATA_TYPE, INDEX_MAX, INDEX_TYPE};
 use crate::sys::process::architecture;
 use crate::types::Digest;

@@ -14,7 +14,7 @@ use super::super::path::{self, joined, refused};
 use super::super::stream;
 use super::super::tar::{Members, Source};
 use crate::error::Errno;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::sys::file::{self, OFlags};
 use crate::types::{Name, name};
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::super::stream;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
 use crate::types::hashing::drain;

@@ -1,0 +1,63 @@
+//! Files and directories of a data root, made and written so that a crash leaves no half of one.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::error::{Result, StoreError};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::hex;
+
+/// Begins the name of a layer that is being built.
+pub(super) const NEW: &str = ".new-";
+
+/// Makes a directory, with its parents, for its owner alone.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(StoreError::io(path))
+}
+
+/// Opens a directory.
+pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {
+    sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(StoreError::host(path))
+}
+
+/// Writes a file so that it is there as a whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    let random = sys::process::random().map_err(StoreError::host(path))?;
+    let new = parent.join(format!(".new-{}", hex::encode(&random)));
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create_new(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    let written = write();
+    if written.is_err() {
+        drop(fs::remove_file(&new));
+    }
+    written.map_err(StoreError::io(path))?;
+    sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
+}
+
+/// The names in a directory, sorted, without those that begin with a dot.
+pub(crate) fn listed(dir: &Path) -> Result<Vec<String>> {
+    let read = || -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into())).collect()
+    };
+    let mut names = read().map_err(StoreError::io(dir))?;
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a layer that is given up.
+pub(super) fn discard(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(%error, dir = %dir.display(), "a layer that was given up stays");
+    }
+}

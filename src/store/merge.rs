@@ -1,0 +1,32 @@
+//! A new layer where one of the same name is there already.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::error::{Result, StoreError};
+use super::files::discard;
+use super::layer::DATA;
+use super::remote;
+
+/// Gives what a new layer has to one of the same name that is there, and gives it up.
+pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {
+    if remote::is_partial(target) {
+        if remote::is_partial(dir) {
+            remote::take_origin(dir, target)?;
+        } else {
+            complete(dir, target)?;
+        }
+    }
+    discard(dir);
+    Ok(())
+}
+
+// Into the file that others have open: the same bytes at the same places.
+fn complete(dir: &Path, target: &Path) -> Result<()> {
+    let (from, path) = (dir.join(DATA), target.join(DATA));
+    let mut from = File::open(&from).map_err(StoreError::io(&from))?;
+    let mut to = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
+    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(StoreError::io(&path))?;
+    remote::end(target)
+}

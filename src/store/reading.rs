@@ -1,0 +1,18 @@
+//! What all layers of a store share while they are read.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::ahead::Ahead;
+use super::material::Materials;
+use super::remote::Counters;
+use crate::cache::BlockCache;
+
+/// What all layers of a store read through.
+pub(super) struct Reading {
+    pub(super) cache: Arc<BlockCache>,
+    pub(super) materials: Arc<Materials>,
+    pub(super) ahead: Ahead,
+    pub(super) damaged: AtomicU64,
+    pub(super) fetched: Counters,
+}
