@@ -10,4 +10,5 @@ mod check;
 pub mod codec;
 pub mod index;
 pub mod layout;
+pub mod oci;
 pub mod tables;

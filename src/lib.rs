@@ -21,6 +21,7 @@
 
 pub mod backing;
 pub mod cache;
+pub mod catalog;
 pub mod error;
 pub mod format;
 pub mod fuse;
@@ -30,4 +31,3 @@ pub mod sync;
 pub mod sys;
 pub mod types;
 pub mod union;
-pub mod volume;

@@ -7,6 +7,7 @@
 pub mod background;
 mod binds;
 pub mod changes;
+mod collect;
 pub mod commit;
 mod confine;
 pub mod containers;

@@ -9,14 +9,12 @@ mod ahead;
 mod blob;
 mod budget;
 mod build;
-pub mod containers;
 pub mod damage;
 pub mod error;
 pub mod export;
 pub(crate) mod files;
 
 pub mod id;
-pub mod images;
 pub mod import;
 mod layer;
 mod material;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use laminafs::format::codec;
-use laminafs::store::images::Image;
+use laminafs::catalog::image::Image;
 use libfuzzer_sys::fuzz_target;
 
 /// Of the head of a record: what it is and its version.

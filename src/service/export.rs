@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told};
+use crate::catalog::name::full_name;
 use crate::store::LayerId;
 use crate::store::export::{Compression, Digested, diff_id, write_layer};
-use crate::store::images::full_name;
-use crate::store::native::{DATA_TYPE, INDEX_TYPE};
+use crate::store::export::{DATA_TYPE, INDEX_TYPE};
 use crate::store::packed::PackedLayer;
 use crate::sys;
 use crate::types::Digest;

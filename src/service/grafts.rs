@@ -14,12 +14,12 @@ use super::spec::{GraftDriver, GraftSource, GraftSpec, MountSpec};
 use super::status::GraftStatus;
 use super::{Failure, layers, prefill};
 use crate::backing::host::{FdCache, HostTree, Submounts};
+use crate::catalog::volumes::{OpenVolume, VolumeError, Volumes, is_name};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::{Kind, Name, NodeId, name};
 use crate::union::{Caller, Entry, Graft, GraftRoot, Union};
-use crate::volume::{OpenVolume, VolumeError, Volumes, is_name};
 
 /// How many links the way to a place may have (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;

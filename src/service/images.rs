@@ -1,6 +1,7 @@
 //! Images of a data root: list, inspect, verify, remove, collect; and their layers for a mount.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -9,19 +10,20 @@ use serde::Serialize;
 use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
-use crate::store::containers::Containers;
+use crate::catalog::containers::Containers;
 use crate::store::{Layer, LayerId, Store};
 use crate::union::Lower;
 
 pub use super::verify::Finding;
+pub use crate::catalog::image::{Image, ImageLayer};
 pub use crate::store::error::StoreError;
-pub use crate::store::images::{Image, ImageLayer};
 
 /// The images and layers of a data root.
 pub struct Images {
     pub(super) store: Store,
-    pub(super) images: crate::store::images::Images,
+    pub(super) images: crate::catalog::images::Images,
     pub(super) containers: Containers,
+    pub(super) downloads: PathBuf,
     /// Layers of a mount that are not yet compared with their ids.
     early: Mutex<Vec<Arc<Layer>>>,
 }
@@ -101,8 +103,10 @@ impl Images {
     /// The same for a mount.
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
         let store = Store::open_with(root, cache(keep.cache_bytes), keep.material_bytes)?;
-        let images = crate::store::images::Images::open(root)?;
-        Ok(Self { store, images, containers: Containers::open(root)?, early: Mutex::default() })
+        let images = crate::catalog::images::Images::open(root)?;
+        let containers = Containers::open(root)?;
+        let downloads = crate::store::pull::transfer::directory(root);
+        Ok(Self { store, images, containers, downloads, early: Mutex::default() })
     }
 
     fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {
@@ -199,9 +203,14 @@ impl Images {
     /// # Errors
     /// [`StoreError::Damaged`] for a record that cannot be read: then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
-        let removed = self.images.collect(&self.store, &self.containers)?;
+        let removed = self.collect_layers()?;
         self.store.collect_materials()?;
         Ok(removed.iter().map(LayerId::to_string).collect())
+    }
+
+    /// The layers that were made of tar streams: by the digest of the stream.
+    pub(super) fn known_layers(&self) -> Result<HashMap<String, ImageLayer>> {
+        self.images.known_layers(&self.store.layers()?)
     }
 
     /// The layers of an image for a mount, topmost first.

@@ -77,7 +77,7 @@ pub fn import(
     told: &mut Told<'_>,
 ) -> Result<Vec<String>> {
     for name in names {
-        crate::store::images::full_name(name)?;
+        crate::catalog::name::full_name(name)?;
     }
     // A pipe may take its time, and nobody is to wait for it.
     let input = open_input(path, images.store.directory())?;
@@ -199,7 +199,7 @@ fn import_archive(
         let what = format!("{} holds {} images: -t names one only", path.display(), found.len());
         return Err(StoreError::Archive { what });
     }
-    let mut known = images.images.known_layers(&images.store)?;
+    let mut known = images.known_layers()?;
     let mut ids = Vec::new();
     for image in &found {
         forget_damaged(images, image, &mut known);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::catalog::volumes::{VolumeError, Volumes};
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId};
 use crate::union::{DirRef, Graft, Union};
-use crate::volume::{VolumeError, Volumes};
 
 /// What was made so far.
 pub(super) struct Made {

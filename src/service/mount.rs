@@ -14,14 +14,14 @@ use super::made::Made;
 use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
+use crate::catalog::containers::{Containers, Ephemeral};
+use crate::catalog::volumes::OpenVolume;
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
-use crate::store::containers::{Containers, Ephemeral};
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::mount::Propagation;
 use crate::sys::process::{self, Capability};
 use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
-use crate::volume::OpenVolume;
 
 /// A mount that is ready to be made.
 pub struct Prepared {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told, forget_damaged, import_layers, put};
-use crate::store::images::Importing;
+use crate::catalog::images::Importing;
 use crate::store::import::{FoundImage, FoundLayer};
 use crate::store::native::{Data, Stream, id_of};
 use crate::store::pull::Registry;
@@ -65,7 +65,7 @@ struct Work<'a> {
 /// collected.
 pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> Result<String> {
     for name in &pull.names {
-        crate::store::images::full_name(name)?;
+        crate::catalog::name::full_name(name)?;
     }
     let access = pull.access.clone();
     let registry = &Registry::connect(&pull.reference, access.credentials, &access.connection)?;
@@ -114,13 +114,13 @@ impl Work<'_> {
     fn fetch(&self, told: &mut Told<'_>) -> Result<Pulled> {
         let Self { images, dir, image, .. } = self;
         let mut files = Files::new();
-        let mut known = images.images.known_layers(&images.store)?;
+        let mut known = images.known_layers()?;
         forget_damaged(images, image, &mut known);
         loop {
             self.download_missing(&known, &mut files, told)?;
             let importing = images.images.importing()?;
             // A collection may have taken layers meanwhile.
-            let there = images.images.known_layers(&images.store)?;
+            let there = images.known_layers()?;
             known.retain(|diff_id, _| there.contains_key(diff_id));
             if !self.missing(&known, &files)?.is_empty() {
                 continue;

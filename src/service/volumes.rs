@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::store::containers::Containers;
+use crate::catalog::containers::Containers;
 
-pub use crate::volume::{Volume, VolumeError, Volumes, is_name};
+pub use crate::catalog::volumes::{Volume, VolumeError, Volumes, is_name};
 
 /// Removes a volume with its content.
 ///
@@ -29,7 +29,7 @@ fn user_of(root: &Path, name: &str) -> Result<Option<String>, VolumeError> {
     }
     let all = Containers::open(root).and_then(|containers| containers.all());
     let all = all.map_err(|error| VolumeError::Io { path, source: io::Error::other(error) })?;
-    let names = |graft: &crate::store::containers::Graft| graft.source.volume() == Some(name);
+    let names = |graft: &crate::catalog::containers::Graft| graft.source.volume() == Some(name);
     let user = all.into_iter().find(|container| container.grafts.iter().any(names));
     Ok(user.map(|container| container.name))
 }

@@ -11,11 +11,12 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::error::Result;
+use super::error::{Result, StoreError};
 use super::layer::Layer;
 use super::recipe::{Recipes, written};
 use crate::types::Digest;
 
+pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
 pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
 
@@ -89,8 +90,8 @@ impl<W: Write> Write for Digested<W> {
 /// its diff ID.
 ///
 /// # Errors
-/// [`StoreError::Damaged`](super::error::StoreError::Damaged) where what was imported cannot be written
-/// again; [`StoreError::Entry`](super::error::StoreError::Entry) for what no tar can hold; what `out`
+/// [`StoreError::Damaged`] where what was imported cannot be written
+/// again; [`StoreError::Entry`] for what no tar can hold; what `out`
 /// answers.
 pub fn write_layer(
     recipes: &Recipes,
@@ -107,7 +108,7 @@ pub fn write_layer(
     let (found, _, _) = digested.finish();
     if known && found != diff_id {
         let what = format!("the tar {diff_id} cannot be written again by its recipe");
-        return Err(super::error::StoreError::Archive { what });
+        return Err(StoreError::Archive { what });
     }
     Ok(found)
 }

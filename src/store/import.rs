@@ -35,8 +35,6 @@ mod testing;
 pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 pub use directory::layer_from_directory;
 
-pub(in crate::store) use archive::is_native;
-
 use stream::Packing;
 
 /// Most objects of one layer. A layer of all of Debian has some hundred thousand.

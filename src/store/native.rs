@@ -20,11 +20,6 @@ use crate::format::layout::{HEAD_LEN, blob_head};
 use crate::types::Digest;
 use crate::types::hashing::{Hashing, drain};
 
-/// The media type of an index.
-pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
-/// The media type of the data that belongs to the index before it.
-pub const DATA_TYPE: &str = "application/vnd.lamina.layer.data.v1";
-
 const STEP: usize = 128 << 10;
 /// Longest index: of 16 million objects it has some 2 GiB.
 pub(super) const INDEX_MAX: u64 = 4 << 30;

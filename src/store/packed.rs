@@ -73,7 +73,10 @@ impl PackedLayers {
     }
 
     /// Removes those of layers that are not there.
-    pub(super) fn collect(&self, there: &BTreeSet<String>) -> Result<()> {
+    ///
+    /// # Errors
+    /// As readdir(3) and unlink(2).
+    pub fn collect(&self, there: &BTreeSet<String>) -> Result<()> {
         if !self.dir.exists() {
             return Ok(());
         }

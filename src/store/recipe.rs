@@ -197,7 +197,10 @@ impl Recipes {
     }
 
     /// Removes the recipes of tars that `needed` does not name, and what crashes left.
-    pub(super) fn collect(&self, needed: &BTreeSet<String>) -> Result<usize> {
+    ///
+    /// # Errors
+    /// As readdir(3) and unlink(2).
+    pub fn collect(&self, needed: &BTreeSet<String>) -> Result<usize> {
         let mut removed = 0;
         let entries = fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
         for entry in entries {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use laminafs::backing::blob;
 use laminafs::cache::BlockCache;
+use laminafs::catalog::image::{Image, ImageLayer};
+use laminafs::catalog::images::Images;
 use laminafs::format::layout::HEAD_LEN;
-use laminafs::store::images::{Image, ImageLayer, Images};
 use laminafs::store::sink::{Body, Meta, Sink};
 use laminafs::store::{LayerId, Store};
 use laminafs::types::{Time, name};

@@ -15,12 +15,15 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("sys", &["types", "error"]),
     ("format", &["types", "error"]),
     ("cache", &["types", "error"]),
-    ("store", &["types", "error", "sys", "format", "cache"]),
+    ("store", &["types", "error", "sys", "format", "cache", "catalog"]),
+    ("catalog", &["types", "error", "sys", "format", "store"]),
     ("union", &["types", "error", "sync"]),
     ("backing", &["types", "error", "sync", "sys", "format", "store", "union"]),
-    ("volume", &["types", "error", "sys"]),
     ("fuse", &["types", "error", "sys", "union"]),
-    ("service", &["types", "error", "sys", "union", "backing", "volume", "fuse", "store", "cache"]),
+    (
+        "service",
+        &["types", "error", "sys", "union", "backing", "fuse", "store", "catalog", "cache"],
+    ),
 ];
 
 /// Which modules of the library the program may name.

@@ -27,7 +27,7 @@ mod testing;
 
 pub use kind::{Input, open_input};
 
-pub(in crate::store) use oci::{image_of_registry, is_native};
+pub(in crate::store) use oci::image_of_registry;
 
 use parts::Parts;
 

@@ -1,7 +1,7 @@
 //! References as Docker writes them: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 
+use crate::catalog::name::{full_name, is_host};
 use crate::store::error::{Result, StoreError};
-use crate::store::images::{full_name, is_host};
 use crate::types::hex::is_hex;
 
 const HUB: &str = "docker.io";

@@ -1,110 +1,28 @@
 //! Images of an OCI image layout.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
 use super::super::stream;
 use super::parts::Parts;
 use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, bounded, diff_ids, json, missing};
+use crate::format::oci::{Answer, DATA_TYPE, Descriptor, INDEX_TYPE, Index, Layout, Manifest};
 use crate::store::error::StoreError;
-use crate::store::native::{DATA_TYPE, INDEX_MAX, INDEX_TYPE};
+use crate::store::native::INDEX_MAX;
 use crate::sys::process::architecture;
 use crate::types::Digest;
 
 /// Most indexes from `index.json` to a manifest.
 const DEPTH_MAX: usize = 4;
 
-const INDEXES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-const MANIFESTS: [&str; 2] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
-
-const NAME_CONTAINERD: &str = "io.containerd.image.name";
-const NAME_OCI: &str = "org.opencontainers.image.ref.name";
-/// What buildkit puts beside the manifests of images, and is none.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layout {
-    image_layout_version: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    manifests: Option<Vec<Descriptor>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
-
 /// Answers the document with this digest; the first word is the kind of the address.
 type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Vec<u8>, StoreError> + 'a;
 
-/// What a registry may answer: an index or a manifest.
-#[derive(Deserialize)]
-struct Answer {
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: Option<String>,
-    digest: String,
-    size: Option<u64>,
-    platform: Option<Platform>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize, Clone, PartialEq, Eq)]
-struct Platform {
-    architecture: Option<String>,
-    os: Option<String>,
-    variant: Option<String>,
-}
-
-impl Descriptor {
-    fn annotation(&self, key: &str) -> Option<&String> {
-        self.annotations.as_ref()?.get(key)
-    }
-
-    // containerd's is the whole reference; the other one often only a tag.
-    fn name(&self) -> Option<&String> {
-        self.annotation(NAME_CONTAINERD).or_else(|| self.annotation(NAME_OCI))
-    }
-
-    fn is_index(&self) -> bool {
-        self.media_type.as_deref().is_some_and(|kind| INDEXES.contains(&kind))
-    }
-
-    // Signatures, attestations and other artifacts stand in the same index.
-    fn is_image(&self) -> bool {
-        let known = self.media_type.as_deref().is_none_or(|kind| MANIFESTS.contains(&kind));
-        known && self.annotation(REFERENCE_TYPE).is_none() || self.is_index()
-    }
-
-    // Smaller is better; `None` for the platform of another host.
-    fn distance(&self) -> Option<u8> {
-        let Some(platform) = &self.platform else { return Some(1) };
-        let same = platform.architecture.as_deref() == Some(architecture())
-            && platform.os.as_deref().is_none_or(|os| os == "linux");
-        // `amd64/v3` needs more than any amd64 has.
-        let plain = matches!(platform.variant.as_deref(), None | Some("" | "v8" | "v7" | "v1"));
-        same.then_some(if plain { 0 } else { 2 })
-    }
+// Smaller is better; `None` for the platform of another host.
+fn distance(descriptor: &Descriptor) -> Option<u8> {
+    let Some(platform) = &descriptor.platform else { return Some(1) };
+    let same = platform.architecture.as_deref() == Some(architecture())
+        && platform.os.as_deref().is_none_or(|os| os == "linux");
+    // `amd64/v3` needs more than any amd64 has.
+    let plain = matches!(platform.variant.as_deref(), None | Some("" | "v8" | "v7" | "v1"));
+    same.then_some(if plain { 0 } else { 2 })
 }
 
 /// The images of a layout whose file `oci-layout` has this text.
@@ -168,7 +86,7 @@ fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
         .filter_map(|descriptor| descriptor.platform.as_ref()?.architecture.clone())
         .collect::<Vec<_>>()
         .join(", ");
-    let suited = candidates.into_iter().filter_map(|one| Some((one.distance()?, one)));
+    let suited = candidates.into_iter().filter_map(|one| Some((distance(&one)?, one)));
     let best = suited.min_by_key(|(distance, _)| *distance).map(|(_, one)| one);
     best.ok_or_else(|| {
         let platforms = super::super::path::shown(platforms.as_bytes());
@@ -281,14 +199,6 @@ fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor
     Ok(pairs)
 }
 
-/// States whether a manifest has a layer in our own form, or cannot be read.
-pub(in crate::store) fn is_native(raw: &[u8]) -> bool {
-    json::<Manifest>("the manifest", raw).map_or(true, |manifest| {
-        let mut kinds = manifest.layers.iter().flatten().map(|one| one.media_type.as_deref());
-        kinds.any(|kind| kind == Some(INDEX_TYPE))
-    })
-}
-
 /// Reads what a registry answered for a reference: a manifest, or an index, of which the manifest
 /// of this host is taken. `fetch` is given the kind of the address (`manifests` or `blobs`) and the
 /// digest; what it answers is checked here.
@@ -307,7 +217,7 @@ pub(in crate::store) fn image_of_registry(
         }
         let images = manifests.into_iter().filter(Descriptor::is_image).collect::<Vec<_>>();
         let chosen = of_this_host(images)?;
-        if chosen.distance().is_none() {
+        if distance(&chosen).is_none() {
             let host = architecture();
             return Err(stream::archive(&format!("the index has no image for linux and {host}")));
         }
@@ -374,6 +284,8 @@ mod tests {
     use super::super::testing::*;
     use super::super::{ImageSource, Input, open_input};
     use super::*;
+    use crate::format::oci::{INDEXES, MANIFESTS, NAME_CONTAINERD, NAME_OCI, is_native};
+    use std::collections::BTreeMap;
 
     /// The blobs of a layout and its index.
     #[derive(Default)]

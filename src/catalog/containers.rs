@@ -14,11 +14,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Result, StoreError};
-use super::files::{listed, make_dir, open_dir, write_whole};
-use super::images::Image;
+use super::image::Image;
 use crate::error::Errno;
 use crate::format::codec;
+use crate::store::error::{Result, StoreError};
+use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::sys;
 use crate::types::hex;
 

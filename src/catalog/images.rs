@@ -5,73 +5,35 @@
 //! renamed. An import holds a shared lock on `images` from its first layer to its record; the
 //! collection of what nobody needs takes it exclusively.
 
-mod name;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use self::name::{candidates, digest_name, file_name, name_of};
-pub use self::name::{full_name, is_host};
-use super::Store;
-use super::containers::Containers;
-use super::error::{Result, StoreError};
-use super::files::{listed, make_dir, open_dir, write_whole};
-use super::id::LayerId;
+use super::image::{Image, ImageLayer};
+use super::name::{candidates, digest_name, file_name, full_name, name_of};
 use crate::format::codec;
+use crate::store::error::{Result, StoreError};
+use crate::store::files::{listed, make_dir, open_dir, write_whole};
+use crate::store::id::LayerId;
 use crate::sys;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
 
 const VERSION: u16 = 1;
-/// A layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageLayer {
-    /// The id of the layer, 64 hexadecimal digits.
-    pub id: String,
-    /// `sha256:` and the digest of the tar stream that it was made from.
-    pub diff_id: String,
-    /// The digest of that stream as it was stored, where it is known.
-    pub digest: Option<String>,
-    /// Bytes of it as it was stored.
-    pub size: u64,
-}
-
-/// An image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
-    /// SHA-256 of the configuration, 64 hexadecimal digits: the id that podman and Docker show.
-    pub id: String,
-    /// Layers, the lowest first.
-    pub layers: Vec<ImageLayer>,
-    /// The configuration as it was, JSON.
-    pub config: Vec<u8>,
-    /// The manifest as it was, where there was one.
-    pub manifest: Option<Vec<u8>>,
-}
-
-impl Image {
-    /// States whether the layers were compared with their diff IDs: not if they came in our own
-    /// form.
-    #[must_use]
-    pub fn is_proved(&self) -> bool {
-        !self.manifest.as_deref().is_some_and(super::import::is_native)
-    }
-}
 
 /// The images of a data root.
 pub struct Images {
     images: PathBuf,
     names: PathBuf,
-    downloads: PathBuf,
 }
 
 /// Keeps the layers of an import that has no record yet.
 pub struct Importing(#[allow(dead_code)] OwnedFd);
+
+/// Keeps imports away while layers are collected.
+pub struct Collecting(#[allow(dead_code)] OwnedFd);
 
 fn missing(name: &str) -> StoreError {
     StoreError::Missing { kind: "image", name: name.to_owned() }
@@ -83,8 +45,7 @@ impl Images {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path) -> Result<Self> {
-        let downloads = super::pull::transfer::directory(root);
-        let found = Self { images: root.join("images"), names: root.join("names"), downloads };
+        let found = Self { images: root.join("images"), names: root.join("names") };
         make_dir(&found.images)?;
         make_dir(&found.names)?;
         Ok(found)
@@ -98,6 +59,16 @@ impl Images {
         let dir = open_dir(&self.images)?;
         sys::file::flock_shared(dir.as_fd()).map_err(StoreError::host(&self.images))?;
         Ok(Importing(dir))
+    }
+
+    /// Waits for the imports at work and keeps new ones away, for as long as it lives.
+    ///
+    /// # Errors
+    /// As flock(2).
+    pub fn collecting(&self) -> Result<Collecting> {
+        let dir = open_dir(&self.images)?;
+        sys::file::flock(dir.as_fd()).map_err(StoreError::host(&self.images))?;
+        Ok(Collecting(dir))
     }
 
     /// Writes an image and gives it names.
@@ -268,16 +239,16 @@ impl Images {
         Ok((images, damaged))
     }
 
-    /// The layers that were made of tar streams: by the digest of the stream.
+    /// Those of the layers `there` that were made of tar streams: by the digest of the stream.
     ///
     /// # Errors
     /// As [`Images::all`].
-    pub fn known_layers(&self, store: &Store) -> Result<HashMap<String, ImageLayer>> {
-        let there: BTreeSet<String> = store.layers()?.iter().map(LayerId::to_string).collect();
+    pub fn known_layers(&self, there: &[LayerId]) -> Result<HashMap<String, ImageLayer>> {
+        let there: BTreeSet<&str> = there.iter().map(LayerId::as_str).collect();
         // Nothing proves of a layer in our own form that it has what its diff ID says.
         let all = self.all()?.into_iter().filter(|(image, _)| image.is_proved());
         let all = all.flat_map(|(image, _)| image.layers);
-        let here = all.filter(|layer| there.contains(&layer.id));
+        let here = all.filter(|layer| there.contains(layer.id.as_str()));
         Ok(here.map(|layer| (layer.diff_id.clone(), layer)).collect())
     }
 
@@ -306,73 +277,29 @@ impl Images {
         }
         Ok(shown)
     }
-
-    /// Removes all layers that no image needs and nobody reads, and what crashes left; answers
-    /// their ids. An import at work is waited for.
-    ///
-    /// # Errors
-    /// As [`Images::all`]: with a record that cannot be read nothing is removed.
-    pub fn collect(&self, store: &Store, containers: &Containers) -> Result<Vec<LayerId>> {
-        let dir = open_dir(&self.images)?;
-        sys::file::flock(dir.as_fd()).map_err(StoreError::host(&self.images))?;
-        containers.sweep()?;
-        let (all, of_containers) = (self.all()?, containers.all()?);
-        let images = all.iter().map(|(image, _)| image);
-        let needed: BTreeSet<&str> = images
-            .chain(of_containers.iter().map(|container| &container.image))
-            .flat_map(|image| &image.layers)
-            .map(|layer| layer.id.as_str())
-            .collect();
-        let mut removed = Vec::new();
-        for id in store.layers()? {
-            if needed.contains(id.as_str()) {
-                continue;
-            }
-            match store.remove_layer(&id) {
-                Ok(()) => removed.push(id),
-                Err(StoreError::InUse { .. } | StoreError::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        store.sweep()?;
-        let tars = all.iter().map(|(image, _)| image);
-        let tars = tars.chain(of_containers.iter().map(|container| &container.image));
-        let tars = tars.flat_map(|image| &image.layers).map(|layer| layer.diff_id.clone());
-        store.recipes().collect(&tars.collect())?;
-        let there = store.layers()?.iter().map(LayerId::to_string).collect();
-        store.packed().collect(&there)?;
-        super::pull::transfer::sweep(&self.downloads)?;
-        Ok(removed)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::BlockCache;
-    use crate::store::sink::Sink;
-    use crate::types::name;
+    use crate::catalog::containers::Containers;
 
     struct Place {
         _dir: tempfile::TempDir,
-        store: Store,
         images: Images,
         containers: Containers,
     }
 
     fn place() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), BlockCache::new(1 << 20)).unwrap();
         let images = Images::open(dir.path()).unwrap();
         let containers = Containers::open(dir.path()).unwrap();
-        Place { _dir: dir, store, images, containers }
+        Place { _dir: dir, images, containers }
     }
 
-    fn layer(store: &Store, file: &str) -> ImageLayer {
-        let mut build = store.build().unwrap();
-        build.builder.opaque(&[name(file.as_bytes())]).unwrap();
-        let id = store.publish(build).unwrap().to_string();
-        ImageLayer { id, diff_id: format!("sha256:{file}"), digest: None, size: 1 }
+    fn layer(file: &str) -> ImageLayer {
+        let (id, diff_id) = (LayerId::of(file.as_bytes()).to_string(), format!("sha256:{file}"));
+        ImageLayer { id, diff_id, digest: None, size: 1 }
     }
 
     fn image(digit: char, layers: Vec<ImageLayer>) -> Image {
@@ -383,7 +310,7 @@ mod tests {
     #[test]
     fn images_are_found_by_name_and_id() {
         let place = place();
-        let one = image('a', vec![layer(&place.store, "l")]);
+        let one = image('a', vec![layer("l")]);
         place.images.put(&one, &["x/y".to_owned(), "z:2".to_owned()]).unwrap();
         for text in ["x/y", "x/y:latest", "z:2", "aaa", &one.id, &format!("@sha256:{}", one.id)] {
             assert_eq!(place.images.find(text).unwrap(), one, "{text}");
@@ -431,49 +358,6 @@ mod tests {
     }
 
     #[test]
-    fn collection_takes_what_nobody_needs_and_nothing_else() {
-        let place = place();
-        let layers = ["base", "held", "loose"].map(|file| layer(&place.store, file));
-        let kept = layer(&place.store, "of a container");
-        let of_container = image('e', vec![kept.clone()]);
-        let made = place.containers.create(None, ("e", of_container), Vec::new(), |_| Ok(()));
-        place.images.put(&image('b', vec![layers[0].clone()]), &["b".to_owned()]).unwrap();
-        let held = place.store.layer(&layers[1].id.parse().unwrap()).unwrap();
-        let other = Store::open(place._dir.path(), BlockCache::new(1 << 20)).unwrap();
-        let removed = place.images.collect(&other, &place.containers).unwrap();
-        assert_eq!(removed, [layers[2].id.parse().unwrap()]);
-        place.containers.remove(&made.unwrap()).unwrap();
-        let removed = place.images.collect(&other, &place.containers).unwrap();
-        assert_eq!(removed, [kept.id.parse().unwrap()]);
-        drop(held);
-        assert_eq!(
-            place.images.collect(&other, &place.containers).unwrap(),
-            [layers[1].id.parse().unwrap()]
-        );
-        place.images.remove("b").unwrap();
-        assert_eq!(
-            place.images.collect(&other, &place.containers).unwrap(),
-            [layers[0].id.parse().unwrap()]
-        );
-    }
-
-    #[test]
-    fn collection_waits_for_an_import() {
-        let place = place();
-        let importing = place.images.importing().unwrap();
-        let new = layer(&place.store, "new");
-        std::thread::scope(|scope| {
-            let collected =
-                scope.spawn(|| place.images.collect(&place.store, &place.containers).unwrap());
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            assert!(!collected.is_finished());
-            place.images.put(&image('c', vec![new]), &["c".to_owned()]).unwrap();
-            drop(importing);
-            assert_eq!(collected.join().unwrap(), []);
-        });
-    }
-
-    #[test]
     fn verification_names_records_and_names() {
         let place = place();
         let id = Digest::sha256(b"{}").hex().to_owned();
@@ -493,16 +377,5 @@ mod tests {
         fs::create_dir(&containers).unwrap();
         fs::write(containers.join("record"), "nonsense").unwrap();
         assert_eq!(place.containers.verify().unwrap().1.len(), 1);
-    }
-
-    #[test]
-    fn a_damaged_record_is_named_and_stops_the_collection() {
-        let place = place();
-        let one = image('d', vec![layer(&place.store, "l")]);
-        place.images.put(&one, &["d".to_owned()]).unwrap();
-        fs::write(place.images.images.join(&one.id), "nonsense").unwrap();
-        assert!(matches!(place.images.find("d"), Err(StoreError::Damaged { .. })));
-        assert!(place.images.collect(&place.store, &place.containers).is_err());
-        assert_eq!(place.store.layers().unwrap().len(), 1);
     }
 }

@@ -1,0 +1,11 @@
+//! What has a name below a data root: images and their names, containers, volumes.
+//!
+//! The records name layers of the store by id and never open one. A record is written as a whole
+//! or not at all; a directory that belongs to one appears whole under its name, and loses that
+//! before it is removed.
+
+pub mod containers;
+pub mod image;
+pub mod images;
+pub mod name;
+pub mod volumes;
