@@ -12,6 +12,7 @@ mod build;
 pub mod damage;
 pub mod error;
 pub mod export;
+pub mod fetch;
 pub(crate) mod files;
 
 pub mod id;
@@ -57,6 +58,7 @@ pub use layer::Layer;
 pub use material::MaterialStats;
 
 use error::{Result, StoreError};
+use fetch::Connect;
 use files::{NEW, discard, make_dir, open_dir};
 use merge::merge;
 use reading::Reading;
@@ -92,20 +94,26 @@ pub struct Build {
 }
 
 impl Store {
-    /// Opens the store of a data root; what is missing is made.
+    /// Opens the store of a data root; what is missing is made. Layers that are in part in a
+    /// registry cannot be opened.
     ///
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path, cache: Arc<BlockCache>) -> Result<Self> {
-        Self::open_with(root, cache, None)
+        Self::open_with(root, cache, None, Box::new(fetch::nowhere))
     }
 
-    /// The same with at most so many bytes of materialised files: none with 0, what suits the
-    /// file system with `None`.
+    /// The same with at most so many bytes of materialised files, none with 0, what suits the
+    /// file system with `None`; and with the way to parts of layers that are elsewhere.
     ///
     /// # Errors
     /// As mkdir(2), with the path.
-    pub fn open_with(root: &Path, cache: Arc<BlockCache>, budget: Option<u64>) -> Result<Self> {
+    pub fn open_with(
+        root: &Path,
+        cache: Arc<BlockCache>,
+        budget: Option<u64>,
+        connect: Box<Connect>,
+    ) -> Result<Self> {
         // The daemon leaves its directory, and some of what is below is made later.
         let root = &std::path::absolute(root).map_err(StoreError::io(root))?;
         let layers = root.join("layers");
@@ -116,6 +124,7 @@ impl Store {
             ahead: ahead::Ahead::default(),
             damaged: AtomicU64::new(0),
             fetched: remote::Counters::default(),
+            connect,
         });
         let recipes = recipe::Recipes::open(root)?;
         let packed = packed::PackedLayers::new(root);
@@ -231,7 +240,7 @@ impl Store {
     fn publish_from(&self, builder: &mut LayerBuilder) -> Result<LayerId> {
         let index = builder.finish()?;
         let id = LayerId::of(&index);
-        let path = builder.dir().join(layer::INDEX);
+        let path = builder.dir().join(files::INDEX);
         fs::write(&path, &index).map_err(StoreError::io(&path))?;
         self.name(builder.dir(), &id)?;
         Ok(id)
@@ -302,7 +311,7 @@ impl Store {
         let dir = self.layers.join(id.as_str());
         let mut size = 0;
         let is_partial = remote::is_partial(&dir);
-        for file in [layer::INDEX, layer::DATA] {
+        for file in [files::INDEX, files::DATA] {
             let path = dir.join(file);
             let found = match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -344,7 +353,7 @@ impl Store {
     /// answers.
     pub fn remove_layer(&self, id: &LayerId) -> Result<()> {
         let dir = self.layers.join(id.as_str());
-        let index = dir.join(layer::INDEX);
+        let index = dir.join(files::INDEX);
         if let Ok(lock) = sys::file::open_path(&index, OFlags::RDONLY) {
             match sys::file::try_flock(lock.as_fd()) {
                 Err(error) if error.is(Errno::AGAIN) => {

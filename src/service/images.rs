@@ -11,6 +11,7 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::catalog::containers::Containers;
+use crate::store::pull::fetch::connect;
 use crate::store::{Layer, LayerId, Store};
 use crate::union::Lower;
 
@@ -102,7 +103,12 @@ impl Images {
 
     /// The same for a mount.
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
-        let store = Store::open_with(root, cache(keep.cache_bytes), keep.material_bytes)?;
+        let store = Store::open_with(
+            root,
+            cache(keep.cache_bytes),
+            keep.material_bytes,
+            Box::new(connect),
+        )?;
         let images = crate::catalog::images::Images::open(root)?;
         let containers = Containers::open(root)?;
         let downloads = crate::store::pull::transfer::directory(root);

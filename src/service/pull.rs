@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told, forget_damaged, import_layers, put};
 use crate::catalog::images::Importing;
+use crate::store::fetch::Origin;
 use crate::store::import::{FoundImage, FoundLayer};
 use crate::store::native::{Data, Stream, id_of};
 use crate::store::pull::Registry;
 use crate::store::pull::transfer::{Transfer, directory, forget};
-use crate::store::remote::Origin;
+use crate::types::Digest;
 
 pub use crate::store::pull::access::{Access, Words};
 pub use crate::store::pull::reference::Reference;
@@ -217,7 +218,7 @@ impl Work<'_> {
             };
             let origin = Origin {
                 reference: pull.reference.text.clone(),
-                digest: data.clone(),
+                digest: Digest::parse(data)?,
                 insecure: !pull.access.connection.tls_verify,
                 cert_dir: absolute(&pull.access.connection.certs)?,
                 authfile: absolute(&pull.access.authfile)?,

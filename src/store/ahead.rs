@@ -16,8 +16,6 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use super::layer::Layer;
-
 /// Runs that a layer keeps apart, as of several readers at once.
 const RUNS: usize = 8;
 /// Frames that are fetched before they are asked for.
@@ -31,12 +29,18 @@ const STEP: u32 = 16;
 /// A file of fewer frames is made faster by one thread.
 const SHARED_MIN: u32 = 4;
 
+/// A layer whose frames are fetched.
+pub(super) trait Frames: Send + Sync {
+    /// Puts a frame into the cache. What fails, fails again for whoever asks for it.
+    fn warm(&self, number: u32);
+}
+
 /// The thread, and the way to it.
 #[derive(Default)]
 pub(super) struct Ahead(OnceLock<Option<SyncSender<Task>>>);
 
 struct Task {
-    layer: Weak<Layer>,
+    layer: Weak<dyn Frames>,
     frames: Range<u32>,
     /// Frames before this one are no longer needed.
     done: Option<Arc<AtomicU32>>,
@@ -44,12 +48,12 @@ struct Task {
 
 impl Ahead {
     /// Has frames of a layer fetched soon.
-    pub(super) fn fetch(&self, layer: &Weak<Layer>, frames: Range<u32>) {
-        self.send(Task { layer: Weak::clone(layer), frames, done: None });
+    pub(super) fn fetch(&self, layer: Weak<dyn Frames>, frames: Range<u32>) {
+        self.send(Task { layer, frames, done: None });
     }
 
     /// The same for a file of which somebody else makes use from its first frame on.
-    pub(super) fn share(&self, layer: &Weak<Layer>, share: Share) {
+    pub(super) fn share(&self, layer: &Weak<dyn Frames>, share: Share) {
         for frames in share.frames.into_iter().filter(|frames| !frames.is_empty()) {
             let done = Some(Arc::clone(&share.done));
             self.send(Task { layer: Weak::clone(layer), frames, done });

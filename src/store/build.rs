@@ -102,7 +102,7 @@ fn refuse(path: &[Name], what: &str) -> StoreError {
 
 impl LayerBuilder {
     pub(super) fn new(dir: PathBuf) -> Result<Self, StoreError> {
-        let blob = BlobWriter::new(dir.join(super::layer::DATA))?;
+        let blob = BlobWriter::new(dir.join(super::files::DATA))?;
         let (nodes, tables, budget) = (vec![new_dir()], Tables::default(), Budget::of_host());
         Ok(Self { dir, nodes, tables, blob, budget })
     }

@@ -11,6 +11,11 @@ use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::hex;
 
+/// The index of a layer, in its directory.
+pub(super) const INDEX: &str = "index";
+/// Its blob.
+pub(super) const DATA: &str = "data";
+
 /// Begins the name of a layer that is being built.
 pub(super) const NEW: &str = ".new-";
 

@@ -14,8 +14,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::error::StoreError;
-use super::recipe::Hearer;
-use super::sink::Sink;
+use super::sink::{Hearer, Sink};
 use crate::types::hashing::{Hashing, drain};
 
 pub mod archive;

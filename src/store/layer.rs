@@ -13,9 +13,11 @@ use std::sync::{Arc, Weak};
 use smallvec::SmallVec;
 
 use self::id_check::IdCheck;
-use super::ahead::{Runs, Walk};
+use super::ahead::{Frames, Runs, Walk};
 use super::error::StoreError;
+use super::files::{DATA, INDEX};
 use super::id::LayerId;
+use super::material::Source;
 use super::reading::Reading;
 use super::remote::Remote;
 use crate::cache::{Block, Buffer, Key};
@@ -24,11 +26,6 @@ use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Seek;
-
-/// The index of a layer, in its directory.
-pub(super) const INDEX: &str = "index";
-/// Its blob.
-pub(super) const DATA: &str = "data";
 
 /// Nothing, as much as a frame holds.
 static ZEROES: [u8; FRAME_LEN] = [0; FRAME_LEN];
@@ -128,7 +125,7 @@ impl Layer {
             let what = format!("{len} bytes, and {} are expected", index.blob_len());
             return Err(first(StoreError::Damaged { path, what }));
         }
-        let remote = Remote::open(dir, index.frames().len())?;
+        let remote = Remote::open(dir, index.frames().len(), &reading.connect)?;
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (reading, runs, walk) = (Arc::clone(reading), Runs::default(), Walk::default());
         Ok(Arc::new_cyclic(|itself| {
@@ -343,7 +340,8 @@ impl Layer {
         };
         let ahead = self.runs.note(number, u32::try_from(end).unwrap_or(u32::MAX));
         if !ahead.is_empty() {
-            self.reading.ahead.fetch(&self.itself, ahead);
+            let layer: Weak<dyn Frames> = self.itself.clone();
+            self.reading.ahead.fetch(layer, ahead);
         }
         self.cached(number)
     }
@@ -351,11 +349,6 @@ impl Layer {
     fn cached(&self, number: u32) -> Result<Block> {
         let key = Key { layer: self.number, frame: number };
         self.reading.cache.get(key, || self.fetch(number))
-    }
-
-    /// Puts a frame into the cache. What fails, fails again for whoever asks for it.
-    pub(super) fn warm(&self, number: u32) {
-        drop(self.cached(number));
     }
 
     /// Reads a frame, checks it, and only then gives it to the decompressor.
@@ -423,7 +416,8 @@ impl Layer {
     /// The content of a file as a file of the host that never changes, for the kernel to read.
     #[must_use]
     pub fn material(&self, inode: &Inode) -> Option<File> {
-        let found = self.reading.materials.get(&self.itself.upgrade()?, inode);
+        let layer: Arc<dyn Source> = self.itself.upgrade()?;
+        let found = self.reading.materials.get(&layer, inode);
         self.checked(Ok(found)).ok()?
     }
 
@@ -484,5 +478,11 @@ impl Layer {
             Content::Inline(bytes) => bytes.len() as u64,
             Content::Extents(extents) => extents.iter().map(|extent| extent.len.get()).sum(),
         }
+    }
+}
+
+impl Frames for Layer {
+    fn warm(&self, number: u32) {
+        drop(self.cached(number));
     }
 }

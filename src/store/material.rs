@@ -18,7 +18,7 @@ mod later;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Seek};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +31,6 @@ use self::later::{Later, Task};
 use super::ahead::Share;
 use super::damage::Damage;
 use super::files::make_dir;
-use super::layer::Layer;
 use crate::cache::BlockCache;
 use crate::format::layout::Inode;
 use crate::sys;
@@ -102,6 +101,35 @@ struct Kept {
     path: PathBuf,
     bytes: u64,
     used: SystemTime,
+}
+
+/// A layer whose files are made.
+pub(super) trait Source: Send + Sync {
+    /// A number that no other open layer of the process has.
+    fn number(&self) -> u32;
+
+    /// The BLAKE3 of all of a file, if it can be made.
+    fn digest(&self, inode: &Inode) -> Option<&[u8; 32]>;
+
+    /// Bytes of a file that are no holes.
+    fn allocated(&self, inode: &Inode) -> u64;
+
+    /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
+    /// Answers what a thread beside may fetch meanwhile.
+    fn walk_to(&self, inode: &Inode, waits: bool) -> Share;
+
+    /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
+    /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
+    /// what may be fetched beside, if somebody waits.
+    ///
+    /// # Errors
+    /// `EIO` where the blob is not what was put there; as pwrite(2).
+    fn write_to(
+        &self,
+        inode: &Inode,
+        to: BorrowedFd<'_>,
+        share: Option<Share>,
+    ) -> crate::error::Result<[u8; 32]>;
 }
 
 impl Materials {
@@ -208,8 +236,8 @@ impl Materials {
 
     /// The content of a file of a layer, as a file of the host. `None` where it is not worth it,
     /// where there is no room, and while it is written in the background.
-    pub(super) fn get(self: &Arc<Self>, layer: &Arc<Layer>, inode: &Inode) -> Option<File> {
-        let digest = layer.content_digest(inode)?;
+    pub(super) fn get(self: &Arc<Self>, layer: &Arc<dyn Source>, inode: &Inode) -> Option<File> {
+        let digest = layer.digest(inode)?;
         let size = inode.size.get();
         // Few of a file's bytes may be data, and all of them are hashed.
         let sparse = size > SIZE_AT_ONCE && size / 8 > layer.allocated(inode);
@@ -233,15 +261,15 @@ impl Materials {
     /// Writes a file, unless somebody is at it.
     fn make(
         self: &Arc<Self>,
-        layer: &Arc<Layer>,
+        layer: &Arc<dyn Source>,
         inode: &Inode,
         share: Option<Share>,
     ) -> Option<File> {
-        let digest = *layer.content_digest(inode)?;
+        let digest = *layer.digest(inode)?;
         if !self.coming.lock().insert(digest) {
             return None;
         }
-        let made = self.write(layer, inode, &digest, share);
+        let made = self.write(layer.as_ref(), inode, &digest, share);
         self.coming.lock().remove(&digest);
         made.inspect_err(|error| tracing::debug!(%error, "a file was not materialised")).ok()?;
         use_file(&self.boot()?.dir.join(hex::encode(&digest)))
@@ -249,7 +277,7 @@ impl Materials {
 
     fn write(
         self: &Arc<Self>,
-        layer: &Layer,
+        layer: &dyn Source,
         inode: &Inode,
         digest: &[u8; 32],
         share: Option<Share>,

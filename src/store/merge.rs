@@ -5,8 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::{Result, StoreError};
-use super::files::discard;
-use super::layer::DATA;
+use super::files::{DATA, discard};
 use super::remote;
 
 /// Gives what a new layer has to one of the same name that is there, and gives it up.

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use super::Store;
 use super::error::{Result, StoreError};
-use super::files::discard;
+use super::fetch::Origin;
+use super::files::{DATA, INDEX, discard};
 use super::id::LayerId;
-use super::layer::{DATA, INDEX};
-use super::remote::{self, Origin};
+use super::remote;
 use super::room::Room;
 use crate::format::index::Index;
 use crate::format::layout::{HEAD_LEN, blob_head};

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
-use super::files::make_dir;
-use super::files::{listed, write_whole};
+use super::files::{listed, make_dir, write_whole};
 use super::id::LayerId;
 use crate::format::codec;
 

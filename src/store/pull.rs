@@ -25,6 +25,7 @@ use crate::types::Digest;
 pub mod access;
 pub mod auth;
 pub mod connection;
+pub mod fetch;
 mod pace;
 pub mod reference;
 pub mod transfer;

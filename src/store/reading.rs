@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::ahead::Ahead;
+use super::fetch::Connect;
 use super::material::Materials;
 use super::remote::Counters;
 use crate::cache::BlockCache;
@@ -15,4 +16,5 @@ pub(super) struct Reading {
     pub(super) ahead: Ahead,
     pub(super) damaged: AtomicU64,
     pub(super) fetched: Counters,
+    pub(super) connect: Box<Connect>,
 }

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use super::build::Written;
 use super::error::{Result, StoreError};
-use super::files::listed;
-use super::files::{NEW, make_dir};
+use super::files::{NEW, listed, make_dir};
 use super::layer::Layer;
 use super::room::Room;
+use super::sink::Hearer;
 use crate::error::Errno;
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;
@@ -33,16 +33,6 @@ const END: u8 = 2;
 /// Literal bytes that are written at once.
 const LITERAL_MAX: usize = 1 << 20;
 const LEVEL: i32 = 3;
-
-/// Hears how a tar is written while it is read.
-pub trait Hearer {
-    /// Bytes that are no content of a file.
-    fn literal(&mut self, bytes: &[u8]);
-    /// Bytes of the content of the file at hand, in order.
-    fn content(&mut self, bytes: &[u8]);
-    /// The file at hand ends.
-    fn end_content(&mut self);
-}
 
 /// The recipes of a data root.
 pub struct Recipes {

@@ -15,7 +15,6 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,10 +22,8 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
-use super::files::write_whole;
-use super::pull::Registry;
-use super::pull::access::{Access, Words};
-use super::pull::reference::Reference;
+use super::fetch::{Connect, Fetch, Origin};
+use super::files::{DATA, open_dir, write_whole};
 use super::room::Room;
 use crate::error::{Errno, Error};
 use crate::format::codec;
@@ -54,23 +51,6 @@ const TRIES: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(200);
 /// For how long nothing is asked of a registry that failed.
 const DOWN: Duration = Duration::from_secs(3);
-
-/// Where the data of a layer is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The image as it was asked for.
-    pub reference: String,
-    /// The blob, `sha256:` and digits.
-    pub digest: String,
-    /// Whether bad certificates and plain HTTP will do.
-    pub insecure: bool,
-    /// A directory of certificates that was named.
-    pub cert_dir: Option<PathBuf>,
-    /// The file that had the passwords.
-    pub authfile: Option<PathBuf>,
-    /// Whether the rest is fetched while nobody asks for it.
-    pub background: bool,
-}
 
 /// What fetching did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,14 +91,13 @@ pub(super) struct Remote {
     /// Locked by the process that fetches the rest.
     record: File,
     /// Found out before anything is mounted: it may lie below the mount.
-    access: Access,
+    way: Box<dyn Fetch>,
     frames: u32,
     bits: Box<[AtomicU8]>,
     present: File,
     data: File,
     flights: Mutex<Flights>,
     landed: Condvar,
-    registry: Mutex<Option<Arc<Registry>>>,
     /// The lock of `present` is of the file that all threads have open.
     writing: Mutex<()>,
     /// The disk refused something of the data: nobody knows what is there.
@@ -180,12 +159,12 @@ pub(super) fn end(dir: &Path) -> Result<()> {
             removed => removed.map_err(StoreError::io(&path))?,
         }
     }
-    sys::file::fsync(super::files::open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
+    sys::file::fsync(open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
 }
 
 impl Remote {
     /// Opens what lacks of a layer, if anything does.
-    pub(super) fn open(dir: &Path, frames: usize) -> Result<Option<Self>> {
+    pub(super) fn open(dir: &Path, frames: usize, connect: &Connect) -> Result<Option<Self>> {
         let path = dir.join(PRESENT);
         let present = match File::options().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -209,21 +188,20 @@ impl Remote {
         record.read_to_end(&mut bytes).map_err(StoreError::io(&path))?;
         let origin: Origin =
             codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
-        let access = Access::find(&Reference::parse(&origin.reference)?, origin.words())?;
-        let path = dir.join(super::layer::DATA);
+        let way = connect(&origin)?;
+        let path = dir.join(DATA);
         let data = File::options().write(true).open(&path).map_err(StoreError::io(&path))?;
         Ok(Some(Self {
             dir: dir.to_owned(),
             origin,
             record,
-            access,
+            way,
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
             bits: bits.into_iter().map(AtomicU8::new).collect(),
             present,
             data,
             flights: Mutex::default(),
             landed: Condvar::new(),
-            registry: Mutex::default(),
             writing: Mutex::default(),
             unsure: AtomicBool::new(false),
             unwritten: AtomicU64::new(0),
@@ -399,28 +377,18 @@ impl Remote {
     fn fetch(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let mut tries = 0;
         loop {
-            let done = self.registry().and_then(|at| at.part(&self.origin.digest, from, to));
+            let done = self.way.part(&self.origin.digest, from, to);
             tries += 1;
             match done {
                 Err(error) if tries < TRIES => {
                     tracing::debug!(%error, "another attempt");
                     // Its token may be too old, and its connection gone.
-                    self.registry.lock().take();
+                    self.way.renew();
                     std::thread::sleep(PAUSE * tries);
                 }
                 done => return done,
             }
         }
-    }
-
-    fn registry(&self) -> Result<Arc<Registry>> {
-        if let Some(known) = &*self.registry.lock() {
-            return Ok(Arc::clone(known));
-        }
-        let reference = Reference::parse(&self.origin.reference)?;
-        let Access { credentials, connection, .. } = self.access.clone();
-        let made = Registry::connect(&reference, credentials, &connection)?;
-        Ok(Arc::clone(self.registry.lock().insert(Arc::new(made))))
     }
 
     /// Writes down what is there: first the data, then the bits. The end of it ends the layer's
@@ -516,13 +484,6 @@ fn merge(file: &File, bits: &mut [u8]) -> io::Result<bool> {
     file.write_all_at(bits, 0)?;
     file.sync_data()?;
     Ok(file.metadata()?.nlink() > 0)
-}
-
-impl Origin {
-    fn words(&self) -> Words {
-        let Self { insecure, authfile, cert_dir, .. } = self.clone();
-        Words { creds: None, authfile, cert_dir, insecure, again: true }
-    }
 }
 
 impl Drop for Remote {

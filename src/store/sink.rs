@@ -88,3 +88,13 @@ pub trait Sink {
     /// As [`Sink::put`].
     fn opaque(&mut self, path: &[Name]) -> Result<(), StoreError>;
 }
+
+/// Hears how a tar is written while it is read.
+pub trait Hearer {
+    /// Bytes that are no content of a file.
+    fn literal(&mut self, bytes: &[u8]);
+    /// Bytes of the content of the file at hand, in order.
+    fn content(&mut self, bytes: &[u8]);
+    /// The file at hand ends.
+    fn end_content(&mut self);
+}

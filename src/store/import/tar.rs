@@ -14,7 +14,7 @@ use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
 use super::{header, number, stream};
 use crate::store::error::StoreError;
-use crate::store::recipe::Hearer;
+use crate::store::sink::Hearer;
 
 const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = BLOCK as u64;

@@ -7,14 +7,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{INDEX, Layer, ZEROES};
+use super::{Layer, ZEROES};
 use crate::cache::Key;
 use crate::error::{Errno, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Inode, blob_head};
-use crate::store::ahead::Share;
+use crate::store::ahead::{Frames, Share};
 use crate::store::damage::Damage;
 use crate::store::error::StoreError;
+use crate::store::files::INDEX;
+use crate::store::material::Source;
 use crate::store::remote::Remote;
 use crate::sys;
 
@@ -29,65 +31,6 @@ impl Layer {
         let end = u64::from(last.frame.get()) + last.frame_count();
         let first = first.frame.get();
         first..u32::try_from(end).unwrap_or(u32::MAX).max(first)
-    }
-
-    /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
-    /// Answers what a thread beside may fetch meanwhile.
-    pub(in crate::store) fn walk_to(&self, inode: &Inode, waits: bool) -> Share {
-        let count = self.index.frames().len() as u32;
-        let file = self.frames_of(inode);
-        let cache = self.reading.cache.capacity() / FRAME_LEN;
-        let most = u32::try_from(cache / 4).unwrap_or(u32::MAX).min(count.saturating_sub(file.end));
-        self.walk.note(&file, if waits { most } else { 0 })
-    }
-
-    /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
-    /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
-    /// what may be fetched beside, if somebody waits.
-    ///
-    /// # Errors
-    /// `EIO` where the blob is not what was put there; as pwrite(2).
-    pub(in crate::store) fn write_to(
-        &self,
-        inode: &Inode,
-        to: BorrowedFd<'_>,
-        share: Option<Share>,
-    ) -> Result<[u8; 32]> {
-        let done = share.as_ref().map(|share| Arc::clone(&share.done)).unwrap_or_default();
-        if let Some(share) = share {
-            self.reading.ahead.share(&self.itself, share);
-        }
-        let mut hasher = blake3::Hasher::new();
-        let extents = match self.index.content(inode) {
-            Content::Extents(extents) => extents,
-            Content::Inline(_) => return Err(Errno::INVAL.into()),
-        };
-        let mut at = 0;
-        for extent in extents {
-            skip(&mut hasher, extent.start.get() - at);
-            at = extent.start.get();
-            let mut frame = extent.frame.get();
-            let mut within = extent.frame_offset.get() as usize;
-            while at < extent.end() {
-                done.store(frame + 1, Ordering::Relaxed);
-                let key = Key { layer: self.number, frame };
-                let there = self.reading.cache.take(key);
-                let block = there.map_or_else(|| self.fetch(frame), Ok)?;
-                let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
-                let data = block.get(within..).unwrap_or_default();
-                let data = data.get(..left.min(data.len())).unwrap_or_default();
-                if data.is_empty() {
-                    return Err(Errno::IO.into());
-                }
-                hasher.update(data);
-                write_all(to, data, at)?;
-                (at, frame, within) = (at + data.len() as u64, frame + 1, 0);
-            }
-        }
-        skip(&mut hasher, inode.size.get().saturating_sub(at));
-        sys::file::ftruncate(to, inode.size.get())?;
-        self.checked(Ok(()))?;
-        Ok(*hasher.finalize().as_bytes())
     }
 
     /// Bytes of the blob that are still in a registry.
@@ -237,6 +180,72 @@ impl Layer {
         }
         found.sort();
         found
+    }
+}
+
+impl Source for Layer {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn digest(&self, inode: &Inode) -> Option<&[u8; 32]> {
+        self.content_digest(inode)
+    }
+
+    fn allocated(&self, inode: &Inode) -> u64 {
+        Self::allocated(self, inode)
+    }
+
+    fn walk_to(&self, inode: &Inode, waits: bool) -> Share {
+        let count = self.index.frames().len() as u32;
+        let file = self.frames_of(inode);
+        let cache = self.reading.cache.capacity() / FRAME_LEN;
+        let most = u32::try_from(cache / 4).unwrap_or(u32::MAX).min(count.saturating_sub(file.end));
+        self.walk.note(&file, if waits { most } else { 0 })
+    }
+
+    fn write_to(
+        &self,
+        inode: &Inode,
+        to: BorrowedFd<'_>,
+        share: Option<Share>,
+    ) -> Result<[u8; 32]> {
+        let done = share.as_ref().map(|share| Arc::clone(&share.done)).unwrap_or_default();
+        if let Some(share) = share {
+            let layer: Weak<dyn Frames> = self.itself.clone();
+            self.reading.ahead.share(&layer, share);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let extents = match self.index.content(inode) {
+            Content::Extents(extents) => extents,
+            Content::Inline(_) => return Err(Errno::INVAL.into()),
+        };
+        let mut at = 0;
+        for extent in extents {
+            skip(&mut hasher, extent.start.get() - at);
+            at = extent.start.get();
+            let mut frame = extent.frame.get();
+            let mut within = extent.frame_offset.get() as usize;
+            while at < extent.end() {
+                done.store(frame + 1, Ordering::Relaxed);
+                let key = Key { layer: self.number, frame };
+                let there = self.reading.cache.take(key);
+                let block = there.map_or_else(|| self.fetch(frame), Ok)?;
+                let left = usize::try_from(extent.end() - at).unwrap_or(usize::MAX);
+                let data = block.get(within..).unwrap_or_default();
+                let data = data.get(..left.min(data.len())).unwrap_or_default();
+                if data.is_empty() {
+                    return Err(Errno::IO.into());
+                }
+                hasher.update(data);
+                write_all(to, data, at)?;
+                (at, frame, within) = (at + data.len() as u64, frame + 1, 0);
+            }
+        }
+        skip(&mut hasher, inode.size.get().saturating_sub(at));
+        sys::file::ftruncate(to, inode.size.get())?;
+        self.checked(Ok(()))?;
+        Ok(*hasher.finalize().as_bytes())
     }
 }
 

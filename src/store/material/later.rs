@@ -13,9 +13,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Materials, SYNCED};
+use super::{Materials, SYNCED, Source};
 use crate::format::layout::Inode;
-use crate::store::layer::Layer;
 use crate::sys;
 
 /// Tasks on the way to the thread at most; a file is asked for again by its next OPEN.
@@ -34,7 +33,7 @@ const SYNC_AFTER: Duration = Duration::from_secs(5);
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) enum Task {
-    Make(Arc<Layer>, Inode),
+    Make(Arc<dyn Source>, Inode),
     /// What the disk refuses must not stay.
     Sync(PathBuf),
     /// Sync all that waits, and say so.
@@ -80,7 +79,7 @@ impl Later {
 /// Tasks with the time since when they wait.
 #[derive(Default)]
 struct Waiting {
-    makes: VecDeque<(Instant, Arc<Layer>, Inode)>,
+    makes: VecDeque<(Instant, Arc<dyn Source>, Inode)>,
     syncs: VecDeque<(Instant, PathBuf)>,
 }
 
@@ -88,7 +87,7 @@ impl Waiting {
     fn push(&mut self, task: Task) {
         match task {
             Task::Make(layer, inode) if self.makes.len() < MAKES_MAX => {
-                let same = |(_, other, known): &(Instant, Arc<Layer>, Inode)| {
+                let same = |(_, other, known): &(Instant, Arc<dyn Source>, Inode)| {
                     other.number() == layer.number() && known.digest == inode.digest
                 };
                 if !self.makes.iter().any(same) {
@@ -168,7 +167,7 @@ impl Materials {
     fn run(self: &Arc<Self>, task: Task) {
         match task {
             Task::Make(layer, inode) => {
-                let digest = layer.content_digest(&inode);
+                let digest = layer.digest(&inode);
                 let size = inode.size.get();
                 if digest.and_then(|digest| self.find(digest, size, u64::MAX)).is_none() {
                     drop(self.make(&layer, &inode, None));

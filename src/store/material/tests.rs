@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::error::Errno;
 use crate::format::index::ROOT;
 use crate::format::layout::Inode;
 use crate::store::Store;
+use crate::store::fetch::nowhere;
 use crate::store::layer::Layer;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys;
@@ -32,13 +33,17 @@ fn content(number: u8, size: usize) -> Vec<u8> {
     bytes
 }
 
+fn open(root: &Path, cache: usize, budget: Option<u64>) -> Store {
+    Store::open_with(root, BlockCache::new(cache), budget, Box::new(nowhere)).unwrap()
+}
+
 impl Place {
     fn new(budget: Option<u64>) -> Self {
         Self { dir: tempfile::tempdir().unwrap(), budget }
     }
 
     fn store(&self) -> Store {
-        Store::open_with(self.dir.path(), BlockCache::new(1 << 20), self.budget).unwrap()
+        open(self.dir.path(), 1 << 20, self.budget)
     }
 
     /// A layer of files of these sizes, named by their numbers.
@@ -140,7 +145,7 @@ fn a_very_large_file_waits_until_nobody_reads() {
 #[test]
 fn what_a_walk_fetched_is_used_and_leaves_the_cache() {
     let place = Place::new(None);
-    let store = Store::open_with(place.dir.path(), BlockCache::new(64 << 20), None).unwrap();
+    let store = open(place.dir.path(), 64 << 20, None);
     let layer = place.layer(&store, &[1 << 20; 6]);
     for number in 0..6 {
         let file = layer.material(&inode(&layer, number)).unwrap();

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,15 +11,17 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Origin;
+use crate::cache::BlockCache;
 use crate::error::Errno;
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::id::LayerId;
 use crate::store::layer::Layer;
 use crate::store::native::{Data, Stream};
+use crate::store::pull::fetch::connect;
 use crate::store::pull::testing::{response, serve};
 use crate::store::sink::Sink;
-use crate::store::tests::{Place, content, noise, place, put};
+use crate::store::tests::{Place, content, noise, put};
 use crate::types::Digest;
 
 /// A layer as it is sent.
@@ -40,6 +43,16 @@ fn bytes_of(number: usize) -> Vec<u8> {
 
 fn fill(sink: &mut dyn Sink) {
     (0..FILES).for_each(|number| put(sink, &name_of(number), &bytes_of(number)));
+}
+
+fn open(root: &Path) -> Store {
+    Store::open_with(root, BlockCache::new(1 << 20), None, Box::new(connect)).unwrap()
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    Place { dir, store }
 }
 
 fn sent() -> Sent {
@@ -75,7 +88,7 @@ impl Sent {
     fn adopt_part(&self, place: &Place, host: &str) -> LayerId {
         let origin = Origin {
             reference: format!("{host}/x"),
-            digest: Digest::sha256(&self.data).to_string(),
+            digest: Digest::sha256(&self.data),
             insecure: false,
             cert_dir: None,
             authfile: None,
@@ -233,8 +246,8 @@ fn two_processes_fill_one_layer() {
     let (place, sent) = (place(), sent());
     let (host, registry) = registry(&sent.data);
     let id = sent.adopt_part(&place, &host);
-    let other = Store::open(place.dir.path(), crate::cache::BlockCache::new(1 << 20));
-    let (one, two) = (place.store.layer(&id).unwrap(), other.unwrap().layer(&id).unwrap());
+    let other = open(place.dir.path());
+    let (one, two) = (place.store.layer(&id).unwrap(), other.layer(&id).unwrap());
     assert_eq!(content(&one, "f00").unwrap(), bytes_of(0));
     assert_eq!(content(&two, "f39").unwrap(), bytes_of(39));
     Layer::write_down(&[Arc::downgrade(&one)]);

@@ -1,0 +1,53 @@
+//! Parts of blobs of a registry, for layers that are read before all of them is here.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Registry;
+use super::access::{Access, Words};
+use super::reference::Reference;
+use crate::store::error::Result;
+use crate::store::fetch::{Fetch, Origin};
+use crate::types::Digest;
+
+/// A registry that is connected to when something is asked of it.
+struct Repository {
+    reference: Reference,
+    access: Access,
+    registry: Mutex<Option<Arc<Registry>>>,
+}
+
+/// Finds out how the registry of an origin is asked; see
+/// [`Connect`](crate::store::fetch::Connect).
+///
+/// # Errors
+/// As [`Reference::parse`] and [`Access::find`].
+pub fn connect(origin: &Origin) -> Result<Box<dyn Fetch>> {
+    let Origin { insecure, authfile, cert_dir, .. } = origin.clone();
+    let words = Words { creds: None, authfile, cert_dir, insecure, again: true };
+    let reference = Reference::parse(&origin.reference)?;
+    let access = Access::find(&reference, words)?;
+    Ok(Box::new(Repository { reference, access, registry: Mutex::default() }))
+}
+
+impl Repository {
+    fn registry(&self) -> Result<Arc<Registry>> {
+        if let Some(known) = &*self.registry.lock() {
+            return Ok(Arc::clone(known));
+        }
+        let Access { credentials, connection, .. } = self.access.clone();
+        let made = Registry::connect(&self.reference, credentials, &connection)?;
+        Ok(Arc::clone(self.registry.lock().insert(Arc::new(made))))
+    }
+}
+
+impl Fetch for Repository {
+    fn part(&self, blob: &Digest, from: u64, to: &mut [u8]) -> Result<()> {
+        self.registry()?.part(&blob.to_string(), from, to)
+    }
+
+    fn renew(&self) {
+        self.registry.lock().take();
+    }
+}
