@@ -29,5 +29,6 @@ pub mod service;
 pub mod store;
 pub mod sync;
 pub mod sys;
+pub mod transfer;
 pub mod types;
 pub mod union;

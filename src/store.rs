@@ -11,24 +11,21 @@ mod budget;
 mod build;
 pub mod damage;
 pub mod error;
-pub mod export;
 pub mod fetch;
 pub(crate) mod files;
 
 pub mod id;
-pub mod import;
 mod layer;
 mod material;
 mod merge;
 pub mod native;
 mod pack;
 pub mod packed;
-pub mod pull;
 mod reading;
 pub mod recipe;
 pub mod remote;
 mod repair;
-mod room;
+pub(crate) mod room;
 pub mod sink;
 
 #[cfg(test)]

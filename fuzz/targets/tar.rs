@@ -5,7 +5,7 @@
 use std::io::{self, Read};
 
 use laminafs::store::error::StoreError;
-use laminafs::store::import::layer_from_tar;
+use laminafs::transfer::tar::layer_from_tar;
 use laminafs::store::sink::{Body, Meta, Sink};
 use laminafs::types::Name;
 use libfuzzer_sys::fuzz_target;

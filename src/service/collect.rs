@@ -43,7 +43,7 @@ impl Images {
         store.recipes().collect(&tars.collect())?;
         let there = store.layers()?.iter().map(LayerId::to_string).collect();
         store.packed().collect(&there)?;
-        crate::store::pull::transfer::sweep(&self.downloads)?;
+        crate::transfer::registry::download::sweep(&self.downloads)?;
         Ok(removed)
     }
 }

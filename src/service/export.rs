@@ -10,13 +10,13 @@ use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told};
 use crate::catalog::name::full_name;
 use crate::store::LayerId;
-use crate::store::export::{Compression, Digested, diff_id, write_layer};
-use crate::store::export::{DATA_TYPE, INDEX_TYPE};
 use crate::store::packed::PackedLayer;
 use crate::sys;
+use crate::transfer::export::{Compression, Digested, diff_id, write_layer};
+use crate::transfer::export::{DATA_TYPE, INDEX_TYPE};
 use crate::types::Digest;
 
-pub use crate::store::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
+pub use crate::transfer::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
 
 type Result<T> = std::result::Result<T, StoreError>;
 

@@ -11,8 +11,8 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::catalog::containers::Containers;
-use crate::store::pull::fetch::connect;
 use crate::store::{Layer, LayerId, Store};
+use crate::transfer::registry::fetch::connect;
 use crate::union::Lower;
 
 pub use super::verify::Finding;
@@ -111,7 +111,7 @@ impl Images {
         )?;
         let images = crate::catalog::images::Images::open(root)?;
         let containers = Containers::open(root)?;
-        let downloads = crate::store::pull::transfer::directory(root);
+        let downloads = crate::transfer::registry::download::directory(root);
         Ok(Self { store, images, containers, downloads, early: Mutex::default() })
     }
 

@@ -7,12 +7,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::images::{Image, ImageLayer, Images, StoreError};
-use crate::store::import::{
-    FoundImage, FoundLayer, ImageSource, Input, TarOutcome, layer_from_directory,
-    layer_from_tar_heard, open_input,
-};
 use crate::store::native::{Data, Stream};
 use crate::store::{Build, LayerId, Written};
+use crate::transfer::archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
+use crate::transfer::directory::layer_from_directory;
+use crate::transfer::tar::{TarOutcome, layer_from_tar_heard};
 use crate::types::Digest;
 
 type Result<T> = std::result::Result<T, StoreError>;

@@ -13,14 +13,14 @@ use super::images::{Image, ImageLayer, Images, StoreError};
 use super::import::{Progress, Told, forget_damaged, import_layers, put};
 use crate::catalog::images::Importing;
 use crate::store::fetch::Origin;
-use crate::store::import::{FoundImage, FoundLayer};
 use crate::store::native::{Data, Stream, id_of};
-use crate::store::pull::Registry;
-use crate::store::pull::transfer::{Transfer, directory, forget};
+use crate::transfer::archive::{FoundImage, FoundLayer};
+use crate::transfer::registry::Registry;
+use crate::transfer::registry::download::{Transfer, directory, forget};
 use crate::types::Digest;
 
-pub use crate::store::pull::access::{Access, Words};
-pub use crate::store::pull::reference::Reference;
+pub use crate::transfer::registry::access::{Access, Words};
+pub use crate::transfer::registry::reference::Reference;
 
 type Result<T> = std::result::Result<T, StoreError>;
 

@@ -4,8 +4,8 @@ use super::export::{Form, export};
 use super::images::{Images, StoreError};
 use super::import::Told;
 use super::pull::{Access, Reference};
-use crate::store::export::RegistryTarget;
-use crate::store::pull::Registry;
+use crate::transfer::export::RegistryTarget;
+use crate::transfer::registry::Registry;
 
 /// What is pushed, and where.
 pub struct Push {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::images::{Image, ImageLayer, Images, StoreError};
-use crate::store::export::write_layer;
 use crate::store::{Damage, Layer, LayerId};
+use crate::transfer::export::write_layer;
 
 type Result<T> = std::result::Result<T, StoreError>;
 

@@ -22,7 +22,7 @@ use crate::types::hashing::{Hashing, drain};
 
 const STEP: usize = 128 << 10;
 /// Longest index: of 16 million objects it has some 2 GiB.
-pub(super) const INDEX_MAX: u64 = 4 << 30;
+pub(crate) const INDEX_MAX: u64 = 4 << 30;
 /// What an index may become when it is decompressed: that whatever it is, then so many times its
 /// length. One of equal files in one directory is a thirtieth.
 const INDEX_FREE: u64 = 16 << 20;

@@ -325,17 +325,17 @@ impl<'a> Ops<'a> {
 }
 
 /// What an output that cannot take more means.
-pub(super) fn written(source: io::Error) -> StoreError {
+pub(crate) fn written(source: io::Error) -> StoreError {
     StoreError::Stream { what: "the output".to_owned(), source }
 }
 
 /// Writes the content of a file of a layer, holes as zeroes.
-pub(super) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) -> Result<()> {
     copy_range(layer, inode, 0..inode.size.get(), out)
 }
 
 /// Writes a range of it.
-pub(super) fn copy_range(
+pub(crate) fn copy_range(
     layer: &Layer,
     inode: &Inode,
     range: Range<u64>,

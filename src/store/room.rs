@@ -16,7 +16,7 @@ const LEFT_FREE_PART: u64 = 50;
 const STEP: u64 = 16 << 20;
 
 /// Looks at the free space while something is written.
-pub(super) struct Room {
+pub(crate) struct Room {
     dir: PathBuf,
     opened: OwnedFd,
     left: u64,
@@ -24,12 +24,12 @@ pub(super) struct Room {
 
 impl Room {
     /// The space of the file system of a directory.
-    pub(super) fn new(dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn new(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self { dir: dir.to_owned(), opened: super::files::open_dir(dir)?, left: 0 })
     }
 
     /// Says that so many bytes are to be written.
-    pub(super) fn take(&mut self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn take(&mut self, bytes: u64) -> io::Result<()> {
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
             return Ok(());

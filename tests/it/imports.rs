@@ -12,8 +12,9 @@ use laminafs::backing::blob;
 use laminafs::cache::BlockCache;
 use laminafs::service::images::Images;
 use laminafs::store::error::StoreError;
-use laminafs::store::import::{layer_from_directory, layer_from_tar};
 use laminafs::store::{Build, Store};
+use laminafs::transfer::directory::layer_from_directory;
+use laminafs::transfer::tar::layer_from_tar;
 use laminafs::types::{Access, Kind};
 use laminafs::union::DirRef;
 

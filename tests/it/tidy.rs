@@ -8,21 +8,25 @@ use std::path::{Path, PathBuf};
 
 /// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
 /// and `error` are words that all others speak.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("types", &[]),
     ("sync", &[]),
     ("error", &["types"]),
     ("sys", &["types", "error"]),
     ("format", &["types", "error"]),
     ("cache", &["types", "error"]),
-    ("store", &["types", "error", "sys", "format", "cache", "catalog"]),
+    ("store", &["types", "error", "sys", "format", "cache"]),
     ("catalog", &["types", "error", "sys", "format", "store"]),
+    ("transfer", &["types", "error", "sys", "format", "store", "catalog"]),
     ("union", &["types", "error", "sync"]),
     ("backing", &["types", "error", "sync", "sys", "format", "store", "union"]),
     ("fuse", &["types", "error", "sys", "union"]),
     (
         "service",
-        &["types", "error", "sys", "union", "backing", "fuse", "store", "catalog", "cache"],
+        &[
+            "types", "error", "sys", "cache", "store", "catalog", "transfer", "union", "backing",
+            "fuse",
+        ],
     ),
 ];
 

@@ -18,10 +18,10 @@ use crate::store::error::StoreError;
 use crate::store::id::LayerId;
 use crate::store::layer::Layer;
 use crate::store::native::{Data, Stream};
-use crate::store::pull::fetch::connect;
-use crate::store::pull::testing::{response, serve};
 use crate::store::sink::Sink;
 use crate::store::tests::{Place, content, noise, put};
+use crate::transfer::registry::fetch::connect;
+use crate::transfer::registry::testing::{response, serve};
 use crate::types::Digest;
 
 /// A layer as it is sent.

@@ -12,8 +12,8 @@ use ::tar::{EntryType, Header};
 
 use crate::format::index::{Content, ROOT};
 use crate::format::layout::{Extent, Inode};
+use crate::store::Layer;
 use crate::store::error::{Result, StoreError};
-use crate::store::layer::Layer;
 use crate::store::recipe::{copy_content, copy_range, written};
 use crate::types::{Kind, MODE_MASK, NAME_MAX};
 

@@ -9,12 +9,13 @@ use std::io::{self, ErrorKind, Read};
 
 use ::tar::Header;
 
-use super::path::refused;
 use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
-use super::{header, number, stream};
+use super::{header, number};
 use crate::store::error::StoreError;
 use crate::store::sink::Hearer;
+use crate::transfer::path::refused;
+use crate::transfer::{marks, stream};
 
 const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = BLOCK as u64;
@@ -26,7 +27,7 @@ const EXTENSION_MAX: u64 = 1 << 20;
 const PAIRS_BYTES: usize = 504;
 
 /// What an archive is read from.
-pub(super) trait Source: Read {
+pub(in crate::transfer) trait Source: Read {
     /// Passes over bytes.
     fn skip(&mut self, len: u64) -> io::Result<()>;
 
@@ -40,19 +41,22 @@ pub(super) trait Source: Read {
 }
 
 /// A source that can only be read, and that somebody may listen to.
-pub(super) struct Streamed<'r, R> {
+pub(in crate::transfer) struct Streamed<'r, R> {
     reader: R,
     recorder: Option<&'r mut dyn Hearer>,
 }
 
 impl<R> Streamed<'_, R> {
-    pub(super) const fn new(reader: R) -> Self {
+    pub(in crate::transfer) const fn new(reader: R) -> Self {
         Self { reader, recorder: None }
     }
 }
 
 impl<'r, R> Streamed<'r, R> {
-    pub(super) const fn heard(reader: R, recorder: Option<&'r mut dyn Hearer>) -> Self {
+    pub(in crate::transfer) const fn heard(
+        reader: R,
+        recorder: Option<&'r mut dyn Hearer>,
+    ) -> Self {
         Self { reader, recorder }
     }
 }
@@ -98,23 +102,23 @@ fn failed(error: io::Error) -> StoreError {
 
 /// A member, its extensions applied.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(in crate::transfer) struct Member {
     /// As the archive gives it.
-    pub(super) name: Vec<u8>,
+    pub(in crate::transfer) name: Vec<u8>,
     /// Target of a link.
-    pub(super) link: Vec<u8>,
+    pub(in crate::transfer) link: Vec<u8>,
     /// Type flag: `0` for every form of file, `5` for every form of directory.
-    pub(super) kind: u8,
+    pub(in crate::transfer) kind: u8,
     pub(super) meta: header::Meta,
     /// Size of the file, holes included.
-    pub(super) size: u64,
+    pub(in crate::transfer) size: u64,
     /// Major and minor number.
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: super::marks::Xattrs,
+    pub(in crate::transfer) device: (u32, u32),
+    pub(in crate::transfer) xattrs: marks::Xattrs,
     /// Where its data is in the archive.
-    pub(super) offset: u64,
+    pub(in crate::transfer) offset: u64,
     /// Whether holes are left out of the data.
-    pub(super) is_sparse: bool,
+    pub(in crate::transfer) is_sparse: bool,
 }
 
 /// Extensions that wait for their member.
@@ -147,7 +151,7 @@ fn once(pax: Option<&Vec<u8>>, long: Option<Vec<u8>>) -> Result<Option<Vec<u8>>,
 }
 
 /// Reads the members of an archive in order.
-pub(super) struct Members<S> {
+pub(in crate::transfer) struct Members<S> {
     source: S,
     /// Bytes read or passed over.
     at: u64,
@@ -162,7 +166,7 @@ pub(super) struct Members<S> {
 }
 
 impl<S: Source> Members<S> {
-    pub(super) fn new(source: S) -> Self {
+    pub(in crate::transfer) fn new(source: S) -> Self {
         Self {
             source,
             at: 0,
@@ -176,17 +180,17 @@ impl<S: Source> Members<S> {
     }
 
     /// Reads what stands behind the last member.
-    pub(super) fn drain(&mut self) -> io::Result<u64> {
+    pub(in crate::transfer) fn drain(&mut self) -> io::Result<u64> {
         io::copy(&mut self.source, &mut io::sink())
     }
 
     /// States whether a block of zeros said that no member follows.
-    pub(super) const fn end_marked(&self) -> bool {
+    pub(in crate::transfer) const fn end_marked(&self) -> bool {
         self.end_marked
     }
 
     /// The next member, or `None` behind the last. What is left of the one before is passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Member>, StoreError> {
+    pub(in crate::transfer) fn next(&mut self) -> Result<Option<Member>, StoreError> {
         let mut pending = Pending::default();
         loop {
             self.pass_data()?;
@@ -221,7 +225,7 @@ impl<S: Source> Members<S> {
     }
 
     /// The data of the member that [`Members::next`] gave last.
-    pub(super) fn data(&mut self) -> Data<'_, S> {
+    pub(in crate::transfer) fn data(&mut self) -> Data<'_, S> {
         Data { members: self, failure: None }
     }
 
@@ -415,14 +419,14 @@ impl<S: Source> Members<S> {
 }
 
 /// The data of one member, holes filled.
-pub(super) struct Data<'a, S> {
+pub(in crate::transfer) struct Data<'a, S> {
     members: &'a mut Members<S>,
     failure: Option<StoreError>,
 }
 
 impl<S> Data<'_, S> {
     /// Says that no more is read of it.
-    pub(super) fn end(&mut self)
+    pub(in crate::transfer) fn end(&mut self)
     where
         S: Source,
     {
@@ -432,7 +436,7 @@ impl<S> Data<'_, S> {
     }
 
     /// Why the archive could not be read, whatever the reader of the data made of it.
-    pub(super) fn failure(self) -> Option<StoreError> {
+    pub(in crate::transfer) fn failure(self) -> Option<StoreError> {
         self.failure
     }
 }
@@ -488,7 +492,7 @@ impl<S: Source> Read for Data<'_, S> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
+    use crate::transfer::testing::*;
 
     fn error(tar: Tar) -> String {
         tar.import().map(|seen| seen.lines).unwrap_err().to_string()

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::number;
-use super::path::XATTR_NAME_MAX;
 use super::sparse::Segment;
+use crate::transfer::path::XATTR_NAME_MAX;
 use crate::types::Time;
 
 /// Longest value of an extended attribute, `XATTR_SIZE_MAX` of Linux.

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::super::stream;
 use crate::store::error::StoreError;
 use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
+use crate::transfer::stream;
 use crate::types::hashing::drain;
 
 /// A reader that copies what passes to a file without a name.

@@ -5,13 +5,13 @@ use std::io::Seek;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::super::path::components;
-use super::super::stream::{self, Packing};
-use super::super::tar::{Members, Source, Streamed};
 use super::ImageSource;
 use super::parts::{Parts, Seekable};
 use super::spool::Spool;
 use crate::store::error::StoreError;
+use crate::transfer::path::components;
+use crate::transfer::stream::{self, Packing};
+use crate::transfer::tar::members::{Members, Source, Streamed};
 use crate::types::Name;
 use crate::types::hex::is_hex;
 

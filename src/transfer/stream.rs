@@ -5,7 +5,7 @@ use std::io::{self, BufReader, ErrorKind, Read};
 
 use std::rc::Rc;
 
-use super::READ_BYTES;
+use super::limits::READ_BYTES;
 use crate::store::error::StoreError;
 
 /// Bytes that tell the compressions apart.

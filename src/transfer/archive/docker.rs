@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
-use super::{CONFIG_MAX, FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use crate::store::error::StoreError;
+use crate::transfer::limits::CONFIG_MAX;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
 

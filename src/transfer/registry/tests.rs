@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::download::Transfer;
 use super::testing::{has, response, serve};
-use super::transfer::Transfer;
 use super::*;
 use crate::types::Digest;
 

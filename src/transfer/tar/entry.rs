@@ -1,11 +1,12 @@
 //! Members of a tar as objects of a layer.
 
 use super::header;
-use super::path::{self, Place, refused};
-use super::tar::{Member, Members, Source};
-use super::{ENTRIES_MAX, marks};
+use super::members::{Member, Members, Source};
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::transfer::limits::ENTRIES_MAX;
+use crate::transfer::marks;
+use crate::transfer::path::{self, Place, refused};
 use crate::types::Name;
 
 /// Longest target of a symbolic link: `PATH_MAX` of Linux without its NUL.
@@ -109,7 +110,7 @@ fn put_file<S: Source>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
+    use crate::transfer::testing::*;
 
     fn error(tar: Tar) -> String {
         tar.import().map(|seen| seen.lines).unwrap_err().to_string()

@@ -13,9 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::limits::ENTRIES_MAX;
 use super::marks::{self, Marks, Xattrs};
 use super::path::{self, Place, joined, refused};
-use super::{ENTRIES_MAX, stream};
+use super::stream;
 use crate::error::{Errno, Error};
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};

@@ -4,7 +4,8 @@
 //! - `connection`: certificates and proxies;
 //! - `auth`: credentials, and what registries ask for;
 //! - `access`: who asks, as words, environment and files say;
-//! - `transfer`: blobs to files that an interrupted pull continues; `upload`: the other way.
+//! - `fetch`: parts of blobs, for layers that are not here as a whole;
+//! - `download`: blobs to files that an interrupted pull continues; `upload`: the other way.
 //!
 //! What a registry sends is believed when its digest is the one that was asked for, not before.
 //! Credentials go to the registry and to the token server that it names, over TLS or to this
@@ -18,21 +19,22 @@ use serde::Deserialize;
 use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
-use super::error::{Result, StoreError};
-use super::import::{FoundImage, archive::image_of_registry};
+use super::archive::FoundImage;
+use super::archive::oci::image_of_registry;
+use crate::store::error::{Result, StoreError};
 use crate::types::Digest;
 
 pub mod access;
 pub mod auth;
 pub mod connection;
+pub mod download;
 pub mod fetch;
 mod pace;
 pub mod reference;
-pub mod transfer;
 pub mod upload;
 
 #[cfg(test)]
-pub(in crate::store) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -47,10 +49,9 @@ const DOCUMENT_MAX: u64 = 4 << 20;
 const ANSWER_MAX: u64 = 64 << 10;
 /// Most redirects of one request.
 const REDIRECTS_MAX: u32 = 5;
-/// A registry that brings nothing for so long is gone, and one to which no connection can be made.
-const SILENCE: Duration = Duration::from_secs(30);
+/// A registry to which no connection can be made for so long is gone.
 const NO_CONNECTION: Duration = Duration::from_secs(30);
-/// The same while somebody waits, and how long a request may take then.
+/// The same and silence while somebody waits, and how long a request may take then.
 const SILENCE_PROMPT: Duration = Duration::from_secs(10);
 const NO_CONNECTION_PROMPT: Duration = Duration::from_secs(5);
 const PROMPT: Duration = Duration::from_secs(60);

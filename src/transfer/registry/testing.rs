@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 /// Answers each request, given in lower case, with what `answer` makes of it.
-pub(in crate::store) fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
+pub(crate) fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let own = host.clone();
@@ -28,14 +28,14 @@ pub(in crate::store) fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 's
     host
 }
 
-pub(in crate::store) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let len = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {len}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
-pub(in crate::store) fn has(head: &str, header: &str, value: &str) -> bool {
+pub(crate) fn has(head: &str, header: &str, value: &str) -> bool {
     head.lines()
         .filter_map(|line| line.split_once(": "))
         .any(|(name, found)| name.eq_ignore_ascii_case(header) && found == value)

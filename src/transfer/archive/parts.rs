@@ -10,12 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::path::{self, joined, refused};
-use super::super::stream;
-use super::super::tar::{Members, Source};
 use crate::error::Errno;
 use crate::store::error::StoreError;
 use crate::sys::file::{self, OFlags};
+use crate::transfer::path::{self, joined, refused};
+use crate::transfer::stream;
+use crate::transfer::tar::members::{Members, Source};
 use crate::types::{Name, name};
 
 /// Most parts of an archive, and most bytes of their names.
@@ -216,8 +216,8 @@ impl Source for Seekable<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::Tar;
     use super::*;
+    use crate::transfer::testing::Tar;
 
     fn tar(tar: &[u8]) -> Result<Parts, StoreError> {
         let file = tempfile::tempfile().unwrap();

@@ -1,12 +1,14 @@
 //! Images of an OCI image layout.
 
-use super::super::stream;
+use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
-use super::{CONFIG_MAX, FoundImage, FoundLayer, MANIFEST_MAX, bounded, diff_ids, json, missing};
 use crate::format::oci::{Answer, DATA_TYPE, Descriptor, INDEX_TYPE, Index, Layout, Manifest};
 use crate::store::error::StoreError;
 use crate::store::native::INDEX_MAX;
 use crate::sys::process::architecture;
+use crate::transfer::limits::{CONFIG_MAX, MANIFEST_MAX};
+use crate::transfer::path::shown;
+use crate::transfer::stream;
 use crate::types::Digest;
 
 /// Most indexes from `index.json` to a manifest.
@@ -29,7 +31,7 @@ fn distance(descriptor: &Descriptor) -> Option<u8> {
 pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, StoreError> {
     let layout: Layout = json("oci-layout", layout)?;
     if !layout.image_layout_version.starts_with("1.") {
-        let version = super::super::path::shown(layout.image_layout_version.as_bytes());
+        let version = shown(layout.image_layout_version.as_bytes());
         let what = format!("OCI image layout {version} is not supported; 1.0.0 is");
         return Err(StoreError::Archive { what });
     }
@@ -89,7 +91,7 @@ fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
     let suited = candidates.into_iter().filter_map(|one| Some((distance(&one)?, one)));
     let best = suited.min_by_key(|(distance, _)| *distance).map(|(_, one)| one);
     best.ok_or_else(|| {
-        let platforms = super::super::path::shown(platforms.as_bytes());
+        let platforms = shown(platforms.as_bytes());
         let host = architecture();
         StoreError::Archive { what: format!("the image is for {platforms}, not for {host}") }
     })
@@ -110,7 +112,7 @@ fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, Stor
         let images = index.manifests.unwrap_or_default().into_iter().filter(Descriptor::is_image);
         descriptor = of_this_host(images.collect()).map_err(|error| match error {
             StoreError::Archive { what } => {
-                let index = super::super::path::shown(descriptor.digest.as_bytes());
+                let index = shown(descriptor.digest.as_bytes());
                 StoreError::Archive { what: format!("index {index}: {what}") }
             }
             other => other,
@@ -202,7 +204,7 @@ fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor
 /// Reads what a registry answered for a reference: a manifest, or an index, of which the manifest
 /// of this host is taken. `fetch` is given the kind of the address (`manifests` or `blobs`) and the
 /// digest; what it answers is checked here.
-pub(in crate::store) fn image_of_registry(
+pub(in crate::transfer) fn image_of_registry(
     mut raw: Vec<u8>,
     fetch: &mut Fetch<'_>,
 ) -> Result<FoundImage, StoreError> {

@@ -11,9 +11,9 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::error::{Result, StoreError};
-use super::layer::Layer;
-use super::recipe::{Recipes, written};
+use crate::store::Layer;
+use crate::store::error::{Result, StoreError};
+use crate::store::recipe::{Recipes, written};
 use crate::types::Digest;
 
 pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};

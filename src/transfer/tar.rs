@@ -1,46 +1,23 @@
-//! Turns archives, image archives and directories of the host into the objects of a layer.
+//! One layer from a tar, plain or compressed.
 //!
-//! - `stream`: digests and decompression beneath a tar;
-//! - `tar`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star,
+//! - `members`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star,
 //!   libarchive and Go write it, without reading what two of them would understand differently;
-//! - `path` and `marks`: names to places of a layer, whiteouts and opaque directories;
-//! - `entry`: members of a tar into a [`Sink`];
-//! - `directory`: a tree of the host into a [`Sink`];
-//! - `archive`: images in archives of `docker save`, `podman save` and in OCI layouts.
-//!
-//! Nothing is unpacked to a file system, so no link of an archive is ever followed. Whatever an
-//! archive states about a length is checked against a limit before memory is taken for it.
+//! - `entry`: members into a [`Sink`].
 
 use std::io::{self, BufReader, Read};
 
-use super::error::StoreError;
-use super::sink::{Hearer, Sink};
+use super::limits::READ_BYTES;
+use super::stream::{self, Packing};
+use crate::store::error::StoreError;
+use crate::store::sink::{Hearer, Sink};
 use crate::types::hashing::{Hashing, drain};
 
-pub mod archive;
-pub mod directory;
 mod entry;
 mod header;
-mod marks;
+pub(super) mod members;
 mod number;
-mod path;
 mod pax;
 mod sparse;
-mod stream;
-mod tar;
-#[cfg(test)]
-mod testing;
-
-pub use archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
-pub use directory::layer_from_directory;
-
-use stream::Packing;
-
-/// Most objects of one layer. A layer of all of Debian has some hundred thousand.
-const ENTRIES_MAX: u64 = 16 << 20;
-
-/// Bytes that are read from a stream at once.
-const READ_BYTES: usize = 128 << 10;
 
 /// What a tar was, read to its very end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +78,7 @@ fn read_plain(
 ) -> Result<([u8; 32], u64, bool), StoreError> {
     let mut hashing = Hashing::new(plain);
     let buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
-    let mut members = tar::Members::new(tar::Streamed::heard(buffered, recorder));
+    let mut members = members::Members::new(members::Streamed::heard(buffered, recorder));
     let entries = entry::import(&mut members, sink)?;
     let end_marked = members.end_marked();
     members.drain().map_err(|error| stream::failed("archive", error))?;
@@ -113,7 +90,7 @@ fn read_plain(
 mod tests {
     use sha2::{Digest, Sha256};
 
-    use super::testing::*;
+    use super::super::testing::*;
     use super::*;
 
     fn sha256(bytes: &[u8]) -> [u8; 32] {

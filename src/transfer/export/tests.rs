@@ -8,11 +8,11 @@ use ::tar::{Builder, EntryType, Header};
 
 use super::write_layer;
 use crate::cache::BlockCache;
+use crate::store::Layer;
 use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::import::layer_from_tar_heard;
-use crate::store::layer::Layer;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::transfer::tar::layer_from_tar_heard;
 use crate::types::{Digest, Name, Time, name};
 
 struct Place {

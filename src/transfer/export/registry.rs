@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::Target;
 use crate::store::error::{Result, StoreError};
-use crate::store::pull::Registry;
+use crate::transfer::registry::Registry;
 
 const BLOBS: &str = "blobs/sha256/";
 

@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use super::path::joined;
-use super::*;
-use crate::store::sink::{Body, Meta};
+use super::tar::layer_from_tar;
+use crate::store::error::StoreError;
+use crate::store::sink::{Body, Meta, Sink};
 use crate::types::Name;
 
 /// Writes down what an import gives, one line each.

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::Write;
 
-use super::super::layer_from_tar;
-use super::super::testing::Recorder;
-pub(super) use super::super::testing::{Tar, gzip, zstd};
 use super::*;
+use crate::transfer::tar::layer_from_tar;
+use crate::transfer::testing::Recorder;
+pub(super) use crate::transfer::testing::{Tar, gzip, zstd};
 
 /// The SHA-256 of bytes, as digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {

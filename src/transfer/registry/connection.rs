@@ -15,6 +15,9 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use super::reference::is_loopback;
 use crate::store::error::{Result, StoreError};
 
+/// A registry that brings nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// Longest file of certificates.
 const FILE_MAX: u64 = 4 << 20;
 
@@ -39,7 +42,7 @@ pub struct Connection {
 impl Default for Connection {
     fn default() -> Self {
         let (proxies, no_proxy) = Default::default();
-        let patience = super::SILENCE;
+        let patience = SILENCE;
         Self { tls_verify: true, certs: None, proxies, no_proxy, prompt: false, patience }
     }
 }

@@ -1,0 +1,100 @@
+//! Images in archives of `docker save` and `podman save` and in OCI image layouts.
+//!
+//! An archive is a tar whose parts are read where they lie: one pass notes where each is. A
+//! compressed archive or one from a pipe is first written to a file without a name. Manifests and
+//! configurations are checked against the digests that name them; of layers the expected digests
+//! are given, for whoever reads them.
+//!
+//! Formats: OCI image specification 1.1 (`image-layout.md`, `manifest.md`, `image-index.md`), and
+//! Docker's `image/spec/v1.2.md`, "Combined Image JSON + Filesystem Changeset Format".
+
+use std::io::{BufReader, Read};
+
+use super::limits::{MANIFEST_MAX, READ_BYTES};
+use super::stream;
+use crate::store::error::StoreError;
+use crate::types::Digest;
+
+mod docker;
+mod found;
+mod kind;
+pub(super) mod oci;
+mod parts;
+mod spool;
+#[cfg(test)]
+mod testing;
+
+pub use found::{FoundImage, FoundLayer};
+pub use kind::{Input, open_input};
+
+use found::missing;
+use parts::Parts;
+
+/// An archive or layout with images.
+pub struct ImageSource {
+    parts: Parts,
+}
+
+impl ImageSource {
+    /// The images. Of several platforms of one image it is that of this host.
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] where a manifest is missing, too long, malformed or contradicts
+    /// itself, or where a part does not have the digest that names it.
+    pub fn images(&self) -> Result<Vec<FoundImage>, StoreError> {
+        if let Some(raw) = self.parts.read("manifest.json", MANIFEST_MAX)? {
+            let mut images = docker::images(&self.parts, &raw)?;
+            self.add_manifests(&mut images);
+            return Ok(images);
+        }
+        if let Some(raw) = self.parts.read("oci-layout", MANIFEST_MAX)? {
+            return oci::images(&self.parts, &raw);
+        }
+        Err(stream::archive(
+            "this is no image archive: it has neither manifest.json (docker save, podman save) \
+             nor oci-layout (OCI image layout)",
+        ))
+    }
+
+    // Newer archives of `docker save` are OCI layouts too, and only those have manifests. One is
+    // kept if it names the same configuration and the same bytes of layers.
+    fn add_manifests(&self, images: &mut [FoundImage]) {
+        let layout = self.parts.read("oci-layout", MANIFEST_MAX);
+        let found = match layout {
+            Ok(Some(raw)) => oci::images(&self.parts, &raw),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "manifests of an archive are not kept");
+                return;
+            }
+        };
+        for image in images {
+            let same = |other: &&FoundImage| {
+                let digests = |image: &FoundImage| -> Vec<_> {
+                    image.layers.iter().map(|layer| layer.digest.clone()).collect()
+                };
+                other.config_digest == image.config_digest && digests(other) == digests(image)
+            };
+            image.manifest = found.iter().find(same).and_then(|other| other.manifest.clone());
+        }
+    }
+
+    /// The bytes of a layer as the archive holds them, perhaps compressed, for
+    /// [`layer_from_tar`](super::tar::layer_from_tar).
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] where the archive does not have it.
+    pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, StoreError> {
+        let part = self.parts.find(&layer.part)?.ok_or_else(|| missing(&layer.part))?;
+        let part = BufReader::with_capacity(READ_BYTES, part);
+        let stated = layer.digest.as_deref().map(Digest::parse).transpose()?;
+        Ok(match stated {
+            Some(digest) if !digest.is_sha256() => Box::new(digest.verify(part)),
+            _ => Box::new(part),
+        })
+    }
+}
