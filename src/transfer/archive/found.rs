@@ -30,12 +30,12 @@ pub struct FoundImage {
 pub struct FoundLayer {
     /// As the manifest states it.
     pub media_type: Option<String>,
-    /// Digest of the bytes that [`ImageSource::layer`] gives, where the archive states it. A
-    /// `sha256:` is left to whoever reads them; any other is verified by the reader.
+    /// Digest of the bytes that [`layer`](super::ImageSource::layer) gives, where the archive
+    /// states it. A `sha256:` is left to whoever reads them; any other is verified by the reader.
     pub digest: Option<String>,
     /// `sha256:` and 64 digits: the digest of the uncompressed tar.
     pub diff_id: String,
-    /// Bytes that [`ImageSource::layer`] gives.
+    /// Bytes that [`layer`](super::ImageSource::layer) gives.
     pub size: u64,
     /// Of a layer in our own form: its index. The digest above is that of its data.
     pub index: Option<Box<FoundLayer>>,
