@@ -5,6 +5,7 @@
 //! before it is removed.
 
 pub mod containers;
+pub mod error;
 pub mod image;
 pub mod images;
 pub mod name;

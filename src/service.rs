@@ -45,7 +45,7 @@ pub use crate::sys::mount::Propagation;
 pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};
 pub use confine::shed;
-pub use failure::Failure;
+pub use failure::{Failure, Refusal};
 
 /// Moves this process, which must have one thread, into the mount namespace that a file names
 /// (`/proc/PID/ns/mnt`, or a bind mount of it).

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod directory;
+pub mod error;
 pub mod export;
 mod limits;
 mod marks;

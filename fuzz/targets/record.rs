@@ -1,8 +1,8 @@
 //! A record of any payload is a value or an error, and a value that is written again comes back.
 #![no_main]
 
-use laminafs::format::codec;
 use laminafs::catalog::image::Image;
+use laminafs::format::codec;
 use libfuzzer_sys::fuzz_target;
 
 /// Of the head of a record: what it is and its version.

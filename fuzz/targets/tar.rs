@@ -5,8 +5,8 @@
 use std::io::{self, Read};
 
 use laminafs::store::error::StoreError;
-use laminafs::transfer::tar::layer_from_tar;
 use laminafs::store::sink::{Body, Meta, Sink};
+use laminafs::transfer::tar::layer_from_tar;
 use laminafs::types::Name;
 use libfuzzer_sys::fuzz_target;
 

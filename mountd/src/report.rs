@@ -11,8 +11,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use laminafs::service::Failure;
+use laminafs::service::pull::TransferError;
 use laminafs::service::volumes::VolumeError;
+use laminafs::service::{Failure, Refusal};
 
 use crate::options::OptionError;
 
@@ -34,12 +35,9 @@ pub enum Trouble {
     /// An option is wrong.
     #[error("{0}")]
     Option(#[from] OptionError),
-    /// Volumes refused.
+    /// Images, containers, volumes or their layers refused.
     #[error("{0}")]
-    Volume(#[from] VolumeError),
-    /// The store refused.
-    #[error("{0}")]
-    Store(#[from] laminafs::service::images::StoreError),
+    Refusal(#[from] Refusal),
     /// The words are wrong.
     #[error("{0}")]
     Usage(String),
@@ -62,14 +60,22 @@ pub enum Trouble {
     Helper(Box<Trouble>),
 }
 
+impl From<VolumeError> for Trouble {
+    fn from(error: VolumeError) -> Self {
+        Self::Refusal(error.into())
+    }
+}
+
+impl From<TransferError> for Trouble {
+    fn from(error: TransferError) -> Self {
+        Self::Refusal(error.into())
+    }
+}
+
 impl Trouble {
     fn code(&self) -> u8 {
         match self {
-            Self::Failure(_)
-            | Self::Volume(_)
-            | Self::Store(_)
-            | Self::NoRoot(_)
-            | Self::Io { .. } => FAILED,
+            Self::Failure(_) | Self::Refusal(_) | Self::NoRoot(_) | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
             Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
             Self::Helper(_) => MOUNT_FAILED,
@@ -79,15 +85,10 @@ impl Trouble {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Failure(failure) => failure.hint(),
+            Self::Refusal(refusal) => refusal.hint(),
             Self::Helper(inner) => inner.hint(),
             Self::NoRoot(_) => {
                 Some("check --root and LAMINA_ROOT; an import or a pull makes it".to_owned())
-            }
-            Self::Volume(VolumeError::InUse(_)) => {
-                Some("unmount what uses it: lamina status".to_owned())
-            }
-            Self::Volume(VolumeError::Named { container, .. }) => {
-                Some(format!("remove the container first: lamina container rm {container}"))
             }
             _ => None,
         }

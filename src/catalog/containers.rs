@@ -14,10 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::{CatalogError, Result};
 use super::image::Image;
 use crate::error::Errno;
 use crate::format::codec;
-use crate::store::error::{Result, StoreError};
 use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::sys;
 use crate::types::hex;
@@ -142,18 +142,18 @@ fn is_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
-fn missing(name: &str) -> StoreError {
-    StoreError::Missing { kind: KIND, name: name.to_owned() }
+fn missing(name: &str) -> CatalogError {
+    CatalogError::Missing { kind: KIND, name: name.to_owned() }
 }
 
 fn layer_dirs(dir: &Path) -> Result<()> {
     for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
         let path = dir.join(name);
         let made = fs::DirBuilder::new().mode(mode).create(&path);
-        made.map_err(StoreError::io(&path))?;
+        made.map_err(CatalogError::io(&path))?;
         // Whatever the file mode creation mask took away.
         let mode = fs::Permissions::from_mode(mode);
-        fs::set_permissions(&path, mode).map_err(StoreError::io(&path))?;
+        fs::set_permissions(&path, mode).map_err(CatalogError::io(&path))?;
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ impl Containers {
     /// # Errors
     /// As mkdir(2), with the path.
     pub fn open(root: &Path) -> Result<Self> {
-        let dir = std::path::absolute(root).map_err(StoreError::io(root))?.join("containers");
+        let dir = std::path::absolute(root).map_err(CatalogError::io(root))?.join("containers");
         make_dir(&dir)?;
         Ok(Self { dir })
     }
@@ -180,7 +180,7 @@ impl Containers {
     /// the first digits of its id.
     ///
     /// # Errors
-    /// [`StoreError::Exists`], [`StoreError::BadContainer`]; what `fill` and the host answer.
+    /// [`CatalogError::Exists`], [`CatalogError::BadContainer`]; what `fill` and the host answer.
     pub fn create(
         &self,
         name: Option<&str>,
@@ -188,15 +188,15 @@ impl Containers {
         grafts: Vec<Graft>,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Container> {
-        let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
+        let random = sys::process::random().map_err(CatalogError::host(&self.dir))?;
         let id = hex::encode(&random);
         let name = name.unwrap_or_else(|| id.get(..12).unwrap_or(&id)).to_owned();
         if !is_name(&name) {
-            return Err(StoreError::BadContainer(name));
+            return Err(CatalogError::BadContainer(name));
         }
         let _alone = self.alone()?;
         if self.all()?.iter().any(|other| other.name == name) {
-            return Err(StoreError::Exists { kind: KIND, name });
+            return Err(CatalogError::Exists { kind: KIND, name });
         }
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let container = Container {
@@ -223,28 +223,28 @@ impl Containers {
     ) -> Result<()> {
         make_dir(new)?;
         let lock = open_dir(new)?;
-        sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(new))?;
+        sys::file::try_flock(lock.as_fd()).map_err(CatalogError::host(new))?;
         layer_dirs(new)?;
         fill(&new.join("upper"))?;
         let record = new.join(RECORD);
-        let damaged = |error: crate::error::Error| StoreError::Damaged {
+        let damaged = |error: crate::error::Error| CatalogError::Damaged {
             path: record.clone(),
             what: error.to_string(),
         };
         write_whole(&record, &codec::encode(VERSION, container).map_err(damaged)?)?;
         let target = self.path(container);
-        fs::rename(new, &target).map_err(StoreError::io(&target))?;
+        fs::rename(new, &target).map_err(CatalogError::io(&target))?;
         let parent = open_dir(&self.dir)?;
-        sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.dir))
+        sys::file::fsync(parent.as_fd()).map_err(CatalogError::host(&self.dir))
     }
 
     fn read(&self, id: &str) -> Result<Container> {
         let path = self.dir.join(id).join(RECORD);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(id)),
-            read => read.map_err(StoreError::io(&path))?,
+            read => read.map_err(CatalogError::io(&path))?,
         };
-        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| CatalogError::Damaged { path: path.clone(), what };
         let found: Container =
             codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
         if found.id != id {
@@ -256,12 +256,12 @@ impl Containers {
     /// All containers, by name.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a record that cannot be read.
+    /// [`CatalogError::Damaged`] for a record that cannot be read.
     pub fn all(&self) -> Result<Vec<Container>> {
         let mut all = Vec::new();
         for id in listed(&self.dir)? {
             match self.read(&id) {
-                Err(StoreError::Missing { .. }) => {} // removed meanwhile
+                Err(CatalogError::Missing { .. }) => {} // removed meanwhile
                 found => all.push(found?),
             }
         }
@@ -277,7 +277,7 @@ impl Containers {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
         for id in listed(&self.dir)? {
             match self.read(&id) {
-                Err(StoreError::Missing { .. }) => {} // removed meanwhile
+                Err(CatalogError::Missing { .. }) => {} // removed meanwhile
                 Ok(container) => found.push(container),
                 Err(error) => damaged.push(format!("container {id}: {error}")),
             }
@@ -293,7 +293,7 @@ impl Containers {
     /// A container by its name, its id, or the first digits of its id (three at least).
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// [`CatalogError::Missing`].
     pub fn find(&self, text: &str) -> Result<Container> {
         let all = self.all()?;
         if let Some(named) = all.iter().find(|container| container.name == text) {
@@ -316,14 +316,14 @@ impl Containers {
         match sys::file::try_flock_shared(open_dir(&upper)?.as_fd()) {
             Ok(()) => Ok(false),
             Err(error) if error.is(Errno::AGAIN) => Ok(true),
-            Err(error) => Err(StoreError::host(&upper)(error)),
+            Err(error) => Err(CatalogError::host(&upper)(error)),
         }
     }
 
     /// Removes a container and all that was written to it.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] while it is mounted; what the host answers.
+    /// [`CatalogError::InUse`] while it is mounted; what the host answers.
     pub fn remove(&self, container: &Container) -> Result<()> {
         let path = self.path(container);
         let upper = path.join("upper");
@@ -331,16 +331,16 @@ impl Containers {
         match sys::file::try_flock(lock.as_fd()) {
             Err(error) if error.is(Errno::AGAIN) => {
                 let (name, by) = (container.name.clone(), "a mount".to_owned());
-                return Err(StoreError::InUse { kind: KIND, name, by });
+                return Err(CatalogError::InUse { kind: KIND, name, by });
             }
-            locked => locked.map_err(StoreError::host(&upper))?,
+            locked => locked.map_err(CatalogError::host(&upper))?,
         }
         let dead = self.dir.join(format!(".dead-{}", container.id));
-        fs::rename(&path, &dead).map_err(StoreError::io(&path))?;
+        fs::rename(&path, &dead).map_err(CatalogError::io(&path))?;
         match sys::remove::remove_dir_all(&dead) {
             // Swept meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(StoreError::io(&dead)),
+            removed => removed.map_err(CatalogError::io(&dead)),
         }
     }
 
@@ -352,11 +352,11 @@ impl Containers {
         self.sweep()?;
         // What is made and not locked yet would be swept.
         let _alone = self.alone()?;
-        let random = sys::process::random().map_err(StoreError::host(&self.dir))?;
+        let random = sys::process::random().map_err(CatalogError::host(&self.dir))?;
         let dir = self.dir.join(format!(".ephemeral-{}", hex::encode(&random)));
         make_dir(&dir)?;
         let lock = open_dir(&dir)?;
-        sys::file::try_flock(lock.as_fd()).map_err(StoreError::host(&dir))?;
+        sys::file::try_flock(lock.as_fd()).map_err(CatalogError::host(&dir))?;
         let made = Ephemeral { dir, _lock: lock };
         layer_dirs(&made.dir)?;
         Ok(made)
@@ -369,8 +369,8 @@ impl Containers {
     pub fn sweep(&self) -> Result<usize> {
         let _alone = self.alone()?;
         let mut swept = 0;
-        for entry in fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))? {
-            let entry = entry.map_err(StoreError::io(&self.dir))?;
+        for entry in fs::read_dir(&self.dir).map_err(CatalogError::io(&self.dir))? {
+            let entry = entry.map_err(CatalogError::io(&self.dir))?;
             if !entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
@@ -379,7 +379,7 @@ impl Containers {
             if sys::file::try_flock(lock.as_fd()).is_ok() {
                 match sys::remove::remove_dir_all(&dir) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    removed => removed.map_err(StoreError::io(&dir))?,
+                    removed => removed.map_err(CatalogError::io(&dir))?,
                 }
                 swept += 1;
             }
@@ -390,7 +390,7 @@ impl Containers {
     /// One at a time: a name is given once, and nothing is swept before it is locked.
     fn alone(&self) -> Result<OwnedFd> {
         let lock = open_dir(&self.dir)?;
-        sys::file::flock(lock.as_fd()).map_err(StoreError::host(&self.dir))?;
+        sys::file::flock(lock.as_fd()).map_err(CatalogError::host(&self.dir))?;
         Ok(lock)
     }
 }
@@ -419,16 +419,16 @@ mod tests {
         };
         let made = containers
             .create(Some("web"), ("app", image()), vec![graft], |upper| {
-                fs::write(upper.join("f"), b"x").map_err(StoreError::io(upper))
+                fs::write(upper.join("f"), b"x").map_err(CatalogError::io(upper))
             })
             .unwrap();
         assert_eq!(containers.find("web").unwrap(), made);
         assert_eq!(containers.find(&made.id[..5]).unwrap(), made);
         assert!(containers.path(&made).join("upper/f").exists());
         let again = containers.create(Some("web"), ("app", image()), Vec::new(), |_| Ok(()));
-        assert!(matches!(again, Err(StoreError::Exists { .. })));
+        assert!(matches!(again, Err(CatalogError::Exists { .. })));
         containers.remove(&made).unwrap();
-        assert!(matches!(containers.find("web"), Err(StoreError::Missing { .. })));
+        assert!(matches!(containers.find("web"), Err(CatalogError::Missing { .. })));
         assert_eq!(fs::read_dir(&containers.dir).unwrap().count(), 0);
     }
 
@@ -437,7 +437,7 @@ mod tests {
         let (_dir, containers) = place();
         for bad in ["", "..", "a/b", ".a", "a b"] {
             let made = containers.create(Some(bad), ("app", image()), Vec::new(), |_| Ok(()));
-            assert!(matches!(made, Err(StoreError::BadContainer(_))), "{bad:?}");
+            assert!(matches!(made, Err(CatalogError::BadContainer(_))), "{bad:?}");
         }
     }
 
@@ -449,7 +449,7 @@ mod tests {
         let lock = open_dir(&containers.path(&made).join("upper")).unwrap();
         sys::file::try_flock(lock.as_fd()).unwrap();
         assert!(containers.is_mounted(&made).unwrap());
-        assert!(matches!(containers.remove(&made), Err(StoreError::InUse { .. })));
+        assert!(matches!(containers.remove(&made), Err(CatalogError::InUse { .. })));
         drop(lock);
         assert!(!containers.is_mounted(&made).unwrap());
         containers.remove(&made).unwrap();
@@ -474,7 +474,7 @@ mod tests {
     fn a_failure_leaves_nothing() {
         let (_dir, containers) = place();
         let made = containers.create(Some("a"), ("app", image()), Vec::new(), |_| {
-            Err(StoreError::Archive { what: "no".to_owned() })
+            Err(CatalogError::BadName("no".to_owned()))
         });
         assert!(made.is_err());
         assert_eq!(fs::read_dir(&containers.dir).unwrap().count(), 0);

@@ -11,10 +11,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::error::{CatalogError, Result};
 use super::image::{Image, ImageLayer};
 use super::name::{candidates, digest_name, file_name, full_name, name_of};
 use crate::format::codec;
-use crate::store::error::{Result, StoreError};
 use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::store::id::LayerId;
 use crate::sys;
@@ -35,8 +35,8 @@ pub struct Importing(#[allow(dead_code)] OwnedFd);
 /// Keeps imports away while layers are collected.
 pub struct Collecting(#[allow(dead_code)] OwnedFd);
 
-fn missing(name: &str) -> StoreError {
-    StoreError::Missing { kind: "image", name: name.to_owned() }
+fn missing(name: &str) -> CatalogError {
+    CatalogError::Missing { kind: "image", name: name.to_owned() }
 }
 
 impl Images {
@@ -57,7 +57,7 @@ impl Images {
     /// As flock(2).
     pub fn importing(&self) -> Result<Importing> {
         let dir = open_dir(&self.images)?;
-        sys::file::flock_shared(dir.as_fd()).map_err(StoreError::host(&self.images))?;
+        sys::file::flock_shared(dir.as_fd()).map_err(CatalogError::host(&self.images))?;
         Ok(Importing(dir))
     }
 
@@ -67,18 +67,18 @@ impl Images {
     /// As flock(2).
     pub fn collecting(&self) -> Result<Collecting> {
         let dir = open_dir(&self.images)?;
-        sys::file::flock(dir.as_fd()).map_err(StoreError::host(&self.images))?;
+        sys::file::flock(dir.as_fd()).map_err(CatalogError::host(&self.images))?;
         Ok(Collecting(dir))
     }
 
     /// Writes an image and gives it names.
     ///
     /// # Errors
-    /// [`StoreError::BadName`]; what the host answers.
+    /// [`CatalogError::BadName`]; what the host answers.
     pub fn put(&self, image: &Image, names: &[String]) -> Result<()> {
         let path = self.images.join(&image.id);
         let names = names.iter().map(|name| full_name(name)).collect::<Result<Vec<_>>>()?;
-        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| CatalogError::Damaged { path: path.clone(), what };
         let bytes = codec::encode(VERSION, image).map_err(|error| damaged(error.to_string()))?;
         self.refuse_other_layers(image)?;
         write_whole(&path, &bytes)?;
@@ -100,29 +100,28 @@ impl Images {
         if ids(&self.read(&image.id)?) == ids(image) {
             return Ok(());
         }
-        let what = format!("image {} is there with other layers: remove it first", image.id);
-        Err(StoreError::Archive { what })
+        Err(CatalogError::OtherLayers { id: image.id.clone() })
     }
 
     /// Gives an image the name and digest by which it was asked for, which may be that of a list
     /// of images for several machines.
     ///
     /// # Errors
-    /// [`StoreError::BadName`]; what the host answers.
+    /// [`CatalogError::BadName`]; what the host answers.
     pub fn put_digest_name(&self, id: &str, text: &str) -> Result<()> {
-        let name = digest_name(text).ok_or_else(|| StoreError::BadName(text.to_owned()))?;
-        write_whole(&self.names.join(file_name(&name)), id.as_bytes())
+        let name = digest_name(text).ok_or_else(|| CatalogError::BadName(text.to_owned()))?;
+        Ok(write_whole(&self.names.join(file_name(&name)), id.as_bytes())?)
     }
 
     fn read(&self, id: &str) -> Result<Image> {
         let path = self.images.join(id);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::Missing { kind: "image", name: id.to_owned() });
+                return Err(CatalogError::Missing { kind: "image", name: id.to_owned() });
             }
-            read => read.map_err(StoreError::io(&path))?,
+            read => read.map_err(CatalogError::io(&path))?,
         };
-        let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| CatalogError::Damaged { path: path.clone(), what };
         let image: Image =
             codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
         if image.id != id {
@@ -134,7 +133,7 @@ impl Images {
     /// An image by `NAME`, `NAME:TAG`, its id, or the first digits of its id (three at least).
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// [`CatalogError::Missing`].
     pub fn find(&self, text: &str) -> Result<Image> {
         self.find_named(text).map(|(image, _)| image)
     }
@@ -143,7 +142,7 @@ impl Images {
     /// that the store has with a registry.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// [`CatalogError::Missing`].
     pub fn find_named(&self, text: &str) -> Result<(Image, String)> {
         // `@DIGEST` alone, or behind the name that it was pulled by.
         for full in [full_name(text).ok(), digest_name(text)].into_iter().flatten() {
@@ -193,7 +192,7 @@ impl Images {
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for file in listed(&self.names)? {
             let path = self.names.join(&file);
-            let id = fs::read_to_string(&path).map_err(StoreError::io(&path))?;
+            let id = fs::read_to_string(&path).map_err(CatalogError::io(&path))?;
             names.entry(id).or_default().push(name_of(&file));
         }
         Ok(names)
@@ -202,7 +201,7 @@ impl Images {
     /// All images with their names.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a record that cannot be read.
+    /// [`CatalogError::Damaged`] for a record that cannot be read.
     pub fn all(&self) -> Result<Vec<(Image, Vec<String>)>> {
         let mut names = self.names()?;
         let ids = listed(&self.images)?;
@@ -257,7 +256,7 @@ impl Images {
     /// found.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// [`CatalogError::Missing`].
     pub fn remove(&self, text: &str) -> Result<String> {
         let (image, shown) = self.find_named(text)?;
         let names = self.names()?.remove(&image.id).unwrap_or_default();
@@ -269,11 +268,11 @@ impl Images {
         };
         for name in &gone {
             let path = self.names.join(file_name(name));
-            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            fs::remove_file(&path).map_err(CatalogError::io(&path))?;
         }
         if gone.len() == names.len() {
             let path = self.images.join(&image.id);
-            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            fs::remove_file(&path).map_err(CatalogError::io(&path))?;
         }
         Ok(shown)
     }
@@ -315,7 +314,7 @@ mod tests {
         for text in ["x/y", "x/y:latest", "z:2", "aaa", &one.id, &format!("@sha256:{}", one.id)] {
             assert_eq!(place.images.find(text).unwrap(), one, "{text}");
         }
-        assert!(matches!(place.images.find("z"), Err(StoreError::Missing { .. })));
+        assert!(matches!(place.images.find("z"), Err(CatalogError::Missing { .. })));
         let pulled = Image { manifest: Some(b"{}".to_vec()), ..image('c', Vec::new()) };
         place.images.put(&pulled, &[]).unwrap();
         let digest = Digest::sha256(b"{}").hex().to_owned();

@@ -4,7 +4,7 @@
 //! as Docker's own registry has it. `docker.io/library/x`, `docker.io/x` and `x` are one image
 //! there (distribution/reference, "familiar names").
 
-use crate::store::error::{Result, StoreError};
+use super::error::{CatalogError, Result};
 use crate::types::hex::is_hex;
 
 /// The longest name with its tag.
@@ -17,9 +17,9 @@ const OFFICIAL: &str = "library/";
 /// Puts a name into the form `NAME:TAG`.
 ///
 /// # Errors
-/// [`StoreError::BadName`].
+/// [`CatalogError::BadName`].
 pub fn full_name(text: &str) -> Result<String> {
-    let bad = || StoreError::BadName(text.to_owned());
+    let bad = || CatalogError::BadName(text.to_owned());
     let last = text.rsplit('/').next().unwrap_or(text);
     let (path, tag) = match last.rsplit_once(':') {
         Some((_, tag)) => (text.get(..text.len() - tag.len() - 1).ok_or_else(bad)?, tag),

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::failure::Outcome;
-use super::images::StoreError;
 use super::mount::View;
 use super::prefill::names;
 use super::spec::MountSpec;
 use crate::error::{Error, Result};
+use crate::store::error::StoreError;
 use crate::types::{Kind, Name, NodeId};
 use crate::union::mark::{Marked, WH_OPAQUE, WH_PREFIX};
 use crate::union::{DirRef, Entry, Union};
@@ -117,7 +117,10 @@ impl Changed {
         let told = self
             .directory(NodeId::ROOT, below, &mut Vec::new(), &mut telling)
             .and_then(|()| self.indexed(&mut telling));
-        told.map_err(|error| Failure::Layer { path: self.label.clone(), error })
+        told.map_err(|error| Failure::Layer {
+            path: self.label.clone(),
+            error: Box::new(error.into()),
+        })
     }
 
     fn directory(

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::images::{Images, StoreError};
+use super::failure::Refusal;
+use super::images::Images;
 use crate::store::LayerId;
+use crate::store::error::StoreError;
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
     /// Removes all layers that no image needs and nobody reads, and what crashes left; answers
@@ -33,7 +35,7 @@ impl Images {
             match store.remove_layer(&id) {
                 Ok(()) => removed.push(id),
                 Err(StoreError::InUse { .. } | StoreError::Missing { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         store.sweep()?;
@@ -52,6 +54,7 @@ impl Images {
 mod tests {
     use super::super::images::{Image, ImageLayer};
     use super::*;
+    use crate::catalog::error::CatalogError;
     use crate::store::Store;
     use crate::store::sink::Sink;
     use crate::types::name;
@@ -116,7 +119,7 @@ mod tests {
         let one = image('d', vec![layer(&place.store, "l")]);
         place.images.put(&one, &["d".to_owned()]).unwrap();
         std::fs::write(dir.path().join("images").join(&one.id), "nonsense").unwrap();
-        assert!(matches!(place.images.find("d"), Err(StoreError::Damaged { .. })));
+        assert!(matches!(place.images.find("d"), Err(CatalogError::Damaged { .. })));
         assert!(place.collect_layers().is_err());
         assert_eq!(place.store.layers().unwrap().len(), 1);
     }

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Outcome;
-use super::images::{Image, ImageLayer, Images, StoreError};
+use super::failure::Refusal;
+use super::images::{Image, ImageLayer, Images};
 use crate::catalog::name::full_name;
 use crate::error::{Errno, Result};
+use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{major, minor};
 use crate::transfer::export::diff_id;
@@ -34,20 +36,26 @@ pub struct Note {
 /// [`Failure`]: where a mount holds the upper, where it needs a base that is not given, and where
 /// no layer can hold what is in it.
 pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) -> Outcome<String> {
-    let failed = |error| Failure::Layer { path: of.upper.clone(), error };
-    for name in names {
-        full_name(name).map_err(failed)?;
-    }
-    let _kept = images.images.importing().map_err(failed)?;
-    let base = match (&of.container, &of.image) {
-        (Some(name), _) => images.containers.find(name).map(|found| Some(found.image)),
-        (None, Some(name)) => images.images.find(name).map(Some),
-        (None, None) => Ok(None),
+    let failed = |error| {
+        let (path, error) = (of.upper.clone(), Box::new(error));
+        Failure::Layer { path, error }
     };
-    let base = base.map_err(failed)?;
+    let begin = || -> std::result::Result<_, Refusal> {
+        for name in names {
+            full_name(name)?;
+        }
+        let kept = images.images.importing()?;
+        let base = match (&of.container, &of.image) {
+            (Some(name), _) => Some(images.containers.find(name)?.image),
+            (None, Some(name)) => Some(images.images.find(name)?),
+            (None, None) => None,
+        };
+        Ok((kept, base))
+    };
+    let (_kept, base) = begin().map_err(failed)?;
     let changed = Changed::open(of)?;
     let id = build(images, &changed, of)?;
-    let made = || -> std::result::Result<String, StoreError> {
+    let made = || -> std::result::Result<String, Refusal> {
         let layer = images.store.layer(&id.parse()?)?;
         let diff_id = diff_id(&layer)?;
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
@@ -61,7 +69,10 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
 }
 
 fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<String> {
-    let failed = |error| Failure::Layer { path: of.upper.clone(), error };
+    let failed = |error: StoreError| {
+        let (path, error) = (of.upper.clone(), Box::new(error.into()));
+        Failure::Layer { path, error }
+    };
     let mut build = images.store.build().map_err(failed)?;
     let mut made =
         Committing { union: &changed.over.union, sink: &mut build.builder, links: HashMap::new() };

@@ -6,17 +6,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::images::{Images, StoreError};
+use super::failure::Refusal;
+use super::images::Images;
 use super::spec::{GraftSource, GraftSpec, MountSpec};
 use super::status;
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::catalog::containers as record;
+use crate::catalog::error::CatalogError;
 use crate::error::{Errno, Result};
 use crate::sys::bind::BindFlags;
 use crate::types::{AttrChange, MODE_MASK, Name, SetTime, XattrFlags};
 use crate::union::{DirRef, Lower};
 
-type Outcome<T> = std::result::Result<T, StoreError>;
+type Outcome<T> = std::result::Result<T, Refusal>;
 
 /// A container as a list shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -56,14 +58,14 @@ impl Images {
     /// Makes a container; answers its name.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`Refusal`].
     pub fn create_container(&self, new: NewContainer) -> Outcome<String> {
         let _kept = self.images.importing()?;
         let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
         let grafts = new.grafts.iter().map(to_record).collect();
         let fill = |upper: &Path| match lowers.first() {
-            Some(top) => root_like(top, upper).map_err(StoreError::host(upper)),
+            Some(top) => root_like(top, upper).map_err(CatalogError::host(upper)),
             None => Ok(()),
         };
         let image = (name.as_str(), image);
@@ -74,7 +76,7 @@ impl Images {
     /// All containers, by name. `runtime` is where mounts tell their status.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`Refusal`].
     pub fn containers(&self, runtime: Option<&Path>) -> Outcome<Vec<ContainerInfo>> {
         let all = self.containers.all()?;
         all.into_iter().map(|container| self.container_info(&container, runtime)).collect()
@@ -83,7 +85,7 @@ impl Images {
     /// A container, by name or the first digits of its id.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn container(&self, name: &str, runtime: Option<&Path>) -> Outcome<ContainerInfo> {
         self.container_info(&self.containers.find(name)?, runtime)
     }
@@ -118,7 +120,7 @@ impl Images {
     /// Makes `spec` a mount of a container. Without a mount point it gets one of its own.
     ///
     /// # Errors
-    /// [`StoreError::Missing`]; [`StoreError::InUse`] where it is mounted already.
+    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter where it is mounted already.
     pub fn mount_container(
         &self,
         name: &str,
@@ -128,14 +130,14 @@ impl Images {
         let container = self.containers.find(name)?;
         if self.containers.is_mounted(&container)? {
             let (name, by) = (container.name, "a mount".to_owned());
-            return Err(StoreError::InUse { kind: "container", name, by });
+            return Err(CatalogError::InUse { kind: "container", name, by }.into());
         }
         let dir = self.containers.path(&container);
         let own = || -> Outcome<PathBuf> {
             let merged = dir.join("merged");
             match std::fs::create_dir(&merged) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => made.map_err(StoreError::io(&merged))?,
+                made => made.map_err(CatalogError::io(&merged))?,
             }
             Ok(merged)
         };
@@ -151,9 +153,9 @@ impl Images {
     /// Removes a container and what was written to it. Volumes stay.
     ///
     /// # Errors
-    /// [`StoreError::Missing`]; [`StoreError::InUse`] while it is mounted.
+    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter while it is mounted.
     pub fn remove_container(&self, name: &str) -> Outcome<()> {
-        self.containers.remove(&self.containers.find(name)?)
+        Ok(self.containers.remove(&self.containers.find(name)?)?)
     }
 }
 

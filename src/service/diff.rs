@@ -53,8 +53,10 @@ pub fn of_images(spec: &MountSpec, new: &[String], old: &[String]) -> Outcome<Di
     let mut found = Differences::new();
     let unions = (new.as_ref().map(|view| &view.union), old.as_ref().map(|view| &view.union));
     let roots = (Some(NodeId::ROOT), Some(NodeId::ROOT));
-    compare(unions, roots, &mut Vec::new(), &mut found)
-        .map_err(|error| Failure::Layer { path: spec.root.clone(), error })?;
+    compare(unions, roots, &mut Vec::new(), &mut found).map_err(|error| Failure::Layer {
+        path: spec.root.clone(),
+        error: Box::new(error.into()),
+    })?;
     Ok(found)
 }
 

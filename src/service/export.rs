@@ -6,19 +6,22 @@ use std::io::{self, BufWriter, Write};
 
 use serde_json::{Value, json};
 
-use super::images::{Image, ImageLayer, Images, StoreError};
+use super::failure::Refusal;
+use super::images::{Image, ImageLayer, Images};
 use super::import::{Progress, Told};
 use crate::catalog::name::full_name;
 use crate::store::LayerId;
+use crate::store::error::StoreError;
 use crate::store::packed::PackedLayer;
 use crate::sys;
+use crate::transfer::error::TransferError;
 use crate::transfer::export::{Compression, Digested, diff_id, write_layer};
 use crate::transfer::export::{DATA_TYPE, INDEX_TYPE};
 use crate::types::Digest;
 
 pub use crate::transfer::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -46,7 +49,7 @@ struct Exporter<'a, 'b> {
 /// written as it was imported.
 ///
 /// # Errors
-/// [`StoreError::Missing`]; what the target answers.
+/// `Missing` of [`Refusal::Catalog`]; what the target answers.
 pub fn export(
     images: &Images,
     names: &[String],
@@ -74,7 +77,7 @@ pub fn export(
     }
     // A layer that is open is not collected. So nobody waits for whoever takes the image.
     let layers = chosen.iter().flat_map(|(image, _)| &image.layers);
-    let _held = layers.map(|layer| images.store.layer(&layer.id.parse()?));
+    let _held = layers.map(|layer| Ok(images.store.layer(&layer.id.parse()?)?));
     let _held: Vec<_> = _held.collect::<Result<_>>()?;
     drop(kept);
     let mut ids = Vec::new();
@@ -97,7 +100,7 @@ fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     if image.layers.iter().map(|layer| &layer.diff_id).eq(written.clone()) {
         return Ok(image.config.clone());
     }
-    let bad = |what: String| StoreError::Archive { what };
+    let bad = |what: String| Refusal::from(TransferError::Malformed { what });
     let mut config: Value = serde_json::from_slice(&image.config)
         .map_err(|error| bad(format!("the configuration of image {}: {error}", image.id)))?;
     let diff_ids: Vec<&String> = written.collect();
@@ -277,7 +280,7 @@ impl Exporter<'_, '_> {
             Form::Docker => format!("{}.tar", digits(diff_id)),
             Form::Oci(_) | Form::Native => blob(digest),
         };
-        self.target.file(&name, spool, size)
+        Ok(self.target.file(&name, spool, size)?)
     }
 
     /// Writes what describes an image; answers its entries in the list of all.
@@ -340,6 +343,6 @@ impl Exporter<'_, '_> {
             let index = json!({ "schemaVersion": 2, "manifests": listed });
             self.target.bytes("index.json", index.to_string().as_bytes())?;
         }
-        self.target.finish()
+        Ok(self.target.finish()?)
     }
 }

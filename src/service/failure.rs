@@ -2,8 +2,28 @@
 
 use std::path::PathBuf;
 
+use crate::catalog::error::CatalogError;
+use crate::catalog::volumes::VolumeError;
 use crate::error::{Errno, Error};
 use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
+
+/// A refusal of the store, of the catalog, of the world outside or of a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Images, their names or containers refused.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// An import or an export failed.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// Volumes refused.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
 
 /// A failure that a person is to understand: what happened, to which object.
 #[derive(Debug, thiserror::Error)]
@@ -53,17 +73,70 @@ pub enum Failure {
     #[error("volume {name:?} does not exist")]
     NoVolume { name: String },
     #[error("image {name:?} below {}: {error}", root.display())]
-    Image { name: String, root: PathBuf, error: StoreError },
+    Image { name: String, root: PathBuf, error: Box<Refusal> },
     #[error("option {option} cannot be: {reason}")]
     Driver { option: String, reason: String },
     #[error("{}: {error}", path.display())]
-    Layer { path: PathBuf, error: StoreError },
+    Layer { path: PathBuf, error: Box<Refusal> },
     #[error("an ephemeral upper below {}: {error}", root.display())]
-    Ephemeral { root: PathBuf, error: StoreError },
+    Ephemeral { root: PathBuf, error: Box<Refusal> },
     #[error("no layer is given: a mount needs at least one lower directory or image")]
     NoLayer,
     #[error("{what}: {error}")]
     System { what: &'static str, error: Error },
+}
+
+impl Refusal {
+    fn store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error)
+            | Self::Catalog(CatalogError::Store(error))
+            | Self::Transfer(TransferError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Catalog(CatalogError::Damaged { .. }))
+            || matches!(self.store(), Some(StoreError::Damaged { .. }))
+    }
+
+    /// Whether there is nothing of the name that was asked for.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Catalog(CatalogError::Missing { .. }))
+            || matches!(self, Self::Volume(VolumeError::Missing(_)))
+            || matches!(self.store(), Some(StoreError::Missing { .. }))
+    }
+
+    /// The next thing to try.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        if self.is_damage() {
+            return Some("see what is damaged: lamina image verify".to_owned());
+        }
+        Some(match self {
+            Self::Catalog(CatalogError::Missing { kind, .. }) => {
+                format!("list what is there: lamina {kind} ls")
+            }
+            Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
+            Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
+            Self::Volume(VolumeError::Missing(_)) => {
+                "list what is there: lamina volume ls".to_owned()
+            }
+            Self::Volume(VolumeError::InUse(_)) => "unmount what uses it: lamina status".to_owned(),
+            Self::Volume(VolumeError::Named { container, .. }) => {
+                format!("remove the container first: lamina container rm {container}")
+            }
+            Self::Transfer(TransferError::Other { .. } | TransferError::OtherDigest(_)) => {
+                "it was changed or damaged on its way: get it again".to_owned()
+            }
+            Self::Transfer(TransferError::Truncated { .. }) => {
+                "it ended early: get it again".to_owned()
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Failure {
@@ -123,12 +196,10 @@ impl Failure {
             }
             Self::NoVolume { name } => format!("make it: lamina volume create {name}"),
             Self::NoLayer => "give --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
-            Self::Image { error: StoreError::Missing { kind: "image", .. }, .. } => {
-                "list what is there: lamina image ls".to_owned()
-            }
-            Self::Image { error: StoreError::Damaged { .. }, name, .. } => {
+            Self::Image { error, name, .. } if error.is_damage() => {
                 format!("see what is damaged, and import it again: lamina image verify {name}")
             }
+            Self::Image { error, .. } => return error.hint(),
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
                 format!("check the path {}", path.display())
             }

@@ -11,13 +11,14 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::catalog::containers::Containers;
+use crate::catalog::error::CatalogError;
 use crate::store::{Layer, LayerId, Store};
 use crate::transfer::registry::fetch::connect;
 use crate::union::Lower;
 
+pub use super::failure::Refusal;
 pub use super::verify::Finding;
 pub use crate::catalog::image::{Image, ImageLayer};
-pub use crate::store::error::StoreError;
 
 /// The images and layers of a data root.
 pub struct Images {
@@ -90,13 +91,13 @@ fn cache(bytes: Option<u64>) -> Arc<BlockCache> {
     Arc::clone(CACHE.get_or_init(new))
 }
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
     /// Opens a data root; what is missing is made.
     ///
     /// # Errors
-    /// [`StoreError::Io`] with the path.
+    /// [`Refusal`] with the path.
     pub fn open(root: &Path) -> Result<Self> {
         Self::open_with(root, Keep::default())
     }
@@ -127,7 +128,7 @@ impl Images {
     /// All images.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`Refusal`].
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
         let all = self.images.all()?;
         all.into_iter().map(|(image, names)| self.info(&image, names)).collect()
@@ -136,7 +137,7 @@ impl Images {
     /// What is known of an image.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn inspect(&self, name: &str) -> Result<ImageDetails> {
         let image = self.images.find(name)?;
         let names = self.images.names()?.remove(&image.id).unwrap_or_default();
@@ -147,7 +148,7 @@ impl Images {
     /// How an image came to be, the first step first.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
         let image = self.images.find(name)?;
         let config = config(&image);
@@ -168,7 +169,7 @@ impl Images {
     /// Takes a name away, and the image with its last one; answers the name.
     ///
     /// # Errors
-    /// [`StoreError::Missing`]; [`StoreError::InUse`] where a container is made of it.
+    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter where a container is made of it.
     pub fn remove(&self, name: &str) -> Result<String> {
         // No container is made of it meanwhile.
         let _kept = self.images.importing()?;
@@ -176,15 +177,15 @@ impl Images {
         let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
         if let Some(user) = user {
             let (name, by) = (name.to_owned(), format!("container {:?}", user.name));
-            return Err(StoreError::InUse { kind: "image", name, by });
+            return Err(CatalogError::InUse { kind: "image", name, by }.into());
         }
-        self.images.remove(name)
+        Ok(self.images.remove(name)?)
     }
 
     /// All layers.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`Refusal`].
     pub fn layers(&self) -> Result<Vec<LayerInfo>> {
         let all = self.images.all()?;
         let info = |id: &LayerId| {
@@ -207,7 +208,7 @@ impl Images {
     /// Removes the layers that no image needs and nobody reads; answers their ids.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a record that cannot be read: then nothing is removed.
+    /// [`Refusal`] for a record that cannot be read: then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
         let removed = self.collect_layers()?;
         self.store.collect_materials()?;
@@ -216,7 +217,7 @@ impl Images {
 
     /// The layers that were made of tar streams: by the digest of the stream.
     pub(super) fn known_layers(&self) -> Result<HashMap<String, ImageLayer>> {
-        self.images.known_layers(&self.store.layers()?)
+        Ok(self.images.known_layers(&self.store.layers()?)?)
     }
 
     /// The layers of an image for a mount, topmost first.
@@ -233,17 +234,17 @@ impl Images {
     /// The name of an image in the store: the full one where a short one is given.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn resolved_name(&self, name: &str) -> Result<String> {
-        self.images.find_named(name).map(|(_, name)| name)
+        Ok(self.images.find_named(name)?.1)
     }
 
     /// An image.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn find(&self, name: &str) -> Result<Image> {
-        self.images.find(name)
+        Ok(self.images.find(name)?)
     }
 
     /// The layers of a container for a mount, the lowest first.
@@ -261,7 +262,7 @@ impl Images {
     /// The ids of the layers of an image, the lowest first.
     ///
     /// # Errors
-    /// [`StoreError::Missing`].
+    /// `Missing` of [`Refusal::Catalog`].
     pub fn layer_ids(&self, name: &str) -> Result<Vec<String>> {
         let image = self.images.find(name)?;
         Ok(image.layers.into_iter().map(|layer| layer.id).collect())

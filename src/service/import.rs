@@ -6,15 +6,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::images::{Image, ImageLayer, Images, StoreError};
+use super::failure::Refusal;
+use super::images::{Image, ImageLayer, Images};
+use crate::store::error::StoreError;
 use crate::store::native::{Data, Stream};
 use crate::store::{Build, LayerId, Written};
 use crate::transfer::archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 use crate::transfer::directory::layer_from_directory;
+use crate::transfer::error::TransferError;
 use crate::transfer::tar::{TarOutcome, layer_from_tar_heard};
 use crate::types::Digest;
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 /// Bytes between two reports.
 const REPORT: u64 = 4 << 20;
@@ -68,7 +71,7 @@ fn sha256(digest: &[u8; 32]) -> String {
 /// which needs a name. Names given replace those in the archive. Answers the ids.
 ///
 /// # Errors
-/// [`StoreError`]; layers that were complete stay until they are collected.
+/// [`Refusal`]; layers that were complete stay until they are collected.
 pub fn import(
     images: &Images,
     path: &Path,
@@ -89,7 +92,7 @@ pub fn import(
         Input::Directory => {
             let mut build = images.store.build()?;
             let done = layer_from_directory(path, &mut build.builder);
-            let (id, _) = publish(images, build, done.map(|_| ()))?;
+            let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
             // No tar stream was read: the layer's own id stands for its content.
             let diff_id = format!("blake3:{id}");
             let layer = ImageLayer { id: id.to_string(), diff_id, digest: None, size: 0 };
@@ -101,7 +104,7 @@ pub fn import(
 
 fn publish(images: &Images, build: Build, done: Result<()>) -> Result<(LayerId, Written)> {
     match done {
-        Ok(()) => images.store.publish_written(build),
+        Ok(()) => Ok(images.store.publish_written(build)?),
         Err(error) => {
             images.store.abandon(build);
             Err(error)
@@ -124,16 +127,17 @@ fn read_layer(
         Ok(recipe) => recipe,
         Err(error) => {
             images.store.abandon(build);
-            return Err(error);
+            return Err(error.into());
         }
     };
+    let read = read.map_err(Refusal::from);
     let checked = read.and_then(|outcome| check(&outcome).map(|()| outcome));
     let (outcome, done) = match checked {
         Ok(outcome) => (Some(outcome), Ok(())),
         Err(error) => (None, Err(error)),
     };
     let (id, written) = publish(images, build, done)?;
-    let lost = || StoreError::Archive { what: "a layer was lost".to_owned() };
+    let lost = || StoreError::Contradiction { what: "a layer was lost".to_owned() };
     let outcome = outcome.ok_or_else(lost)?;
     let layer = images.store.layer(&id)?;
     recipes.keep(recipe, &sha256(&outcome.diff_id), &layer, &written)?;
@@ -162,7 +166,7 @@ fn finish_single(
     if names.is_empty() {
         let what =
             format!("{} is one layer and has no name: give it one (-t NAME)", path.display());
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Unsupported { what }.into());
     }
     let config = serde_json::json!({
         "architecture": crate::sys::process::architecture(),
@@ -196,13 +200,13 @@ fn import_archive(
     let found = source.images()?;
     if found.len() > 1 && !names.is_empty() {
         let what = format!("{} holds {} images: -t names one only", path.display(), found.len());
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Unsupported { what }.into());
     }
     let mut known = images.known_layers()?;
     let mut ids = Vec::new();
     for image in &found {
         forget_damaged(images, image, &mut known);
-        let mut open = |layer: &FoundLayer| source.layer(layer);
+        let mut open = |layer: &FoundLayer| Ok(source.layer(layer)?);
         let layers = import_layers(images, &mut open, image, &mut known, told)?;
         let id = image.config_digest.trim_start_matches("sha256:").to_owned();
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
@@ -282,9 +286,11 @@ fn adopted<'s>(
     let index = Stream { from: &mut from, digest, size };
     let digest = layer.digest.as_deref().unwrap_or_default();
     let mut told = Some(told);
-    let mut open = || -> Result<Box<dyn Read + '_>> {
-        let told = told.take().ok_or_else(|| StoreError::Archive { what: digest.to_owned() })?;
-        Ok(Box::new(Counted { inner: open(layer)?, bytes: 0, said: 0, told }))
+    let mut open = || -> std::result::Result<Box<dyn Read + '_>, StoreError> {
+        let twice = || StoreError::Contradiction { what: digest.to_owned() };
+        let told = told.take().ok_or_else(twice)?;
+        let inner = open(layer).map_err(StoreError::elsewhere)?;
+        Ok(Box::new(Counted { inner, bytes: 0, said: 0, told }))
     };
     let data = Data::Whole { open: &mut open, digest, size: layer.size };
     let id = images.store.adopt(index, data)?.to_string();
@@ -300,25 +306,25 @@ fn is_whole(outcome: &TarOutcome) -> Result<()> {
     }
     if outcome.entries == 0 {
         let what = "the archive is empty: it has no member and no end".to_owned();
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Malformed { what }.into());
     }
     let what = "the archive is truncated, or its writer forgot the end: no block of zeros follows \
                 its last member";
-    Err(StoreError::Archive { what: what.to_owned() })
+    Err(TransferError::Malformed { what: what.to_owned() }.into())
 }
 
 // What was read is what the image names.
 fn expected(layer: &FoundLayer, outcome: &TarOutcome) -> Result<()> {
     let found = sha256(&outcome.diff_id);
     if layer.diff_id != found {
-        let what = format!("layer {} is another one: {found}", layer.diff_id);
-        return Err(StoreError::Archive { what });
+        let expected = layer.diff_id.clone();
+        return Err(TransferError::Other { kind: "layer", expected, found }.into());
     }
     let found = sha256(&outcome.compressed_digest);
     match &layer.digest {
         Some(digest) if digest.starts_with("sha256:") && *digest != found => {
-            let what = format!("blob {digest} is another one: {found}");
-            Err(StoreError::Archive { what })
+            let expected = digest.clone();
+            Err(TransferError::Other { kind: "blob", expected, found }.into())
         }
         _ => Ok(()),
     }

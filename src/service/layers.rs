@@ -145,7 +145,7 @@ impl Early {
         let all = self.layers.iter().try_for_each(|layer| layer.confirm());
         all.map_err(|error| {
             let (name, root) = (self.name.clone(), self.root.clone());
-            Failure::Image { name, root, error }
+            Failure::Image { name, root, error: Box::new(error.into()) }
         })
     }
 }
@@ -173,7 +173,7 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
     };
     let refuse = |name: &str| {
         let (name, root) = (name.to_owned(), spec.root.clone());
-        move |error| Failure::Image { name, root, error }
+        move |error| Failure::Image { name, root, error: Box::new(error) }
     };
     let images = Images::open_with(&spec.root, spec.rules.keep).map_err(refuse(first))?;
     // The topmost is named first. All of them lie on each other, whichever image they are of.

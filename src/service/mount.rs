@@ -15,6 +15,7 @@ use super::spec::MountSpec;
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
 use crate::catalog::containers::{Containers, Ephemeral};
+use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::OpenVolume;
 use crate::error::{Errno, Result};
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
@@ -406,7 +407,10 @@ fn refused(io: IoDriver, sync: bool) -> Failure {
 
 /// Gives a mount an upper that goes with it: nothing in it is worth waiting for the disk.
 fn make_ephemeral(spec: &mut MountSpec) -> Outcome<Ephemeral> {
-    let refuse = |error| Failure::Ephemeral { root: spec.root.clone(), error };
+    let refuse = |error: CatalogError| {
+        let (root, error) = (spec.root.clone(), Box::new(error.into()));
+        Failure::Ephemeral { root, error }
+    };
     let made = Containers::open(&spec.root).and_then(|containers| containers.ephemeral());
     let made = made.map_err(refuse)?;
     spec.upper = Some((made.upper(), made.work()));

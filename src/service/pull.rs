@@ -9,9 +9,11 @@ use std::sync::mpsc;
 
 use parking_lot::Mutex;
 
-use super::images::{Image, ImageLayer, Images, StoreError};
+use super::failure::Refusal;
+use super::images::{Image, ImageLayer, Images};
 use super::import::{Progress, Told, forget_damaged, import_layers, put};
 use crate::catalog::images::Importing;
+use crate::store::error::StoreError;
 use crate::store::fetch::Origin;
 use crate::store::native::{Data, Stream, id_of};
 use crate::transfer::archive::{FoundImage, FoundLayer};
@@ -19,10 +21,11 @@ use crate::transfer::registry::Registry;
 use crate::transfer::registry::download::{Transfer, directory, forget};
 use crate::types::Digest;
 
+pub use crate::transfer::error::TransferError;
 pub use crate::transfer::registry::access::{Access, Words};
 pub use crate::transfer::registry::reference::Reference;
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 /// Most layers that are downloaded at once.
 const PARALLEL: usize = 3;
@@ -62,7 +65,7 @@ struct Work<'a> {
 /// Layers that are there are not downloaded. What an interrupted pull brought is used.
 ///
 /// # Errors
-/// [`StoreError`]; nothing of the image is there then but layers and downloads, until they are
+/// [`Refusal`]; nothing of the image is there then but layers and downloads, until they are
 /// collected.
 pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> Result<String> {
     for name in &pull.names {
@@ -192,7 +195,7 @@ impl Work<'_> {
         let Self { images, registry, dir, image } = self;
         let bad = |what: &str| {
             let reference = pull.reference.text.clone();
-            StoreError::Registry { reference, what: what.to_owned() }
+            Refusal::from(TransferError::Registry { reference, what: what.to_owned() })
         };
         let indexes = image.layers.iter().map(|layer| layer.index.as_deref());
         let indexes: Vec<&FoundLayer> = indexes.collect::<Option<_>>().ok_or_else(|| {
@@ -218,7 +221,7 @@ impl Work<'_> {
             };
             let origin = Origin {
                 reference: pull.reference.text.clone(),
-                digest: Digest::parse(data)?,
+                digest: Digest::parse(data).map_err(TransferError::from)?,
                 insecure: !pull.access.connection.tls_verify,
                 cert_dir: absolute(&pull.access.connection.certs)?,
                 authfile: absolute(&pull.access.authfile)?,
@@ -286,7 +289,7 @@ fn download(
         }
     });
     match failure.into_inner() {
-        Some(error) => Err(error),
+        Some(error) => Err(error.into()),
         None => Ok(done.into_inner()),
     }
 }

@@ -1,9 +1,11 @@
 //! Pushes: an image of the store to a registry.
 
 use super::export::{Form, export};
-use super::images::{Images, StoreError};
+use super::failure::Refusal;
+use super::images::Images;
 use super::import::Told;
 use super::pull::{Access, Reference};
+use crate::transfer::error::TransferError;
 use crate::transfer::export::RegistryTarget;
 use crate::transfer::registry::Registry;
 
@@ -22,12 +24,12 @@ pub struct Push {
 /// Pushes an image; answers the digest of its manifest. What the registry has is not sent.
 ///
 /// # Errors
-/// [`StoreError`]; blobs that were sent stay in the registry, without a name.
-pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String, StoreError> {
+/// [`Refusal`]; blobs that were sent stay in the registry, without a name.
+pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String, Refusal> {
     let reference = &push.reference;
     if reference.digest.is_some() {
         let what = "an image is pushed to a tag; its digest follows from it".to_owned();
-        return Err(StoreError::Registry { reference: reference.text.clone(), what });
+        return Err(TransferError::Registry { reference: reference.text.clone(), what }.into());
     }
     images.find(&push.name)?;
     let access = push.access.clone();
@@ -36,5 +38,6 @@ pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String,
     let names = std::slice::from_ref(&push.name);
     export(images, names, push.form, Box::new(target), told)?;
     let pushed = digest.get().cloned();
-    pushed.ok_or_else(|| StoreError::Archive { what: "no manifest was written".to_owned() })
+    let lost = || TransferError::Unwritable { what: "no manifest was written".to_owned() };
+    Ok(pushed.ok_or_else(lost)?)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::images::{Image, ImageLayer, Images, StoreError};
+use super::failure::Refusal;
+use super::images::{Image, ImageLayer, Images};
 use crate::store::{Damage, Layer, LayerId};
 use crate::transfer::export::write_layer;
 
-type Result<T> = std::result::Result<T, StoreError>;
+type Result<T> = std::result::Result<T, Refusal>;
 
 /// What verification found.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +33,7 @@ impl Images {
     /// names and materialised files too; answers what differs.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] for the image; as readdir(3).
+    /// `Missing` of [`Refusal::Catalog`] for the image; as readdir(3).
     pub fn verify(&self, name: Option<&str>) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let images: Vec<Image> = match name {

@@ -149,7 +149,7 @@ impl BlobWriter {
         let number = self.next_frame(tables);
         if number == u32::MAX {
             let what = "a layer of more than 4,294,967,295 frames".to_owned();
-            return Err(StoreError::Archive { what });
+            return Err(StoreError::TooLarge { what });
         }
         let full = std::mem::replace(content, std::mem::take(&mut self.spare));
         self.packer.send(full).map_err(StoreError::io(&self.path))?;

@@ -55,7 +55,7 @@ impl Budget {
     /// Takes some.
     ///
     /// # Errors
-    /// [`StoreError::Archive`] where there is not so much left.
+    /// [`StoreError::TooLarge`] where there is not so much left.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), StoreError> {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
@@ -65,7 +65,7 @@ impl Budget {
                     "names and attributes of the layer take more than {mib} MiB of memory, which \
                      is the limit on this host"
                 );
-                return Err(StoreError::Archive { what });
+                return Err(StoreError::TooLarge { what });
             }
         }
         Ok(())

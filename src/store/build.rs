@@ -129,7 +129,7 @@ impl LayerBuilder {
 
     fn add(&mut self, node: Node) -> Result<NodeId, StoreError> {
         if self.nodes.len() >= OBJECTS_MAX {
-            return Err(StoreError::Archive { what: "more than 16,777,216 objects".to_owned() });
+            return Err(StoreError::TooLarge { what: "more than 16,777,216 objects".to_owned() });
         }
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
@@ -289,9 +289,9 @@ impl LayerBuilder {
 
     fn inode(&mut self, node: NodeId, numbers: &[Option<u32>]) -> Result<Inode, StoreError> {
         let big =
-            |error: Error| StoreError::Archive { what: format!("a layer too large: {error}") };
+            |error: Error| StoreError::TooLarge { what: format!("a layer too large: {error}") };
         let Some(found) = self.nodes.get(node) else {
-            return Err(StoreError::Archive { what: "an object was lost".to_owned() });
+            return Err(StoreError::Contradiction { what: "an object was lost".to_owned() });
         };
         let (mut flags, mut digest) = (0, NO_DIGEST);
         let tables = &mut self.tables;

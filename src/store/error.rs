@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::types::digest::{BadDigest, OtherDigest};
 
 /// Result of a request to the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -36,12 +35,29 @@ pub enum StoreError {
         /// Why not.
         what: String,
     },
-    /// An archive is none, or contradicts itself.
+    /// What is to become a layer is larger than a layer can be.
     #[error("{what}")]
-    Archive {
-        /// What is wrong with it, and what is expected.
+    TooLarge {
+        /// What is, and the limit.
         what: String,
     },
+    /// A layer in its own form contradicts itself, or what was said of it.
+    #[error("{what}")]
+    Contradiction {
+        /// What differs.
+        what: String,
+    },
+    /// A blob is not the one that was named.
+    #[error("blob {digest} is another one: {found}")]
+    OtherBlob {
+        /// The digest that it should have.
+        digest: String,
+        /// The one that it has.
+        found: String,
+    },
+    /// What is read from elsewhere could not be had.
+    #[error(transparent)]
+    Elsewhere(Box<dyn std::error::Error + Send + Sync>),
     /// What the store holds is not what was put there.
     #[error("{}: {what}", path.display())]
     Damaged {
@@ -50,67 +66,32 @@ pub enum StoreError {
         /// What differs.
         what: String,
     },
-    /// There is no such layer or image.
+    /// There is no such layer.
     #[error("{kind} {name:?} does not exist")]
     Missing {
-        /// `layer` or `image`.
+        /// What it is.
         kind: &'static str,
         /// As it was asked for.
         name: String,
     },
-    /// A layer or image is needed by something else.
+    /// A layer is needed by something else.
     #[error("{kind} {name:?} is in use by {by}")]
     InUse {
-        /// `layer` or `image`.
+        /// What it is.
         kind: &'static str,
         /// As it was asked for.
         name: String,
         /// What needs it.
         by: String,
     },
-    /// Something of this name is there already.
-    #[error("{kind} {name:?} exists already")]
-    Exists {
-        /// What it is.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// A name that no container can have.
-    #[error(
-        "{0:?} is no container name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit"
-    )]
-    BadContainer(String),
-    /// A proxy that is none.
-    #[error("proxy {place:?}: {what}")]
-    Proxy {
-        /// The proxy, without user and password.
-        place: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A file of a certificate or of its key is none.
-    #[error("{}: {what}", path.display())]
-    Certificate {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A registry refused, could not be reached, or sent something else than was asked for.
-    #[error("{reference}: {what}")]
-    Registry {
-        /// The reference as it was given.
-        reference: String,
-        /// What happened; never a password or token.
-        what: String,
-    },
-    /// A name that no image can have.
-    #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
-    BadName(String),
 }
 
 impl StoreError {
+    /// A failure of whoever gives what is read from elsewhere.
+    pub fn elsewhere(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Elsewhere(Box::new(error))
+    }
+
     /// Names the path of a refusal of the host.
     pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
@@ -123,17 +104,5 @@ impl StoreError {
             let source = io::Error::from_raw_os_error(error.errno().0);
             Self::Io { path: path.clone(), source }
         }
-    }
-}
-
-impl From<BadDigest> for StoreError {
-    fn from(bad: BadDigest) -> Self {
-        Self::Archive { what: bad.to_string() }
-    }
-}
-
-impl From<OtherDigest> for StoreError {
-    fn from(other: OtherDigest) -> Self {
-        Self::Archive { what: other.to_string() }
     }
 }

@@ -69,15 +69,16 @@ fn expect(mut hashing: Hashing<impl Read>, digest: &str) -> Result<()> {
     if found == digest {
         return Ok(());
     }
-    Err(StoreError::Archive { what: format!("blob {digest} is another one: {found}") })
+    Err(StoreError::OtherBlob { digest: digest.to_owned(), found })
 }
 
 impl Store {
     /// Takes a layer in its own form; one that is there already stays, and is completed.
     ///
     /// # Errors
-    /// [`StoreError::Archive`] for what is not what was announced, [`StoreError::Damaged`] for an
-    /// index that is none or data that does not belong to it; what the host answers.
+    /// [`StoreError::OtherBlob`] and [`StoreError::Contradiction`] for what is not what was
+    /// announced, [`StoreError::Damaged`] for an index that is none or data that does not belong to
+    /// it; what the host answers.
     pub fn adopt(&self, index: Stream<'_>, data: Data<'_>) -> Result<LayerId> {
         let (dir, _lock) = self.begin()?;
         let done = self.adopt_in(&dir, index, data);
@@ -132,7 +133,7 @@ impl Store {
         let layer = super::layer::Layer::open(dir, id.clone(), &self.reading)?;
         layer.confirm()?;
         match layer.verify().into_iter().next() {
-            Some(damage) => Err(StoreError::Archive { what: damage.what }),
+            Some(damage) => Err(StoreError::Contradiction { what: damage.what }),
             None => Ok(()),
         }
     }
@@ -164,7 +165,7 @@ fn plain<'a>(packed: &'a mut dyn Read) -> Result<impl Read + 'a> {
 }
 
 fn contradicts(what: String) -> StoreError {
-    StoreError::Archive { what: format!("the index of a layer: {what}") }
+    StoreError::Contradiction { what: format!("the index of a layer: {what}") }
 }
 
 /// Reads the head of an index, and compares what it states with what the image states of the

@@ -11,8 +11,7 @@
 use std::io::{BufReader, Read};
 
 use super::limits::{MANIFEST_MAX, READ_BYTES};
-use super::stream;
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 use crate::types::Digest;
 
 mod docker;
@@ -39,9 +38,9 @@ impl ImageSource {
     /// The images. Of several platforms of one image it is that of this host.
     ///
     /// # Errors
-    /// [`StoreError::Archive`] where a manifest is missing, too long, malformed or contradicts
+    /// [`TransferError`] where a manifest is missing, too long, malformed or contradicts
     /// itself, or where a part does not have the digest that names it.
-    pub fn images(&self) -> Result<Vec<FoundImage>, StoreError> {
+    pub fn images(&self) -> Result<Vec<FoundImage>, TransferError> {
         if let Some(raw) = self.parts.read("manifest.json", MANIFEST_MAX)? {
             let mut images = docker::images(&self.parts, &raw)?;
             self.add_manifests(&mut images);
@@ -50,7 +49,7 @@ impl ImageSource {
         if let Some(raw) = self.parts.read("oci-layout", MANIFEST_MAX)? {
             return oci::images(&self.parts, &raw);
         }
-        Err(stream::archive(
+        Err(TransferError::malformed(
             "this is no image archive: it has neither manifest.json (docker save, podman save) \
              nor oci-layout (OCI image layout)",
         ))
@@ -87,8 +86,8 @@ impl ImageSource {
     /// [`layer_from_tar`](super::tar::layer_from_tar).
     ///
     /// # Errors
-    /// [`StoreError::Archive`] where the archive does not have it.
-    pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, StoreError> {
+    /// [`TransferError::Lacks`] where the archive does not have it.
+    pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, TransferError> {
         let part = self.parts.find(&layer.part)?.ok_or_else(|| missing(&layer.part))?;
         let part = BufReader::with_capacity(READ_BYTES, part);
         let stated = layer.digest.as_deref().map(Digest::parse).transpose()?;

@@ -18,10 +18,10 @@ use super::marks::{self, Marks, Xattrs};
 use super::path::{self, Place, joined, refused};
 use super::stream;
 use crate::error::{Errno, Error};
-use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{self, OFlags};
 use crate::sys::{dir, xattr};
+use crate::transfer::error::TransferError;
 use crate::types::{Kind, MODE_MASK, Name, Stat, name};
 
 /// Gives the objects of a directory of the host to `sink`, and says how many entries there were.
@@ -30,11 +30,11 @@ use crate::types::{Kind, MODE_MASK, Name, Stat, name};
 /// AUFS leave in an upper directory. Mounts inside are entered.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the host refuses or a file changes meanwhile;
-/// [`StoreError::Entry`] for what no layer can have; what `sink` answers.
-pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, StoreError> {
+/// [`TransferError::Io`] where the host refuses or a file changes meanwhile;
+/// [`TransferError::Entry`] for what no layer can have; what `sink` answers.
+pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, TransferError> {
     let root = file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
-        .map_err(StoreError::host(path))?;
+        .map_err(TransferError::host(path))?;
     let mut walk =
         Walk { root, base: path, sink, links: HashMap::new(), pending: Vec::new(), entries: 0 };
     walk.root()?;
@@ -81,18 +81,18 @@ impl Walk<'_> {
         self.base.join(OsStr::from_bytes(&joined(path)))
     }
 
-    fn failed(&self, path: &[Name]) -> impl Fn(Error) -> StoreError + use<> {
-        StoreError::host(&self.on_host(path))
+    fn failed(&self, path: &[Name]) -> impl Fn(Error) -> TransferError + use<> {
+        TransferError::host(&self.on_host(path))
     }
 
-    fn root(&mut self) -> Result<(), StoreError> {
+    fn root(&mut self) -> Result<(), TransferError> {
         let root = file::duplicate(self.root.as_fd()).map_err(self.failed(&[]))?;
         let stat = file::statx(root.as_fd(), b"").map_err(self.failed(&[]))?;
         let root = Entry { dir: root.as_fd(), path: Vec::new(), stat, in_marked: false };
         self.put(root)
     }
 
-    fn directory(&mut self, pending: &Pending) -> Result<(), StoreError> {
+    fn directory(&mut self, pending: &Pending) -> Result<(), TransferError> {
         let failed = self.failed(&pending.path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let whole = if pending.path.is_empty() { b".".to_vec() } else { joined(&pending.path) };
@@ -110,7 +110,7 @@ impl Walk<'_> {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
                 let what = format!("{}: more than {ENTRIES_MAX} entries", self.base.display());
-                return Err(StoreError::Archive { what });
+                return Err(TransferError::TooLarge { what });
             }
             let mut path = pending.path.clone();
             path.push(name);
@@ -127,7 +127,7 @@ impl Walk<'_> {
         dir: BorrowedFd<'_>,
         path: Vec<Name>,
         in_marked: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TransferError> {
         let raw = joined(&path);
         let place = path::place(&raw).map_err(refused(&raw))?;
         let last = path.last().map_or(b".".as_slice(), |name| name.as_slice());
@@ -137,22 +137,22 @@ impl Walk<'_> {
             Place::Whiteout(_) | Place::Opaque(_) if stat.kind() != Kind::File => {
                 Err(refused(&raw)("it has the name of a whiteout, but is no file"))
             }
-            Place::Whiteout(hidden) => self.sink.whiteout(&hidden),
-            Place::Opaque(dir) => self.sink.opaque(&dir),
-            Place::Object(path) if stat.is_whiteout_device() => self.sink.whiteout(&path),
+            Place::Whiteout(hidden) => Ok(self.sink.whiteout(&hidden)?),
+            Place::Opaque(dir) => Ok(self.sink.opaque(&dir)?),
+            Place::Object(path) if stat.is_whiteout_device() => Ok(self.sink.whiteout(&path)?),
             Place::Object(path) => {
                 if stat.nlink > 1
                     && stat.kind() != Kind::Dir
                     && let Some(first) = self.links.get(&(stat.dev, stat.ino))
                 {
-                    return self.sink.link(&path, first);
+                    return Ok(self.sink.link(&path, first)?);
                 }
                 self.put(Entry { dir, path, stat, in_marked })
             }
         }
     }
 
-    fn put(&mut self, entry: Entry<'_>) -> Result<(), StoreError> {
+    fn put(&mut self, entry: Entry<'_>) -> Result<(), TransferError> {
         let refuse = |what| refused(&joined(&entry.path))(what);
         let body = match entry.stat.kind() {
             Kind::File => return self.put_file(entry),
@@ -184,7 +184,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn enter(&mut self, path: Vec<Name>, marks: Marks) -> Result<(), StoreError> {
+    fn enter(&mut self, path: Vec<Name>, marks: Marks) -> Result<(), TransferError> {
         if marks.opaque {
             self.sink.opaque(&path)?;
         }
@@ -198,7 +198,7 @@ impl Walk<'_> {
         }
     }
 
-    fn put_file(&mut self, mut entry: Entry<'_>) -> Result<(), StoreError> {
+    fn put_file(&mut self, mut entry: Entry<'_>) -> Result<(), TransferError> {
         let failed = self.failed(&entry.path);
         // Without O_NONBLOCK a FIFO that takes the place of the file would hold the import up.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
@@ -211,13 +211,13 @@ impl Walk<'_> {
         let mut xattrs = self.xattrs(opened.as_fd(), b"", &entry.path)?;
         let marks = marks::take(&mut xattrs).map_err(refused(&joined(&entry.path)))?;
         if marks.whiteout && entry.in_marked && stat.size == 0 {
-            return self.sink.whiteout(&entry.path);
+            return Ok(self.sink.whiteout(&entry.path)?);
         }
         let mut data = Exactly { file: File::from(opened), left: stat.size, failure: None };
         let body = Body::File { size: stat.size, data: &mut data };
         let put = self.sink.put(&entry.path, meta(&stat, xattrs), body);
         if let Some(source) = data.failure {
-            return Err(StoreError::Io { path: self.on_host(&entry.path), source });
+            return Err(TransferError::Io { path: self.on_host(&entry.path), source });
         }
         put?;
         self.remember(entry);
@@ -229,7 +229,7 @@ impl Walk<'_> {
         dir: BorrowedFd<'_>,
         entry: &[u8],
         path: &[Name],
-    ) -> Result<Xattrs, StoreError> {
+    ) -> Result<Xattrs, TransferError> {
         let names = match xattr::list(dir, entry) {
             // A file system without any.
             Err(error) if error.is(Errno::OPNOTSUPP) => Vec::new(),
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
     use crate::types::XattrFlags;
 
-    fn import(path: &Path) -> Result<Recorder, StoreError> {
+    fn import(path: &Path) -> Result<Recorder, TransferError> {
         let mut recorder = Recorder::default();
         layer_from_directory(path, &mut recorder)?;
         Ok(recorder)
@@ -442,7 +442,7 @@ mod tests {
         let tree = tree();
         let missing = tree.path().join("missing");
         let error = import(&missing).map(|seen| seen.lines).unwrap_err();
-        assert!(matches!(&error, StoreError::Io { path, .. } if *path == missing), "{error}");
+        assert!(matches!(&error, TransferError::Io { path, .. } if *path == missing), "{error}");
         fs::write(&missing, "").unwrap();
         assert!(import(&missing).is_err());
     }

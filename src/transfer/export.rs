@@ -12,8 +12,8 @@ use std::io::{self, Write};
 use sha2::{Digest as _, Sha256};
 
 use crate::store::Layer;
-use crate::store::error::{Result, StoreError};
 use crate::store::recipe::{Recipes, written};
+use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
 pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
@@ -90,9 +90,9 @@ impl<W: Write> Write for Digested<W> {
 /// its diff ID.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where what was imported cannot be written
-/// again; [`StoreError::Entry`] for what no tar can hold; what `out`
-/// answers.
+/// [`TransferError::Unwritable`] where what was imported cannot be written again, and
+/// [`StoreError::Damaged`](crate::store::error::StoreError::Damaged);
+/// [`TransferError::Entry`] for what no tar can hold; what `out` answers.
 pub fn write_layer(
     recipes: &Recipes,
     layer: &Layer,
@@ -108,7 +108,7 @@ pub fn write_layer(
     let (found, _, _) = digested.finish();
     if known && found != diff_id {
         let what = format!("the tar {diff_id} cannot be written again by its recipe");
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Unwritable { what });
     }
     Ok(found)
 }

@@ -3,7 +3,7 @@
 //! A name is taken relative to the root of the layer, as GNU tar does: `/` and `./` at the front
 //! and repeated `/` go. `..` is refused rather than resolved, since a link may lie before it.
 
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 use crate::types::marks::{WH_BOOKKEEPING, WH_OPAQUE, WH_PREFIX};
 use crate::types::{NAME_MAX, Name, name};
 
@@ -108,8 +108,8 @@ pub(super) fn joined(path: &[Name]) -> Vec<u8> {
 }
 
 /// A refusal of one entry.
-pub(super) fn refused(raw: &[u8]) -> impl Fn(&'static str) -> StoreError + '_ {
-    move |what| StoreError::Entry { name: shown(raw), what: what.to_owned() }
+pub(super) fn refused(raw: &[u8]) -> impl Fn(&'static str) -> TransferError + '_ {
+    move |what| TransferError::Entry { name: shown(raw), what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use ureq::{Agent, Body, RequestBuilder, ResponseExt};
 
 use super::archive::FoundImage;
 use super::archive::oci::image_of_registry;
-use crate::store::error::{Result, StoreError};
+use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
 pub mod access;
@@ -144,7 +144,7 @@ impl Registry {
     /// at, and plain HTTP will do; that it does for registries of this machine too.
     ///
     /// # Errors
-    /// [`StoreError::Certificate`], [`StoreError::Proxy`].
+    /// [`TransferError::Certificate`], [`TransferError::Proxy`].
     pub fn connect(
         reference: &Reference,
         credentials: Option<Credentials>,
@@ -197,8 +197,8 @@ impl Registry {
         format!("{}://{}/v2/{path}", self.scheme, self.reference.address())
     }
 
-    fn error(&self, what: impl Into<String>) -> StoreError {
-        StoreError::Registry { reference: self.reference.text.clone(), what: what.into() }
+    fn error(&self, what: impl Into<String>) -> TransferError {
+        TransferError::Registry { reference: self.reference.text.clone(), what: what.into() }
     }
 
     /// Sends a request, again when a registry that has too much to do says so.
@@ -289,7 +289,7 @@ impl Registry {
     }
 
     /// What a registry says with an answer that is no success.
-    fn refused(&self, mut answer: Response<Body>) -> StoreError {
+    fn refused(&self, mut answer: Response<Body>) -> TransferError {
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
         let refusal: Option<Refusal> = body.ok().and_then(|raw| serde_json::from_slice(&raw).ok());
@@ -325,7 +325,7 @@ impl Registry {
     /// The image of the reference for this host: manifest and configuration, both verified.
     ///
     /// # Errors
-    /// [`StoreError::Registry`].
+    /// [`TransferError::Registry`].
     pub fn image(&self) -> Result<FoundImage> {
         let raw = self.document(&format!("manifests/{}", self.reference.version))?;
         if let Some(digest) = &self.reference.digest {
@@ -336,7 +336,7 @@ impl Registry {
         }
         let mut fetch = |kind: &str, digest: &str| self.document(&format!("{kind}/{digest}"));
         image_of_registry(raw, &mut fetch).map_err(|error| match error {
-            StoreError::Archive { what } => self.error(what),
+            error if error.is_of_content() => self.error(error.to_string()),
             other => other,
         })
     }

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::rc::Rc;
 
 use super::limits::READ_BYTES;
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 
 /// Bytes that tell the compressions apart.
 const HEAD_BYTES: u64 = 6;
@@ -31,7 +31,7 @@ pub(super) enum Packing {
 
 impl Packing {
     /// Recognises the compression by the first bytes of a stream.
-    pub(super) fn of(head: &[u8]) -> Result<Self, StoreError> {
+    pub(super) fn of(head: &[u8]) -> Result<Self, TransferError> {
         let other = match head {
             [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
             // The second is a skippable frame, which zstd:chunked may put first.
@@ -42,26 +42,22 @@ impl Packing {
             [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
             _ => return Ok(Self::Plain),
         };
-        Err(archive(&format!("the archive is compressed by {other}; gzip and zstd are supported")))
+        let what = format!("the archive is compressed by {other}; gzip and zstd are supported");
+        Err(TransferError::Unsupported { what })
     }
-}
-
-/// A refusal of an archive as a whole.
-pub(super) fn archive(what: &str) -> StoreError {
-    StoreError::Archive { what: what.to_owned() }
 }
 
 /// Says what a failed read of an archive means: an end that comes too early and damage are the
 /// archive's, anything else is the reader's.
-pub(super) fn failed(what: &str, error: io::Error) -> StoreError {
+pub(super) fn failed(what: &str, error: io::Error) -> TransferError {
     match error.kind() {
         ErrorKind::UnexpectedEof => {
-            StoreError::Archive { what: format!("{what} is truncated: {error}") }
+            TransferError::Truncated { what: what.to_owned(), end: error.to_string() }
         }
         ErrorKind::InvalidData => {
-            StoreError::Archive { what: format!("{what} is damaged: {error}") }
+            TransferError::Damaged { what: what.to_owned(), found: error.to_string() }
         }
-        _ => StoreError::Stream { what: what.to_owned(), source: error },
+        _ => TransferError::Stream { what: what.to_owned(), source: error },
     }
 }
 
@@ -84,7 +80,7 @@ pub(super) fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
 pub(super) fn decoder<'r>(
     packing: Packing,
     raw: impl Read + 'r,
-) -> Result<Box<dyn Read + 'r>, StoreError> {
+) -> Result<Box<dyn Read + 'r>, TransferError> {
     let read = Rc::new(Cell::new(0));
     let counted = Counting { inner: raw, read: Rc::clone(&read) };
     let buffered = BufReader::with_capacity(READ_BYTES, counted);
@@ -208,7 +204,7 @@ mod tests {
         for (given, compressed) in [(1001, 1), (5001, 500), (100_001, 1 << 30)] {
             let error = failed("archive", read(given, compressed).unwrap_err());
             assert!(error.to_string().contains("a bomb"), "{error}");
-            assert!(matches!(error, StoreError::Archive { .. }));
+            assert!(matches!(error, TransferError::Damaged { .. }));
         }
         let packed = zstd::encode_all(&[0; 1 << 20][..], 1).unwrap();
         let mut plain = decoder(Packing::Zstd, &packed[..]).unwrap();
@@ -226,6 +222,6 @@ mod tests {
         let mut through = decoder(Packing::Gzip, Broken).unwrap();
         let error = through.read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(5));
-        assert!(matches!(failed("archive", error), StoreError::Stream { .. }));
+        assert!(matches!(failed("archive", error), TransferError::Stream { .. }));
     }
 }

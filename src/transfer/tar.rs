@@ -8,8 +8,8 @@ use std::io::{self, BufReader, Read};
 
 use super::limits::READ_BYTES;
 use super::stream::{self, Packing};
-use crate::store::error::StoreError;
 use crate::store::sink::{Hearer, Sink};
+use crate::transfer::error::TransferError;
 use crate::types::hashing::{Hashing, drain};
 
 mod entry;
@@ -41,10 +41,11 @@ pub struct TarOutcome {
 /// archive. What was given to the sink before a failure is to be thrown away.
 ///
 /// # Errors
-/// [`StoreError::Archive`] where the stream is no tar, is damaged or ends too early;
-/// [`StoreError::Entry`] for a member that no layer can have, or that implementations of tar
-/// understand differently; [`StoreError::Stream`] where `reader` fails; what `sink` answers.
-pub fn layer_from_tar(reader: impl Read, sink: &mut dyn Sink) -> Result<TarOutcome, StoreError> {
+/// [`TransferError::Malformed`], [`TransferError::Damaged`] and [`TransferError::Truncated`]
+/// where the stream is no tar, is damaged or ends too early;
+/// [`TransferError::Entry`] for a member that no layer can have, or that implementations of tar
+/// understand differently; [`TransferError::Stream`] where `reader` fails; what `sink` answers.
+pub fn layer_from_tar(reader: impl Read, sink: &mut dyn Sink) -> Result<TarOutcome, TransferError> {
     layer_from_tar_heard(reader, sink, None)
 }
 
@@ -56,7 +57,7 @@ pub fn layer_from_tar_heard(
     mut reader: impl Read,
     sink: &mut dyn Sink,
     recorder: Option<&mut dyn Hearer>,
-) -> Result<TarOutcome, StoreError> {
+) -> Result<TarOutcome, TransferError> {
     let head = stream::head(&mut reader).map_err(|error| stream::failed("archive", error))?;
     let packing = Packing::of(&head)?;
     let joined = io::Cursor::new(head).chain(reader);
@@ -75,7 +76,7 @@ fn read_plain(
     plain: impl Read,
     sink: &mut dyn Sink,
     recorder: Option<&mut dyn Hearer>,
-) -> Result<([u8; 32], u64, bool), StoreError> {
+) -> Result<([u8; 32], u64, bool), TransferError> {
     let mut hashing = Hashing::new(plain);
     let buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
     let mut members = members::Members::new(members::Streamed::heard(buffered, recorder));
@@ -97,7 +98,7 @@ mod tests {
         Sha256::digest(bytes).into()
     }
 
-    fn outcome(bytes: &[u8]) -> Result<TarOutcome, StoreError> {
+    fn outcome(bytes: &[u8]) -> Result<TarOutcome, TransferError> {
         layer_from_tar(bytes, &mut Recorder::default())
     }
 
@@ -151,7 +152,7 @@ mod tests {
             .flat_map(|all| [all.len() / 2, all.len() - 3].map(|to| all[..to].to_vec()));
         for cut in cuts.into_iter().chain(packed) {
             let error = outcome(&cut).unwrap_err();
-            assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+            assert!(matches!(error, TransferError::Truncated { .. }), "{error:?}");
             assert!(error.to_string().contains("truncated"), "{error}");
         }
     }
@@ -180,7 +181,7 @@ mod tests {
             packed[at] ^= 0xff;
             packed.extend_from_slice(b"trailing garbage");
             let error = outcome(&packed).unwrap_err();
-            assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+            assert!(matches!(error, TransferError::Damaged { .. }), "{error:?}");
         }
     }
 
@@ -201,6 +202,6 @@ mod tests {
             }
         }
         let error = layer_from_tar(Fails(0), &mut Recorder::default()).unwrap_err();
-        assert!(matches!(error, StoreError::Stream { .. }), "{error:?}");
+        assert!(matches!(error, TransferError::Stream { .. }), "{error:?}");
     }
 }

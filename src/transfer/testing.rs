@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::error::TransferError;
 use super::path::joined;
 use super::tar::layer_from_tar;
 use crate::store::error::StoreError;
@@ -100,7 +101,7 @@ impl Tar {
         self.0
     }
 
-    pub(super) fn import(self) -> Result<Recorder, StoreError> {
+    pub(super) fn import(self) -> Result<Recorder, TransferError> {
         import(&self.end())
     }
 }
@@ -136,7 +137,7 @@ pub(super) fn header(kind: u8, name: &[u8], size: u64) -> ::tar::Header {
     header
 }
 
-pub(super) fn import(tar: &[u8]) -> Result<Recorder, StoreError> {
+pub(super) fn import(tar: &[u8]) -> Result<Recorder, TransferError> {
     let mut recorder = Recorder::default();
     layer_from_tar(tar, &mut recorder)?;
     Ok(recorder)

@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 use laminafs::backing::blob;
 use laminafs::cache::BlockCache;
 use laminafs::service::images::Images;
-use laminafs::store::error::StoreError;
 use laminafs::store::{Build, Store};
 use laminafs::transfer::directory::layer_from_directory;
+use laminafs::transfer::error::TransferError;
 use laminafs::transfer::tar::layer_from_tar;
 use laminafs::types::{Access, Kind};
 use laminafs::union::DirRef;
@@ -110,7 +110,10 @@ pub fn listing(root: &DirRef) -> Vec<String> {
     lines
 }
 
-fn imported(store: &Store, fill: impl FnOnce(&mut Build) -> Result<(), StoreError>) -> Vec<String> {
+fn imported(
+    store: &Store,
+    fill: impl FnOnce(&mut Build) -> Result<(), TransferError>,
+) -> Vec<String> {
     let mut build = store.build().unwrap();
     fill(&mut build).unwrap();
     let layer = store.layer(&store.publish(build).unwrap()).unwrap();

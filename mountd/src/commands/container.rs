@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use laminafs::service::Refusal;
 use laminafs::service::containers::{ContainerInfo, NewContainer};
-use laminafs::service::images::{Images, StoreError};
+use laminafs::service::images::Images;
 
 use super::image::{DIGITS, short};
 use super::{mount, umount};
@@ -101,7 +102,7 @@ fn stop(container: &ContainerInfo, lazy: bool) -> Result<(), Trouble> {
 }
 
 // A lazy unmount ends when the daemon has left.
-fn wait(images: &Images, name: &str, runtime: Option<&Path>) -> Result<(), StoreError> {
+fn wait(images: &Images, name: &str, runtime: Option<&Path>) -> Result<(), Refusal> {
     for _ in 0..1000 {
         if !images.container(name, runtime)?.mounted {
             return Ok(());

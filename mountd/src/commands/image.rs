@@ -9,7 +9,7 @@ use laminafs::service::commit::{Note, commit};
 use laminafs::service::diff::{self, Change, Differences};
 use laminafs::service::export::{DirTarget, Form, LayerCompression, TarTarget, Target};
 use laminafs::service::images::{
-    Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo, StoreError,
+    Finding, HistoryStep, ImageDetails, ImageInfo, Images, LayerInfo, Refusal,
 };
 use laminafs::service::import::{Progress, Told};
 use laminafs::service::spec::MountSpec;
@@ -124,7 +124,7 @@ fn source_of(
             let (upper, container) = (found.upper, Some(found.id));
             Ok(Source::Upper(UpperSpec { upper, work, container, ..spec }))
         }
-        Err(StoreError::Missing { .. }) => Ok(Source::Image(text.into_owned())),
+        Err(error) if error.is_missing() => Ok(Source::Image(text.into_owned())),
         Err(error) => Err(error.into()),
     }
 }
@@ -208,7 +208,7 @@ const fn oci_form(compress: ExportCompression) -> Form {
 /// Shows what `work` says: as lines of JSON, or as bars on a terminal.
 fn with_progress<T>(
     json: bool,
-    work: impl FnOnce(&mut Told<'_>) -> Result<T, StoreError>,
+    work: impl FnOnce(&mut Told<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Trouble> {
     let mut said = Ok(());
     let mut bar = Bar::default();

@@ -182,7 +182,7 @@ fn what_is_not_what_was_announced_is_refused() {
         .store
         .adopt(Stream { from: &mut index, digest: &digest, size: 1 << 20 }, data)
         .unwrap_err();
-    assert!(matches!(error, StoreError::Archive { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::OtherBlob { .. }), "{error:?}");
     assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 0, "no rest");
 }
 

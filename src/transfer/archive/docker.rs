@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 use crate::transfer::limits::CONFIG_MAX;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
@@ -19,12 +19,12 @@ struct Listed {
 }
 
 /// The images that the text of `manifest.json` lists.
-pub(super) fn images(parts: &Parts, raw: &[u8]) -> Result<Vec<FoundImage>, StoreError> {
+pub(super) fn images(parts: &Parts, raw: &[u8]) -> Result<Vec<FoundImage>, TransferError> {
     let listed: Vec<Listed> = json("manifest.json", raw)?;
     bounded(listed.into_iter().map(|listed| image(parts, listed)))
 }
 
-fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, StoreError> {
+fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, TransferError> {
     let config = parts.read(&listed.config, CONFIG_MAX)?;
     let config = config.ok_or_else(|| missing(&listed.config))?;
     if let Some(stated) = stated_config(&listed.config) {
@@ -42,7 +42,7 @@ fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, StoreError> {
     })
 }
 
-fn layer(parts: &Parts, part: String, diff_id: String) -> Result<FoundLayer, StoreError> {
+fn layer(parts: &Parts, part: String, diff_id: String) -> Result<FoundLayer, TransferError> {
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
     // Elsewhere the digits of a name are an ID, a diff ID or a digest, depending on the writer.
     let digest = blob(&part).map(|digest| digest.to_string());

@@ -3,10 +3,9 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 use crate::transfer::limits::DOCUMENTS_MAX;
 use crate::transfer::path::shown;
-use crate::transfer::stream;
 use crate::types::Digest;
 
 /// An image of an archive.
@@ -46,27 +45,28 @@ pub struct FoundLayer {
 /// Collects images until their documents are too many: a manifest of 4 MiB can name one
 /// configuration ten thousand times.
 pub(super) fn bounded(
-    images: impl Iterator<Item = Result<FoundImage, StoreError>>,
-) -> Result<Vec<FoundImage>, StoreError> {
+    images: impl Iterator<Item = Result<FoundImage, TransferError>>,
+) -> Result<Vec<FoundImage>, TransferError> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for image in images {
         let image = image?;
         bytes += image.config.len() + image.manifest.as_ref().map_or(0, Vec::len);
         if bytes > DOCUMENTS_MAX {
-            return Err(stream::archive("manifests and configurations have more than 64 MiB"));
+            let what = "manifests and configurations have more than 64 MiB".to_owned();
+            return Err(TransferError::TooLarge { what });
         }
         found.push(image);
     }
     Ok(found)
 }
 
-pub(super) fn missing(part: &str) -> StoreError {
+pub(super) fn missing(part: &str) -> TransferError {
     let part = shown(part.as_bytes());
-    StoreError::Archive { what: format!("the archive lacks {part}, which its manifest names") }
+    TransferError::Lacks { part }
 }
 
-pub(super) fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(raw).map_err(|error| StoreError::Archive {
+pub(super) fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, TransferError> {
+    serde_json::from_slice(raw).map_err(|error| TransferError::Malformed {
         what: format!("{} is malformed: {error}", shown(part.as_bytes())),
     })
 }
@@ -87,9 +87,9 @@ pub(super) fn diff_ids(
     name: &str,
     config: &[u8],
     layers: usize,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<String>, TransferError> {
     let part = shown(name.as_bytes());
-    let wrong = |what: String| StoreError::Archive { what: format!("{part}: {what}") };
+    let wrong = |what: String| TransferError::Malformed { what: format!("{part}: {what}") };
     let Some(rootfs) = json::<Config>(name, config)?.rootfs else {
         return Err(wrong("this is no configuration of an image: it has no rootfs".to_owned()));
     };

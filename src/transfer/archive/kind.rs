@@ -8,7 +8,7 @@ use std::path::Path;
 use super::ImageSource;
 use super::parts::{Parts, Seekable};
 use super::spool::Spool;
-use crate::store::error::StoreError;
+use crate::transfer::error::TransferError;
 use crate::transfer::path::components;
 use crate::transfer::stream::{self, Packing};
 use crate::transfer::tar::members::{Members, Source, Streamed};
@@ -42,10 +42,10 @@ pub enum Input {
 /// the process.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the host refuses; [`StoreError::Archive`] and [`StoreError::Entry`]
-/// for what is no tar.
-pub fn open_input(path: &Path, spool: &Path) -> Result<Input, StoreError> {
-    let found = fs::metadata(path).map_err(StoreError::io(path))?;
+/// [`TransferError::Io`] where the host refuses; [`TransferError::Malformed`] and
+/// [`TransferError::Entry`] for what is no tar.
+pub fn open_input(path: &Path, spool: &Path) -> Result<Input, TransferError> {
+    let found = fs::metadata(path).map_err(TransferError::io(path))?;
     if found.is_dir() {
         let layout = path.join("oci-layout").is_file() && path.join("index.json").is_file();
         if !layout {
@@ -56,21 +56,21 @@ pub fn open_input(path: &Path, spool: &Path) -> Result<Input, StoreError> {
     let from_pipe = found.file_type().is_fifo();
     if !found.is_file() && !from_pipe {
         let what = format!("{} is neither a file nor a directory nor a pipe", path.display());
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Malformed { what });
     }
-    let opened = File::open(path).map_err(StoreError::io(path))?;
+    let opened = File::open(path).map_err(TransferError::io(path))?;
     let file = if from_pipe { Spool::new(opened, spool)?.finish()? } else { opened };
     told(file, &path.display().to_string(), spool)
 }
 
-fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, StoreError> {
+fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, TransferError> {
     let failed = |error| stream::failed(what, error);
     file.rewind().map_err(failed)?;
     let head = stream::head(&mut file).map_err(failed)?;
     file.rewind().map_err(failed)?;
     if head.is_empty() {
         let what = format!("{what} is empty: not one byte was read");
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Malformed { what });
     }
     let images = match Packing::of(&head)? {
         Packing::Plain => match scan(Seekable::new(&file)?)? {
@@ -95,7 +95,7 @@ fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, StoreError> {
 }
 
 // States whether a tar is an archive of images.
-fn scan(source: impl Source) -> Result<bool, StoreError> {
+fn scan(source: impl Source) -> Result<bool, TransferError> {
     let mut members = Members::new(source);
     for _ in 0..MEMBERS_MAX {
         let Some(member) = members.next()? else { break };
@@ -152,7 +152,7 @@ mod tests {
         LayerTar,
     }
 
-    fn kind_of(path: &Path) -> Result<Kind, StoreError> {
+    fn kind_of(path: &Path) -> Result<Kind, TransferError> {
         let spool = tempfile::tempdir().unwrap();
         let input = open_input(path, spool.path())?;
         assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 0);
@@ -167,7 +167,7 @@ mod tests {
         })
     }
 
-    fn kind(bytes: &[u8]) -> Result<Kind, StoreError> {
+    fn kind(bytes: &[u8]) -> Result<Kind, TransferError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, bytes).unwrap();

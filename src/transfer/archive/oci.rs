@@ -3,19 +3,18 @@
 use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
 use crate::format::oci::{Answer, DATA_TYPE, Descriptor, INDEX_TYPE, Index, Layout, Manifest};
-use crate::store::error::StoreError;
 use crate::store::native::INDEX_MAX;
 use crate::sys::process::architecture;
+use crate::transfer::error::TransferError;
 use crate::transfer::limits::{CONFIG_MAX, MANIFEST_MAX};
 use crate::transfer::path::shown;
-use crate::transfer::stream;
 use crate::types::Digest;
 
 /// Most indexes from `index.json` to a manifest.
 const DEPTH_MAX: usize = 4;
 
 /// Answers the document with this digest; the first word is the kind of the address.
-type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Vec<u8>, StoreError> + 'a;
+type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Vec<u8>, TransferError> + 'a;
 
 // Smaller is better; `None` for the platform of another host.
 fn distance(descriptor: &Descriptor) -> Option<u8> {
@@ -28,12 +27,12 @@ fn distance(descriptor: &Descriptor) -> Option<u8> {
 }
 
 /// The images of a layout whose file `oci-layout` has this text.
-pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, StoreError> {
+pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, TransferError> {
     let layout: Layout = json("oci-layout", layout)?;
     if !layout.image_layout_version.starts_with("1.") {
         let version = shown(layout.image_layout_version.as_bytes());
         let what = format!("OCI image layout {version} is not supported; 1.0.0 is");
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Unsupported { what });
     }
     let raw = parts.read("index.json", MANIFEST_MAX)?.ok_or_else(|| missing("index.json"))?;
     let index: Index = json("index.json", &raw)?;
@@ -68,7 +67,7 @@ fn groups(index: Index) -> Vec<(Option<String>, Vec<Descriptor>)> {
 
 // Images of one name that state platforms are one image for several; those that state none are
 // images of their own.
-fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, StoreError> {
+fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, TransferError> {
     let (stated, mut chosen): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|descriptor| descriptor.platform.is_some());
     match stated.len() {
@@ -78,7 +77,7 @@ fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, StoreError> {
     Ok(chosen)
 }
 
-fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
+fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, TransferError> {
     // One alone was meant, as with `docker save` of an image of another platform.
     if candidates.len() == 1 {
         return candidates.into_iter().next().ok_or_else(nothing);
@@ -92,17 +91,21 @@ fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, StoreError> {
     let best = suited.min_by_key(|(distance, _)| *distance).map(|(_, one)| one);
     best.ok_or_else(|| {
         let platforms = shown(platforms.as_bytes());
-        let host = architecture();
-        StoreError::Archive { what: format!("the image is for {platforms}, not for {host}") }
+        TransferError::OtherHost { platforms, host: architecture() }
     })
 }
 
-fn nothing() -> StoreError {
-    stream::archive("an index of the archive names no image")
+fn encrypted() -> TransferError {
+    let what = "a layer of the image is encrypted, which is not supported".to_owned();
+    TransferError::Unsupported { what }
+}
+
+fn nothing() -> TransferError {
+    TransferError::malformed("an index of the archive names no image")
 }
 
 // From an index to a manifest.
-fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, StoreError> {
+fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, TransferError> {
     for _ in 0..DEPTH_MAX {
         if !descriptor.is_index() {
             return Ok(descriptor);
@@ -111,18 +114,18 @@ fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, Stor
         let index: Index = json(&descriptor.digest, &raw)?;
         let images = index.manifests.unwrap_or_default().into_iter().filter(Descriptor::is_image);
         descriptor = of_this_host(images.collect()).map_err(|error| match error {
-            StoreError::Archive { what } => {
+            error if error.is_of_content() => {
                 let index = shown(descriptor.digest.as_bytes());
-                StoreError::Archive { what: format!("index {index}: {what}") }
+                TransferError::Malformed { what: format!("index {index}: {error}") }
             }
             other => other,
         })?;
     }
-    Err(stream::archive("indexes of the archive are nested more than 4 deep"))
+    Err(TransferError::malformed("indexes of the archive are nested more than 4 deep"))
 }
 
 // The bytes of a descriptor, verified.
-fn blob(parts: &Parts, descriptor: &Descriptor, longest: u64) -> Result<Vec<u8>, StoreError> {
+fn blob(parts: &Parts, descriptor: &Descriptor, longest: u64) -> Result<Vec<u8>, TransferError> {
     let digest = Digest::parse(&descriptor.digest)?;
     let part = digest.part();
     let bytes = parts.read(&part, longest)?.ok_or_else(|| missing(&part))?;
@@ -131,12 +134,12 @@ fn blob(parts: &Parts, descriptor: &Descriptor, longest: u64) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), StoreError> {
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), TransferError> {
     match descriptor.size {
         Some(stated) if stated != found => {
             let digest = &descriptor.digest;
             let what = format!("{digest} has {found} bytes, but its descriptor states {stated}");
-            Err(StoreError::Archive { what })
+            Err(TransferError::Malformed { what })
         }
         _ => Ok(()),
     }
@@ -146,11 +149,11 @@ fn image(
     parts: &Parts,
     descriptor: &Descriptor,
     names: Vec<String>,
-) -> Result<FoundImage, StoreError> {
+) -> Result<FoundImage, TransferError> {
     let raw = blob(parts, descriptor, MANIFEST_MAX)?;
     let manifest: Manifest = json(&descriptor.digest, &raw)?;
     let stated = manifest.config.ok_or_else(|| {
-        stream::archive("a manifest of the archive has no config: it is no image")
+        TransferError::malformed("a manifest of the archive has no config: it is no image")
     })?;
     let config = blob(parts, &stated, CONFIG_MAX)?;
     let listed = manifest.layers.unwrap_or_default();
@@ -165,14 +168,14 @@ fn image(
         manifest: Some(raw),
         // The ID of an image is the SHA-256, whatever the manifest calls it by.
         config_digest: Digest::sha256(&config).to_string(),
-        layers: layers.collect::<Result<_, StoreError>>()?,
+        layers: layers.collect::<Result<_, TransferError>>()?,
         config,
     })
 }
 
-fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLayer, StoreError> {
+fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLayer, TransferError> {
     if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
-        return Err(stream::archive("a layer of the image is encrypted, which is not supported"));
+        return Err(encrypted());
     }
     let part = Digest::parse(&listed.digest)?.part();
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
@@ -182,8 +185,8 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLaye
 }
 
 /// Puts the index of a layer in our own form to its data, which follow it.
-fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor)>, StoreError> {
-    let lone = || stream::archive("an index of a layer, and the data of one, stand alone");
+fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor)>, TransferError> {
+    let lone = || TransferError::malformed("an index of a layer, and the data of one, stand alone");
     let is = |one: &Descriptor, kind: &str| one.media_type.as_deref() == Some(kind);
     let mut pairs = Vec::with_capacity(listed.len());
     let mut listed = listed.into_iter();
@@ -207,7 +210,7 @@ fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor
 pub(in crate::transfer) fn image_of_registry(
     mut raw: Vec<u8>,
     fetch: &mut Fetch<'_>,
-) -> Result<FoundImage, StoreError> {
+) -> Result<FoundImage, TransferError> {
     for _ in 0..DEPTH_MAX {
         let found: Answer = json("the manifest", &raw)?;
         let Some(manifests) = found.manifests else {
@@ -215,24 +218,26 @@ pub(in crate::transfer) fn image_of_registry(
         };
         // Readers that differ here would see two different images under one digest.
         if found.config.is_some() || found.layers.is_some() {
-            return Err(stream::archive("the manifest is an index and an image at once"));
+            return Err(TransferError::malformed("the manifest is an index and an image at once"));
         }
         let images = manifests.into_iter().filter(Descriptor::is_image).collect::<Vec<_>>();
         let chosen = of_this_host(images)?;
         if distance(&chosen).is_none() {
             let host = architecture();
-            return Err(stream::archive(&format!("the index has no image for linux and {host}")));
+            return Err(TransferError::Malformed {
+                what: format!("the index has no image for linux and {host}"),
+            });
         }
         raw = fetched(&chosen, "manifests", fetch)?;
     }
-    Err(stream::archive("indexes are nested more than 4 deep"))
+    Err(TransferError::malformed("indexes are nested more than 4 deep"))
 }
 
 fn fetched(
     descriptor: &Descriptor,
     kind: &str,
     fetch: &mut Fetch<'_>,
-) -> Result<Vec<u8>, StoreError> {
+) -> Result<Vec<u8>, TransferError> {
     let digest = Digest::parse(&descriptor.digest)?;
     let bytes = fetch(kind, &descriptor.digest)?;
     check_size(descriptor, bytes.len() as u64)?;
@@ -245,9 +250,10 @@ fn described(
     config: Option<Descriptor>,
     listed: Vec<Descriptor>,
     fetch: &mut Fetch<'_>,
-) -> Result<FoundImage, StoreError> {
-    let stated = config
-        .ok_or_else(|| stream::archive("the manifest has no config: it is no image, or too old"))?;
+) -> Result<FoundImage, TransferError> {
+    let stated = config.ok_or_else(|| {
+        TransferError::malformed("the manifest has no config: it is no image, or too old")
+    })?;
     let config = fetched(&stated, "blobs", fetch)?;
     let listed = paired(listed)?;
     let ids = diff_ids(&stated.digest, &config, listed.len())?;
@@ -258,7 +264,7 @@ fn described(
         if let Some(size) = index.as_ref().map(|index| index.size).filter(|size| *size > INDEX_MAX)
         {
             let what = format!("the index of a layer has {size} bytes; {INDEX_MAX} is the limit");
-            return Err(StoreError::Archive { what });
+            return Err(TransferError::TooLarge { what });
         }
         layers.push(FoundLayer { index: index.map(Box::new), ..of_registry(listed, diff_id)? });
     }
@@ -266,15 +272,14 @@ fn described(
     Ok(FoundImage { names: Vec::new(), manifest: Some(raw), config, config_digest, layers })
 }
 
-fn of_registry(listed: Descriptor, diff_id: String) -> Result<FoundLayer, StoreError> {
+fn of_registry(listed: Descriptor, diff_id: String) -> Result<FoundLayer, TransferError> {
     if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
-        let what = "a layer of the image is encrypted, which is not supported";
-        return Err(stream::archive(what));
+        return Err(encrypted());
     }
     let digest = Digest::parse(&listed.digest)?;
     let (Some(size), true) = (listed.size, digest.is_sha256()) else {
         let what = format!("layer {digest} has no size, or no SHA-256 for its digest");
-        return Err(StoreError::Archive { what });
+        return Err(TransferError::Malformed { what });
     };
     let (media_type, part) = (listed.media_type, digest.part());
     let digest = Some(listed.digest);
@@ -330,7 +335,7 @@ mod tests {
                 .end()
         }
 
-        fn images(&self, index: &str) -> Result<Vec<FoundImage>, StoreError> {
+        fn images(&self, index: &str) -> Result<Vec<FoundImage>, TransferError> {
             opened(&self.tar(index)).unwrap().images()
         }
     }
@@ -347,7 +352,7 @@ mod tests {
         architecture()
     }
 
-    fn error(images: Result<Vec<FoundImage>, StoreError>) -> String {
+    fn error(images: Result<Vec<FoundImage>, TransferError>) -> String {
         images.unwrap_err().to_string()
     }
 
@@ -408,7 +413,7 @@ mod tests {
         std::fs::write(at("index.json"), Layout::index(&[&image])).unwrap();
         std::fs::write(at("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let error = directory(dir.path()).images().unwrap_err();
-        assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
+        assert!(matches!(error, TransferError::Io { .. }), "{error:?}");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::Errno;
-use crate::store::error::StoreError;
 use crate::sys::file::{self, OFlags};
+use crate::transfer::error::TransferError;
 use crate::transfer::path::{self, joined, refused};
 use crate::transfer::stream;
 use crate::transfer::tar::members::{Members, Source};
@@ -39,14 +39,14 @@ pub(super) enum Item {
 
 impl Parts {
     /// The files of a directory.
-    pub(super) fn directory(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn directory(path: &Path) -> Result<Self, TransferError> {
         let root = file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY);
         let root = root.map_err(|error| refused_by_host(path, error.errno()))?;
         Ok(Self::Directory { root, path: path.to_owned() })
     }
 
     /// The members of a plain tar.
-    pub(super) fn tar(file: File) -> Result<Self, StoreError> {
+    pub(super) fn tar(file: File) -> Result<Self, TransferError> {
         let mut table = BTreeMap::new();
         let mut names_bytes = 0;
         let mut members = Members::new(Seekable::new(&file)?);
@@ -56,7 +56,9 @@ impl Parts {
             let key = joined(&place);
             names_bytes += key.len() + member.link.len();
             if table.len() == PARTS_MAX || names_bytes > NAMES_BYTES_MAX {
-                return Err(stream::archive("the archive has too many members for one of images"));
+                return Err(TransferError::malformed(
+                    "the archive has too many members for one of images",
+                ));
             }
             let item = match member.kind {
                 b'0' if !member.is_sparse => {
@@ -76,7 +78,7 @@ impl Parts {
     }
 
     /// The part of a name.
-    pub(super) fn find(&self, part: &str) -> Result<Option<Part>, StoreError> {
+    pub(super) fn find(&self, part: &str) -> Result<Option<Part>, TransferError> {
         let wanted = path::components(part.as_bytes()).map_err(refused(part.as_bytes()))?;
         match self {
             Self::Tar { file, table } => Ok(find(file, table, joined(&wanted))),
@@ -85,12 +87,12 @@ impl Parts {
     }
 
     /// The bytes of a short part.
-    pub(super) fn read(&self, part: &str, longest: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn read(&self, part: &str, longest: u64) -> Result<Option<Vec<u8>>, TransferError> {
         let Some(mut found) = self.find(part)? else { return Ok(None) };
         if found.len() > longest {
             let (part, len) = (path::shown(part.as_bytes()), found.len());
             let what = format!("{part} is {len} bytes long; {longest} is the limit");
-            return Err(StoreError::Archive { what });
+            return Err(TransferError::TooLarge { what });
         }
         let mut bytes = Vec::new();
         found.read_to_end(&mut bytes).map_err(|error| stream::failed(part, error))?;
@@ -98,8 +100,8 @@ impl Parts {
     }
 }
 
-fn refused_by_host(path: &Path, errno: Errno) -> StoreError {
-    StoreError::Io { path: path.to_owned(), source: io::Error::from_raw_os_error(errno.0) }
+fn refused_by_host(path: &Path, errno: Errno) -> TransferError {
+    TransferError::Io { path: path.to_owned(), source: io::Error::from_raw_os_error(errno.0) }
 }
 
 // A symbolic link of an archive of images, as podman and old dockers make them for layers that
@@ -132,7 +134,7 @@ fn find(file: &Arc<File>, table: &BTreeMap<Vec<u8>, Item>, mut name: Vec<u8>) ->
     None
 }
 
-fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, StoreError> {
+fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, TransferError> {
     let whole = path.join(OsStr::from_bytes(part));
     // Without O_NONBLOCK a FIFO would hold the import up.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
@@ -141,9 +143,9 @@ fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, StoreE
         opened => opened.map_err(|error| refused_by_host(&whole, error.errno()))?,
     };
     let file = File::from(opened);
-    let found = file.metadata().map_err(StoreError::io(&whole))?;
+    let found = file.metadata().map_err(TransferError::io(&whole))?;
     if !found.is_file() {
-        return Err(StoreError::Archive { what: format!("{} is no file", whole.display()) });
+        return Err(TransferError::Malformed { what: format!("{} is no file", whole.display()) });
     }
     Ok(Some(Part { file: Arc::new(file), at: 0, end: found.len() }))
 }
@@ -184,8 +186,8 @@ pub(super) struct Seekable<'a> {
 }
 
 impl<'a> Seekable<'a> {
-    pub(super) fn new(file: &'a File) -> Result<Self, StoreError> {
-        let stream = |source| StoreError::Stream { what: "archive".to_owned(), source };
+    pub(super) fn new(file: &'a File) -> Result<Self, TransferError> {
+        let stream = |source| TransferError::Stream { what: "archive".to_owned(), source };
         let left = file.metadata().map_err(stream)?.len();
         let mut reader = BufReader::new(file);
         reader.seek(SeekFrom::Start(0)).map_err(stream)?;
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
     use crate::transfer::testing::Tar;
 
-    fn tar(tar: &[u8]) -> Result<Parts, StoreError> {
+    fn tar(tar: &[u8]) -> Result<Parts, TransferError> {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(tar, 0).unwrap();
         Parts::tar(file)

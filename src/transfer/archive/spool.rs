@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::store::error::StoreError;
 use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
+use crate::transfer::error::TransferError;
 use crate::transfer::stream;
 use crate::types::hashing::drain;
 
@@ -21,12 +21,12 @@ pub(super) struct Spool<R> {
 
 impl<R: Read> Spool<R> {
     /// A copy in the directory `dir`.
-    pub(super) fn new(from: R, dir: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(from: R, dir: &Path) -> Result<Self, TransferError> {
         Ok(Self { from, copy: nameless(dir)?, room: Room::new(dir)? })
     }
 
     /// Reads to the end; answers the copy of all that was read.
-    pub(super) fn finish(mut self) -> Result<File, StoreError> {
+    pub(super) fn finish(mut self) -> Result<File, TransferError> {
         drain(&mut self).map_err(|error| stream::failed("archive", error))?;
         Ok(self.copy)
     }
@@ -41,7 +41,7 @@ impl<R: Read> Read for Spool<R> {
     }
 }
 
-fn nameless(dir: &Path) -> Result<File, StoreError> {
+fn nameless(dir: &Path) -> Result<File, TransferError> {
     let opened = file::open_path(dir, OFlags::RDONLY | OFlags::DIRECTORY).and_then(|opened| {
         file::openat_with_mode(opened.as_fd(), b".", OFlags::TMPFILE | OFlags::RDWR, 0o600)
     });
@@ -53,7 +53,7 @@ fn nameless(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn removed(dir: &Path) -> Result<File, StoreError> {
+fn removed(dir: &Path) -> Result<File, TransferError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
     let mut number = 0u32;
@@ -61,11 +61,11 @@ fn removed(dir: &Path) -> Result<File, StoreError> {
         let path = dir.join(format!(".spool-{}-{number}", std::process::id()));
         match options.open(&path) {
             Ok(file) => {
-                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+                fs::remove_file(&path).map_err(TransferError::io(&path))?;
                 return Ok(file);
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1000 => number += 1,
-            Err(error) => return Err(StoreError::io(&path)(error)),
+            Err(error) => return Err(TransferError::io(&path)(error)),
         }
     }
 }

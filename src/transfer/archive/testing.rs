@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 
 use super::*;
+use crate::transfer::stream;
 use crate::transfer::tar::layer_from_tar;
 use crate::transfer::testing::Recorder;
 pub(super) use crate::transfer::testing::{Tar, gzip, zstd};
@@ -27,7 +28,7 @@ pub(super) fn config(layers: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Opens an archive of these bytes.
-pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, StoreError> {
+pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, TransferError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("archive");
     File::create(&path).unwrap().write_all(bytes).unwrap();

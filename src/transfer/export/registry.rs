@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 
 use super::Target;
-use crate::store::error::{Result, StoreError};
+use crate::transfer::error::{Result, TransferError};
 use crate::transfer::registry::Registry;
 
 const BLOBS: &str = "blobs/sha256/";
@@ -62,8 +62,8 @@ fn digest_of(name: &str) -> Option<String> {
     name.strip_prefix(BLOBS).map(|hex| format!("sha256:{hex}"))
 }
 
-fn lost(what: &str) -> StoreError {
-    StoreError::Archive { what: what.to_owned() }
+fn lost(what: &str) -> TransferError {
+    TransferError::Unwritable { what: what.to_owned() }
 }
 
 impl Target for RegistryTarget {
@@ -74,7 +74,7 @@ impl Target for RegistryTarget {
     fn file(&mut self, name: &str, content: File, size: u64) -> Result<()> {
         let digest = digest_of(name).ok_or_else(|| lost("a file of no digest"))?;
         let again = || -> Result<Box<dyn Read>> {
-            let file = content.try_clone().map_err(StoreError::io(Path::new(name)))?;
+            let file = content.try_clone().map_err(TransferError::io(Path::new(name)))?;
             Ok(Box::new(FromStart(file, 0)))
         };
         self.registry.upload(&digest, size, &again).map(drop)

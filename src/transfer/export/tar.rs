@@ -13,8 +13,8 @@ use ::tar::{EntryType, Header};
 use crate::format::index::{Content, ROOT};
 use crate::format::layout::{Extent, Inode};
 use crate::store::Layer;
-use crate::store::error::{Result, StoreError};
 use crate::store::recipe::{copy_content, copy_range, written};
+use crate::transfer::error::{Result, TransferError};
 use crate::types::{Kind, MODE_MASK, NAME_MAX};
 
 const BLOCK: u64 = 512;
@@ -50,13 +50,13 @@ struct Writer<'a> {
     links: HashMap<u32, Vec<u8>>,
 }
 
-fn refuse(path: &[u8], what: &str) -> StoreError {
-    StoreError::Entry { name: String::from_utf8_lossy(path).into_owned(), what: what.to_owned() }
+fn refuse(path: &[u8], what: &str) -> TransferError {
+    TransferError::Entry { name: String::from_utf8_lossy(path).into_owned(), what: what.to_owned() }
 }
 
 impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(written)
+        Ok(self.out.write_all(bytes).map_err(written)?)
     }
 
     /// Fills the last block behind so many bytes, then writes what follows.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ::tar::{EntryType, Header};
 
-use crate::store::error::{Result, StoreError};
 use crate::store::recipe::written;
+use crate::transfer::error::{Result, TransferError};
 use crate::types::hex;
 
 /// Takes files.
@@ -45,8 +45,8 @@ const ATTEMPTS: u32 = 100;
 
 /// A path beside another one, for what is to take its place: nobody can foretell it.
 fn beside(path: &Path) -> Result<PathBuf> {
-    let random = crate::sys::process::random().map_err(StoreError::host(path))?;
-    let what = || StoreError::Archive { what: format!("{}: no name for it", path.display()) };
+    let random = crate::sys::process::random().map_err(TransferError::host(path))?;
+    let what = || TransferError::Unwritable { what: format!("{}: no name for it", path.display()) };
     let name = path.file_name().ok_or_else(what)?;
     let mut new = std::ffi::OsString::from(".");
     new.push(name);
@@ -57,7 +57,7 @@ fn beside(path: &Path) -> Result<PathBuf> {
 fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::io(parent))
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(TransferError::io(parent))
 }
 
 /// What removes a file or directory that is being written, whoever is at it: for the end of the
@@ -91,7 +91,7 @@ impl DirTarget {
     /// As mkdir(2); one that holds something is refused.
     pub fn new(path: &Path) -> Result<Self> {
         let refuse = |kind: io::ErrorKind| {
-            Err(StoreError::Io { path: path.to_owned(), source: io::Error::from(kind) })
+            Err(TransferError::Io { path: path.to_owned(), source: io::Error::from(kind) })
         };
         match fs::symlink_metadata(path) {
             Ok(found) if !found.is_dir() => return refuse(io::ErrorKind::AlreadyExists),
@@ -101,7 +101,7 @@ impl DirTarget {
             _ => {}
         }
         let new = beside(path)?;
-        fs::create_dir(&new).map_err(StoreError::io(&new))?;
+        fs::create_dir(&new).map_err(TransferError::io(&new))?;
         Ok(Self { path: path.to_owned(), new, done: false })
     }
 
@@ -125,7 +125,7 @@ impl DirTarget {
             }
             File::create(&path)
         };
-        let file = open().map_err(StoreError::io(&path))?;
+        let file = open().map_err(TransferError::io(&path))?;
         Ok((path, file))
     }
 }
@@ -137,19 +137,19 @@ impl Target for DirTarget {
             content.seek(SeekFrom::Start(0))?;
             io::copy(&mut content.take(size), &mut file)
         };
-        copy().map(drop).map_err(StoreError::io(&path))
+        copy().map(drop).map_err(TransferError::io(&path))
     }
 
     fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
         let (path, mut file) = self.create(name)?;
-        file.write_all(content).map_err(StoreError::io(&path))
+        file.write_all(content).map_err(TransferError::io(&path))
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
         let fd = crate::sys::file::open_path(&self.new, crate::sys::file::OFlags::RDONLY);
         let synced = fd.and_then(|fd| crate::sys::file::syncfs(std::os::fd::AsFd::as_fd(&fd)));
-        synced.map_err(StoreError::host(&self.new))?;
-        fs::rename(&self.new, &self.path).map_err(StoreError::io(&self.path))?;
+        synced.map_err(TransferError::host(&self.new))?;
+        fs::rename(&self.new, &self.path).map_err(TransferError::io(&self.path))?;
         self.done = true;
         sync_parent(&self.path)
     }
@@ -179,10 +179,11 @@ impl TarTarget {
     pub fn new(path: &Path) -> Result<Self> {
         let path = &match fs::metadata(path) {
             Ok(found) if !found.is_file() => {
-                let file = File::options().write(true).open(path).map_err(StoreError::io(path))?;
+                let file =
+                    File::options().write(true).open(path).map_err(TransferError::io(path))?;
                 return Ok(Self::pipe(Box::new(file)));
             }
-            Ok(_) => fs::canonicalize(path).map_err(StoreError::io(path))?,
+            Ok(_) => fs::canonicalize(path).map_err(TransferError::io(path))?,
             Err(_) => path.to_owned(),
         };
         let new = beside(path)?;
@@ -190,7 +191,7 @@ impl TarTarget {
             let file = File::create_new(&new)?;
             Ok((file.try_clone()?, file))
         };
-        let (out, file) = open().map_err(StoreError::io(&new))?;
+        let (out, file) = open().map_err(TransferError::io(&new))?;
         let out: Box<dyn Write> = Box::new(io::BufWriter::with_capacity(1 << 20, out));
         let file = Some((path.to_owned(), new, file));
         Ok(Self { out: Some(::tar::Builder::new(out)), file })
@@ -215,7 +216,7 @@ impl TarTarget {
         header.set_size(size);
         header.set_mtime(0);
         let Some(out) = &mut self.out else { return Ok(()) };
-        out.append_data(&mut header, name, content).map_err(written)
+        Ok(out.append_data(&mut header, name, content).map_err(written)?)
     }
 }
 
@@ -238,7 +239,7 @@ impl Target for TarTarget {
                 file.sync_all()?;
                 fs::rename(new, path)
             };
-            end().map_err(StoreError::io(path))?;
+            end().map_err(TransferError::io(path))?;
             let path = path.clone();
             self.file = None;
             return sync_parent(&path);

@@ -12,6 +12,7 @@ use crate::store::Layer;
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::transfer::error::TransferError;
 use crate::transfer::tar::layer_from_tar_heard;
 use crate::types::{Digest, Name, Time, name};
 
@@ -40,7 +41,7 @@ impl Place {
         (layer, diff_id)
     }
 
-    fn export(&self, layer: &Layer, diff_id: &str) -> Result<Vec<u8>, StoreError> {
+    fn export(&self, layer: &Layer, diff_id: &str) -> Result<Vec<u8>, TransferError> {
         let mut bytes = Vec::new();
         write_layer(self.store.recipes(), layer, diff_id, &mut bytes).map(|_| bytes)
     }
@@ -159,16 +160,24 @@ fn a_changed_recipe_is_told() {
         // Some bytes of a zstd frame mean nothing.
         match place.export(&layer, &diff_id) {
             Ok(bytes) => assert!(bytes == sample(), "{at}"),
-            Err(StoreError::Damaged { .. } | StoreError::Archive { .. }) => {}
+            Err(
+                TransferError::Store(StoreError::Damaged { .. }) | TransferError::Unwritable { .. },
+            ) => {}
             Err(error) => panic!("{at}: {error}"),
         }
     }
     fs::write(&file, &good[..good.len() - 9]).unwrap();
-    assert!(matches!(place.export(&layer, &diff_id), Err(StoreError::Damaged { .. })));
+    assert!(matches!(
+        place.export(&layer, &diff_id),
+        Err(TransferError::Store(StoreError::Damaged { .. }))
+    ));
     // Of another layer: it asks for what is not there.
     fs::write(&file, &good).unwrap();
     let other = place.build(|sink| sink.whiteout(&path("x")).unwrap());
-    assert!(matches!(place.export(&other, &diff_id), Err(StoreError::Damaged { .. })));
+    assert!(matches!(
+        place.export(&other, &diff_id),
+        Err(TransferError::Store(StoreError::Damaged { .. }))
+    ));
 }
 
 fn meta(mode: u32) -> Meta {

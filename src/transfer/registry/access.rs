@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::auth::Credentials;
 use super::connection::Connection;
 use super::reference::Reference;
-use crate::store::error::{Result, StoreError};
 use crate::sys::process::variable;
+use crate::transfer::error::{Result, TransferError};
 
 /// What was said of a registry.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ impl Access {
     /// Finds out what was not said.
     ///
     /// # Errors
-    /// [`StoreError::Io`] for a file of passwords that cannot be read, or that was asked for by
+    /// [`TransferError::Io`] for a file of passwords that cannot be read, or that was asked for by
     /// name and is not there.
     pub fn find(reference: &Reference, words: Words) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
@@ -99,12 +99,12 @@ fn kept(
     for file in files {
         let text = match std::fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => continue,
-            read => read.map_err(StoreError::io(&file))?,
+            read => read.map_err(TransferError::io(&file))?,
         };
         let found = Credentials::from_auth_file(&text, reference);
         let found = found.map_err(|error| {
             let source = std::io::Error::new(ErrorKind::InvalidData, error);
-            StoreError::Io { path: file.clone(), source }
+            TransferError::Io { path: file.clone(), source }
         })?;
         if found.is_some() {
             return Ok((found, Some(file)));

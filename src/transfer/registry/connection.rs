@@ -13,7 +13,7 @@ use ureq::Proxy;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::reference::is_loopback;
-use crate::store::error::{Result, StoreError};
+use crate::transfer::error::{Result, TransferError};
 
 /// A registry that brings nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ impl Connection {
         let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
         // It may hold a password.
         let place = given.rsplit('@').next().unwrap_or_default().to_owned();
-        let bad = |error| StoreError::Proxy { place: place.clone(), what: format!("{error}") };
+        let bad = |error| TransferError::Proxy { place: place.clone(), what: format!("{error}") };
         let parts = Proxy::new(&url).map_err(bad)?;
         let mut proxy = Proxy::builder(parts.protocol()).host(parts.host()).port(parts.port());
         if let (Some(user), password) = (parts.username(), parts.password()) {
@@ -99,14 +99,14 @@ struct Certs {
     shown: Option<ClientCert>,
 }
 
-fn bad(path: &Path, what: impl Into<String>) -> StoreError {
-    StoreError::Certificate { path: path.to_owned(), what: what.into() }
+fn bad(path: &Path, what: impl Into<String>) -> TransferError {
+    TransferError::Certificate { path: path.to_owned(), what: what.into() }
 }
 
 fn read_certs(dir: &Path) -> Result<Certs> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(StoreError::io(dir))? {
-        files.push(entry.map_err(StoreError::io(dir))?.path());
+    for entry in fs::read_dir(dir).map_err(TransferError::io(dir))? {
+        files.push(entry.map_err(TransferError::io(dir))?.path());
     }
     files.sort();
     let mut found = Certs::default();
@@ -132,11 +132,11 @@ fn read_certs(dir: &Path) -> Result<Certs> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let len = fs::metadata(path).map_err(StoreError::io(path))?.len();
+    let len = fs::metadata(path).map_err(TransferError::io(path))?.len();
     if len > FILE_MAX {
         return Err(bad(path, "is too long"));
     }
-    fs::read(path).map_err(StoreError::io(path))
+    fs::read(path).map_err(TransferError::io(path))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {

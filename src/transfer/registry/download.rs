@@ -16,10 +16,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::Registry;
 use super::pace::{LEAST, Paced};
-use crate::store::error::{Result, StoreError};
 use crate::store::files::make_dir;
 use crate::store::room::Room;
 use crate::sys;
+use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
 /// Attempts in a row that bring nothing.
@@ -50,35 +50,35 @@ pub struct Transfer<'a> {
 
 /// Whether another attempt may help.
 enum Failure {
-    Passing(StoreError),
-    Final(StoreError),
+    Passing(TransferError),
+    Final(TransferError),
 }
 
 impl Transfer<'_> {
     /// Downloads a blob, or what lacks of it, and answers the whole file, verified, at its start.
     ///
     /// # Errors
-    /// [`StoreError::Registry`], after several attempts; what the host answers.
+    /// [`TransferError::Registry`], after several attempts; what the host answers.
     pub fn fetch(&self, digest: &str, size: u64) -> Result<File> {
         make_dir(self.dir)?;
         let mut room = Room::new(self.dir)?;
         let path = self.dir.join(digest.replace(':', "-"));
-        let (mut file, whole) = open(&path).map_err(StoreError::io(&path))?;
-        sys::file::flock(file.as_fd()).map_err(StoreError::host(&path))?;
-        let mut have = file.metadata().map_err(StoreError::io(&path))?.len();
+        let (mut file, whole) = open(&path).map_err(TransferError::io(&path))?;
+        sys::file::flock(file.as_fd()).map_err(TransferError::host(&path))?;
+        let mut have = file.metadata().map_err(TransferError::io(&path))?.len();
         if have > size {
-            self.restart(&mut file, &mut have).map_err(StoreError::io(&path))?;
+            self.restart(&mut file, &mut have).map_err(TransferError::io(&path))?;
         }
         (self.told)(i64::try_from(have).unwrap_or(i64::MAX));
         // Once more from the start if what an earlier pull left is not the beginning of it.
         let mut resumed = have > 0;
         loop {
             self.complete(&mut file, &mut room, &mut have, (digest, size))?;
-            let found = digest_of(&mut file).map_err(StoreError::io(&path))?;
+            let found = digest_of(&mut file).map_err(TransferError::io(&path))?;
             if found == digest {
                 break;
             }
-            self.restart(&mut file, &mut have).map_err(StoreError::io(&path))?;
+            self.restart(&mut file, &mut have).map_err(TransferError::io(&path))?;
             if !std::mem::take(&mut resumed) {
                 remove(&path)?;
                 let what = format!("blob {digest} is damaged: its bytes have the digest {found}");
@@ -208,7 +208,7 @@ fn digest_of(file: &mut File) -> io::Result<String> {
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(StoreError::io(path)),
+        removed => removed.map_err(TransferError::io(path)),
     }
 }
 
@@ -227,11 +227,11 @@ pub fn forget(dir: &Path, digest: &str) -> Result<()> {
 pub fn sweep(dir: &Path) -> Result<usize> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(StoreError::io(dir))?,
+        entries => entries.map_err(TransferError::io(dir))?,
     };
     let mut swept = 0;
     for entry in entries {
-        let path = entry.map_err(StoreError::io(dir))?.path();
+        let path = entry.map_err(TransferError::io(dir))?.path();
         let Ok(file) = File::open(&path) else { continue };
         if sys::file::try_flock(file.as_fd()).is_ok() {
             remove(&path)?;

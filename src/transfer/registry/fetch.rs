@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use super::Registry;
 use super::access::{Access, Words};
 use super::reference::Reference;
-use crate::store::error::Result;
+use crate::store::error::{Result, StoreError};
 use crate::store::fetch::{Fetch, Origin};
+use crate::transfer::error;
 use crate::types::Digest;
 
 /// A registry that is connected to when something is asked of it.
@@ -26,13 +27,13 @@ struct Repository {
 pub fn connect(origin: &Origin) -> Result<Box<dyn Fetch>> {
     let Origin { insecure, authfile, cert_dir, .. } = origin.clone();
     let words = Words { creds: None, authfile, cert_dir, insecure, again: true };
-    let reference = Reference::parse(&origin.reference)?;
-    let access = Access::find(&reference, words)?;
+    let reference = Reference::parse(&origin.reference).map_err(StoreError::elsewhere)?;
+    let access = Access::find(&reference, words).map_err(StoreError::elsewhere)?;
     Ok(Box::new(Repository { reference, access, registry: Mutex::default() }))
 }
 
 impl Repository {
-    fn registry(&self) -> Result<Arc<Registry>> {
+    fn registry(&self) -> error::Result<Arc<Registry>> {
         if let Some(known) = &*self.registry.lock() {
             return Ok(Arc::clone(known));
         }
@@ -44,7 +45,8 @@ impl Repository {
 
 impl Fetch for Repository {
     fn part(&self, blob: &Digest, from: u64, to: &mut [u8]) -> Result<()> {
-        self.registry()?.part(&blob.to_string(), from, to)
+        let done = self.registry().and_then(|at| at.part(&blob.to_string(), from, to));
+        done.map_err(StoreError::elsewhere)
     }
 
     fn renew(&self) {

@@ -1,7 +1,7 @@
 //! References as Docker writes them: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 
 use crate::catalog::name::{full_name, is_host};
-use crate::store::error::{Result, StoreError};
+use crate::transfer::error::{Result, TransferError};
 use crate::types::hex::is_hex;
 
 const HUB: &str = "docker.io";
@@ -27,9 +27,9 @@ impl Reference {
     /// Reads a reference. Names without a host are those of docker.io, as Docker has it.
     ///
     /// # Errors
-    /// [`StoreError::BadName`].
+    /// [`TransferError::BadReference`].
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = || StoreError::BadName(text.to_owned());
+        let bad = || TransferError::BadReference(text.to_owned());
         let (named, digest) = match text.split_once('@') {
             Some((named, digest)) => (named, Some(digest)),
             None => (text, None),

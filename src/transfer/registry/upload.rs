@@ -8,7 +8,7 @@ use ureq::http::{Uri, header};
 
 use super::pace::Paced;
 use super::{Registry, authorized, is_same_place};
-use crate::store::error::Result;
+use crate::transfer::error::Result;
 
 /// How long a registry may take to store what was sent.
 const STORED: Duration = Duration::from_secs(15 * 60);
@@ -20,7 +20,7 @@ impl Registry {
     /// Whether the repository has a blob.
     ///
     /// # Errors
-    /// [`Registry`](crate::store::error::StoreError::Registry).
+    /// [`Registry`](crate::transfer::error::TransferError::Registry).
     pub fn has(&self, digest: &str) -> Result<bool> {
         let known = self.place(&format!("blobs/{digest}"));
         let answer = self.ask(&|value| authorized(self.agent.head(&known), value).call())?;
@@ -30,7 +30,7 @@ impl Registry {
     /// Sends a blob, unless the repository has it; answers whether it was sent.
     ///
     /// # Errors
-    /// [`Registry`](crate::store::error::StoreError::Registry); what the content answers.
+    /// [`Registry`](crate::transfer::error::TransferError::Registry); what the content answers.
     pub fn upload(&self, digest: &str, size: u64, content: &Content<'_>) -> Result<bool> {
         if self.has(digest)? {
             return Ok(false);
@@ -55,7 +55,7 @@ impl Registry {
     /// Names an image by the tag of the reference.
     ///
     /// # Errors
-    /// [`Registry`](crate::store::error::StoreError::Registry).
+    /// [`Registry`](crate::transfer::error::TransferError::Registry).
     pub fn put_manifest(&self, raw: &[u8], media_type: &str) -> Result<()> {
         let place = self.place(&format!("manifests/{}", self.reference.version));
         let content = || Ok(Box::new(std::io::Cursor::new(raw.to_vec())) as Box<dyn Read>);
@@ -111,7 +111,7 @@ impl Registry {
     /// Reads a part of a blob.
     ///
     /// # Errors
-    /// [`Registry`](crate::store::error::StoreError::Registry), also where the registry
+    /// [`Registry`](crate::transfer::error::TransferError::Registry), also where the registry
     /// sends no parts.
     pub fn part(&self, digest: &str, from: u64, to: &mut [u8]) -> Result<()> {
         let last = from + to.len() as u64 - 1;

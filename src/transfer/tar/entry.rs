@@ -2,8 +2,8 @@
 
 use super::header;
 use super::members::{Member, Members, Source};
-use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::transfer::error::TransferError;
 use crate::transfer::limits::ENTRIES_MAX;
 use crate::transfer::marks;
 use crate::transfer::path::{self, Place, refused};
@@ -16,12 +16,12 @@ const TARGET_MAX: usize = 4095;
 pub(super) fn import<S: Source>(
     members: &mut Members<S>,
     sink: &mut dyn Sink,
-) -> Result<u64, StoreError> {
+) -> Result<u64, TransferError> {
     let mut entries = 0;
     while let Some(member) = members.next()? {
         if entries == ENTRIES_MAX {
             let what = format!("archive has more than {ENTRIES_MAX} members");
-            return Err(StoreError::Archive { what });
+            return Err(TransferError::TooLarge { what });
         }
         entries += 1;
         deposit(members, member, sink)?;
@@ -33,13 +33,13 @@ fn deposit<S: Source>(
     members: &mut Members<S>,
     mut member: Member,
     sink: &mut dyn Sink,
-) -> Result<(), StoreError> {
+) -> Result<(), TransferError> {
     let name = std::mem::take(&mut member.name);
     let refuse = refused(&name);
     let path = match path::place(&name).map_err(&refuse)? {
         Place::Nothing => return Ok(()),
-        Place::Opaque(dir) => return sink.opaque(&dir),
-        Place::Whiteout(path) => return sink.whiteout(&path),
+        Place::Opaque(dir) => return Ok(sink.opaque(&dir)?),
+        Place::Whiteout(path) => return Ok(sink.whiteout(&path)?),
         Place::Object(path) => path,
     };
     let marks = marks::take(&mut member.xattrs).map_err(&refuse)?;
@@ -48,14 +48,14 @@ fn deposit<S: Source>(
     }
     let (kind, size) = (member.kind, member.size);
     if is_whiteout(&member, marks) {
-        return sink.whiteout(&path);
+        return Ok(sink.whiteout(&path)?);
     }
     if kind == b'1' {
         let target = path::link_target(&member.link).map_err(&refuse)?;
         if target == path {
             return Err(refuse("it is a hard link to itself"));
         }
-        return sink.link(&path, &target);
+        return Ok(sink.link(&path, &target)?);
     }
     let meta = meta(member.meta, member.xattrs);
     let (major, minor) = member.device;
@@ -63,19 +63,22 @@ fn deposit<S: Source>(
         b'0' => put_file(members, (&path, meta), size, sink),
         b'5' => {
             sink.put(&path, meta, Body::Dir)?;
-            if marks.opaque { sink.opaque(&path) } else { Ok(()) }
+            if marks.opaque {
+                sink.opaque(&path)?;
+            }
+            Ok(())
         }
         b'2' => {
             let target = member.link;
             if target.is_empty() || target.len() > TARGET_MAX || target.contains(&0) {
                 return Err(refuse("its target is empty, longer than 4095 bytes or holds a NUL"));
             }
-            sink.put(&path, meta, Body::Symlink { target })
+            Ok(sink.put(&path, meta, Body::Symlink { target })?)
         }
-        b'3' => sink.put(&path, meta, Body::Char { major, minor }),
-        b'4' => sink.put(&path, meta, Body::Block { major, minor }),
-        b'6' => sink.put(&path, meta, Body::Fifo),
-        other => Err(StoreError::Entry {
+        b'3' => Ok(sink.put(&path, meta, Body::Char { major, minor })?),
+        b'4' => Ok(sink.put(&path, meta, Body::Block { major, minor })?),
+        b'6' => Ok(sink.put(&path, meta, Body::Fifo)?),
+        other => Err(TransferError::Entry {
             name: path::shown(&name),
             what: format!("its type `{}` is not supported", [other].escape_ascii()),
         }),
@@ -100,12 +103,15 @@ fn put_file<S: Source>(
     (path, meta): (&[Name], Meta),
     size: u64,
     sink: &mut dyn Sink,
-) -> Result<(), StoreError> {
+) -> Result<(), TransferError> {
     let mut data = members.data();
     let put = sink.put(path, meta, Body::File { size, data: &mut data });
     data.end();
     // The sink only knows that a read failed; what failed is the archive.
-    data.failure().map_or(put, Err)
+    match data.failure() {
+        Some(failure) => Err(failure),
+        None => Ok(put?),
+    }
 }
 
 #[cfg(test)]
@@ -283,7 +289,7 @@ mod tests {
                 path: &[crate::types::Name],
                 _: super::Meta,
                 body: super::Body<'_>,
-            ) -> Result<(), super::StoreError> {
+            ) -> Result<(), crate::store::error::StoreError> {
                 if let super::Body::File { data, .. } = body {
                     assert_eq!(data.read(&mut [0; 3]).unwrap(), 3);
                 }
@@ -294,13 +300,19 @@ mod tests {
                 &mut self,
                 _: &[crate::types::Name],
                 _: &[crate::types::Name],
-            ) -> Result<(), super::StoreError> {
+            ) -> Result<(), crate::store::error::StoreError> {
                 Ok(())
             }
-            fn whiteout(&mut self, _: &[crate::types::Name]) -> Result<(), super::StoreError> {
+            fn whiteout(
+                &mut self,
+                _: &[crate::types::Name],
+            ) -> Result<(), crate::store::error::StoreError> {
                 Ok(())
             }
-            fn opaque(&mut self, _: &[crate::types::Name]) -> Result<(), super::StoreError> {
+            fn opaque(
+                &mut self,
+                _: &[crate::types::Name],
+            ) -> Result<(), crate::store::error::StoreError> {
                 Ok(())
             }
         }

@@ -12,8 +12,8 @@ use ::tar::Header;
 use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
 use super::{header, number};
-use crate::store::error::StoreError;
 use crate::store::sink::Hearer;
+use crate::transfer::error::TransferError;
 use crate::transfer::path::refused;
 use crate::transfer::{marks, stream};
 
@@ -96,7 +96,7 @@ fn ends(within: &str) -> io::Error {
     io::Error::new(ErrorKind::UnexpectedEof, format!("it ends within the {within}"))
 }
 
-fn failed(error: io::Error) -> StoreError {
+fn failed(error: io::Error) -> TransferError {
     stream::failed("archive", error)
 }
 
@@ -190,7 +190,7 @@ impl<S: Source> Members<S> {
     }
 
     /// The next member, or `None` behind the last. What is left of the one before is passed over.
-    pub(in crate::transfer) fn next(&mut self) -> Result<Option<Member>, StoreError> {
+    pub(in crate::transfer) fn next(&mut self) -> Result<Option<Member>, TransferError> {
         let mut pending = Pending::default();
         loop {
             self.pass_data()?;
@@ -198,7 +198,10 @@ impl<S: Source> Members<S> {
                 if pending.is_empty() {
                     return Ok(None);
                 }
-                return Err(stream::archive("archive is truncated: it ends behind an extension"));
+                return Err(failed(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    "it ends behind an extension",
+                )));
             };
             let name = header::name(&header);
             let refused = refused(&name);
@@ -229,7 +232,7 @@ impl<S: Source> Members<S> {
         Data { members: self, failure: None }
     }
 
-    fn pass_data(&mut self) -> Result<(), StoreError> {
+    fn pass_data(&mut self) -> Result<(), TransferError> {
         let rest = self.left.saturating_add(self.padding);
         if rest > 0 {
             self.source.skip(rest).map_err(failed)?;
@@ -239,12 +242,12 @@ impl<S: Source> Members<S> {
         Ok(())
     }
 
-    fn header(&mut self) -> Result<Option<Header>, StoreError> {
+    fn header(&mut self) -> Result<Option<Header>, TransferError> {
         let Some(block) = self.block()? else { return Ok(None) };
         if block.iter().all(|byte| *byte == 0) {
             // GNU tar ends at one block of zeros, Go wants two.
             if self.block()?.is_some_and(|next| next.iter().any(|byte| *byte != 0)) {
-                return Err(stream::archive("archive has a single block of zeros inside"));
+                return Err(TransferError::malformed("archive has a single block of zeros inside"));
             }
             self.end_marked = true;
             return Ok(None);
@@ -253,15 +256,17 @@ impl<S: Source> Members<S> {
         if header::has_checksum(&header) {
             return Ok(Some(header));
         }
-        let what = match self.at {
-            BLOCK_BYTES => "this is no tar archive, plain or compressed by gzip or zstd".to_owned(),
-            at => format!("archive is damaged: no header at byte {}", at - BLOCK_BYTES),
-        };
-        Err(StoreError::Archive { what })
+        let at = self.at - BLOCK_BYTES;
+        if at == 0 {
+            let what = "this is no tar archive, plain or compressed by gzip or zstd";
+            return Err(TransferError::malformed(what));
+        }
+        let (what, found) = ("archive".to_owned(), format!("no header at byte {at}"));
+        Err(TransferError::Damaged { what, found })
     }
 
     // `None` at the end of the source.
-    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, StoreError> {
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, TransferError> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -286,13 +291,13 @@ impl<S: Source> Members<S> {
         Ok(())
     }
 
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, StoreError> {
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, TransferError> {
         if size > EXTENSION_MAX {
             let what =
                 format!("archive has an extension header of {size} bytes; 1 MiB is the limit");
-            return Err(StoreError::Archive { what });
+            return Err(TransferError::TooLarge { what });
         }
-        self.hold(size).map_err(stream::archive)?;
+        self.hold(size).map_err(TransferError::malformed)?;
         let mut content = Vec::new();
         (&mut self.source).take(size).read_to_end(&mut content).map_err(failed)?;
         if content.len() as u64 != size {
@@ -308,7 +313,7 @@ impl<S: Source> Members<S> {
         header: &Header,
         size: u64,
         pending: Pending,
-    ) -> Result<Member, StoreError> {
+    ) -> Result<Member, TransferError> {
         let own = pending.records.unwrap_or_default();
         let short = header::name(header);
         let name = once(own.path.as_ref(), pending.name).map_err(refused(&short))?;
@@ -356,8 +361,8 @@ impl<S: Source> Members<S> {
         &mut self,
         header: &Header,
         flag: u8,
-        refuse: &dyn Fn(&'static str) -> StoreError,
-    ) -> Result<Option<(Vec<sparse::Segment>, u64)>, StoreError> {
+        refuse: &dyn Fn(&'static str) -> TransferError,
+    ) -> Result<Option<(Vec<sparse::Segment>, u64)>, TransferError> {
         if flag != b'S' {
             return Ok(None);
         }
@@ -382,8 +387,8 @@ impl<S: Source> Members<S> {
         &mut self,
         pax: &pax::Sparse,
         flag: u8,
-        refuse: &dyn Fn(&'static str) -> StoreError,
-    ) -> Result<Option<Sparse>, StoreError> {
+        refuse: &dyn Fn(&'static str) -> TransferError,
+    ) -> Result<Option<Sparse>, TransferError> {
         if *pax == pax::Sparse::default() {
             return Ok(None);
         }
@@ -402,8 +407,8 @@ impl<S: Source> Members<S> {
     // Format 1.0 writes the map as lines into the first blocks of the data.
     fn map_in_data(
         &mut self,
-        refuse: &dyn Fn(&'static str) -> StoreError,
-    ) -> Result<Vec<sparse::Segment>, StoreError> {
+        refuse: &dyn Fn(&'static str) -> TransferError,
+    ) -> Result<Vec<sparse::Segment>, TransferError> {
         let mut map = MapReader::default();
         loop {
             self.left = self
@@ -421,7 +426,7 @@ impl<S: Source> Members<S> {
 /// The data of one member, holes filled.
 pub(in crate::transfer) struct Data<'a, S> {
     members: &'a mut Members<S>,
-    failure: Option<StoreError>,
+    failure: Option<TransferError>,
 }
 
 impl<S> Data<'_, S> {
@@ -436,7 +441,7 @@ impl<S> Data<'_, S> {
     }
 
     /// Why the archive could not be read, whatever the reader of the data made of it.
-    pub(in crate::transfer) fn failure(self) -> Option<StoreError> {
+    pub(in crate::transfer) fn failure(self) -> Option<TransferError> {
         self.failure
     }
 }

@@ -1,0 +1,186 @@
+//! Why nothing came in or went out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::store::error::StoreError;
+use crate::types::digest::{BadDigest, OtherDigest};
+
+/// Result of an import or an export.
+pub type Result<T> = std::result::Result<T, TransferError>;
+
+/// Why an import or an export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which object.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// A stream that is read failed.
+    #[error("{what}: {source}")]
+    Stream {
+        /// What was read.
+        what: String,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// An entry of an archive cannot be part of a layer.
+    #[error("{name}: {what}")]
+    Entry {
+        /// The entry as the archive names it.
+        name: String,
+        /// Why not.
+        what: String,
+    },
+    /// A stream or a document is none of its kind, or contradicts itself.
+    #[error("{what}")]
+    Malformed {
+        /// What is wrong with it, and what is expected.
+        what: String,
+    },
+    /// A stream ends too early.
+    #[error("{what} is truncated: {end}")]
+    Truncated {
+        /// What was read.
+        what: String,
+        /// Where it ends.
+        end: String,
+    },
+    /// A stream was changed since it was written.
+    #[error("{what} is damaged: {found}")]
+    Damaged {
+        /// What was read.
+        what: String,
+        /// What was found in it.
+        found: String,
+    },
+    /// It is well-formed, and nothing that is read here.
+    #[error("{what}")]
+    Unsupported {
+        /// What it is, and what is supported.
+        what: String,
+    },
+    /// It is larger than what is read.
+    #[error("{what}")]
+    TooLarge {
+        /// What is, and the limit.
+        what: String,
+    },
+    /// A part is not there.
+    #[error("the archive lacks {part}, which its manifest names")]
+    Lacks {
+        /// Its path.
+        part: String,
+    },
+    /// There is no image for this host.
+    #[error("the image is for {platforms}, not for {host}")]
+    OtherHost {
+        /// The architectures that it is for.
+        platforms: String,
+        /// The one of this host.
+        host: &'static str,
+    },
+    /// A digest is none.
+    #[error(transparent)]
+    BadDigest(#[from] BadDigest),
+    /// Bytes have another digest.
+    #[error(transparent)]
+    OtherDigest(#[from] OtherDigest),
+    /// A layer or a blob that was read is not the one that was named.
+    #[error("{kind} {expected} is another one: {found}")]
+    Other {
+        /// `layer` or `blob`.
+        kind: &'static str,
+        /// The digest that it should have.
+        expected: String,
+        /// The one that it has.
+        found: String,
+    },
+    /// Something cannot be written.
+    #[error("{what}")]
+    Unwritable {
+        /// What, and why.
+        what: String,
+    },
+    /// A reference that is none.
+    #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
+    BadReference(String),
+    /// A proxy that is none.
+    #[error("proxy {place:?}: {what}")]
+    Proxy {
+        /// The proxy, without user and password.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file of a certificate or of its key is none.
+    #[error("{}: {what}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A registry refused, could not be reached, or sent something else than was asked for.
+    #[error("{reference}: {what}")]
+    Registry {
+        /// The reference as it was given.
+        reference: String,
+        /// What happened; never a password or token.
+        what: String,
+    },
+}
+
+impl TransferError {
+    /// Names the path of a refusal of the host.
+    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// The same for a system call of ours.
+    pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| {
+            let source = io::Error::from_raw_os_error(error.errno().0);
+            Self::Io { path: path.clone(), source }
+        }
+    }
+
+    /// A stream or a document that is none.
+    pub(super) fn malformed(what: &str) -> Self {
+        Self::Malformed { what: what.to_owned() }
+    }
+
+    /// Whether what was read is at fault, and not who gave or took it.
+    pub(super) fn is_of_content(&self) -> bool {
+        match self {
+            Self::Malformed { .. }
+            | Self::Truncated { .. }
+            | Self::Damaged { .. }
+            | Self::Unsupported { .. }
+            | Self::TooLarge { .. }
+            | Self::Lacks { .. }
+            | Self::OtherHost { .. }
+            | Self::BadDigest(_)
+            | Self::OtherDigest(_)
+            | Self::Other { .. } => true,
+            Self::Store(_)
+            | Self::Io { .. }
+            | Self::Stream { .. }
+            | Self::Entry { .. }
+            | Self::Unwritable { .. }
+            | Self::BadReference(_)
+            | Self::Proxy { .. }
+            | Self::Certificate { .. }
+            | Self::Registry { .. } => false,
+        }
+    }
+}
