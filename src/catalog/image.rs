@@ -3,16 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::oci::is_native;
+use crate::types::Digest;
 
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageLayer {
     /// The id of the layer, 64 hexadecimal digits.
     pub id: String,
-    /// `sha256:` and the digest of the tar stream that it was made from.
+    /// The digest of the tar stream that it was made from; `blake3:` and the id where there was
+    /// none.
     pub diff_id: String,
     /// The digest of that stream as it was stored, where it is known.
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     /// Bytes of it as it was stored.
     pub size: u64,
 }

@@ -242,13 +242,13 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::all`].
-    pub fn known_layers(&self, there: &[LayerId]) -> Result<HashMap<String, ImageLayer>> {
+    pub fn known_layers(&self, there: &[LayerId]) -> Result<HashMap<Digest, ImageLayer>> {
         let there: BTreeSet<&str> = there.iter().map(LayerId::as_str).collect();
         // Nothing proves of a layer in our own form that it has what its diff ID says.
         let all = self.all()?.into_iter().filter(|(image, _)| image.is_proved());
         let all = all.flat_map(|(image, _)| image.layers);
         let here = all.filter(|layer| there.contains(layer.id.as_str()));
-        Ok(here.map(|layer| (layer.diff_id.clone(), layer)).collect())
+        Ok(here.filter_map(|layer| Some((layer.diff_id.parse().ok()?, layer))).collect())
     }
 
     /// Takes a name away, and the image with its last name. An id takes the image with all names.

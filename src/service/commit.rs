@@ -57,7 +57,7 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
     let id = build(images, &changed, of)?;
     let made = || -> std::result::Result<String, Refusal> {
         let layer = images.store.layer(&id.parse()?)?;
-        let diff_id = diff_id(&layer)?;
+        let diff_id = diff_id(&layer)?.to_string();
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
         let image = image_of(base, layer, note)?;
         images.images.put(&image, names)?;

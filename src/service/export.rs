@@ -96,15 +96,14 @@ pub fn export(
 
 /// The configuration, with the diff IDs that were written. The same bytes where nothing differs.
 fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
-    let written = layers.iter().map(|layer| &layer.diff_id);
-    if image.layers.iter().map(|layer| &layer.diff_id).eq(written.clone()) {
+    let written: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    if image.layers.iter().map(|layer| &layer.diff_id).eq(&written) {
         return Ok(image.config.clone());
     }
     let bad = |what: String| Refusal::from(TransferError::Malformed { what });
     let mut config: Value = serde_json::from_slice(&image.config)
         .map_err(|error| bad(format!("the configuration of image {}: {error}", image.id)))?;
-    let diff_ids: Vec<&String> = written.collect();
-    let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
+    let rootfs = json!({ "type": "layers", "diff_ids": written });
     match config.as_object_mut() {
         Some(object) => object.insert("rootfs".to_owned(), rootfs),
         None => return Err(bad(format!("the configuration of image {} is none", image.id))),
@@ -112,16 +111,8 @@ fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     Ok(config.to_string().into_bytes())
 }
 
-fn blob(digest: &str) -> String {
-    format!("blobs/{}", digest.replacen(':', "/", 1))
-}
-
-fn descriptor(kind: &str, digest: &str, size: u64) -> Value {
+fn descriptor(kind: &str, digest: &Digest, size: u64) -> Value {
     json!({ "mediaType": kind, "digest": digest, "size": size })
-}
-
-fn digits(digest: &str) -> &str {
-    digest.rsplit(':').next().unwrap_or(digest)
 }
 
 /// A form whose blobs are worth a record.
@@ -135,10 +126,11 @@ const fn form_of(form: Form) -> Option<&'static str> {
 
 /// The blob that a layer was made of, if it is in this form.
 fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLayer> {
-    let digest = layer.digest.as_ref().filter(|digest| digest.starts_with("sha256:"))?;
+    let digest = layer.digest.as_ref().filter(|digest| digest.is_sha256())?;
     let manifest: Value = serde_json::from_slice(image.manifest.as_deref()?).ok()?;
     let mut listed = manifest.get("layers")?.as_array()?.iter();
-    let listed = listed.find(|one| one.get("digest").and_then(Value::as_str) == Some(digest))?;
+    let named = digest.to_string();
+    let listed = listed.find(|one| one.get("digest").and_then(Value::as_str) == Some(&named))?;
     let kind = listed.get("mediaType")?.as_str()?;
     let is_form = match form {
         "none" => kind.ends_with(".tar"),
@@ -146,8 +138,8 @@ fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLay
         _ => kind.ends_with(form),
     };
     let size = listed.get("size")?.as_u64()?;
-    let diff_id = layer.diff_id.clone();
-    let (asked, digest) = (diff_id.clone(), digest.clone());
+    let diff_id = layer.diff_id.parse().ok()?;
+    let (asked, digest) = (layer.diff_id.clone(), digest.clone());
     is_form.then_some(PackedLayer { asked, diff_id, digest, size, index: None })
 }
 
@@ -198,7 +190,7 @@ impl Exporter<'_, '_> {
             let index = packed.index.iter().map(|(digest, _)| digest);
             let mut is_there = true;
             for digest in index.chain([&packed.digest]) {
-                is_there = is_there && self.target.has(&blob(digest))?;
+                is_there = is_there && self.target.has(&digest.part())?;
             }
             if is_there {
                 return Ok(Some(packed));
@@ -252,9 +244,9 @@ impl Exporter<'_, '_> {
         let open = store.layer(&id)?;
         let at = store.directory();
         open.complete(&mut |_| true).map_err(StoreError::host(at))?;
-        let diff_id = match layer.diff_id.starts_with("sha256:") {
-            true => layer.diff_id.clone(),
-            false => diff_id(&open)?,
+        let diff_id = match layer.diff_id.parse() {
+            Ok(known) => known,
+            Err(_) => diff_id(&open)?,
         };
         let refused = StoreError::io;
         let [mut index, mut data] = store.files(&id)?;
@@ -275,10 +267,10 @@ impl Exporter<'_, '_> {
         Ok(PackedLayer { asked, diff_id, digest, size, index })
     }
 
-    fn put(&mut self, diff_id: &str, digest: &str, spool: File, size: u64) -> Result<()> {
+    fn put(&mut self, diff_id: &Digest, digest: &Digest, spool: File, size: u64) -> Result<()> {
         let name = match self.form {
-            Form::Docker => format!("{}.tar", digits(diff_id)),
-            Form::Oci(_) | Form::Native => blob(digest),
+            Form::Docker => format!("{}.tar", diff_id.hex()),
+            Form::Oci(_) | Form::Native => digest.part(),
         };
         Ok(self.target.file(&name, spool, size)?)
     }
@@ -294,12 +286,12 @@ impl Exporter<'_, '_> {
         if self.form == Form::Docker {
             let name = format!("{id}.json");
             self.target.bytes(&name, config)?;
-            let layers = layers.iter().map(|layer| format!("{}.tar", digits(&layer.diff_id)));
+            let layers = layers.iter().map(|layer| format!("{}.tar", layer.diff_id.hex()));
             let layers: Vec<String> = layers.collect();
             return Ok(vec![json!({ "Config": name, "RepoTags": tags, "Layers": layers })]);
         }
-        let digest = Digest::sha256(config).to_string();
-        self.target.bytes(&blob(&digest), config)?;
+        let digest = Digest::sha256(config);
+        self.target.bytes(&digest.part(), config)?;
         let kind = match self.form {
             Form::Oci(compression) => compression.media_type(),
             _ => DATA_TYPE,
@@ -317,8 +309,8 @@ impl Exporter<'_, '_> {
             "layers": layers,
         });
         let manifest = manifest.to_string().into_bytes();
-        let digest = Digest::sha256(&manifest).to_string();
-        self.target.bytes(&blob(&digest), &manifest)?;
+        let digest = Digest::sha256(&manifest);
+        self.target.bytes(&digest.part(), &manifest)?;
         let entry = |annotations: Value| {
             let mut entry =
                 json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len() });

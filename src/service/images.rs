@@ -14,6 +14,7 @@ use crate::catalog::containers::Containers;
 use crate::catalog::error::CatalogError;
 use crate::store::{Layer, LayerId, Store};
 use crate::transfer::registry::fetch::connect;
+use crate::types::Digest;
 use crate::union::Lower;
 
 pub use super::failure::Refusal;
@@ -216,7 +217,7 @@ impl Images {
     }
 
     /// The layers that were made of tar streams: by the digest of the stream.
-    pub(super) fn known_layers(&self) -> Result<HashMap<String, ImageLayer>> {
+    pub(super) fn known_layers(&self) -> Result<HashMap<Digest, ImageLayer>> {
         Ok(self.images.known_layers(&self.store.layers()?)?)
     }
 

@@ -63,10 +63,6 @@ impl Read for Counted<'_, '_> {
     }
 }
 
-fn sha256(digest: &[u8; 32]) -> String {
-    Digest::from_sha256(digest).to_string()
-}
-
 /// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
 /// which needs a name. Names given replace those in the archive. Answers the ids.
 ///
@@ -140,7 +136,7 @@ fn read_layer(
     let lost = || StoreError::Contradiction { what: "a layer was lost".to_owned() };
     let outcome = outcome.ok_or_else(lost)?;
     let layer = images.store.layer(&id)?;
-    recipes.keep(recipe, &sha256(&outcome.diff_id), &layer, &written)?;
+    recipes.keep(recipe, &outcome.diff_id.to_string(), &layer, &written)?;
     Ok((id.to_string(), outcome))
 }
 
@@ -152,7 +148,7 @@ fn one_tar(
 ) -> Result<ImageLayer> {
     told(&Progress::Layer { number: 1, of: 1, layer: "tar".to_owned(), size });
     let (id, outcome) = read_layer(images, input, told, is_whole)?;
-    let (diff_id, digest) = (sha256(&outcome.diff_id), sha256(&outcome.compressed_digest));
+    let (diff_id, digest) = (outcome.diff_id.to_string(), outcome.compressed_digest);
     Ok(ImageLayer { id, diff_id, digest: Some(digest), size })
 }
 
@@ -208,7 +204,7 @@ fn import_archive(
         forget_damaged(images, image, &mut known);
         let mut open = |layer: &FoundLayer| Ok(source.layer(layer)?);
         let layers = import_layers(images, &mut open, image, &mut known, told)?;
-        let id = image.config_digest.trim_start_matches("sha256:").to_owned();
+        let id = image.config_digest.hex().to_owned();
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
         let names = if names.is_empty() { &image.names } else { names };
         ids.push(put(images, Image { id, layers, config, manifest }, names, told)?);
@@ -221,7 +217,7 @@ fn import_archive(
 pub(super) fn forget_damaged(
     images: &Images,
     image: &FoundImage,
-    known: &mut HashMap<String, ImageLayer>,
+    known: &mut HashMap<Digest, ImageLayer>,
 ) {
     for found in &image.layers {
         if known.get(&found.diff_id).is_some_and(|there| !is_intact(images, there)) {
@@ -243,13 +239,13 @@ pub(super) fn import_layers<'s>(
     images: &Images,
     open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
     image: &FoundImage,
-    known: &mut HashMap<String, ImageLayer>,
+    known: &mut HashMap<Digest, ImageLayer>,
     told: &mut Told<'_>,
 ) -> Result<Vec<ImageLayer>> {
     let of = image.layers.len();
     let mut layers = Vec::with_capacity(of);
     for (at, layer) in image.layers.iter().enumerate() {
-        let (number, name) = (at + 1, layer.diff_id.clone());
+        let (number, name) = (at + 1, layer.diff_id.to_string());
         if let Some(index) = &layer.index {
             told(&Progress::Layer { number, of, layer: name, size: layer.size });
             layers.push(adopted(images, open, index, layer, told)?);
@@ -263,8 +259,8 @@ pub(super) fn import_layers<'s>(
         told(&Progress::Layer { number, of, layer: name, size: layer.size });
         let check = |outcome: &TarOutcome| expected(layer, outcome);
         let (id, outcome) = read_layer(images, open(layer)?, told, check)?;
-        let digest = Some(sha256(&outcome.compressed_digest));
-        let diff_id = layer.diff_id.clone();
+        let digest = Some(outcome.compressed_digest);
+        let diff_id = layer.diff_id.to_string();
         let made = ImageLayer { id, diff_id, digest, size: layer.size };
         known.insert(layer.diff_id.clone(), made.clone());
         layers.push(made);
@@ -282,19 +278,20 @@ fn adopted<'s>(
 ) -> Result<ImageLayer> {
     let mut from = open(index)?;
     let size = index.size;
-    let digest = index.digest.as_deref().unwrap_or_default();
+    let nameless = || TransferError::Malformed { what: "a layer has no digest".to_owned() };
+    let digest = index.digest.as_ref().ok_or_else(nameless)?;
     let index = Stream { from: &mut from, digest, size };
-    let digest = layer.digest.as_deref().unwrap_or_default();
+    let digest = layer.digest.as_ref().ok_or_else(nameless)?;
     let mut told = Some(told);
     let mut open = || -> std::result::Result<Box<dyn Read + '_>, StoreError> {
-        let twice = || StoreError::Contradiction { what: digest.to_owned() };
+        let twice = || StoreError::Contradiction { what: digest.to_string() };
         let told = told.take().ok_or_else(twice)?;
         let inner = open(layer).map_err(StoreError::elsewhere)?;
         Ok(Box::new(Counted { inner, bytes: 0, said: 0, told }))
     };
     let data = Data::Whole { open: &mut open, digest, size: layer.size };
     let id = images.store.adopt(index, data)?.to_string();
-    let (diff_id, digest) = (layer.diff_id.clone(), layer.digest.clone());
+    let (diff_id, digest) = (layer.diff_id.to_string(), Some(digest.clone()));
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })
 }
 
@@ -315,15 +312,13 @@ fn is_whole(outcome: &TarOutcome) -> Result<()> {
 
 // What was read is what the image names.
 fn expected(layer: &FoundLayer, outcome: &TarOutcome) -> Result<()> {
-    let found = sha256(&outcome.diff_id);
-    if layer.diff_id != found {
-        let expected = layer.diff_id.clone();
+    if layer.diff_id != outcome.diff_id {
+        let (expected, found) = (layer.diff_id.clone(), outcome.diff_id.clone());
         return Err(TransferError::Other { kind: "layer", expected, found }.into());
     }
-    let found = sha256(&outcome.compressed_digest);
     match &layer.digest {
-        Some(digest) if digest.starts_with("sha256:") && *digest != found => {
-            let expected = digest.clone();
+        Some(digest) if digest.is_sha256() && *digest != outcome.compressed_digest => {
+            let (expected, found) = (digest.clone(), outcome.compressed_digest.clone());
             Err(TransferError::Other { kind: "blob", expected, found }.into())
         }
         _ => Ok(()),

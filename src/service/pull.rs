@@ -82,7 +82,7 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
         Some(lazy) => work.leave(pull, lazy, told)?,
         None => work.fetch(told)?,
     };
-    let id = image.config_digest.trim_start_matches("sha256:").to_owned();
+    let id = image.config_digest.hex().to_owned();
     let names = match (&pull.names[..], &pull.reference.name) {
         ([], Some(name)) => vec![name.clone()],
         (names, _) => names.to_vec(),
@@ -98,9 +98,9 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
 }
 
 /// Downloads by digest.
-type Files = HashMap<String, File>;
+type Files = HashMap<Digest, File>;
 /// Layers of the store by diff ID.
-type Known = HashMap<String, ImageLayer>;
+type Known = HashMap<Digest, ImageLayer>;
 
 /// The layers of an image that has no record yet.
 struct Pulled {
@@ -130,7 +130,8 @@ impl Work<'_> {
                 continue;
             }
             let mut open = |layer: &FoundLayer| -> Result<Box<dyn Read>> {
-                let lost = || StoreError::Missing { kind: "layer", name: layer.diff_id.clone() };
+                let lost =
+                    || StoreError::Missing { kind: "layer", name: layer.diff_id.to_string() };
                 let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
                 // A layer that comes twice is read twice.
                 let file = from_start(file.ok_or_else(lost)?, dir)?;
@@ -221,7 +222,7 @@ impl Work<'_> {
             };
             let origin = Origin {
                 reference: pull.reference.text.clone(),
-                digest: Digest::parse(data).map_err(TransferError::from)?,
+                digest: data.clone(),
                 insecure: !pull.access.connection.tls_verify,
                 cert_dir: absolute(&pull.access.connection.certs)?,
                 authfile: absolute(&pull.access.authfile)?,
@@ -231,7 +232,7 @@ impl Work<'_> {
             let mut file = from_start(file, dir)?;
             let index = Stream { from: &mut file, digest, size: index.size };
             let id = images.store.adopt(index, Data::Remote(&origin, layer.size))?.to_string();
-            let (diff_id, digest) = (layer.diff_id.clone(), Some(data.clone()));
+            let (diff_id, digest) = (layer.diff_id.to_string(), Some(data.clone()));
             layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
         }
         Ok(Pulled { layers, files, importing })
@@ -267,9 +268,14 @@ fn download(
                 let transfer = Transfer { registry, dir, ended, told: &told };
                 while !ended.load(Ordering::Relaxed) {
                     let Some(layer) = queue.lock().next() else { return };
-                    let digest = layer.digest.clone().unwrap_or_default();
-                    match transfer.fetch(&digest, layer.size) {
-                        Ok(file) => drop(done.lock().insert(digest, file)),
+                    let what = "a layer has no digest".to_owned();
+                    let nameless = || TransferError::Malformed { what };
+                    let digest = layer.digest.clone().ok_or_else(nameless);
+                    let fetched = digest.and_then(|digest| {
+                        transfer.fetch(&digest, layer.size).map(|file| (digest, file))
+                    });
+                    match fetched {
+                        Ok((digest, file)) => drop(done.lock().insert(digest, file)),
                         Err(error) => {
                             ended.store(true, Ordering::Relaxed);
                             failure.lock().get_or_insert(error);

@@ -39,5 +39,5 @@ pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String,
     export(images, names, push.form, Box::new(target), told)?;
     let pushed = digest.get().cloned();
     let lost = || TransferError::Unwritable { what: "no manifest was written".to_owned() };
-    Ok(pushed.ok_or_else(lost)?)
+    Ok(pushed.ok_or_else(lost)?.to_string())
 }

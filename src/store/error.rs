@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::types::Digest;
 
 /// Result of a request to the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -51,9 +52,9 @@ pub enum StoreError {
     #[error("blob {digest} is another one: {found}")]
     OtherBlob {
         /// The digest that it should have.
-        digest: String,
+        digest: Digest,
         /// The one that it has.
-        found: String,
+        found: Digest,
     },
     /// What is read from elsewhere could not be had.
     #[error(transparent)]

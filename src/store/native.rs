@@ -28,12 +28,12 @@ pub(crate) const INDEX_MAX: u64 = 4 << 30;
 const INDEX_FREE: u64 = 16 << 20;
 const INDEX_TIMES: u64 = 256;
 
-/// A stream and the digest that it has to have, `sha256:` and digits.
+/// A stream and the digest that it has to have.
 pub struct Stream<'a> {
     /// Where it is read.
     pub from: &'a mut dyn Read,
     /// Its digest.
-    pub digest: &'a str,
+    pub digest: &'a Digest,
     /// Its length, as the image states it.
     pub size: u64,
 }
@@ -45,7 +45,7 @@ pub enum Data<'a> {
         /// Opens it.
         open: &'a mut dyn FnMut() -> Result<Box<dyn Read + 'a>>,
         /// Its digest.
-        digest: &'a str,
+        digest: &'a Digest,
         /// Its length, as the image states it.
         size: u64,
     },
@@ -62,14 +62,14 @@ impl Data<'_> {
 }
 
 /// Reads a stream to its end, and compares all that was read with its digest.
-fn expect(mut hashing: Hashing<impl Read>, digest: &str) -> Result<()> {
+fn expect(mut hashing: Hashing<impl Read>, digest: &Digest) -> Result<()> {
     let drained = drain(&mut hashing);
-    drained.map_err(|source| StoreError::Stream { what: digest.to_owned(), source })?;
-    let found = Digest::from_sha256(&hashing.finish()).to_string();
-    if found == digest {
+    drained.map_err(|source| StoreError::Stream { what: digest.to_string(), source })?;
+    let found = hashing.finish();
+    if found == *digest {
         return Ok(());
     }
-    Err(StoreError::OtherBlob { digest: digest.to_owned(), found })
+    Err(StoreError::OtherBlob { digest: digest.clone(), found })
 }
 
 impl Store {

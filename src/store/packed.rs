@@ -15,6 +15,7 @@ use super::error::{Result, StoreError};
 use super::files::{listed, make_dir, write_whole};
 use super::id::LayerId;
 use crate::format::codec;
+use crate::types::Digest;
 
 const VERSION: u16 = 1;
 
@@ -24,13 +25,13 @@ pub struct PackedLayer {
     /// The diff ID that the image states.
     pub asked: String,
     /// The diff ID of what was written.
-    pub diff_id: String,
-    /// `sha256:` and the digits of the blob.
-    pub digest: String,
+    pub diff_id: Digest,
+    /// The digest of the blob.
+    pub digest: Digest,
     /// Bytes of it.
     pub size: u64,
     /// Digest and bytes of the index, in our own form.
-    pub index: Option<(String, u64)>,
+    pub index: Option<(Digest, u64)>,
 }
 
 /// The records of a data root.

@@ -12,7 +12,6 @@ use std::io::{BufReader, Read};
 
 use super::limits::{MANIFEST_MAX, READ_BYTES};
 use crate::transfer::error::TransferError;
-use crate::types::Digest;
 
 mod docker;
 mod found;
@@ -90,9 +89,8 @@ impl ImageSource {
     pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, TransferError> {
         let part = self.parts.find(&layer.part)?.ok_or_else(|| missing(&layer.part))?;
         let part = BufReader::with_capacity(READ_BYTES, part);
-        let stated = layer.digest.as_deref().map(Digest::parse).transpose()?;
-        Ok(match stated {
-            Some(digest) if !digest.is_sha256() => Box::new(digest.verify(part)),
+        Ok(match &layer.digest {
+            Some(digest) if !digest.is_sha256() => Box::new(digest.clone().verify(part)),
             _ => Box::new(part),
         })
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::store::error::StoreError;
-use crate::types::digest::{BadDigest, OtherDigest};
+use crate::types::digest::{BadDigest, Digest, OtherDigest};
 
 /// Result of an import or an export.
 pub type Result<T> = std::result::Result<T, TransferError>;
@@ -100,9 +100,9 @@ pub enum TransferError {
         /// `layer` or `blob`.
         kind: &'static str,
         /// The digest that it should have.
-        expected: String,
+        expected: Digest,
         /// The one that it has.
-        found: String,
+        found: Digest,
     },
     /// Something cannot be written.
     #[error("{what}")]

@@ -66,10 +66,10 @@ impl<W: Write> Digested<W> {
         Self { inner, hasher: Sha256::new(), len: 0 }
     }
 
-    /// The digest, `sha256:` and digits, the count of bytes, and what they went to.
-    pub fn finish(self) -> (String, u64, W) {
+    /// The digest, the count of bytes, and what they went to.
+    pub fn finish(self) -> (Digest, u64, W) {
         let digest: [u8; 32] = self.hasher.finalize().into();
-        (Digest::from_sha256(&digest).to_string(), self.len, self.inner)
+        (Digest::from_sha256(&digest), self.len, self.inner)
     }
 }
 
@@ -98,7 +98,7 @@ pub fn write_layer(
     layer: &Layer,
     diff_id: &str,
     out: &mut dyn Write,
-) -> Result<String> {
+) -> Result<Digest> {
     let mut digested = Digested::new(out);
     let known = recipes.write(diff_id, layer, &mut digested)?;
     if !known {
@@ -106,7 +106,7 @@ pub fn write_layer(
     }
     digested.flush().map_err(written)?;
     let (found, _, _) = digested.finish();
-    if known && found != diff_id {
+    if known && found.to_string() != diff_id {
         let what = format!("the tar {diff_id} cannot be written again by its recipe");
         return Err(TransferError::Unwritable { what });
     }
@@ -117,7 +117,7 @@ pub fn write_layer(
 ///
 /// # Errors
 /// As [`write_layer`].
-pub fn diff_id(layer: &Layer) -> Result<String> {
+pub fn diff_id(layer: &Layer) -> Result<Digest> {
     let mut digested = Digested::new(io::sink());
     tar::write(layer, &mut digested)?;
     Ok(digested.finish().0)

@@ -329,7 +329,7 @@ impl Registry {
     pub fn image(&self) -> Result<FoundImage> {
         let raw = self.document(&format!("manifests/{}", self.reference.version))?;
         if let Some(digest) = &self.reference.digest {
-            let found = Digest::sha256(&raw).to_string();
+            let found = Digest::sha256(&raw);
             if *digest != found {
                 return Err(self.error(format!("the manifest has the digest {found}")));
             }

@@ -10,6 +10,7 @@ use super::limits::READ_BYTES;
 use super::stream::{self, Packing};
 use crate::store::sink::{Hearer, Sink};
 use crate::transfer::error::TransferError;
+use crate::types::Digest;
 use crate::types::hashing::{Hashing, drain};
 
 mod entry;
@@ -20,12 +21,12 @@ mod pax;
 mod sparse;
 
 /// What a tar was, read to its very end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TarOutcome {
     /// SHA-256 of the uncompressed stream, padding behind the end marker included: the diff ID.
-    pub diff_id: [u8; 32],
+    pub diff_id: Digest,
     /// SHA-256 of the bytes as they were read; equals `diff_id` where nothing is compressed.
-    pub compressed_digest: [u8; 32],
+    pub compressed_digest: Digest,
     /// Members, extension headers not counted.
     pub entries: u64,
     /// Whether the end was marked. Where it was not, GNU tar and Go accept the archive too, but
@@ -63,7 +64,8 @@ pub fn layer_from_tar_heard(
     let joined = io::Cursor::new(head).chain(reader);
     if packing == Packing::Plain {
         let (diff_id, entries, end_marked) = read_plain(joined, sink, recorder)?;
-        return Ok(TarOutcome { diff_id, compressed_digest: diff_id, entries, end_marked });
+        let compressed_digest = diff_id.clone();
+        return Ok(TarOutcome { diff_id, compressed_digest, entries, end_marked });
     }
     let mut raw = Hashing::new(joined);
     let plain = stream::decoder(packing, &mut raw)?;
@@ -76,7 +78,7 @@ fn read_plain(
     plain: impl Read,
     sink: &mut dyn Sink,
     recorder: Option<&mut dyn Hearer>,
-) -> Result<([u8; 32], u64, bool), TransferError> {
+) -> Result<(Digest, u64, bool), TransferError> {
     let mut hashing = Hashing::new(plain);
     let buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);
     let mut members = members::Members::new(members::Streamed::heard(buffered, recorder));
@@ -89,13 +91,11 @@ fn read_plain(
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::super::testing::*;
     use super::*;
 
-    fn sha256(bytes: &[u8]) -> [u8; 32] {
-        Sha256::digest(bytes).into()
+    fn sha256(bytes: &[u8]) -> Digest {
+        Digest::sha256(bytes)
     }
 
     fn outcome(bytes: &[u8]) -> Result<TarOutcome, TransferError> {
@@ -114,13 +114,17 @@ mod tests {
         plain.extend_from_slice(b"garbage");
         let seen = outcome(&plain).unwrap();
         let digest = sha256(&plain);
-        let expected =
-            TarOutcome { diff_id: digest, compressed_digest: digest, entries: 2, end_marked: true };
+        let expected = TarOutcome {
+            diff_id: digest.clone(),
+            compressed_digest: digest,
+            entries: 2,
+            end_marked: true,
+        };
         assert_eq!(seen, expected);
         for packed in [gzip(&plain), zstd(&plain)] {
             let seen = outcome(&packed).unwrap();
             let compressed_digest = sha256(&packed);
-            assert_eq!(seen, TarOutcome { compressed_digest, ..expected });
+            assert_eq!(seen, TarOutcome { compressed_digest, ..expected.clone() });
         }
     }
 

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
+use super::digest::Digest;
+
 /// A reader that computes the SHA-256 of what passes.
 pub struct Hashing<R> {
     inner: R,
@@ -17,8 +19,8 @@ impl<R> Hashing<R> {
     }
 
     /// The SHA-256 of all bytes that were read.
-    pub fn finish(self) -> [u8; 32] {
-        self.hash.finalize().into()
+    pub fn finish(self) -> Digest {
+        Digest::from_sha256(&self.hash.finalize().into())
     }
 }
 

@@ -85,7 +85,7 @@ fn image(layer: &LayerId) -> Image {
     let made = ImageLayer {
         id: layer.to_string(),
         diff_id: format!("sha256:{}", "1d".repeat(32)),
-        digest: Some(format!("sha256:{}", "2e".repeat(32))),
+        digest: format!("sha256:{}", "2e".repeat(32)).parse().ok(),
         size: 4711,
     };
     let bare = ImageLayer { digest: None, size: 1 << 40, ..made.clone() };

@@ -65,13 +65,13 @@ fn sent() -> Sent {
 
 impl Sent {
     fn adopt(&self, place: &Place, data: Data<'_>) -> crate::store::Result<LayerId> {
-        let digest = Digest::sha256(&self.index).to_string();
+        let digest = Digest::sha256(&self.index);
         let mut index = &self.index[..];
         place.store.adopt(Stream { from: &mut index, digest: &digest, size: 1 << 20 }, data)
     }
 
     fn adopt_whole(&self, place: &Place) -> crate::store::Result<LayerId> {
-        let digest = Digest::sha256(&self.data).to_string();
+        let digest = Digest::sha256(&self.data);
         let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
         self.adopt(
             place,
@@ -80,7 +80,7 @@ impl Sent {
     }
 
     fn adopt_stated(&self, place: &Place, size: u64) -> crate::store::Result<LayerId> {
-        let digest = Digest::sha256(&self.data).to_string();
+        let digest = Digest::sha256(&self.data);
         let mut open = || Ok(Box::new(&self.data[..]) as Box<dyn Read>);
         self.adopt(place, Data::Whole { open: &mut open, digest: &digest, size })
     }
@@ -173,8 +173,7 @@ fn what_is_not_what_was_announced_is_refused() {
         assert!(sent.adopt_whole(&place).is_err());
     }
     let mut index = &good.index[..];
-    let (digest, of_data) =
-        (Digest::sha256(b"another").to_string(), Digest::sha256(&good.data).to_string());
+    let (digest, of_data) = (Digest::sha256(b"another"), Digest::sha256(&good.data));
     let mut open = || Ok(Box::new(&good.data[..]) as Box<dyn Read>);
     let size = good.data.len() as u64;
     let data = Data::Whole { open: &mut open, digest: &of_data, size };

@@ -36,16 +36,16 @@ fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, TransferError> {
     Ok(FoundImage {
         names: listed.repo_tags.unwrap_or_default(),
         manifest: None,
-        config_digest: Digest::sha256(&config).to_string(),
+        config_digest: Digest::sha256(&config),
         layers: layers.collect::<Result<_, _>>()?,
         config,
     })
 }
 
-fn layer(parts: &Parts, part: String, diff_id: String) -> Result<FoundLayer, TransferError> {
+fn layer(parts: &Parts, part: String, diff_id: Digest) -> Result<FoundLayer, TransferError> {
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
     // Elsewhere the digits of a name are an ID, a diff ID or a digest, depending on the writer.
-    let digest = blob(&part).map(|digest| digest.to_string());
+    let digest = blob(&part);
     Ok(FoundLayer { media_type: None, digest, diff_id, size, index: None, part })
 }
 
@@ -89,13 +89,13 @@ mod tests {
             let images = source.images().unwrap();
             let [image] = images.as_slice() else { panic!("{images:?}") };
             assert_eq!(image.names, ["a:1", "b:2"]);
-            assert_eq!(image.config_digest, format!("sha256:{id}"));
+            assert_eq!(image.config_digest.to_string(), format!("sha256:{id}"));
             assert_eq!((&image.config, &image.manifest), (&config, &None));
             assert_eq!(image.layers.len(), 2);
             for (layer, (tar, name)) in
                 image.layers.iter().zip([(&low, "file /low 3"), (&high, "file /high 4")])
             {
-                assert_eq!(layer.diff_id, format!("sha256:{}", sha256(tar)));
+                assert_eq!(layer.diff_id.to_string(), format!("sha256:{}", sha256(tar)));
                 assert_eq!(layer.size, tar.len() as u64);
                 assert_eq!(imported(&source, layer), [name]);
             }
@@ -118,7 +118,7 @@ mod tests {
         let image = images.first().unwrap();
         assert!(image.names.is_empty());
         let digest = image.layers.first().unwrap().digest.clone();
-        assert_eq!(digest, Some(format!("sha256:{hash}")));
+        assert_eq!(digest.unwrap().to_string(), format!("sha256:{hash}"));
     }
 
     #[test]

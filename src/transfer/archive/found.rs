@@ -18,8 +18,8 @@ pub struct FoundImage {
     pub manifest: Option<Vec<u8>>,
     /// The configuration, to the byte.
     pub config: Vec<u8>,
-    /// `sha256:` and 64 digits: the ID of the image.
-    pub config_digest: String,
+    /// The SHA-256 of the configuration: the ID of the image.
+    pub config_digest: Digest,
     /// From the lowest up.
     pub layers: Vec<FoundLayer>,
 }
@@ -31,9 +31,9 @@ pub struct FoundLayer {
     pub media_type: Option<String>,
     /// Digest of the bytes that [`layer`](super::ImageSource::layer) gives, where the archive
     /// states it. A `sha256:` is left to whoever reads them; any other is verified by the reader.
-    pub digest: Option<String>,
-    /// `sha256:` and 64 digits: the digest of the uncompressed tar.
-    pub diff_id: String,
+    pub digest: Option<Digest>,
+    /// The SHA-256 of the uncompressed tar.
+    pub diff_id: Digest,
     /// Bytes that [`layer`](super::ImageSource::layer) gives.
     pub size: u64,
     /// Of a layer in our own form: its index. The digest above is that of its data.
@@ -87,7 +87,7 @@ pub(super) fn diff_ids(
     name: &str,
     config: &[u8],
     layers: usize,
-) -> Result<Vec<String>, TransferError> {
+) -> Result<Vec<Digest>, TransferError> {
     let part = shown(name.as_bytes());
     let wrong = |what: String| TransferError::Malformed { what: format!("{part}: {what}") };
     let Some(rootfs) = json::<Config>(name, config)?.rootfs else {
@@ -98,10 +98,12 @@ pub(super) fn diff_ids(
         let what = format!("{} diff IDs, but the manifest has {layers} layers", ids.len());
         return Err(wrong(what));
     }
-    for id in &ids {
-        if !Digest::parse(id)?.is_sha256() {
+    let read = |id: &String| {
+        let id = Digest::parse(id)?;
+        if !id.is_sha256() {
             return Err(wrong("diff IDs other than sha256 are not supported".to_owned()));
         }
-    }
-    Ok(ids)
+        Ok(id)
+    };
+    ids.iter().map(read).collect()
 }

@@ -167,21 +167,22 @@ fn image(
         names,
         manifest: Some(raw),
         // The ID of an image is the SHA-256, whatever the manifest calls it by.
-        config_digest: Digest::sha256(&config).to_string(),
+        config_digest: Digest::sha256(&config),
         layers: layers.collect::<Result<_, TransferError>>()?,
         config,
     })
 }
 
-fn layer(parts: &Parts, listed: Descriptor, diff_id: String) -> Result<FoundLayer, TransferError> {
+fn layer(parts: &Parts, listed: Descriptor, diff_id: Digest) -> Result<FoundLayer, TransferError> {
     if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
         return Err(encrypted());
     }
-    let part = Digest::parse(&listed.digest)?.part();
+    let digest = Digest::parse(&listed.digest)?;
+    let part = digest.part();
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
     check_size(&listed, size)?;
-    let (media_type, digest) = (listed.media_type, Some(listed.digest));
-    Ok(FoundLayer { media_type, digest, diff_id, size, index: None, part })
+    let media_type = listed.media_type;
+    Ok(FoundLayer { media_type, digest: Some(digest), diff_id, size, index: None, part })
 }
 
 /// Puts the index of a layer in our own form to its data, which follow it.
@@ -268,11 +269,11 @@ fn described(
         }
         layers.push(FoundLayer { index: index.map(Box::new), ..of_registry(listed, diff_id)? });
     }
-    let config_digest = Digest::sha256(&config).to_string();
+    let config_digest = Digest::sha256(&config);
     Ok(FoundImage { names: Vec::new(), manifest: Some(raw), config, config_digest, layers })
 }
 
-fn of_registry(listed: Descriptor, diff_id: String) -> Result<FoundLayer, TransferError> {
+fn of_registry(listed: Descriptor, diff_id: Digest) -> Result<FoundLayer, TransferError> {
     if listed.media_type.as_deref().is_some_and(|kind| kind.ends_with("+encrypted")) {
         return Err(encrypted());
     }
@@ -282,8 +283,7 @@ fn of_registry(listed: Descriptor, diff_id: String) -> Result<FoundLayer, Transf
         return Err(TransferError::Malformed { what });
     };
     let (media_type, part) = (listed.media_type, digest.part());
-    let digest = Some(listed.digest);
-    Ok(FoundLayer { media_type, digest, diff_id, size, index: None, part })
+    Ok(FoundLayer { media_type, digest: Some(digest), diff_id, size, index: None, part })
 }
 
 #[cfg(test)]
@@ -378,11 +378,14 @@ mod tests {
             assert_eq!(one.names, ["1.0", "latest"]);
             assert_eq!(two.names, ["docker.io/library/two:1"]);
             let layer = two.layers.first().unwrap();
-            assert_eq!(layer.diff_id, format!("sha256:{}", sha256(&layer_tar("two"))));
-            assert_eq!(layer.digest, Some(format!("sha256:{}", sha256(&gzip(&layer_tar("two"))))));
+            assert_eq!(layer.diff_id.to_string(), format!("sha256:{}", sha256(&layer_tar("two"))));
+            assert_eq!(
+                layer.digest.as_ref().unwrap().to_string(),
+                format!("sha256:{}", sha256(&gzip(&layer_tar("two"))))
+            );
             assert_eq!(layer.media_type.as_deref(), Some("l"));
             assert_eq!(imported(&source, layer), ["file /two 3"]);
-            assert_eq!(one.config_digest, format!("sha256:{}", sha256(&one.config)));
+            assert_eq!(one.config_digest.to_string(), format!("sha256:{}", sha256(&one.config)));
             assert!(one.manifest.as_ref().is_some_and(|raw| raw.starts_with(b"{\"config\"")));
         }
     }
@@ -459,7 +462,7 @@ mod tests {
             let images = layout.images(&index).unwrap();
             let [image] = images.as_slice() else { panic!("{images:?}") };
             let mine = format!("sha256:{}", sha256(&layer_tar("mine")));
-            assert_eq!(image.layers.first().unwrap().diff_id, mine);
+            assert_eq!(image.layers.first().unwrap().diff_id.to_string(), mine);
         }
         let alone = layout.images(&Layout::index(&[&other])).unwrap();
         assert_eq!(alone.len(), 1, "an image of another platform alone");
@@ -523,7 +526,7 @@ mod tests {
         let found = found.unwrap();
         let [layer] = &found[0].layers[..] else { panic!("{found:?}") };
         assert!(native && layer.index.as_ref().is_some_and(|index| index.size == 5));
-        assert_eq!((layer.size, layer.diff_id.len()), (4, 71));
+        assert_eq!((layer.size, layer.diff_id.to_string().len()), (4, 71));
         for layers in [format!("{data},{index}"), index.clone(), data.clone()] {
             assert!(error(images(&layers).1).contains("stand alone"), "{layers}");
         }

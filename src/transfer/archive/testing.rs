@@ -8,6 +8,7 @@ use crate::transfer::stream;
 use crate::transfer::tar::layer_from_tar;
 use crate::transfer::testing::Recorder;
 pub(super) use crate::transfer::testing::{Tar, gzip, zstd};
+use crate::types::Digest;
 
 /// The SHA-256 of bytes, as digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
@@ -51,8 +52,7 @@ pub(super) fn imported(source: &ImageSource, layer: &FoundLayer) -> Vec<String> 
     let mut bytes = Vec::new();
     source.layer(layer).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes.len() as u64, layer.size);
-    let text = |digest: [u8; 32]| digest.map(|byte| format!("{byte:02x}")).concat();
-    assert_eq!(layer.diff_id, format!("sha256:{}", text(outcome.diff_id)));
-    assert_eq!(text(outcome.compressed_digest), sha256(&bytes));
+    assert_eq!(layer.diff_id, outcome.diff_id);
+    assert_eq!(outcome.compressed_digest.hex(), sha256(&bytes));
     recorder.lines
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::Target;
 use crate::transfer::error::{Result, TransferError};
 use crate::transfer::registry::Registry;
+use crate::types::Digest;
 
 const BLOBS: &str = "blobs/sha256/";
 
@@ -20,9 +21,9 @@ const BLOBS: &str = "blobs/sha256/";
 pub struct RegistryTarget {
     registry: Registry,
     /// Short blobs, of which one is the manifest.
-    short: HashMap<String, Vec<u8>>,
+    short: HashMap<Digest, Vec<u8>>,
     manifest: Option<Listed>,
-    pushed: Arc<OnceLock<String>>,
+    pushed: Arc<OnceLock<Digest>>,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +35,7 @@ struct Index {
 #[serde(rename_all = "camelCase")]
 struct Listed {
     media_type: String,
-    digest: String,
+    digest: Digest,
 }
 
 /// Reads a file from its beginning, whoever else reads it.
@@ -51,15 +52,15 @@ impl Read for FromStart {
 impl RegistryTarget {
     /// Writes to a repository. The second value is the digest of the manifest, in the end.
     #[must_use]
-    pub fn new(registry: Registry) -> (Self, Arc<OnceLock<String>>) {
+    pub fn new(registry: Registry) -> (Self, Arc<OnceLock<Digest>>) {
         let pushed = Arc::new(OnceLock::new());
         let also = Arc::clone(&pushed);
         (Self { registry, short: HashMap::new(), manifest: None, pushed }, also)
     }
 }
 
-fn digest_of(name: &str) -> Option<String> {
-    name.strip_prefix(BLOBS).map(|hex| format!("sha256:{hex}"))
+fn digest_of(name: &str) -> Option<Digest> {
+    name.strip_prefix(BLOBS).and_then(|hex| format!("sha256:{hex}").parse().ok())
 }
 
 fn lost(what: &str) -> TransferError {

@@ -36,6 +36,10 @@ pub fn directory(root: &Path) -> PathBuf {
     root.join("downloads")
 }
 
+fn path_of(dir: &Path, digest: &Digest) -> PathBuf {
+    dir.join(digest.to_string().replace(':', "-"))
+}
+
 /// One blob on its way, and who is told how many bytes came.
 pub struct Transfer<'a> {
     /// Where from.
@@ -59,10 +63,10 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// [`TransferError::Registry`], after several attempts; what the host answers.
-    pub fn fetch(&self, digest: &str, size: u64) -> Result<File> {
+    pub fn fetch(&self, digest: &Digest, size: u64) -> Result<File> {
         make_dir(self.dir)?;
         let mut room = Room::new(self.dir)?;
-        let path = self.dir.join(digest.replace(':', "-"));
+        let path = path_of(self.dir, digest);
         let (mut file, whole) = open(&path).map_err(TransferError::io(&path))?;
         sys::file::flock(file.as_fd()).map_err(TransferError::host(&path))?;
         let mut have = file.metadata().map_err(TransferError::io(&path))?.len();
@@ -75,7 +79,7 @@ impl Transfer<'_> {
         loop {
             self.complete(&mut file, &mut room, &mut have, (digest, size))?;
             let found = digest_of(&mut file).map_err(TransferError::io(&path))?;
-            if found == digest {
+            if found == *digest {
                 break;
             }
             self.restart(&mut file, &mut have).map_err(TransferError::io(&path))?;
@@ -99,7 +103,7 @@ impl Transfer<'_> {
         file: &mut File,
         room: &mut Room,
         have: &mut u64,
-        blob: (&str, u64),
+        blob: (&Digest, u64),
     ) -> Result<()> {
         // What counts is more than there ever was: one that begins anew brings nothing.
         let (mut idle, mut most, mut tries) = (0, *have, 0);
@@ -122,7 +126,7 @@ impl Transfer<'_> {
                     {
                         return Err(error);
                     }
-                    tracing::debug!(%error, digest = blob.0, "another attempt");
+                    tracing::debug!(%error, digest = %blob.0, "another attempt");
                     std::thread::sleep(PAUSE * 2u32.pow(idle));
                 }
             }
@@ -134,7 +138,7 @@ impl Transfer<'_> {
         &self,
         (file, room): (&mut File, &mut Room),
         have: &mut u64,
-        (digest, size): (&str, u64),
+        (digest, size): (&Digest, u64),
     ) -> std::result::Result<(), Failure> {
         let host = |error: io::Error| {
             Failure::Final(self.registry.error(format!("file of blob {digest}: {error}")))
@@ -192,12 +196,12 @@ fn open(path: &Path) -> io::Result<(File, File)> {
     }
 }
 
-fn digest_of(file: &mut File) -> io::Result<String> {
+fn digest_of(file: &mut File) -> io::Result<Digest> {
     file.seek(SeekFrom::Start(0))?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into()).to_string()),
+            Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into())),
             Ok(len) => hash.update(buffer.get(..len).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -216,8 +220,8 @@ fn remove(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// As unlink(2).
-pub fn forget(dir: &Path, digest: &str) -> Result<()> {
-    remove(&dir.join(digest.replace(':', "-")))
+pub fn forget(dir: &Path, digest: &Digest) -> Result<()> {
+    remove(&path_of(dir, digest))
 }
 
 /// Removes all downloads that nobody writes; answers how many.

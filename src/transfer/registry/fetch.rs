@@ -45,7 +45,7 @@ impl Repository {
 
 impl Fetch for Repository {
     fn part(&self, blob: &Digest, from: u64, to: &mut [u8]) -> Result<()> {
-        let done = self.registry().and_then(|at| at.part(&blob.to_string(), from, to));
+        let done = self.registry().and_then(|at| at.part(blob, from, to));
         done.map_err(StoreError::elsewhere)
     }
 

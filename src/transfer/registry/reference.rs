@@ -2,7 +2,7 @@
 
 use crate::catalog::name::{full_name, is_host};
 use crate::transfer::error::{Result, TransferError};
-use crate::types::hex::is_hex;
+use crate::types::Digest;
 
 const HUB: &str = "docker.io";
 
@@ -19,8 +19,8 @@ pub struct Reference {
     pub version: String,
     /// The name for the store; none where only a digest is given.
     pub name: Option<String>,
-    /// `sha256:` and 64 digits.
-    pub digest: Option<String>,
+    /// The digest that it was asked for by, a SHA-256.
+    pub digest: Option<Digest>,
 }
 
 impl Reference {
@@ -31,12 +31,10 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Self> {
         let bad = || TransferError::BadReference(text.to_owned());
         let (named, digest) = match text.split_once('@') {
-            Some((named, digest)) => (named, Some(digest)),
+            Some((named, digest)) => (named, Some(Digest::parse(digest).map_err(|_| bad())?)),
             None => (text, None),
         };
-        let is_digest =
-            |digest: &str| digest.strip_prefix("sha256:").is_some_and(|hex| is_hex(hex, 64));
-        if !digest.is_none_or(is_digest) {
+        if digest.as_ref().is_some_and(|digest| !digest.is_sha256()) {
             return Err(bad());
         }
         let full = full_name(named).map_err(|_| bad())?;
@@ -58,9 +56,9 @@ impl Reference {
             text: text.to_owned(),
             host: host.to_owned(),
             path,
-            version: digest.unwrap_or(tag).to_owned(),
+            version: digest.as_ref().map_or_else(|| tag.to_owned(), Digest::to_string),
             name: (digest.is_none() || full == named).then(|| full.clone()),
-            digest: digest.map(str::to_owned),
+            digest,
         })
     }
 

@@ -9,6 +9,7 @@ use ureq::http::{Uri, header};
 use super::pace::Paced;
 use super::{Registry, authorized, is_same_place};
 use crate::transfer::error::Result;
+use crate::types::Digest;
 
 /// How long a registry may take to store what was sent.
 const STORED: Duration = Duration::from_secs(15 * 60);
@@ -21,7 +22,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Registry`](crate::transfer::error::TransferError::Registry).
-    pub fn has(&self, digest: &str) -> Result<bool> {
+    pub fn has(&self, digest: &Digest) -> Result<bool> {
         let known = self.place(&format!("blobs/{digest}"));
         let answer = self.ask(&|value| authorized(self.agent.head(&known), value).call())?;
         Ok(answer.status() == 200)
@@ -31,7 +32,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Registry`](crate::transfer::error::TransferError::Registry); what the content answers.
-    pub fn upload(&self, digest: &str, size: u64, content: &Content<'_>) -> Result<bool> {
+    pub fn upload(&self, digest: &Digest, size: u64, content: &Content<'_>) -> Result<bool> {
         if self.has(digest)? {
             return Ok(false);
         }
@@ -113,7 +114,7 @@ impl Registry {
     /// # Errors
     /// [`Registry`](crate::transfer::error::TransferError::Registry), also where the registry
     /// sends no parts.
-    pub fn part(&self, digest: &str, from: u64, to: &mut [u8]) -> Result<()> {
+    pub fn part(&self, digest: &Digest, from: u64, to: &mut [u8]) -> Result<()> {
         let last = from + to.len() as u64 - 1;
         let range = format!("bytes={from}-{last}");
         let answer = self.get(&format!("blobs/{digest}"), ("range", &range))?;
