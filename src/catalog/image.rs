@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::oci::is_native;
+use crate::store::id::LayerId;
 use crate::types::Digest;
 
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageLayer {
-    /// The id of the layer, 64 hexadecimal digits.
-    pub id: String,
+    /// The id of the layer.
+    pub id: LayerId,
     /// The digest of the tar stream that it was made from; `blake3:` and the id where there was
     /// none.
     pub diff_id: String,

@@ -243,11 +243,11 @@ impl Images {
     /// # Errors
     /// As [`Images::all`].
     pub fn known_layers(&self, there: &[LayerId]) -> Result<HashMap<Digest, ImageLayer>> {
-        let there: BTreeSet<&str> = there.iter().map(LayerId::as_str).collect();
+        let there: BTreeSet<&LayerId> = there.iter().collect();
         // Nothing proves of a layer in our own form that it has what its diff ID says.
         let all = self.all()?.into_iter().filter(|(image, _)| image.is_proved());
         let all = all.flat_map(|(image, _)| image.layers);
-        let here = all.filter(|layer| there.contains(layer.id.as_str()));
+        let here = all.filter(|layer| there.contains(&layer.id));
         Ok(here.filter_map(|layer| Some((layer.diff_id.parse().ok()?, layer))).collect())
     }
 
@@ -297,7 +297,7 @@ mod tests {
     }
 
     fn layer(file: &str) -> ImageLayer {
-        let (id, diff_id) = (LayerId::of(file.as_bytes()).to_string(), format!("sha256:{file}"));
+        let (id, diff_id) = (LayerId::of(file.as_bytes()), format!("sha256:{file}"));
         ImageLayer { id, diff_id, digest: None, size: 1 }
     }
 

@@ -20,16 +20,16 @@ impl Images {
         let _alone = images.collecting()?;
         containers.sweep()?;
         let (all, of_containers) = (images.all()?, containers.all()?);
-        let needed: BTreeSet<&str> = all
+        let needed: BTreeSet<&LayerId> = all
             .iter()
             .map(|(image, _)| image)
             .chain(of_containers.iter().map(|container| &container.image))
             .flat_map(|image| &image.layers)
-            .map(|layer| layer.id.as_str())
+            .map(|layer| &layer.id)
             .collect();
         let mut removed = Vec::new();
         for id in store.layers()? {
-            if needed.contains(id.as_str()) {
+            if needed.contains(&id) {
                 continue;
             }
             match store.remove_layer(&id) {
@@ -68,7 +68,7 @@ mod tests {
     fn layer(store: &Store, file: &str) -> ImageLayer {
         let mut build = store.build().unwrap();
         build.builder.opaque(&[name(file.as_bytes())]).unwrap();
-        let id = store.publish(build).unwrap().to_string();
+        let id = store.publish(build).unwrap();
         ImageLayer { id, diff_id: format!("sha256:{file}"), digest: None, size: 1 }
     }
 
@@ -85,17 +85,17 @@ mod tests {
         let of_container = image('e', vec![kept.clone()]);
         let made = place.containers.create(None, ("e", of_container), Vec::new(), |_| Ok(()));
         place.images.put(&image('b', vec![layers[0].clone()]), &["b".to_owned()]).unwrap();
-        let held = place.store.layer(&layers[1].id.parse().unwrap()).unwrap();
+        let held = place.store.layer(&layers[1].id).unwrap();
         let other = Images::open(dir.path()).unwrap();
         let removed = other.collect_layers().unwrap();
-        assert_eq!(removed, [layers[2].id.parse().unwrap()]);
+        assert_eq!(removed, [layers[2].id.clone()]);
         place.containers.remove(&made.unwrap()).unwrap();
         let removed = other.collect_layers().unwrap();
-        assert_eq!(removed, [kept.id.parse().unwrap()]);
+        assert_eq!(removed, [kept.id]);
         drop(held);
-        assert_eq!(other.collect_layers().unwrap(), [layers[1].id.parse().unwrap()]);
+        assert_eq!(other.collect_layers().unwrap(), [layers[1].id.clone()]);
         place.images.remove("b").unwrap();
-        assert_eq!(other.collect_layers().unwrap(), [layers[0].id.parse().unwrap()]);
+        assert_eq!(other.collect_layers().unwrap(), [layers[0].id.clone()]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use crate::catalog::name::full_name;
 use crate::error::{Errno, Result};
+use crate::store::LayerId;
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{major, minor};
@@ -56,7 +57,7 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
     let changed = Changed::open(of)?;
     let id = build(images, &changed, of)?;
     let made = || -> std::result::Result<String, Refusal> {
-        let layer = images.store.layer(&id.parse()?)?;
+        let layer = images.store.layer(&id)?;
         let diff_id = diff_id(&layer)?.to_string();
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
         let image = image_of(base, layer, note)?;
@@ -68,7 +69,7 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
     Ok(made)
 }
 
-fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<String> {
+fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<LayerId> {
     let failed = |error: StoreError| {
         let (path, error) = (of.upper.clone(), Box::new(error.into()));
         Failure::Layer { path, error }
@@ -81,7 +82,7 @@ fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<String> 
         .map_err(failed)
         .and_then(|()| changed.walk(&mut made));
     match told {
-        Ok(()) => images.store.publish(build).map(|id| id.to_string()).map_err(failed),
+        Ok(()) => images.store.publish(build).map_err(failed),
         Err(error) => {
             images.store.abandon(build);
             Err(error)

@@ -41,7 +41,7 @@ struct Exporter<'a, 'b> {
     images: &'a Images,
     form: Form,
     target: Box<dyn Target>,
-    done: HashMap<(String, String), PackedLayer>,
+    done: HashMap<(LayerId, String), PackedLayer>,
     told: &'a mut Told<'b>,
 }
 
@@ -77,7 +77,7 @@ pub fn export(
     }
     // A layer that is open is not collected. So nobody waits for whoever takes the image.
     let layers = chosen.iter().flat_map(|(image, _)| &image.layers);
-    let _held = layers.map(|layer| Ok(images.store.layer(&layer.id.parse()?)?));
+    let _held = layers.map(|layer| Ok(images.store.layer(&layer.id)?));
     let _held: Vec<_> = _held.collect::<Result<_>>()?;
     drop(kept);
     let mut ids = Vec::new();
@@ -176,7 +176,7 @@ impl Exporter<'_, '_> {
             _ => self.layer(layer)?,
         };
         if let Some(form) = form_of(self.form) {
-            self.images.store.packed().keep(&layer.id.parse()?, form, &done);
+            self.images.store.packed().keep(&layer.id, form, &done);
         }
         Ok(done)
     }
@@ -184,7 +184,7 @@ impl Exporter<'_, '_> {
     /// What a layer is in the target, if that has it: as it was written last, or as it came.
     fn there(&mut self, image: &Image, layer: &ImageLayer) -> Result<Option<PackedLayer>> {
         let Some(form) = form_of(self.form) else { return Ok(None) };
-        let known = self.images.store.packed().find(&layer.id.parse()?, &layer.diff_id, form);
+        let known = self.images.store.packed().find(&layer.id, &layer.diff_id, form);
         let came = (self.form != Form::Native).then(|| as_it_came(image, layer, form)).flatten();
         for packed in known.into_iter().chain(came) {
             let index = packed.index.iter().map(|(digest, _)| digest);
@@ -201,7 +201,7 @@ impl Exporter<'_, '_> {
 
     fn layer(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let store = &self.images.store;
-        let open = store.layer(&layer.id.parse()?)?;
+        let open = store.layer(&layer.id)?;
         let spool = sys::file::unnamed(store.directory(), 0o600);
         let spool = spool.map_err(StoreError::host(store.directory()))?;
         let refused = StoreError::io;
@@ -240,7 +240,7 @@ impl Exporter<'_, '_> {
     /// Writes the two files of a layer as they are.
     fn native(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let store = &self.images.store;
-        let id: LayerId = layer.id.parse()?;
+        let id = layer.id.clone();
         let open = store.layer(&id)?;
         let at = store.directory();
         open.complete(&mut |_| true).map_err(StoreError::host(at))?;

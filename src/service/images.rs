@@ -120,7 +120,7 @@ impl Images {
     fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {
         let mut size = 0;
         for layer in &image.layers {
-            size += self.store.size(&layer.id.parse()?)?;
+            size += self.store.size(&layer.id)?;
         }
         let created = config(image).get("created").and_then(text);
         Ok(ImageInfo { id: image.id.clone(), names, layers: image.layers.len(), size, created })
@@ -161,7 +161,7 @@ impl Images {
             HistoryStep {
                 created: value.get("created").and_then(text),
                 created_by: value.get("created_by").and_then(text),
-                layer: layer.map(|layer| layer.id.clone()),
+                layer: layer.map(|layer| layer.id.to_string()),
             }
         };
         Ok(steps.into_iter().flatten().map(step).collect())
@@ -191,7 +191,7 @@ impl Images {
         let all = self.images.all()?;
         let info = |id: &LayerId| {
             let needs = |(image, _): &&(Image, Vec<String>)| {
-                image.layers.iter().any(|layer| layer.id == id.as_str())
+                image.layers.iter().any(|layer| layer.id == *id)
             };
             let layer = self.store.layer(id)?;
             let (missing, objects) = (layer.missing(), layer.index().inodes().len());
@@ -256,7 +256,7 @@ impl Images {
 
     /// Layers by their ids, given with the lowest first, for a mount.
     pub(super) fn layers_by_id(&self, ids: &[String]) -> Result<Vec<Named>> {
-        let open = |id: &String| Ok((self.open_early(id)?, format!("layer {id}")));
+        let open = |id: &String| Ok((self.open_early(&id.parse()?)?, format!("layer {id}")));
         ids.iter().map(open).collect()
     }
 
@@ -266,11 +266,11 @@ impl Images {
     /// `Missing` of [`Refusal::Catalog`].
     pub fn layer_ids(&self, name: &str) -> Result<Vec<String>> {
         let image = self.images.find(name)?;
-        Ok(image.layers.into_iter().map(|layer| layer.id).collect())
+        Ok(image.layers.into_iter().map(|layer| layer.id.to_string()).collect())
     }
 
-    fn open_early(&self, id: &str) -> Result<Arc<Layer>> {
-        let layer = self.store.layer_early(&id.parse()?)?;
+    fn open_early(&self, id: &LayerId) -> Result<Arc<Layer>> {
+        let layer = self.store.layer_early(id)?;
         self.early.lock().push(Arc::clone(&layer));
         Ok(layer)
     }

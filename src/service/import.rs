@@ -91,7 +91,7 @@ pub fn import(
             let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
             // No tar stream was read: the layer's own id stands for its content.
             let diff_id = format!("blake3:{id}");
-            let layer = ImageLayer { id: id.to_string(), diff_id, digest: None, size: 0 };
+            let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
             finish_single(images, path, layer, names, told)
         }
         Input::Images(source) => import_archive(images, (path, &source), names, told),
@@ -113,7 +113,7 @@ fn read_layer(
     inner: Box<dyn Read + '_>,
     told: &mut Told<'_>,
     check: impl FnOnce(&TarOutcome) -> Result<()>,
-) -> Result<(String, TarOutcome)> {
+) -> Result<(LayerId, TarOutcome)> {
     let recipes = images.store.recipes();
     let mut recipe = recipes.begin()?;
     let mut build = images.store.build()?;
@@ -137,7 +137,7 @@ fn read_layer(
     let outcome = outcome.ok_or_else(lost)?;
     let layer = images.store.layer(&id)?;
     recipes.keep(recipe, &outcome.diff_id.to_string(), &layer, &written)?;
-    Ok((id.to_string(), outcome))
+    Ok((id, outcome))
 }
 
 fn one_tar(
@@ -227,11 +227,10 @@ pub(super) fn forget_damaged(
 }
 
 fn is_intact(images: &Images, layer: &ImageLayer) -> bool {
-    let Ok(id) = layer.id.parse::<LayerId>() else { return false };
     let is_readable = |open: std::sync::Arc<crate::store::Layer>| {
         images.store.recipes().is_readable(&layer.diff_id, &open)
     };
-    images.store.is_sound(&id) && images.store.layer(&id).is_ok_and(is_readable)
+    images.store.is_sound(&layer.id) && images.store.layer(&layer.id).is_ok_and(is_readable)
 }
 
 /// Builds the layers of an image that are not known yet, from the streams that `open` gives.
@@ -290,7 +289,7 @@ fn adopted<'s>(
         Ok(Box::new(Counted { inner, bytes: 0, said: 0, told }))
     };
     let data = Data::Whole { open: &mut open, digest, size: layer.size };
-    let id = images.store.adopt(index, data)?.to_string();
+    let id = images.store.adopt(index, data)?;
     let (diff_id, digest) = (layer.diff_id.to_string(), Some(digest.clone()));
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })
 }

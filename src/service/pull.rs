@@ -231,7 +231,7 @@ impl Work<'_> {
             let file = files.get(digest).ok_or_else(|| bad("an index was lost"))?;
             let mut file = from_start(file, dir)?;
             let index = Stream { from: &mut file, digest, size: index.size };
-            let id = images.store.adopt(index, Data::Remote(&origin, layer.size))?.to_string();
+            let id = images.store.adopt(index, Data::Remote(&origin, layer.size))?;
             let (diff_id, digest) = (layer.diff_id.to_string(), Some(data.clone()));
             layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
         }

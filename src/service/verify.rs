@@ -56,14 +56,14 @@ impl Images {
         let mut needed: Vec<&ImageLayer> = images.iter().flat_map(|image| &image.layers).collect();
         needed.sort_by(|a, b| (&a.id, &a.diff_id).cmp(&(&b.id, &b.diff_id)));
         needed.dedup_by(|a, b| (&a.id, &a.diff_id) == (&b.id, &b.diff_id));
-        let mut ids: Vec<LayerId> = needed.iter().filter_map(|one| one.id.parse().ok()).collect();
+        let mut ids: Vec<LayerId> = needed.iter().map(|one| one.id.clone()).collect();
         if name.is_none() {
             ids.extend(self.store.layers()?);
         }
         ids.sort();
         ids.dedup();
         for id in ids {
-            let recipes = needed.iter().filter(|layer| layer.id == id.as_str());
+            let recipes = needed.iter().filter(|layer| layer.id == id);
             let recipes: Vec<&str> = recipes.map(|layer| &*layer.diff_id).collect();
             findings.extend(self.verify_layer(&id, &recipes));
         }
