@@ -215,3 +215,31 @@ fn lines(by: &[String]) -> String {
 
 /// What a front end hears.
 pub type Outcome<T> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_each_wing_says_what_happened_and_what_to_try() {
+        let missing = |kind| CatalogError::Missing { kind, name: "x".to_owned() };
+        let damaged = || StoreError::Damaged { path: "/p".into(), what: "differs".to_owned() };
+        let verify = "see what is damaged: lamina image verify";
+        let cases: [(Refusal, &str, &str); 6] = [
+            (missing("image").into(), "image \"x\" does not exist", "lamina image ls"),
+            (missing("container").into(), "container \"x\" does not exist", "lamina container ls"),
+            (damaged().into(), "/p: differs", verify),
+            (CatalogError::from(damaged()).into(), "/p: differs", verify),
+            (TransferError::from(damaged()).into(), "/p: differs", verify),
+            (
+                VolumeError::InUse("v".to_owned()).into(),
+                "volume \"v\" is in use",
+                "unmount what uses it: lamina status",
+            ),
+        ];
+        for (refusal, text, hint) in cases {
+            assert_eq!(refusal.to_string(), text);
+            assert!(refusal.hint().is_some_and(|found| found.ends_with(hint)), "{text}");
+        }
+    }
+}

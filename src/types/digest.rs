@@ -220,4 +220,21 @@ mod tests {
         assert_eq!(read(b"abc").unwrap(), 3);
         assert_eq!(read(b"abd").unwrap_err().kind(), ErrorKind::InvalidData);
     }
+
+    #[test]
+    fn a_digest_is_written_as_its_text_and_nothing_else_is_read() {
+        let digest = Digest::sha256(b"abc");
+        let text = serde_json::to_string(&digest).unwrap();
+        assert_eq!(text, format!("\"{digest}\""));
+        assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), digest);
+        assert!(serde_json::from_str::<Digest>("\"sha256:../x\"").is_err());
+    }
+
+    #[test]
+    fn a_malformed_digest_is_shown_in_part_and_steers_no_terminal() {
+        let error = Digest::parse(&format!("a\u{1b}{}", "\u{e9}".repeat(400))).unwrap_err();
+        let text = error.to_string();
+        assert!(text.len() < 2 * SHOWN_MAX && text.contains("..."), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
 }
