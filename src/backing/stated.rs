@@ -429,17 +429,6 @@ impl Dir for StatedDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backing::memory::MemoryTree;
-
-    const OWN: Owner = Owner { uid: 7, gid: 7 };
-    const USER: Owner = Owner { uid: 1000, gid: 100 };
-
-    fn layer(form: Form) -> (DirRef, DirRef) {
-        let inner = MemoryTree::new(1).root();
-        switch_on(&inner, form).unwrap();
-        assert_eq!(form_of(&inner).unwrap(), Some(form));
-        (wrap(Arc::clone(&inner), form, OWN), inner)
-    }
 
     #[test]
     fn values_of_every_age_are_read() {
@@ -454,81 +443,6 @@ mod tests {
         for bad in ["", "0:0", "0:x:644", "0:0:99", "0:0:644:char", "0:0:644:char-0-0", "-1:0:644"]
         {
             assert_eq!(parsed(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn owner_and_mode_stand_in_the_attribute() {
-        let (dir, inner) = layer(Form::Containers);
-        let file = dir.create(b"f", 0o4751, USER).unwrap();
-        let stat = dir.stat_new(b"f", &file).unwrap();
-        assert_eq!((stat.uid, stat.gid, stat.mode), (1000, 100, 0o104_751));
-        let raw = inner.stat(Some(b"f")).unwrap();
-        assert_eq!((raw.uid, raw.mode), (7, 0o100_751));
-        let change = AttrChange { gid: Some(3), ..AttrChange::default() };
-        dir.set_attr(Some(b"f"), &change).unwrap();
-        let stat = dir.stat(Some(b"f")).unwrap();
-        assert_eq!((stat.gid, stat.mode), (3, 0o100_751), "chown takes set-user-ID away");
-        let change = AttrChange { mode: Some(0), ..AttrChange::default() };
-        dir.set_attr(Some(b"f"), &change).unwrap();
-        assert_eq!(dir.stat(Some(b"f")).unwrap().mode, 0o100_000);
-        assert_eq!(inner.stat(Some(b"f")).unwrap().mode, 0o100_600);
-        assert!(dir.xattr_names(Some(b"f")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_set_group_id_directory_hands_its_group_down() {
-        let (dir, _) = layer(Form::Containers);
-        dir.mkdir(b"d", 0o2775, USER).unwrap();
-        let d = dir.dir(b"d");
-        d.mkdir(b"e", 0o755, OWN).unwrap();
-        d.create(b"f", 0o644, OWN).unwrap();
-        let (e, f) = (d.stat(Some(b"e")).unwrap(), d.stat(Some(b"f")).unwrap());
-        assert_eq!((e.uid, e.gid, e.mode), (7, 100, 0o042_755));
-        assert_eq!((f.uid, f.gid, f.mode), (7, 100, 0o100_644));
-    }
-
-    #[test]
-    fn special_files_are_files_below_and_whiteouts_stay() {
-        let (dir, inner) = layer(Form::Containers);
-        let mode = Kind::Block.mode_bits() | 0o660;
-        dir.mknod(b"b", mode, makedev(8, 1), USER).unwrap();
-        dir.mknod(b"w", Kind::Char.mode_bits(), 0, OWN).unwrap();
-        let stat = dir.stat(Some(b"b")).unwrap();
-        assert_eq!((stat.mode, stat.rdev, stat.uid), (mode, makedev(8, 1), 1000));
-        assert_eq!(inner.stat(Some(b"b")).unwrap().kind(), Kind::File);
-        assert!(inner.stat(Some(b"w")).unwrap().is_whiteout_device());
-        let mut kinds = Vec::new();
-        dir.list(0, &mut |entry| {
-            kinds.push(entry.kind);
-            true
-        })
-        .unwrap();
-        kinds.sort_by_key(|kind| *kind as u8);
-        assert_eq!(kinds, [Kind::Char, Kind::Block]);
-    }
-
-    #[test]
-    fn capabilities_are_kept_where_users_may_set_them() {
-        let (dir, inner) = layer(Form::Containers);
-        dir.create(b"f", 0o755, USER).unwrap();
-        let key: &[u8] = b"security.capability";
-        dir.set_xattr(Some(b"f"), key, b"caps", XattrFlags::default()).unwrap();
-        assert_eq!(dir.xattr(Some(b"f"), key).unwrap().as_deref(), Some(&b"caps"[..]));
-        assert_eq!(dir.xattr_names(Some(b"f")).unwrap(), [key]);
-        assert_eq!(inner.xattr(Some(b"f"), key).unwrap(), None);
-        dir.remove_xattr(Some(b"f"), key).unwrap();
-        assert_eq!(dir.xattr(Some(b"f"), key).unwrap(), None);
-    }
-
-    #[test]
-    fn a_value_that_says_nothing_is_an_error_and_no_other_owner() {
-        let (dir, inner) = layer(Form::Privileged);
-        dir.create(b"f", 0o644, USER).unwrap();
-        for bad in [&b"0:0"[..], b"0:0:755:dir"] {
-            let key = Form::Privileged.key();
-            inner.set_xattr(Some(b"f"), key, bad, XattrFlags::default()).unwrap();
-            assert!(matches!(dir.stat(Some(b"f")), Err(Error::Corrupt { .. })));
         }
     }
 }

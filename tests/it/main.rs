@@ -13,6 +13,7 @@
     reason = "tests"
 )]
 
+mod backing;
 mod crash;
 mod driver;
 mod flatten;
