@@ -173,8 +173,7 @@ impl Union {
                 shifted.push(layer);
             }
             roots.push(LayerDir::new(layer, Arc::clone(&lower.root)));
-            let last = roots.len() == config.lowers.len();
-            if !last && is_opaque_root(&lower.root)? {
+            if roots.len() < config.lowers.len() && is_opaque_root(&lower.root)? {
                 break;
             }
         }

@@ -111,9 +111,9 @@ impl Union {
 
     /// Whether attributes of a file are told for the moment only: the kernel writes it by itself at
     /// present, through a shared mapping perhaps; or it lost one of its names. The kernel counts
-    /// that name off by itself when it gets to the answer (`fuse_entry_unlinked()` in fs/fuse/dir.c),
-    /// be it from a count that was asked for meanwhile, where it is missing already. At 0 it refuses
-    /// to link the file, until it asks again.
+    /// that name off by itself when it gets to the answer (`fuse_entry_unlinked()` in
+    /// fs/fuse/dir.c), be it from a count that was asked for meanwhile, where it is missing
+    /// already. At 0 it refuses to link the file, until it asks again.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
         if self.names_lost.load(Ordering::Relaxed) && self.table.has_lost_name(id) {
