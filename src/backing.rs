@@ -1,7 +1,5 @@
 //! What the union stands on: implementations of the traits of `union::layer`.
 
 pub mod blob;
-pub mod fault;
 pub mod host;
-pub mod memory;
 pub mod stated;

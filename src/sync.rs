@@ -5,7 +5,7 @@
 //! thread runs next, so that the test `concurrent` can try the orders of two requests one by one
 //! and repeat the one that failed. Then nothing here works outside of that scheduler.
 //!
-//! `union`, `backing/memory` and `backing/fault.rs` take theirs from here and from nowhere else;
+//! `union` and the package `laminafs-testing` take theirs from here and from nowhere else;
 //! `tests/it/tidy.rs` holds them to it. Shared ownership (`Arc`) decides nothing and stays that of
 //! the standard library.
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::error::{Errno, Result};
 use laminafs::types::NodeId;
 use laminafs::union::{File, FileRef, Kernel as Served};
+use laminafs_testing::memory::MemoryTree;
 
 /// What may never happen, whatever the order.
 #[derive(Default)]

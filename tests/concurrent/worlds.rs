@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use laminafs::backing::memory::{MemoryTree, Traits};
 use laminafs::types::{Access, Kind, NodeId, Owner, RawEntry, Time, XattrFlags};
 use laminafs::union::{Config, DirRef, Lower, Options, Union, Upper};
+use laminafs_testing::memory::{MemoryTree, Traits};
 
 use super::kernel::{Handle, Kernel, Pins};
 use super::ops::{How, Mode, Program, Script, Sys, brief};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use laminafs::backing::host::{FdCache, HostTree, Submounts};
-use laminafs::backing::memory::MemoryTree;
 use laminafs::backing::stated::{Form, form_of, switch_on, wrap};
 use laminafs::error::{Errno, Error, Result};
 use laminafs::sys::file::makedev;
 use laminafs::types::{Access, AttrChange, Kind, Owner, RenameFlags, XattrFlags};
 use laminafs::union::DirRef;
+use laminafs_testing::memory::MemoryTree;
 
 const OWN: Owner = Owner { uid: 7, gid: 7 };
 const USER: Owner = Owner { uid: 1000, gid: 100 };

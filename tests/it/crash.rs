@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use laminafs::backing::fault::{Faults, Plan, wrap};
-use laminafs::backing::memory::{Loss, MemoryTree};
 use laminafs::error::Errno;
 use laminafs::types::{Access, AttrChange, Kind, Owner, RawEntry, Stat, XattrFlags};
 use laminafs::union::{DirRef, Options};
+use laminafs_testing::fault::{Faults, Plan, wrap};
+use laminafs_testing::memory::{Loss, MemoryTree};
 
 use super::driver::{Mount, Shown, mount};
 use super::reference::Answer;

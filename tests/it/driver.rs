@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::error::{Errno, Result};
 use laminafs::types::{Kind, NodeId, Owner, Time};
 use laminafs::union::{Config, DirRef, DirSink, Entry, Lower, Options, Tell, Union, Upper};
+use laminafs_testing::memory::MemoryTree;
 
 use super::reference::{Answer, Id, Path, ROOT, Tree};
 

@@ -1,8 +1,8 @@
 //! Random content for lower layers, in every form that layers in use have.
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::types::{AttrChange, Owner, SetTime, Time, XattrFlags};
 use laminafs::union::DirRef;
+use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 
 use super::flatten::{OPAQUE_KEYS, WHITEOUT_KEYS};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::types::{AttrChange, Kind, NodeId, Owner, RenameFlags};
 use laminafs::union::{Caller, Options, WhiteoutForm};
+use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 
 use super::driver::{self, Mount, UPPER_DIRS};

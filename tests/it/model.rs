@@ -1,8 +1,8 @@
 //! The union against the reference: random layers, random operations, remounts between.
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::types::{Owner, Time};
 use laminafs::union::{DirRef, Marks, Options, WhiteoutForm};
+use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use laminafs::backing::fault::Call;
 use laminafs::error::Errno;
 use laminafs::types::{AttrChange, Kind, Owner, SetTime, Time, XattrFlags};
 use laminafs::union::{Marks, OpenFlags, Options, WhiteoutForm};
+use laminafs_testing::fault::Call;
 
 use super::driver::mount;
 use super::shell::{EXCHANGE, Fixture, PLAIN};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use laminafs::backing::fault::{Faults, wrap};
-use laminafs::backing::memory::MemoryTree;
 use laminafs::error::Errno;
 use laminafs::types::{AttrChange, Kind, NodeId, Owner, RenameFlags, Time, XattrFlags};
 use laminafs::union::{Caller, DirRef, Entry, OpenFlags, Options};
+use laminafs_testing::fault::{Faults, wrap};
+use laminafs_testing::memory::MemoryTree;
 
 use super::driver::{Mount, Shown, mount, prepare_upper, shown};
 use super::reference::Answer;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use laminafs::backing::memory::{MemoryTree, Traits};
 use laminafs::error::Errno;
 use laminafs::types::{Kind, Owner, Time, XattrFlags};
 use laminafs::union::{DirRef, Marks, Options};
+use laminafs_testing::memory::{MemoryTree, Traits};
 
 use super::driver::{Listed, Mount};
 use super::rules::forms;

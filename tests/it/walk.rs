@@ -1,8 +1,8 @@
 //! A walk of the union comes to directories in the order in which a reader descends.
 
-use laminafs::backing::memory::MemoryTree;
 use laminafs::types::{Kind, NodeId, Owner};
 use laminafs::union::{DirRef, Options, Union};
+use laminafs_testing::memory::MemoryTree;
 
 use super::driver::{self, Mount};
 

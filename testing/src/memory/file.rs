@@ -4,10 +4,10 @@ use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::error::{Errno, Result};
-use crate::sync::OnceLock;
-use crate::types::{Access, FsXattr, Seek, Stat};
-use crate::union::layer::{File, FileRef};
+use laminafs::error::{Errno, Result};
+use laminafs::sync::OnceLock;
+use laminafs::types::{Access, FsXattr, Seek, Stat};
+use laminafs::union::layer::{File, FileRef};
 
 use super::Shared;
 use super::content::Content;

@@ -1,7 +1,7 @@
 //! Tests of memory trees.
 
 use super::*;
-use crate::types::{MODE_MASK, SetTime};
+use laminafs::types::{MODE_MASK, SetTime};
 
 fn tree() -> (MemoryTree, DirRef) {
     let tree = MemoryTree::new(7);

@@ -12,12 +12,12 @@ use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::error::{Errno, Error, Result};
-use crate::sync::Mutex;
-use crate::types::{
+use laminafs::error::{Errno, Error, Result};
+use laminafs::sync::Mutex;
+use laminafs::types::{
     Access, AttrChange, FsXattr, Handle, Owner, RenameFlags, Seek, Stat, StatFs, XattrFlags,
 };
-use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+use laminafs::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
 
 /// A kind of call that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -354,7 +354,7 @@ impl File for FaultFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backing::memory::MemoryTree;
+    use crate::memory::MemoryTree;
 
     fn errno<T>(result: Result<T>) -> Option<Errno> {
         result.err().map(|error| error.errno())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::{Errno, Error, Result};
-use crate::types::Seek;
+use laminafs::error::{Errno, Error, Result};
+use laminafs::types::Seek;
 
 use super::Loss;
 

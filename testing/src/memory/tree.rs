@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::error::{Errno, Error, Result};
-use crate::types::{
+use laminafs::error::{Errno, Error, Result};
+use laminafs::types::{
     Kind, MODE_MASK, NAME_MAX, Name, Owner, RenameFlags, S_ISGID, Stat, Time, name as owned,
 };
 

@@ -14,7 +14,7 @@
 //!
 //! It also models a disk that loses power: [`MemoryTree::power_cut`] keeps every change of names
 //! and attributes and loses the bytes that were not synced. Left to others: permission checks,
-//! ACL inheritance, quotas, and faults (`backing::fault`).
+//! ACL inheritance, quotas, and faults (`fault`).
 
 mod attr;
 mod content;
@@ -25,13 +25,13 @@ mod tree;
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::error::{Errno, Result};
-use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock};
-use crate::types::{
+use laminafs::error::{Errno, Result};
+use laminafs::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock};
+use laminafs::types::{
     Access, AttrChange, Handle, Kind, Name, Owner, RawEntry, RenameFlags, Stat, StatFs, Time,
     XattrFlags, name as owned,
 };
-use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+use laminafs::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
 
 use file::MemoryFile;
 use tree::{Body, ROOT_INO, Tree, check_name, fail};
@@ -190,7 +190,7 @@ impl Place {
 /// A directory of a [`MemoryTree`].
 ///
 /// A place that leads nowhere, or to another directory than before, is looked for again once no
-/// directory of the tree is being moved, as `backing::host` does.
+/// directory of the tree is being moved, as `laminafs::backing::host` does.
 struct MemoryDir {
     shared: Arc<Shared>,
     place: Arc<Place>,

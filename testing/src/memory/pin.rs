@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::error::{Errno, Result};
-use crate::types::{
+use laminafs::error::{Errno, Result};
+use laminafs::types::{
     Access, AttrChange, Handle, Kind, Owner, RenameFlags, Stat, StatFs, XattrFlags,
 };
-use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+use laminafs::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
 
 use super::file::MemoryFile;
 use super::tree::{Body, Tree, fail};

@@ -1,7 +1,7 @@
 //! Attributes and extended attributes of an inode.
 
-use crate::error::{Errno, Result};
-use crate::types::{
+use laminafs::error::{Errno, Result};
+use laminafs::types::{
     AttrChange, Kind, MODE_MASK, S_ISGID, S_ISUID, S_IXGRP, SetTime, Time, XattrFlags,
 };
 
