@@ -5,45 +5,15 @@
 //! [`Plan::StopAt`] the calls behind the stop fail with `EIO` and change nothing: the state below
 //! is what a daemon leaves that was killed there. A write that meets the stop is torn in half.
 //!
-//! What reads passes through unchanged and uncounted. A wrapper shows itself to `link`, `rename`
-//! and `clone_to` as the object that it wraps, so wrapped and plain objects of one tree mix.
+//! What reads passes through unchanged and uncounted.
 
-use std::any::Any;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use laminafs::error::{Errno, Error, Result};
+use laminafs::error::Errno;
 use laminafs::sync::Mutex;
-use laminafs::types::{
-    Access, AttrChange, FsXattr, Handle, Owner, RenameFlags, Seek, Stat, StatFs, XattrFlags,
-};
-use laminafs::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
+use laminafs::union::layer::DirRef;
 
-/// A kind of call that changes something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the method of `Dir` or `File` of that name")]
-pub enum Call {
-    Mkdir,
-    Mknod,
-    Symlink,
-    Create,
-    Link,
-    Unlink,
-    Rmdir,
-    Rename,
-    SetAttr,
-    SetXattr,
-    RemoveXattr,
-    SyncFs,
-    WriteAt,
-    SetLen,
-    Allocate,
-    Sync,
-    CopyRange,
-    CloneTo,
-    SetFlags,
-    SetFsXattr,
-}
+use crate::watch::{Call, Stop, Watcher, watch};
 
 /// Which calls fail. Calls are numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +59,7 @@ impl Faults {
         self.state.lock().1.iter().filter(|call| **call == kind).count()
     }
 
-    fn enter(&self, call: Call) -> std::result::Result<(), Stop> {
+    fn enter(&self, call: Call) -> Result<(), Stop> {
         let mut state = self.state.lock();
         state.1.push(call);
         let number = state.1.len();
@@ -102,259 +72,25 @@ impl Faults {
     }
 }
 
-/// A call that the plan ends.
-struct Stop {
-    errno: Errno,
-    /// It is the very call at which the daemon stops.
-    torn: bool,
-}
-
-impl From<Stop> for Error {
-    fn from(stop: Stop) -> Self {
-        Self::os("fault", stop.errno)
+impl Watcher for Faults {
+    fn before(&self, call: Call) -> Result<(), Stop> {
+        if call.is_change() { self.enter(call) } else { Ok(()) }
     }
 }
 
 /// Puts a directory, and all that is reached through it, behind `faults`.
 #[must_use]
 pub fn wrap(inner: DirRef, faults: &Arc<Faults>) -> DirRef {
-    Arc::new(FaultDir { inner, faults: Arc::clone(faults) })
-}
-
-struct FaultDir {
-    inner: DirRef,
-    faults: Arc<Faults>,
-}
-
-impl FaultDir {
-    fn file(&self, inner: FileRef) -> FileRef {
-        Arc::new(FaultFile { inner, faults: Arc::clone(&self.faults) })
-    }
-
-    fn pass(&self, call: Call) -> Result<()> {
-        Ok(self.faults.enter(call)?)
-    }
-}
-
-impl Dir for FaultDir {
-    fn as_any(&self) -> &dyn Any {
-        self.inner.as_any()
-    }
-
-    fn stat(&self, name: Option<&[u8]>) -> Result<Stat> {
-        self.inner.stat(name)
-    }
-
-    fn dir(&self, name: &[u8]) -> DirRef {
-        wrap(self.inner.dir(name), &self.faults)
-    }
-
-    fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()> {
-        self.inner.list(from, sink)
-    }
-
-    fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
-        self.inner.list_about(from, count, sink)
-    }
-
-    fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
-        self.inner.readlink(name)
-    }
-
-    fn open(&self, name: &[u8], access: Access) -> Result<FileRef> {
-        self.inner.open(name, access).map(|file| self.file(file))
-    }
-
-    fn open_self(&self) -> Result<FileRef> {
-        self.inner.open_self().map(|file| self.file(file))
-    }
-
-    fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.inner.xattr(name, key)
-    }
-
-    fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
-        self.inner.xattr_names(name)
-    }
-
-    fn statfs(&self) -> Result<StatFs> {
-        self.inner.statfs()
-    }
-
-    fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
-        self.inner.handle(name)
-    }
-
-    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<()> {
-        self.pass(Call::Mkdir)?;
-        self.inner.mkdir(name, mode, owner)
-    }
-
-    fn mknod(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<()> {
-        self.pass(Call::Mknod)?;
-        self.inner.mknod(name, mode, rdev, owner)
-    }
-
-    fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<()> {
-        self.pass(Call::Symlink)?;
-        self.inner.symlink(name, target, owner)
-    }
-
-    fn create(&self, name: &[u8], mode: u32, owner: Owner) -> Result<FileRef> {
-        self.pass(Call::Create)?;
-        self.inner.create(name, mode, owner).map(|file| self.file(file))
-    }
-
-    fn link(&self, name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()> {
-        self.pass(Call::Link)?;
-        self.inner.link(name, to, to_name)
-    }
-
-    fn unlink(&self, name: &[u8]) -> Result<()> {
-        self.pass(Call::Unlink)?;
-        self.inner.unlink(name)
-    }
-
-    fn rmdir(&self, name: &[u8]) -> Result<()> {
-        self.pass(Call::Rmdir)?;
-        self.inner.rmdir(name)
-    }
-
-    fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()> {
-        self.pass(Call::Rename)?;
-        self.inner.rename(name, to, to_name, flags)
-    }
-
-    fn pin(&self, name: &[u8]) -> Result<DirRef> {
-        Ok(wrap(self.inner.pin(name)?, &self.faults))
-    }
-
-    fn moving(&self, begins: bool) {
-        self.inner.moving(begins);
-    }
-
-    fn relocate(&self, parent: &DirRef, name: &[u8]) {
-        self.inner.relocate(parent, name);
-    }
-
-    fn set_attr(&self, name: Option<&[u8]>, change: &AttrChange) -> Result<()> {
-        self.pass(Call::SetAttr)?;
-        self.inner.set_attr(name, change)
-    }
-
-    fn set_xattr(
-        &self,
-        name: Option<&[u8]>,
-        key: &[u8],
-        value: &[u8],
-        flags: XattrFlags,
-    ) -> Result<()> {
-        self.pass(Call::SetXattr)?;
-        self.inner.set_xattr(name, key, value, flags)
-    }
-
-    fn remove_xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<()> {
-        self.pass(Call::RemoveXattr)?;
-        self.inner.remove_xattr(name, key)
-    }
-
-    fn sync_fs(&self) -> Result<()> {
-        self.pass(Call::SyncFs)?;
-        self.inner.sync_fs()
-    }
-}
-
-struct FaultFile {
-    inner: FileRef,
-    faults: Arc<Faults>,
-}
-
-impl FaultFile {
-    fn pass(&self, call: Call) -> Result<()> {
-        Ok(self.faults.enter(call)?)
-    }
-}
-
-impl File for FaultFile {
-    fn as_any(&self) -> &dyn Any {
-        self.inner.as_any()
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.fd()
-    }
-
-    fn stat(&self) -> Result<Stat> {
-        self.inner.stat()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<usize> {
-        if let Err(stop) = self.faults.enter(Call::WriteAt) {
-            if stop.torn {
-                let (half, _) = data.split_at(data.len() / 2);
-                self.inner.write_at(half, offset)?;
-            }
-            return Err(stop.into());
-        }
-        self.inner.write_at(data, offset)
-    }
-
-    fn set_len(&self, len: u64) -> Result<()> {
-        self.pass(Call::SetLen)?;
-        self.inner.set_len(len)
-    }
-
-    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
-        self.pass(Call::Allocate)?;
-        self.inner.allocate(mode, offset, len)
-    }
-
-    fn seek(&self, offset: u64, whence: Seek) -> Result<u64> {
-        self.inner.seek(offset, whence)
-    }
-
-    fn sync(&self, data_only: bool) -> Result<()> {
-        self.pass(Call::Sync)?;
-        self.inner.sync(data_only)
-    }
-
-    fn copy_range(&self, from: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<u64> {
-        self.pass(Call::CopyRange)?;
-        self.inner.copy_range(from, to, to_offset, len)
-    }
-
-    fn clone_to(&self, to: &dyn File) -> Result<()> {
-        self.pass(Call::CloneTo)?;
-        self.inner.clone_to(to)
-    }
-
-    fn flags(&self) -> Result<u32> {
-        self.inner.flags()
-    }
-
-    fn set_flags(&self, flags: u32) -> Result<()> {
-        self.pass(Call::SetFlags)?;
-        self.inner.set_flags(flags)
-    }
-
-    fn fsxattr(&self) -> Result<FsXattr> {
-        self.inner.fsxattr()
-    }
-
-    fn set_fsxattr(&self, value: &FsXattr) -> Result<()> {
-        self.pass(Call::SetFsXattr)?;
-        self.inner.set_fsxattr(value)
-    }
+    let watcher: Arc<dyn Watcher> = faults.clone();
+    watch(inner, "", &watcher)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::memory::MemoryTree;
+    use laminafs::error::Result;
+    use laminafs::types::{Owner, RenameFlags};
 
     fn errno<T>(result: Result<T>) -> Option<Errno> {
         result.err().map(|error| error.errno())

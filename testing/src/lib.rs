@@ -10,3 +10,4 @@
 
 pub mod fault;
 pub mod memory;
+pub mod watch;

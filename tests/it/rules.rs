@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use laminafs::error::Errno;
 use laminafs::types::{AttrChange, Kind, Owner, SetTime, Time, XattrFlags};
 use laminafs::union::{Marks, OpenFlags, Options, WhiteoutForm};
-use laminafs_testing::fault::Call;
+use laminafs_testing::watch::Call;
 
 use super::driver::mount;
 use super::shell::{EXCHANGE, Fixture, PLAIN};
