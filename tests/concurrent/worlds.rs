@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use laminafs::types::{Access, Kind, NodeId, Owner, RawEntry, Time, XattrFlags};
-use laminafs::union::{Config, DirRef, Lower, Options, Union, Upper};
+use laminafs::union::{DirRef, Options, Union};
+use laminafs_testing::driver::{UPPER_DIRS, config, prepare_upper};
 use laminafs_testing::memory::{MemoryTree, Traits};
 
 use super::kernel::{Handle, Kernel, Pins};
@@ -153,9 +154,7 @@ impl World {
         lower.set_time(Time { secs: 10, nanos: 0 });
         make_lower(spec, &lower);
         upper.set_time(Time { secs: 20, nanos: 0 });
-        for name in ["upper", "work", "index"] {
-            upper.root().mkdir(name.as_bytes(), 0o755, Owner::default()).unwrap();
-        }
+        prepare_upper(&upper);
         let world = Self { lower, upper, spec: spec.clone(), wrongs: Arc::default() };
         if !spec.before.is_empty() {
             let kernel = world.mount(false, false);
@@ -173,24 +172,10 @@ impl World {
     pub fn mount(&self, locks: bool, trace: bool) -> Kernel {
         let trace = Trace::new(trace);
         let root = self.upper.root();
-        let place = |name: &str| traced(root.dir(name.as_bytes()), name, &trace);
-        let [upper, work, index] = ["upper", "work", "index"].map(place);
+        let place = |name| traced(root.dir(name), &String::from_utf8_lossy(name), &trace);
+        let lower = traced(self.lower.root(), "lower", &trace);
         let options = Options { index: self.spec.index, ..Options::default() };
-        let config = Config {
-            lowers: vec![Lower {
-                root: traced(self.lower.root(), "lower", &trace),
-                label: "lower".into(),
-                shifted: false,
-            }],
-            upper: Some(Upper {
-                root: upper,
-                work,
-                index: self.spec.index.then_some(index),
-                label: "upper".into(),
-            }),
-            grafts: Vec::new(),
-            options,
-        };
+        let config = config(&[lower], Some(UPPER_DIRS.map(place)), &options);
         let union = Union::new(config).unwrap();
         let kernel = Kernel::new(union, (locks, self.spec.caches), &self.wrongs).traced(&trace);
         if self.spec.passthrough {

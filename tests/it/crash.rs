@@ -12,10 +12,10 @@ use laminafs::union::{DirRef, Options};
 use laminafs_testing::fault::{Faults, Plan, wrap};
 use laminafs_testing::memory::{Loss, MemoryTree};
 
-use super::driver::{Mount, Shown, mount};
-use super::reference::Answer;
 use super::rules::forms;
-use super::shell::{EXCHANGE, Fixture, PLAIN};
+use laminafs_testing::driver::{Mount, Shown, mount};
+use laminafs_testing::reference::Answer;
+use laminafs_testing::shell::{EXCHANGE, Fixture, PLAIN};
 
 type Act = fn(&mut Mount) -> Answer<()>;
 type View = BTreeMap<String, Shown>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use laminafs::types::{Access, Kind, RawEntry, Stat};
 use laminafs::union::DirRef;
 
-use super::reference::{Id, Node, ROOT, Tree};
+use laminafs_testing::reference::{Id, Node, ROOT, Tree};
 
 /// The marks that hide what is below a directory.
 pub const OPAQUE_KEYS: [&[u8]; 3] =

@@ -7,7 +7,7 @@ use laminafs::union::{Caller, Options, WhiteoutForm};
 use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 
-use super::driver::{self, Mount, UPPER_DIRS};
+use laminafs_testing::driver::{self, Mount, UPPER_DIRS};
 
 /// Names of the directory that is read.
 const NAMES: u8 = 48;

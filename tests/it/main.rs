@@ -15,7 +15,6 @@
 
 mod backing;
 mod crash;
-mod driver;
 mod flatten;
 mod golden;
 mod hostile;
@@ -27,10 +26,8 @@ mod offline;
 mod ops;
 mod pulls;
 mod pushes;
-mod reference;
 mod rules;
 mod semantics;
-mod shell;
 mod tidy;
 mod trust;
 mod walk;

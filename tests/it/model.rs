@@ -6,11 +6,11 @@ use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 
-use super::driver::{Mount, compare, mount, prepare_upper};
 use super::flatten::flatten;
 use super::layers::{self, Item, What};
 use super::ops::{self, Op, Run};
-use super::reference::Tree;
+use laminafs_testing::driver::{Mount, compare, mount, prepare_upper};
+use laminafs_testing::reference::Tree;
 
 /// The clock of the mount starts behind that of the layers.
 const START: i64 = 1000;

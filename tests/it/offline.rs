@@ -5,7 +5,7 @@ use laminafs::types::XattrFlags;
 use laminafs::union::{DirRef, Marks, Options};
 
 use super::rules::forms;
-use super::shell::{Fixture, PLAIN};
+use laminafs_testing::shell::{Fixture, PLAIN};
 
 fn upper(fixture: &Fixture) -> DirRef {
     fixture.upper.root().dir(b"upper")
@@ -35,7 +35,7 @@ fn copy(dir: &DirRef, from: &[u8], to: &[u8]) {
     }
 }
 
-fn nlink(mount: &mut super::driver::Mount, path: &str) -> u32 {
+fn nlink(mount: &mut laminafs_testing::driver::Mount, path: &str) -> u32 {
     let node = mount.at(path).unwrap();
     mount.union.getattr(node).unwrap().nlink
 }
@@ -47,7 +47,7 @@ fn links_added_to_a_lower_cost_no_name_of_the_upper() {
         let mut mount = fixture.mount();
         mount.chmod("a", 0o600).unwrap();
         for name in ["c", "d", "e"] {
-            super::shell::put(&fixture.lowers[0].root(), &format!("{name}>a"));
+            laminafs_testing::shell::put(&fixture.lowers[0].root(), &format!("{name}>a"));
         }
         for name in ["c", "d", "e"] {
             mount.unlink(name).unwrap();
@@ -74,7 +74,7 @@ fn rename_over_a_counted_out_name_keeps_the_others() {
     mount.chmod("a", 0o600).unwrap();
     mount.link("a", "kept").unwrap();
     for name in ["c", "d"] {
-        super::shell::put(&fixture.lowers[0].root(), &format!("{name}>a"));
+        laminafs_testing::shell::put(&fixture.lowers[0].root(), &format!("{name}>a"));
         mount.unlink(name).unwrap();
     }
     mount.unlink("b").unwrap();

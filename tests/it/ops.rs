@@ -7,9 +7,9 @@ use laminafs::types::{AttrChange, Kind, NodeId, RenameFlags, SetTime, Time, Xatt
 use laminafs::union::{Caller, OpenFlags, Opened};
 use proptest::prelude::*;
 
-use super::driver::Mount;
 use super::layers::NAMES;
-use super::reference::{Answer, Id, Node, Path, Tree};
+use laminafs_testing::driver::Mount;
+use laminafs_testing::reference::{Answer, Id, Node, Path, Tree};
 
 /// Deepest path that is made.
 const DEPTH: usize = 4;
@@ -220,7 +220,7 @@ impl Run {
     }
 
     fn object(&self, mount: &mut Mount, path: &Path, id: Id) -> NodeId {
-        let text = super::driver::show_path(path);
+        let text = laminafs_testing::driver::show_path(path);
         let node = mount.node(path, id, self.cached);
         node.unwrap_or_else(|errno| panic!("lookup of {text}: {errno:?}"))
     }

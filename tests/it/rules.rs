@@ -7,8 +7,8 @@ use laminafs::types::{AttrChange, Kind, Owner, SetTime, Time, XattrFlags};
 use laminafs::union::{Marks, OpenFlags, Options, WhiteoutForm};
 use laminafs_testing::watch::Call;
 
-use super::driver::mount;
-use super::shell::{EXCHANGE, Fixture, PLAIN};
+use laminafs_testing::driver::mount;
+use laminafs_testing::shell::{EXCHANGE, Fixture, PLAIN};
 
 /// The combinations of marks and whiteouts in which an upper can be written.
 pub fn forms() -> Vec<Options> {
@@ -379,7 +379,7 @@ fn mount_without_upper_refuses_changes() {
     let fixture = Fixture::new(&[&["d/f=1"], &["d/g=2"]]);
     let lowers: Vec<_> = fixture.lowers.iter().map(|tree| tree.root()).collect();
     let union = mount(&lowers, None, &Options::default()).unwrap();
-    let mut mount = super::driver::Mount::new(union);
+    let mut mount = laminafs_testing::driver::Mount::new(union);
     assert!(mount.union.is_read_only());
     assert_eq!(mount.names("d"), Ok(vec!["f".into(), "g".into()]));
     assert_eq!(mount.mkdir("x"), Err(Errno::ROFS));
@@ -412,7 +412,7 @@ fn two_layers_on_one_file_system_are_never_taken_for_each_other() {
     let union =
         mount(&[tree.dir(b"a"), tree.dir(b"b")], Some(&fixture.upper.root()), &Options::default())
             .unwrap();
-    let mut mount = super::driver::Mount::new(union);
+    let mut mount = laminafs_testing::driver::Mount::new(union);
     assert_eq!(mount.cat("d/f"), Ok(b"1".to_vec()));
     let plain = XattrFlags::default();
     tree.dir(b"a").dir(b"d").set_xattr(None, b"user.x", b"", plain).unwrap();

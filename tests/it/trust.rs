@@ -7,9 +7,9 @@ use laminafs::types::{Kind, Owner, Time, XattrFlags};
 use laminafs::union::{DirRef, Marks, Options};
 use laminafs_testing::memory::{MemoryTree, Traits};
 
-use super::driver::{Listed, Mount};
 use super::rules::forms;
-use super::shell::{Fixture, PLAIN, put};
+use laminafs_testing::driver::{Listed, Mount};
+use laminafs_testing::shell::{Fixture, PLAIN, put};
 
 const DATA: &[u8] = b"other";
 

@@ -4,7 +4,7 @@ use laminafs::types::{Kind, NodeId, Owner};
 use laminafs::union::{DirRef, Options, Union};
 use laminafs_testing::memory::MemoryTree;
 
-use super::driver::{self, Mount};
+use laminafs_testing::driver::{self, Mount};
 
 type Path = Vec<u8>;
 

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::memory::MemoryTree;
 use laminafs::error::{Errno, Result};
 use laminafs::types::{Kind, NodeId, Owner, Time};
-use laminafs::union::{Config, DirRef, DirSink, Entry, Lower, Options, Tell, Union, Upper};
-use laminafs_testing::memory::MemoryTree;
+use laminafs::union::{
+    Config, DirRef, DirSink, Entry, Lower, Options, Tell, Union, Upper, empty_dir,
+};
 
-use super::reference::{Answer, Id, Path, ROOT, Tree};
+use crate::reference::{Answer, Id, Path, ROOT, Tree};
 
 /// The directories of an upper file system.
 pub const UPPER_DIRS: [&[u8]; 3] = [b"upper", b"work", b"index"];
@@ -19,40 +21,33 @@ pub fn prepare_upper(tree: &MemoryTree) {
     }
 }
 
-/// Removes what an earlier mount left in its work directory, as the service does before a mount.
-pub fn empty(dir: &DirRef) {
-    let mut names = Vec::new();
-    let collect = &mut |entry: laminafs::types::RawEntry<'_>| {
-        names.push((entry.name.to_vec(), entry.kind));
-        true
-    };
-    dir.list(0, collect).unwrap();
-    for (name, kind) in names {
-        if kind == Kind::Dir {
-            empty(&dir.dir(&name));
-            dir.rmdir(&name).unwrap();
-        } else {
-            dir.unlink(&name).unwrap();
-        }
-    }
-}
-
-/// Builds a union over lowers (topmost first) and the directories of an upper file system.
-pub fn mount(lowers: &[DirRef], upper: Option<&DirRef>, options: &Options) -> Result<Union> {
+/// What a union is made of: lowers (topmost first) and the three directories of an upper.
+pub fn config(lowers: &[DirRef], upper: Option<[DirRef; 3]>, options: &Options) -> Config {
     let lower = |root: &DirRef| Lower { root: root.clone(), label: "lower".into(), shifted: false };
-    let upper = upper.map(|root| {
-        let [upper, work, index] = UPPER_DIRS.map(|name| root.dir(name));
-        empty(&work);
-        Upper { root: upper, work, index: options.index.then_some(index), label: "upper".into() }
+    let upper = upper.map(|[root, work, index]| {
+        let index = options.index.then_some(index);
+        Upper { root, work, index, label: "upper".into() }
     });
     let lowers = lowers.iter().map(lower).collect();
-    Union::new(Config { lowers, upper, grafts: Vec::new(), options: options.clone() })
+    Config { lowers, upper, grafts: Vec::new(), options: options.clone() }
+}
+
+/// Builds a union over lowers (topmost first) and the directories of an upper file system. What
+/// an earlier mount left in its work directory is removed, as the service does before a mount.
+pub fn mount(lowers: &[DirRef], upper: Option<&DirRef>, options: &Options) -> Result<Union> {
+    let upper = upper.map(|root| UPPER_DIRS.map(|name| root.dir(name)));
+    if let Some([_, work, _]) = &upper {
+        empty_dir(work).unwrap();
+    }
+    Union::new(config(lowers, upper, options))
 }
 
 /// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
+    /// Inode number.
     pub ino: u64,
+    /// Kind.
     pub kind: Kind,
 }
 
@@ -87,6 +82,7 @@ impl DirSink for Batch {
 
 /// A union with the books of a kernel.
 pub struct Mount {
+    /// The union.
     pub union: Union,
     /// Lookups to be given back.
     counts: HashMap<NodeId, u64>,
@@ -98,6 +94,7 @@ pub struct Mount {
 type Piece = Vec<(Vec<u8>, Listed)>;
 
 impl Mount {
+    /// Starts with the root alone.
     pub fn new(union: Union) -> Self {
         let nodes = BTreeMap::from([(ROOT, NodeId::ROOT)]);
         Self { union, counts: HashMap::new(), nodes }
@@ -109,6 +106,7 @@ impl Mount {
         entry.node
     }
 
+    /// LOOKUP, counted; `ENOENT` for an absent name.
     pub fn lookup(&mut self, parent: NodeId, name: &[u8]) -> Answer<Entry> {
         match self.union.lookup(parent, name) {
             Ok(Some(entry)) => {
@@ -223,13 +221,21 @@ impl Mount {
 /// What is compared of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
+    /// Kind.
     pub kind: Kind,
+    /// Permission bits.
     pub mode: u32,
+    /// User and group.
     pub owner: (u32, u32),
+    /// Device number.
     pub rdev: u64,
+    /// Link count; 1 for a directory.
     pub nlink: u32,
+    /// Access and modification.
     pub times: (Time, Time),
+    /// Bytes of a file, target of a symbolic link.
     pub data: Vec<u8>,
+    /// Extended attributes.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -324,6 +330,7 @@ fn expected(tree: &Tree, id: Id) -> Shown {
     }
 }
 
+/// The path as text.
 pub fn show_path(path: &[Vec<u8>]) -> String {
     let names: Vec<&[u8]> = path.iter().map(|name| &name[..]).collect();
     format!("/{}", show(&names).replace(' ', "/"))

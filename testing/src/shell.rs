@@ -3,24 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::fault::{Faults, wrap};
+use crate::memory::MemoryTree;
 use laminafs::error::Errno;
 use laminafs::types::{AttrChange, Kind, NodeId, Owner, RenameFlags, Time, XattrFlags};
 use laminafs::union::{Caller, DirRef, Entry, OpenFlags, Options};
-use laminafs_testing::fault::{Faults, wrap};
-use laminafs_testing::memory::MemoryTree;
 
-use super::driver::{Mount, Shown, mount, prepare_upper, shown};
-use super::reference::Answer;
+use crate::driver::{Mount, Shown, mount, prepare_upper, shown};
+use crate::reference::Answer;
 
+/// A caller with all privileges.
 pub const ROOT_USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
+/// A rename that replaces its target.
 pub const PLAIN: RenameFlags = RenameFlags { noreplace: false, exchange: false, whiteout: false };
+/// A rename that exchanges the two.
 pub const EXCHANGE: RenameFlags = RenameFlags { exchange: true, ..PLAIN };
 
 /// Layers and an upper on file systems in memory, with a fault plan beneath all of them.
 pub struct Fixture {
+    /// The lower layers, topmost first.
     pub lowers: Vec<MemoryTree>,
+    /// The file system of upper, work directory and index.
     pub upper: MemoryTree,
+    /// Options of the next mount.
     pub options: Options,
+    /// The plan beneath all layers.
     pub faults: Arc<Faults>,
 }
 
@@ -44,11 +51,13 @@ impl Fixture {
         Self { lowers, upper, options: Options::default(), faults: Faults::new() }
     }
 
+    /// Sets the options.
     pub fn with(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
+    /// Mounts.
     pub fn mount(&self) -> Mount {
         let lowers: Vec<DirRef> =
             self.lowers.iter().map(|tree| wrap(tree.root(), &self.faults)).collect();
@@ -105,6 +114,7 @@ fn answer<T>(result: laminafs::error::Result<T>) -> Answer<T> {
 }
 
 impl Mount {
+    /// The node at a path.
     pub fn at(&mut self, path: &str) -> Answer<NodeId> {
         if path.is_empty() {
             return Ok(NodeId::ROOT);
@@ -123,23 +133,27 @@ impl Mount {
         answer(made).map(|entry| self.enter(&entry))
     }
 
+    /// The inode number at a path.
     pub fn ino(&mut self, path: &str) -> u64 {
         let node = self.at(path).unwrap();
         self.union.getattr(node).unwrap().ino
     }
 
+    /// Makes a directory.
     pub fn mkdir(&mut self, path: &str) -> Answer<NodeId> {
         let (dir, name) = self.slot(path)?;
         let made = self.union.mkdir(&ROOT_USER, dir, &name, 0o755);
         self.entered(made)
     }
 
+    /// Makes a file of any kind but directory and symbolic link.
     pub fn mknod(&mut self, path: &str, mode: u32, rdev: u64) -> Answer<NodeId> {
         let (dir, name) = self.slot(path)?;
         let made = self.union.mknod(&ROOT_USER, dir, &name, mode, rdev);
         self.entered(made)
     }
 
+    /// Makes a symbolic link.
     pub fn symlink(&mut self, path: &str, target: &[u8]) -> Answer<NodeId> {
         let (dir, name) = self.slot(path)?;
         let made = self.union.symlink(&ROOT_USER, dir, &name, target);
@@ -167,24 +181,29 @@ impl Mount {
         wrote.map(drop)
     }
 
+    /// Changes attributes.
     pub fn change(&mut self, path: &str, change: AttrChange) -> Answer<()> {
         let node = self.at(path)?;
         answer(self.union.setattr(node, &change, false)).map(drop)
     }
 
+    /// Changes the mode.
     pub fn chmod(&mut self, path: &str, mode: u32) -> Answer<()> {
         self.change(path, AttrChange { mode: Some(mode), ..AttrChange::default() })
     }
 
+    /// Sets the size.
     pub fn truncate(&mut self, path: &str, size: u64) -> Answer<()> {
         self.change(path, AttrChange { size: Some(size), ..AttrChange::default() })
     }
 
+    /// Sets an extended attribute.
     pub fn set_xattr(&mut self, path: &str, key: &[u8], value: &[u8]) -> Answer<()> {
         let node = self.at(path)?;
         answer(self.union.setxattr(node, key, value, XattrFlags::default(), false))
     }
 
+    /// Makes a hard link.
     pub fn link(&mut self, from: &str, to: &str) -> Answer<NodeId> {
         let node = self.at(from)?;
         let (dir, name) = self.slot(to)?;
@@ -192,12 +211,14 @@ impl Mount {
         self.entered(made)
     }
 
+    /// Removes a name of what is no directory.
     pub fn unlink(&mut self, path: &str) -> Answer<()> {
         let (dir, name) = self.slot(path)?;
         self.lookup(dir, &name)?;
         answer(self.union.unlink(dir, &name))
     }
 
+    /// Removes an empty directory.
     pub fn rmdir(&mut self, path: &str) -> Answer<()> {
         let (dir, name) = self.slot(path)?;
         self.lookup(dir, &name)?;
@@ -218,6 +239,7 @@ impl Mount {
         self.rmdir(path)
     }
 
+    /// renameat2(2).
     pub fn rename(&mut self, from: &str, to: &str, flags: RenameFlags) -> Answer<()> {
         let (dir, name) = self.slot(from)?;
         let (to_dir, to_name) = self.slot(to)?;
@@ -229,6 +251,7 @@ impl Mount {
         answer(self.union.rename(dir, &name, to_dir, &to_name, flags))
     }
 
+    /// The content of a file.
     pub fn cat(&mut self, path: &str) -> Answer<Vec<u8>> {
         let node = self.at(path)?;
         answer(self.read(node))

@@ -10,27 +10,38 @@ pub type Id = usize;
 /// A path: components below the root.
 pub type Path = Vec<Vec<u8>>;
 
+/// The root directory.
 pub const ROOT: Id = 0;
 
 /// An object.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Kind.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
+    /// User.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
+    /// Device number.
     pub rdev: u64,
+    /// Names of what is no directory.
     pub nlink: u32,
+    /// Access time.
     pub atime: Time,
+    /// Modification time.
     pub mtime: Time,
     /// Bytes of a file, target of a symbolic link.
     pub data: Vec<u8>,
+    /// Extended attributes.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Entries of a directory.
     pub children: BTreeMap<Vec<u8>, Id>,
 }
 
 impl Node {
+    /// Makes an object of one name.
     pub fn new(kind: Kind, mode: u32, (uid, gid): (u32, u32), now: Time) -> Self {
         Self {
             kind,
@@ -59,25 +70,32 @@ impl Node {
 /// A tree.
 #[derive(Clone)]
 pub struct Tree {
+    /// All objects.
     pub nodes: BTreeMap<Id, Node>,
+    /// The clock.
     pub now: Time,
 }
 
+/// What an operation answers.
 pub type Answer<T> = Result<T, Errno>;
 
 impl Tree {
+    /// Makes a tree of its root.
     pub fn new(root: Node) -> Self {
         Self { nodes: BTreeMap::from([(ROOT, root)]), now: Time::default() }
     }
 
+    /// An object.
     pub fn node(&self, id: Id) -> &Node {
         &self.nodes[&id]
     }
 
+    /// An object, to be changed.
     pub fn node_mut(&mut self, id: Id) -> &mut Node {
         self.nodes.get_mut(&id).unwrap()
     }
 
+    /// Adds an object without a name.
     pub fn add(&mut self, node: Node) -> Id {
         let id = self.nodes.keys().last().unwrap() + 1;
         self.nodes.insert(id, node);
@@ -100,6 +118,7 @@ impl Tree {
         found
     }
 
+    /// The object at a path.
     pub fn find(&self, path: &[Vec<u8>]) -> Answer<Id> {
         let mut at = ROOT;
         for name in path {
@@ -147,6 +166,7 @@ impl Tree {
         Ok(id)
     }
 
+    /// Gives an object one more name.
     pub fn link(&mut self, id: Id, dir: Id, name: &[u8]) -> Answer<()> {
         if self.child(dir, name).is_some() {
             return Err(Errno::EXIST);
@@ -159,6 +179,7 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes a name of what is no directory.
     pub fn unlink(&mut self, dir: Id, name: &[u8]) -> Answer<()> {
         let id = self.child(dir, name).ok_or(Errno::NOENT)?;
         if self.node(id).kind == Kind::Dir {
@@ -169,6 +190,7 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes an empty directory.
     pub fn rmdir(&mut self, dir: Id, name: &[u8]) -> Answer<()> {
         let id = self.child(dir, name).ok_or(Errno::NOENT)?;
         let node = self.node(id);
@@ -188,6 +210,7 @@ impl Tree {
         top == id || self.node(top).children.values().any(|child| self.is_beneath(*child, id))
     }
 
+    /// renameat2(2) with all flags.
     pub fn rename(
         &mut self,
         (dir, name): (Id, &[u8]),
@@ -236,6 +259,7 @@ impl Tree {
         Ok(())
     }
 
+    /// Writes; `kill` takes set-id bits away, as a write without privilege does.
     pub fn write(&mut self, id: Id, data: &[u8], offset: usize, kill: bool) {
         let now = self.now;
         let node = self.node_mut(id);
@@ -248,6 +272,7 @@ impl Tree {
         }
     }
 
+    /// Sets the size; `kill` as in [`Tree::write`].
     pub fn truncate(&mut self, id: Id, len: usize, kill: bool) {
         let now = self.now;
         let node = self.node_mut(id);
@@ -259,6 +284,7 @@ impl Tree {
         }
     }
 
+    /// Changes the owner, which takes set-id bits and capabilities away.
     pub fn chown(&mut self, id: Id, uid: Option<u32>, gid: Option<u32>) {
         let node = self.node_mut(id);
         node.uid = uid.unwrap_or(node.uid);
@@ -269,12 +295,14 @@ impl Tree {
         }
     }
 
+    /// Sets an extended attribute.
     pub fn set_xattr(&mut self, id: Id, key: &[u8], value: &[u8]) -> Answer<()> {
         self.check_key(id, key)?;
         self.node_mut(id).xattrs.insert(key.to_vec(), value.to_vec());
         Ok(())
     }
 
+    /// Removes an extended attribute.
     pub fn remove_xattr(&mut self, id: Id, key: &[u8]) -> Answer<()> {
         self.check_key(id, key)?;
         self.node_mut(id).xattrs.remove(key).map(drop).ok_or(Errno::NODATA)
