@@ -45,6 +45,7 @@ mod rename;
 mod resolve;
 mod served;
 mod shadow;
+mod shed;
 pub mod table;
 pub mod walk;
 mod xattr;
@@ -146,8 +147,7 @@ pub struct Union {
     plus: plus::Plus,
     claims: claims::Claims,
     live_writers: AtomicU64,
-    /// A file lost one of several names.
-    names_lost: AtomicBool,
+    shed: shed::Shed,
     counters: Counters,
     rename: Mutex<()>,
     published: AtomicU64,
@@ -223,7 +223,7 @@ impl Union {
             plus: plus::Plus::default(),
             claims: claims::Claims::default(),
             live_writers: AtomicU64::new(0),
-            names_lost: AtomicBool::new(false),
+            shed: shed::Shed::default(),
             counters: Counters::default(),
             rename: Mutex::new(()),
             published: AtomicU64::new(0),

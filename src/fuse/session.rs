@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use fuser::{InitFlags, KernelConfig, MountOption, SessionACL};
 
@@ -198,6 +199,12 @@ impl Kernel for Arc<Device> {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => tracing::debug!(?node, %errno, "attributes stay in the kernel"),
         }
+    }
+
+    fn now_ms(&self) -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let passed = START.get_or_init(Instant::now).elapsed().as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX)
     }
 
     fn drop_listing(&self, node: NodeId) {

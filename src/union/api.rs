@@ -116,6 +116,11 @@ pub trait Kernel: Send + Sync {
     /// Says that the attributes of a node changed by way of another node.
     fn changed(&self, _node: NodeId) {}
 
+    /// Milliseconds of a clock that only goes forward.
+    fn now_ms(&self) -> u64 {
+        0
+    }
+
     /// Puts all data of a file into the page cache (`FUSE_NOTIFY_STORE`). Waits for pages that are
     /// being read: the file has no open handle, since those reads would wait for the caller.
     ///

@@ -110,13 +110,14 @@ impl Union {
     }
 
     /// Whether attributes of a file are told for the moment only: the kernel writes it by itself at
-    /// present, through a shared mapping perhaps; or it lost one of its names. The kernel counts
-    /// that name off by itself when it gets to the answer (`fuse_entry_unlinked()` in
-    /// fs/fuse/dir.c), be it from a count that was asked for meanwhile, where it is missing
-    /// already. At 0 it refuses to link the file, until it asks again.
+    /// present, through a shared mapping perhaps, or it lost a name a moment ago: see `shed.rs`.
+    /// To be asked between the look at the attributes and the answer.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
-        if self.names_lost.load(Ordering::Relaxed) && self.table.has_lost_name(id) {
+        if let Some(kernel) = self.kernel.get()
+            && self.shed.is_recent(id, || kernel.now_ms())
+        {
+            kernel.changed(id);
             return true;
         }
         if self.live_writers.load(Ordering::Relaxed) == 0 {

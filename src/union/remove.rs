@@ -199,17 +199,20 @@ impl Union {
         Ok(())
     }
 
-    /// Before one of several names goes: from now on its count is told for the moment only. Where
-    /// it is the name that leads to the object, a pin does so until another one is known.
+    /// Before one of several names goes: the kernel counts it off. Where it is the name that leads
+    /// to the object, a pin does so until another one is known.
     pub(super) fn keep_found(
         &self,
         parent: &Parent,
         entry: &[u8],
         held: &mut Held<'_>,
     ) -> Result<()> {
-        self.table.note_lost_name(held.node.id);
-        self.names_lost.store(true, Ordering::Relaxed);
         let layer = held.node.key.layer();
+        if layer < FIRST_GRAFT
+            && let Some(kernel) = self.kernel.get()
+        {
+            self.shed.note(held.node.id, kernel.now_ms());
+        }
         let ours = layer == UPPER || layer >= FIRST_GRAFT;
         if ours && held.is_at(parent.id, entry) && held.state.place.is_none() {
             self.pin(held)?;

@@ -122,7 +122,6 @@ struct Slot {
     retained: bool,
     pages: Pages,
     small: bool,
-    lost_name: bool,
     moves: u16,
     body: Option<Arc<Body>>,
 }
@@ -273,7 +272,6 @@ impl Table {
             kind: Kind::Dir,
             keyed: true,
             retained: false,
-            lost_name: false,
             pages: Pages::None,
             small: false,
             moves: 0,
@@ -386,7 +384,6 @@ impl Table {
             kind: new.kind,
             keyed: true,
             retained: false,
-            lost_name: false,
             pages: Pages::None,
             small: new.small,
             moves: 0,
@@ -499,19 +496,6 @@ impl Table {
         if let Some(slot) = self.lock(split(id).2).slot(id) {
             slot.ino = ino;
         }
-    }
-
-    /// Notes that one of several names of a node goes.
-    pub fn note_lost_name(&self, id: NodeId) {
-        if let Some(slot) = self.lock(split(id).2).slot(id) {
-            slot.lost_name = true;
-        }
-    }
-
-    /// Whether a node lost one of several names.
-    #[must_use]
-    pub fn has_lost_name(&self, id: NodeId) -> bool {
-        self.lock(split(id).2).slot(id).is_some_and(|slot| slot.lost_name)
     }
 
     /// Moves a node to another place in the tree.

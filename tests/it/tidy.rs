@@ -497,7 +497,7 @@ fn sources_are_tidy() {
 fn documents_lead_somewhere() {
     let is_document = |path: &Path| path.extension().is_some_and(|end| end == "md");
     let mut documents = files("docs", &is_document);
-    for name in ["README.md", "CHANGELOG.md"] {
+    for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"] {
         documents.extend(files(name, &is_document));
     }
     assert!(documents.len() >= 4, "{} documents were found", documents.len());

@@ -1,0 +1,84 @@
+//! Files that lost one of several names a moment ago.
+//!
+//! The kernel counts a removed name off by itself when it gets to the answer of UNLINK or RENAME
+//! (`fuse_entry_unlinked()` in fs/fuse/dir.c). If it asked for attributes between the removal and
+//! that moment, it counts the name off from a count in which the name is missing already. A file
+//! with one name left then has the count 0, and the kernel refuses to link it.
+//!
+//! So what is told of such a file is for its reader alone: the kernel drops what it asked for
+//! before its attributes were declared to have changed (`fuse_change_attributes()` in
+//! fs/fuse/inode.c), gives the answer to the caller, and keeps its own count, which is right.
+
+use std::collections::HashMap;
+
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::types::NodeId;
+
+/// For how long: longer than a process that was answered may wait for a processor. In
+/// milliseconds.
+const MOMENT: u64 = 10_000;
+/// So many files are looked through for those of long ago.
+const MANY: usize = 1024;
+
+/// The files, and when each lost a name.
+#[derive(Default)]
+pub(super) struct Shed {
+    any: AtomicBool,
+    at: Mutex<HashMap<NodeId, u64>>,
+}
+
+impl Shed {
+    /// Notes that a file is about to lose a name.
+    pub(super) fn note(&self, id: NodeId, now: u64) {
+        let mut at = self.at.lock();
+        if at.len() >= MANY {
+            at.retain(|_, then| now.saturating_sub(*then) < MOMENT);
+        }
+        at.insert(id, now);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Whether a file lost a name a moment ago.
+    pub(super) fn is_recent(&self, id: NodeId, now: impl FnOnce() -> u64) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut at = self.at.lock();
+        let Some(then) = at.get(&id) else { return false };
+        if now().saturating_sub(*then) < MOMENT {
+            return true;
+        }
+        at.remove(&id);
+        if at.is_empty() {
+            self.any.store(false, Ordering::Release);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_ends() {
+        let shed = Shed::default();
+        assert!(!shed.is_recent(NodeId(1), || 0));
+        shed.note(NodeId(1), 5);
+        assert!(shed.is_recent(NodeId(1), || 5));
+        assert!(!shed.is_recent(NodeId(2), || 5));
+        assert!(shed.is_recent(NodeId(1), || 4 + MOMENT));
+        assert!(!shed.is_recent(NodeId(1), || 5 + MOMENT));
+        assert!(!shed.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn many_files_do_not_stay() {
+        let shed = Shed::default();
+        for id in 0..MANY as u64 {
+            shed.note(NodeId(id), 0);
+        }
+        shed.note(NodeId(5000), MOMENT);
+        assert_eq!(shed.at.lock().len(), 1);
+    }
+}
