@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::layer::{DirRef, FileRef};
@@ -121,6 +121,19 @@ impl Stack {
         match &self.upper {
             Some(dir) if self.has_lower() => self.hidden.hides(dir, name),
             _ => Ok(false),
+        }
+    }
+
+    /// Attributes of what the writable part has under a name; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// As statx(2), but for `ENOENT`.
+    pub fn stat_upper(&self, name: &[u8]) -> Result<Option<Stat>> {
+        let Some(dir) = &self.upper else { return Ok(None) };
+        match dir.stat(Some(name)) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.is(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

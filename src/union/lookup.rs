@@ -7,12 +7,20 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
-use crate::types::{Kind, Name, NodeId, name};
+use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::api::Entry;
 use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileBody, Place, Stack, UPPER};
 use crate::union::resolve::Found;
 use crate::union::table::{NewNode, Node};
 use crate::union::{GraftRoot, Union, check_name, dir_of, is_small_lower};
+
+/// What a name means that is about to change.
+pub(super) struct Named {
+    /// The object, and its node with one more lookup.
+    pub(super) found: Option<(Found, NodeId)>,
+    /// The writable part had something under the name, perhaps a whiteout.
+    pub(super) occupied: bool,
+}
 
 impl Union {
     /// Finds an entry of a directory and counts a lookup on it; `None` where there is none.
@@ -47,9 +55,22 @@ impl Union {
     /// Finds what a name of a directory means, and enters it in the table. The entries of the
     /// directory are locked.
     pub(super) fn find_in(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, Entry)>> {
+        let published = self.published();
+        let stack = dir_of(node)?.stack();
+        let found = self.resolve(&stack, entry)?;
+        self.enter_found(node, entry, found, published)
+    }
+
+    /// Enters what a name of a directory was found to mean in the table. `published` was read
+    /// before it was looked up.
+    fn enter_found(
+        &self,
+        node: &Node,
+        entry: &[u8],
+        mut found: Option<Found>,
+        mut published: u64,
+    ) -> Result<Option<(Found, Entry)>> {
         let body = dir_of(node)?;
-        let mut published = self.published();
-        let mut found = self.resolve(&body.stack(), entry)?;
         loop {
             let Some(object) = found else { return Ok(None) };
             let (entered, fresh) = self.enter(node.id, entry, &object)?;
@@ -72,31 +93,35 @@ impl Union {
         }
     }
 
-    /// [`Union::find_in`] of an entry that is about to be removed. With `hides`, a lower part has
-    /// the name too. Answers the node that was entered.
-    pub(super) fn find_to_remove(
-        &self,
-        node: &Node,
-        entry: &[u8],
-        hides: bool,
-    ) -> Result<Option<(Found, NodeId)>> {
-        if !hides && let Some(known) = self.find_known(node, entry)? {
-            return Ok(Some(known));
+    /// [`Union::find_in`] of an entry that is about to be removed, moved or replaced. With `hides`,
+    /// a lower part has the name too.
+    pub(super) fn find_to_change(&self, node: &Node, entry: &[u8], hides: bool) -> Result<Named> {
+        let published = self.published();
+        let stack = dir_of(node)?.stack();
+        let stat = stack.stat_upper(entry)?;
+        let occupied = stat.is_some();
+        if !hides {
+            let Some(stat) = stat else { return Ok(Named { found: None, occupied }) };
+            if let Some(known) = self.find_known(node, &stack, entry, stat)? {
+                return Ok(Named { found: Some(known), occupied });
+            }
         }
-        Ok(self.find_in(node, entry)?.map(|(found, entered)| (found, entered.node)))
+        let found = self.resolve_from(&stack, entry, stat)?;
+        let found = self.enter_found(node, entry, found, published)?;
+        Ok(Named { found: found.map(|(found, entered)| (found, entered.node)), occupied })
     }
 
-    // Finds an entry of the upper that is known by this name: its marks were read when it was
-    // entered.
-    fn find_known(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, NodeId)>> {
-        let stack = dir_of(node)?.stack();
+    // Finds an entry of the upper, which has these attributes, that is known by this name: its
+    // marks were read when it was entered.
+    fn find_known(
+        &self,
+        node: &Node,
+        stack: &Stack,
+        entry: &[u8],
+        stat: Stat,
+    ) -> Result<Option<(Found, NodeId)>> {
         let Some(upper) = stack.upper.as_ref().filter(|_| stack.graft.is_none()) else {
             return Ok(None);
-        };
-        let stat = match upper.stat(Some(entry)) {
-            Ok(stat) => stat,
-            Err(error) if error.is(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error),
         };
         let key = self.key(UPPER, &stat);
         let Some(id) = self.table.find_key(key) else { return Ok(None) };

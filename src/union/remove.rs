@@ -62,7 +62,8 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(parent.id)?;
         loop {
-            let (found, id) = self.find_to_remove(&node, entry, hides)?.ok_or(Errno::NOENT)?;
+            let named = self.find_to_change(&node, entry, hides)?;
+            let (found, id) = named.found.ok_or(Errno::NOENT)?;
             // A copy-up since gave it another key.
             let done = self.with_file(id, |held| {
                 let same = held.node.key == self.key_of(&found);
@@ -264,7 +265,8 @@ impl Union {
         self.with_parent(parent, |parent| {
             let hides = self.has_lower_entry(&parent.stack, entry)?;
             let node = self.node(parent.id)?;
-            let (found, id) = self.find_to_remove(&node, entry, hides)?.ok_or(Errno::NOENT)?;
+            let named = self.find_to_change(&node, entry, hides)?;
+            let (found, id) = named.found.ok_or(Errno::NOENT)?;
             let done = self.rmdir_entered(parent, (entry, hides), &found, id);
             self.forget(id, 1);
             done

@@ -14,6 +14,7 @@ use crate::union::body::{Place, Stack, UPPER};
 use crate::union::copyup::{Data, times};
 use crate::union::layer::DirRef;
 use crate::union::lock::{Held, Parents};
+use crate::union::lookup::Named;
 use crate::union::mark::{self, Mark};
 use crate::union::namespace::Parent;
 use crate::union::resolve::Found;
@@ -27,6 +28,8 @@ struct End<'a> {
     id: Option<NodeId>,
     /// The lower layers show something under this name.
     hides: bool,
+    /// The upper had something under this name when it was looked up, perhaps a whiteout.
+    occupied: bool,
 }
 
 impl End<'_> {
@@ -140,11 +143,10 @@ impl Union {
 
     fn end<'a>(&self, parent: &'a Parent, entry: &'a [u8]) -> Result<End<'a>> {
         let hides = self.has_lower_entry(&parent.stack, entry)?;
-        let (found, id) = match self.find_in(&self.node(parent.id)?, entry)? {
-            Some((found, told)) => (Some(found), Some(told.node)),
-            None => (None, None),
-        };
-        Ok(End { parent, entry, found, id, hides })
+        let Named { found, occupied } =
+            self.find_to_change(&self.node(parent.id)?, entry, hides)?;
+        let (found, id) = found.unzip();
+        Ok(End { parent, entry, found, id, hides, occupied })
     }
 
     fn drop_end(&self, end: &End<'_>) {
@@ -292,7 +294,8 @@ impl Union {
             self.count_names(held, found)?;
         }
         let before = self.stat_state(&held.node, held.state)?;
-        let named = self.is_occupied(&target.parent.dir, target.entry)?;
+        // Of a file in the index alone it matters whether the name is a link of it.
+        let named = held.state.indexed && self.is_occupied(&target.parent.dir, target.entry)?;
         if before.nlink <= 1 && !self.keeps_names(held.state, named)? {
             return self.leave_last(held, &before, go);
         }
@@ -315,13 +318,12 @@ impl Union {
 
     /// Moves the source over what the target name shows.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
-        let occupied = self.is_occupied(&target.parent.dir, target.entry)?;
-        if target.is_dir() && occupied {
+        if target.is_dir() && self.is_occupied(&target.parent.dir, target.entry)? {
             self.clear_whiteouts(target)?;
         }
         let device = if user_whiteout { Some(self.stage_plain_device()?) } else { None };
         self.step_both(source.parent, target.parent, || {
-            self.replace_name(source, target, occupied)?;
+            self.replace_name(source, target)?;
             if let Some(name) = device {
                 let work = &self.upper()?.work;
                 let flags = RenameFlags::default();
@@ -331,7 +333,7 @@ impl Union {
         })
     }
 
-    fn replace_name(&self, source: &End<'_>, target: &End<'_>, occupied: bool) -> Result<()> {
+    fn replace_name(&self, source: &End<'_>, target: &End<'_>) -> Result<()> {
         let aufs = self.writes_aufs_whiteouts();
         let late =
             source.hides && aufs && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
@@ -339,7 +341,8 @@ impl Union {
             self.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
         let to = target.parent.dir.as_ref();
-        let over_whiteout = source.is_dir() && target.found.is_none() && occupied;
+        // What shows nothing stays as it was found: no copy-up gets a name that is hidden.
+        let over_whiteout = source.is_dir() && target.found.is_none() && target.occupied;
         if over_whiteout {
             // A directory cannot replace a whiteout: they change places.
             let flags = RenameFlags { exchange: true, ..RenameFlags::default() };
@@ -366,7 +369,11 @@ impl Union {
 
     fn make_file_movable(&self, held: &mut Held<'_>, end: &End<'_>, other: &End<'_>) -> Result<()> {
         let place = self.raise_movable(held, end.parent.id == other.parent.id)?;
-        self.raise_name(held, &place, end.parent, end.entry)?;
+        // A name of the upper stays while its directory is locked.
+        let named = |found: &Found| found.place.is_at(&end.parent.dir, end.entry);
+        if !end.found.as_ref().is_some_and(named) {
+            self.raise_name(held, &place, end.parent, end.entry)?;
+        }
         if mark::is_aufs_name(other.entry) && held.node.kind == Kind::File {
             self.set_plain(&end.parent.dir, end.entry)?;
         }
@@ -383,7 +390,7 @@ impl Union {
         entry: &[u8],
     ) -> Result<()> {
         let dir = &parent.dir;
-        if exists_as_object(self, dir, entry)? {
+        if exists_as_object(dir, entry)? {
             return Ok(());
         }
         // To a user nothing changes in the directory.
@@ -406,8 +413,8 @@ impl Union {
         if dir_of(&node)?.stack().has_lower() {
             return self.make_merged_dir_movable(id, end);
         }
-        let occupied = self.is_occupied(&other.parent.dir, other.entry)?;
-        if other.hides || (occupied && other.parent.stack.has_lower()) {
+        let is_over = || self.is_occupied(&other.parent.dir, other.entry);
+        if other.hides || (other.parent.stack.has_lower() && is_over()?) {
             self.set_opaque(&end.parent.dir, Some(end.entry))?;
         }
         Ok(())
@@ -541,10 +548,11 @@ impl Union {
     }
 }
 
-fn exists_as_object(union: &Union, dir: &DirRef, entry: &[u8]) -> Result<bool> {
-    if !union.is_occupied(dir, entry)? {
-        return Ok(false);
-    }
-    let stat = dir.stat(Some(entry))?;
+fn exists_as_object(dir: &DirRef, entry: &[u8]) -> Result<bool> {
+    let stat = match dir.stat(Some(entry)) {
+        Ok(stat) => stat,
+        Err(error) if error.is(Errno::NOENT) || error.is(Errno::NAMETOOLONG) => return Ok(false),
+        Err(error) => return Err(error),
+    };
     Ok(!stat.is_whiteout_device() || crate::union::body::is_plain(dir, entry)?)
 }

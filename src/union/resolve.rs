@@ -84,13 +84,27 @@ impl Union {
     /// # Errors
     /// Of the backing; corrupt marks.
     pub(super) fn resolve(&self, stack: &Stack, entry: &[u8]) -> Result<Option<Found>> {
+        self.resolve_from(stack, entry, stack.stat_upper(entry)?)
+    }
+
+    /// [`Union::resolve`] with the attributes at hand that the writable part has for `entry`, as
+    /// [`Stack::stat_upper`] returns them.
+    ///
+    /// # Errors
+    /// Of the backing; corrupt marks.
+    pub(super) fn resolve_from(
+        &self,
+        stack: &Stack,
+        entry: &[u8],
+        stat: Option<Stat>,
+    ) -> Result<Option<Found>> {
         let Some(upper) = &stack.upper else {
             return self.resolve_lower(&stack.lowers, entry);
         };
         if let Some(graft) = stack.graft {
-            return self.resolve_graft(graft, upper, entry);
+            return Ok(stat.map(|stat| self.found_in_graft(graft, upper, entry, stat)));
         }
-        match self.see_upper(stack, upper, entry)? {
+        match self.see_upper(stack, upper, entry, stat)? {
             Seen::Whiteout => Ok(None),
             Seen::Nothing => self.resolve_lower(&stack.lowers, entry),
             Seen::Object(stat, marked) => {
@@ -109,12 +123,7 @@ impl Union {
         }
     }
 
-    fn resolve_graft(&self, graft: u16, dir: &DirRef, entry: &[u8]) -> Result<Option<Found>> {
-        let stat = match dir.stat(Some(entry)) {
-            Ok(stat) => stat,
-            Err(error) if error.is(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    fn found_in_graft(&self, graft: u16, dir: &DirRef, entry: &[u8], stat: Stat) -> Found {
         let ino = self.show_ino(&stat);
         let stack = (stat.kind() == Kind::Dir).then(|| Stack {
             upper: Some(dir.dir_known(entry, &stat)),
@@ -122,7 +131,7 @@ impl Union {
             ..Stack::default()
         });
         let place = Place::new(graft, dir, entry);
-        Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None, split: None }))
+        Found { stat, place, ino, stack, data: None, indexed: None, split: None }
     }
 
     /// Finds what `entry` means in lower layers alone.
@@ -166,14 +175,16 @@ impl Union {
         self.resolve_lower(&lowers, last)
     }
 
-    fn see_upper(&self, stack: &Stack, dir: &DirRef, entry: &[u8]) -> Result<Seen> {
-        let stat = match dir.stat(Some(entry)) {
-            Ok(stat) => stat,
-            Err(error) if error.is(Errno::NOENT) => {
-                let hidden = self.upper_hides(stack, entry)?;
-                return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
-            }
-            Err(error) => return Err(error),
+    fn see_upper(
+        &self,
+        stack: &Stack,
+        dir: &DirRef,
+        entry: &[u8],
+        stat: Option<Stat>,
+    ) -> Result<Seen> {
+        let Some(stat) = stat else {
+            let hidden = self.upper_hides(stack, entry)?;
+            return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
         };
         if stat.is_whiteout_device() {
             if self.is_shared_whiteout(&stat) {
