@@ -41,7 +41,7 @@ impl Union {
             return self.getattr(id);
         }
         if node.kind == Kind::Dir {
-            let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
+            let dir = self.copy_up_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
             if !change.is_empty() {
                 self.step(dir_of(&node)?, || dir.set_attr(None, &change))?;
             }
@@ -57,7 +57,7 @@ impl Union {
                 // Its pages and its size belong to the other node, to which the name leads.
                 return Err(Errno::STALE.into());
             }
-            let place = self.raise_file(held, data)?;
+            let place = self.copy_up_file(held, data)?;
             if kill_priv && change.size.is_some() {
                 self.clear_privilege(&place, Kill::Privilege)?;
             }

@@ -170,7 +170,7 @@ pub struct DirBody {
     pub times: Mutex<()>,
     /// Readers of its entries.
     pub readers: Readers,
-    /// Raised with each change of the entries.
+    /// Counts changes of the entries.
     pub version: AtomicU64,
     /// 0 unknown, 1 no default ACL, 2 has one.
     pub default_acl: AtomicU8,

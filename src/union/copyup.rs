@@ -52,7 +52,7 @@ impl Union {
     ///
     /// # Errors
     /// `EROFS`; `ENOENT` for a directory that is removed; of the backing.
-    pub(super) fn raise_dir(&self, id: NodeId) -> Result<Arc<Stack>> {
+    pub(super) fn copy_up_dir(&self, id: NodeId) -> Result<Arc<Stack>> {
         loop {
             let mut missing = Vec::new();
             let mut at = id;
@@ -64,13 +64,13 @@ impl Union {
                 missing.push(at);
                 at = node.parent;
             };
-            let raised =
+            let copied =
                 missing.into_iter().rev().try_fold(Some(ready), |above, id| match above {
-                    Some(_) => self.with_dir(id, |node, body| self.raise(node, body)),
+                    Some(_) => self.with_dir(id, |node, body| self.copy_up_one_dir(node, body)),
                     None => Ok(None),
                 })?;
             // Without one, a directory was moved meanwhile below another that is not there yet.
-            if let Some(stack) = raised {
+            if let Some(stack) = copied {
                 return Ok(stack);
             }
         }
@@ -91,7 +91,7 @@ impl Union {
     }
 
     // Copies one directory up; nothing where its parent is not in the upper.
-    fn raise(&self, node: &Node, body: &DirBody) -> Result<Option<Arc<Stack>>> {
+    fn copy_up_one_dir(&self, node: &Node, body: &DirBody) -> Result<Option<Arc<Stack>>> {
         if let Some(stack) = self.ready(body)? {
             return Ok(Some(stack));
         }
@@ -163,7 +163,7 @@ impl Union {
     ///
     /// # Errors
     /// `EROFS`; `ESTALE` for a file that is gone; of the backing.
-    pub(super) fn raise_file(&self, held: &mut Held<'_>, data: Data) -> Result<Place> {
+    pub(super) fn copy_up_file(&self, held: &mut Held<'_>, data: Data) -> Result<Place> {
         if matches!(held.state.life, Life::Gone(_)) {
             return Err(Errno::STALE.into());
         }
@@ -196,7 +196,7 @@ impl Union {
         let (parent, dir, entry) = if nameless || !named {
             (None, Arc::clone(&self.upper()?.orphans), self.unique_name())
         } else {
-            let stack = self.raise_dir(held.node.parent)?;
+            let stack = self.copy_up_dir(held.node.parent)?;
             let dir = stack.upper.clone().ok_or(Errno::STALE)?;
             (Some(self.node(held.node.parent)?), dir, held.node.name.clone())
         };

@@ -61,7 +61,7 @@ impl Union {
             {
                 return Ok(Arc::clone(file));
             }
-            let place = self.raise_file(held, Data::Whole)?;
+            let place = self.copy_up_file(held, Data::Whole)?;
             self.check_writable(&place)?;
             self.clear_privilege(&place, kill)?;
             self.file(held, true)
@@ -157,14 +157,14 @@ impl Union {
         match self.node(id)?.kind {
             Kind::Dir => {
                 let stack = match change {
-                    true => self.raise_dir(id)?,
+                    true => self.copy_up_dir(id)?,
                     false => super::dir_of(&self.node(id)?)?.stack(),
                 };
                 act(stack.top().ok_or(Errno::STALE)?.open_self()?.as_ref())
             }
             Kind::File => self.with_file(id, |held| {
                 let place = match change {
-                    true => self.raise_file(held, Data::Whole)?,
+                    true => self.copy_up_file(held, Data::Whole)?,
                     false => self.place(&held.node, Some(held.state))?,
                 };
                 act(place.dir.open(&place.name, Access::Read)?.as_ref())

@@ -69,7 +69,7 @@ impl FileState {
 impl Union {
     /// A directory with its upper part, ready to be changed.
     pub(super) fn parent(&self, id: NodeId) -> Result<Parent> {
-        let stack = self.raise_dir(id)?;
+        let stack = self.copy_up_dir(id)?;
         let body = Self::body_of(&self.node(id)?)?;
         let dir = stack.upper.clone().ok_or(Errno::STALE)?;
         Ok(Parent { id, body, stack, dir })
@@ -302,7 +302,7 @@ impl Union {
         if held.state.life.is_nameless() && held.state.life != Life::Unnamed {
             return Err(Errno::NOENT.into());
         }
-        let place = self.raise_movable(held, false)?;
+        let place = self.copy_up_movable(held, false)?;
         let marked = parent.stack.graft.is_none() && mark::is_aufs_name(entry);
         if marked && held.node.kind == Kind::File {
             self.set_plain(&place.dir, &place.name)?;

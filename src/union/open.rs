@@ -69,13 +69,13 @@ impl Union {
             }
             if flags.truncate && self.is_read_below(held) {
                 // Nothing is truncated by an open that fails: it comes again to the copy.
-                self.raise_file(held, Data::Whole)?;
+                self.copy_up_file(held, Data::Whole)?;
                 self.detach(held)?;
                 return Err(Errno::STALE.into());
             }
             if flags.write || flags.truncate {
                 let data = if flags.truncate { Data::Dropped } else { Data::Whole };
-                let place = self.raise_file(held, data)?;
+                let place = self.copy_up_file(held, data)?;
                 self.check_writable(&place)?;
                 check_fixed(&place.stat()?, flags)?;
                 if flags.truncate {

@@ -43,11 +43,11 @@ impl Union {
 
     /// Brings a file into the upper in a form that keeps its meaning under another name: with its
     /// data, or with a redirect that leads to it. `near` is another name in the same directory.
-    pub(super) fn raise_movable(&self, held: &mut Held<'_>, near: bool) -> Result<Place> {
+    pub(super) fn copy_up_movable(&self, held: &mut Held<'_>, near: bool) -> Result<Place> {
         if !self.options.redirect {
-            return self.raise_file(held, Data::Whole);
+            return self.copy_up_file(held, Data::Whole);
         }
-        let place = self.raise_file(held, Data::Movable)?;
+        let place = self.copy_up_file(held, Data::Movable)?;
         if place.layer != UPPER || held.state.data.is_none() {
             return Ok(place);
         }
@@ -65,7 +65,7 @@ impl Union {
             [&self.lower_path(&self.node(held.node.parent)?)?[..], b"/", &name].concat()
         };
         if value.len() >= PATH_MAX {
-            return self.raise_file(held, Data::Whole);
+            return self.copy_up_file(held, Data::Whole);
         }
         place.dir.set_xattr(entry, &key, &value, XattrFlags::default())?;
         Ok(place)

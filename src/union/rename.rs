@@ -368,11 +368,11 @@ impl Union {
     }
 
     fn make_file_movable(&self, held: &mut Held<'_>, end: &End<'_>, other: &End<'_>) -> Result<()> {
-        let place = self.raise_movable(held, end.parent.id == other.parent.id)?;
+        let place = self.copy_up_movable(held, end.parent.id == other.parent.id)?;
         // A name of the upper stays while its directory is locked.
         let named = |found: &Found| found.place.is_at(&end.parent.dir, end.entry);
         if !end.found.as_ref().is_some_and(named) {
-            self.raise_name(held, &place, end.parent, end.entry)?;
+            self.copy_up_name(held, &place, end.parent, end.entry)?;
         }
         if mark::is_aufs_name(other.entry) && held.node.kind == Kind::File {
             self.set_plain(&end.parent.dir, end.entry)?;
@@ -382,7 +382,7 @@ impl Union {
 
     /// Gives a file that was brought into the upper this very name: one with several may be known
     /// there by another, or by the index alone.
-    fn raise_name(
+    fn copy_up_name(
         &self,
         held: &mut Held<'_>,
         place: &Place,
@@ -422,25 +422,25 @@ impl Union {
 
     fn make_merged_dir_movable(&self, id: NodeId, end: &End<'_>) -> Result<()> {
         if !self.options.redirect {
-            return self.raise_tree(id);
+            return self.copy_up_tree(id);
         }
-        self.raise_dir(id)?;
+        self.copy_up_dir(id)?;
         let path = self.lower_path(&self.node(id)?)?;
         if path.len() >= PATH_MAX {
-            return self.raise_tree(id);
+            return self.copy_up_tree(id);
         }
         let key = self.mark_key(Mark::Redirect);
         end.parent.dir.set_xattr(Some(end.entry), &key, &path, XattrFlags::default())
     }
 
     /// Copies a whole tree up, so that its directories need nothing below them.
-    fn raise_tree(&self, id: NodeId) -> Result<()> {
+    fn copy_up_tree(&self, id: NodeId) -> Result<()> {
         self.table.again(id).ok_or(Errno::STALE)?;
         let mut held = vec![id];
         let mut at = 0;
         let done = loop {
             let Some(id) = held.get(at).copied() else { break Ok(()) };
-            match self.raise_entries(id) {
+            match self.copy_up_entries(id) {
                 Ok(below) => held.extend(below),
                 Err(error) => break Err(error),
             }
@@ -454,28 +454,28 @@ impl Union {
 
     // Copies a directory up with all in it that is no directory. Answers the directories in it,
     // each with a lookup.
-    fn raise_entries(&self, id: NodeId) -> Result<Vec<NodeId>> {
+    fn copy_up_entries(&self, id: NodeId) -> Result<Vec<NodeId>> {
         self.with_parent(id, |parent| {
             let node = self.node(id)?;
             let mut below = Vec::new();
-            let mut raise = || {
+            let mut copy_up = || {
                 for entry in self.entries(&parent.stack)? {
                     let Some(told) = self.lookup_in(&node, &entry)? else { continue };
                     if told.stat.kind() == Kind::Dir {
                         below.push(told.node);
                         continue;
                     }
-                    let raised = self.with_file(told.node, |held| {
-                        let place = self.raise_file(held, Data::Whole)?;
-                        self.raise_name(held, &place, parent, &entry)
+                    let copied = self.with_file(told.node, |held| {
+                        let place = self.copy_up_file(held, Data::Whole)?;
+                        self.copy_up_name(held, &place, parent, &entry)
                     });
                     self.forget(told.node, 1);
-                    raised?;
+                    copied?;
                 }
                 Ok(())
             };
-            let raised = raise();
-            if let Err(error) = raised {
+            let copied = copy_up();
+            if let Err(error) = copied {
                 below.into_iter().for_each(|id| self.forget(id, 1));
                 return Err(error);
             }

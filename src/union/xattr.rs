@@ -48,11 +48,11 @@ impl Union {
     ) -> Result<()> {
         let node = self.node(id)?;
         if node.kind == Kind::Dir {
-            let dir = self.raise_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
+            let dir = self.copy_up_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
             return self.with_dir(id, |node, _| change(node, &Target::of(dir, node)));
         }
         self.with_file(id, |held| {
-            let place = self.raise_file(held, Data::Elsewhere)?;
+            let place = self.copy_up_file(held, Data::Elsewhere)?;
             change(&held.node, &Target::at(place.clone(), &held.node))?;
             self.changed_elsewhere(held, &place)
         })
