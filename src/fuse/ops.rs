@@ -118,7 +118,7 @@ impl Call<'_> {
 
     /// An object as the kernel is told of it.
     fn told(&self, entry: &Entry) -> EntryOut {
-        if self.union.is_live(entry.node) || self.union.is_shared(entry.node) {
+        if is_momentary(self.union, self.reply, entry.node) {
             return self.names_lifetime().entry_live(entry);
         }
         self.lifetime.entry(entry)
@@ -134,8 +134,8 @@ impl Call<'_> {
 
     /// How long attributes of the node may be used.
     fn attr_lifetime(&self) -> Lifetime {
-        let is_live = self.union.is_live(self.node()) || self.union.is_shared(self.node());
-        if is_live { Lifetime::NONE } else { self.lifetime }
+        let is_momentary = is_momentary(self.union, self.reply, self.node());
+        if is_momentary { Lifetime::NONE } else { self.lifetime }
     }
 
     /// What is cleared by an operation for which the protocol has no flag: nothing for a caller
@@ -152,6 +152,17 @@ impl Call<'_> {
         }
         if process::is_of_group(self.header.pid, stat.gid) { Kill::Privilege } else { Kill::AllIds }
     }
+}
+
+/// Whether the attributes of a node, which were just read, are for the caller alone. Those of a file
+/// that lost a name a moment ago are declared to have changed before they are sent: see
+/// `union/shed.rs`.
+fn is_momentary(union: &Union, reply: &Reply<'_>, node: NodeId) -> bool {
+    if union.lost_name(node) {
+        reply.forget_attributes(node);
+        return true;
+    }
+    union.is_live(node) || union.is_shared(node)
 }
 
 impl Adapter {

@@ -109,17 +109,16 @@ impl Union {
         opened
     }
 
-    /// Whether attributes of a file are told for the moment only: the kernel writes it by itself at
-    /// present, through a shared mapping perhaps, or it lost a name a moment ago: see `shed.rs`.
-    /// To be asked between the look at the attributes and the answer.
+    /// Whether a file lost one of its names a moment ago: see `shed.rs`.
+    #[must_use]
+    pub fn lost_name(&self, id: NodeId) -> bool {
+        self.kernel.get().is_some_and(|kernel| self.shed.is_recent(id, || kernel.now_ms()))
+    }
+
+    /// Whether the kernel writes a file by itself at present, perhaps through a shared mapping, so
+    /// that its attributes change at any time.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
-        if let Some(kernel) = self.kernel.get()
-            && self.shed.is_recent(id, || kernel.now_ms())
-        {
-            kernel.changed(id);
-            return true;
-        }
         if self.live_writers.load(Ordering::Relaxed) == 0 {
             return false;
         }

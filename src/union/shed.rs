@@ -5,9 +5,10 @@
 //! that moment, it counts the name off from a count in which the name is missing already. A file
 //! with one name left then has the count 0, and the kernel refuses to link it.
 //!
-//! So what is told of such a file is for its reader alone: the kernel drops what it asked for
-//! before its attributes were declared to have changed (`fuse_change_attributes()` in
-//! fs/fuse/inode.c), gives the answer to the caller, and keeps its own count, which is right.
+//! So the attributes of such a file are declared to have changed after they were read and before
+//! they are sent (`fuse/ops.rs`). The kernel then drops its older request
+//! (`fuse_change_attributes()` in fs/fuse/inode.c), gives the answer to the caller alone, and keeps
+//! its own count, which is right.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,11 @@
 //! READDIR and READDIRPLUS. A position says all, so that there is no handle. OPENDIR is served
 //! where others change what is grafted: it says which listings may be kept.
 
-use super::Call;
+use super::{Call, is_momentary};
 use crate::fuse::convert::Lifetime;
 use crate::fuse::wire::abi::{self, EntryOut, OpenOut, ReadIn};
 use crate::fuse::wire::dirent::DirentBuffer;
+use crate::fuse::wire::reply::Reply;
 use crate::fuse::worker::MAX_WRITE;
 use crate::types::{Kind, NodeId};
 use crate::union::{DirSink, Entry, Tell, Union};
@@ -13,6 +14,7 @@ use crate::union::{DirSink, Entry, Tell, Union};
 struct Sink<'a> {
     list: DirentBuffer<'a>,
     union: &'a Union,
+    reply: &'a Reply<'a>,
     lifetime: Lifetime,
 }
 
@@ -28,7 +30,7 @@ impl DirSink for Sink<'_> {
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>) {
         // The kernel makes nothing of an entry without a node, nor of the times beside it.
         let out = entry.map_or_else(EntryOut::default, |entry| {
-            if self.union.is_live(entry.node) || self.union.is_shared(entry.node) {
+            if is_momentary(self.union, self.reply, entry.node) {
                 return self.lifetime.entry_live(entry);
             }
             self.lifetime.entry(entry)
@@ -50,7 +52,8 @@ pub(super) fn open(call: &Call<'_>) {
 pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
     let limit = usize::try_from(arg.size.min(MAX_WRITE)).unwrap_or(0);
     let list = DirentBuffer::new(&mut call.scratch.list, limit, plus);
-    let mut sink = Sink { list, union: call.union, lifetime: call.lifetime };
+    let (union, reply, lifetime) = (call.union, call.reply, call.lifetime);
+    let mut sink = Sink { list, union, reply, lifetime };
     let tell = match (plus, call.is_own) {
         // Attributes would hold for the moment only.
         _ if call.union.is_shared(NodeId(call.header.nodeid)) => Tell::Names,
