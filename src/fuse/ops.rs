@@ -154,8 +154,8 @@ impl Call<'_> {
     }
 }
 
-/// Whether the attributes of a node, which were just read, are for the caller alone. Those of a file
-/// that lost a name a moment ago are declared to have changed before they are sent: see
+/// Whether the attributes of a node, which were just read, are for the caller alone. If the file
+/// lost a name a moment ago, they are declared to have changed before they are sent: see
 /// `union/shed.rs`.
 fn is_momentary(union: &Union, reply: &Reply<'_>, node: NodeId) -> bool {
     if union.lost_name(node) {

@@ -134,7 +134,7 @@ pub trait DirSink {
     /// Whether no entry was taken yet.
     fn is_empty(&self) -> bool;
 
-    /// States whether one more entry with a name of this length fits.
+    /// Whether one more entry with a name of this length fits.
     fn has_room(&self, name_len: usize) -> bool;
 
     /// Takes an entry. `next` is the position to resume behind it. With `entry`, the kernel is

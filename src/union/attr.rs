@@ -3,11 +3,10 @@
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, FsXattr, Kind, NodeId, Stat};
 use crate::union::api::Kill;
-use crate::union::body::{FIRST_GRAFT, Life, Place};
-use crate::union::copyup::Data;
+use crate::union::body::{Life, Place};
+use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
-use crate::union::table::Node;
-use crate::union::{Union, dir_of, fixed};
+use crate::union::{Union, fixed};
 
 impl Union {
     /// Attributes of an object.
@@ -15,14 +14,16 @@ impl Union {
     /// # Errors
     /// As stat(2); `ESTALE` for a node that is unknown.
     pub fn getattr(&self, id: NodeId) -> Result<Stat> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         if node.kind == Kind::Dir {
-            return Ok(self.show(&node, self.stat_dir(dir_of(&node)?)?));
+            return Ok(self.layers.show(&node, node.dir()?.stat()?));
         }
         if let Some(stat) = self.served_stat(id)? {
-            return Ok(self.show(&node, stat));
+            return Ok(self.layers.show(&node, stat));
         }
-        self.with_object(id, |node, state| Ok(self.show(node, self.stat_file(node, state)?)))
+        self.table.with_object(id, |node, state| {
+            Ok(self.layers.show(node, self.table.stat_file(node, state)?))
+        })
     }
 
     /// Changes attributes; answers the new ones. With `kill_priv` a change of size clears set-id
@@ -31,23 +32,23 @@ impl Union {
     /// # Errors
     /// As chmod(2), chown(2), truncate(2), utimensat(2).
     pub fn setattr(&self, id: NodeId, change: &AttrChange, kill_priv: bool) -> Result<Stat> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         if change.is_empty() {
             return self.getattr(id);
         }
-        self.may_change(id, fixed::is_touch(change))?;
-        let change = self.stored_change(&node, change)?;
+        self.fixed.may_change(id, fixed::is_touch(change))?;
+        let change = self.layers.stored_change(&node, change)?;
         if self.served_change(id, &change, kill_priv)? {
             return self.getattr(id);
         }
         if node.kind == Kind::Dir {
             let dir = self.copy_up_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
             if !change.is_empty() {
-                self.step(dir_of(&node)?, || dir.set_attr(None, &change))?;
+                node.dir()?.step(|| dir.set_attr(None, &change))?;
             }
             return self.getattr(id);
         }
-        self.with_file(id, |held| {
+        self.table.with_file(id, |held| {
             let data = match change.size {
                 Some(0) => Data::Dropped,
                 Some(_) => Data::Whole,
@@ -59,7 +60,7 @@ impl Union {
             }
             let place = self.copy_up_file(held, data)?;
             if kill_priv && change.size.is_some() {
-                self.clear_privilege(&place, Kill::Privilege)?;
+                self.layers.clear_privilege(&place, Kill::Privilege)?;
             }
             self.set_on(&place, &change)?;
             self.changed_elsewhere(held, &place)
@@ -70,10 +71,9 @@ impl Union {
     /// Says that an object changed which another node shares.
     pub(super) fn changed_elsewhere(&self, held: &Held<'_>, place: &Place) -> Result<()> {
         if held.state.life == Life::Detached
-            && let Some(kernel) = self.kernel.get()
-            && let Some(other) = self.table.find_key(self.key(place.layer, &place.stat()?))
+            && let Some(other) = self.table.find_key(self.layers.key(place.layer, &place.stat()?))
         {
-            kernel.changed(other);
+            self.handles.changed(other);
         }
         Ok(())
     }
@@ -85,29 +85,13 @@ impl Union {
         place.dir.set_attr(Some(&place.name), change)
     }
 
-    fn stored_change(&self, node: &Node, change: &AttrChange) -> Result<AttrChange> {
-        let mut stored = *change;
-        if node.key.layer() < FIRST_GRAFT {
-            if let Some(uid) = change.uid {
-                stored.uid = Some(self.store_uid(uid)?);
-            }
-            if let Some(gid) = change.gid {
-                stored.gid = Some(self.store_gid(gid)?);
-            }
-        }
-        if let Some(mode) = change.mode {
-            stored.mode = Some(mode & crate::types::MODE_MASK);
-        }
-        Ok(stored)
-    }
-
     /// Target of a symbolic link.
     ///
     /// # Errors
     /// As readlink(2).
     pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
-        self.with_object(id, |node, state| {
-            let place = self.place(node, state)?;
+        self.table.with_object(id, |node, state| {
+            let place = self.table.place(node, state)?;
             place.dir.readlink(&place.name)
         })
     }
@@ -117,9 +101,9 @@ impl Union {
     /// # Errors
     /// As fsync(2).
     pub fn fsync_dir(&self, id: NodeId, data_only: bool) -> Result<()> {
-        let stack = dir_of(&self.node(id)?)?.stack();
+        let stack = self.table.node(id)?.dir()?.stack();
         match &stack.upper {
-            Some(dir) if !self.options.volatile || stack.graft.is_some() => {
+            Some(dir) if !self.layers.options().volatile || stack.graft.is_some() => {
                 dir.open_self()?.sync(data_only)
             }
             _ => Ok(()),
@@ -132,7 +116,7 @@ impl Union {
     /// `ENOTTY` where the file system has none.
     pub fn flags(&self, id: NodeId) -> Result<u32> {
         let flags = self.with_descriptor(id, false, |file| file.flags())?;
-        Ok(self.shown_flags(id, flags))
+        Ok(self.fixed.shown_flags(id, flags))
     }
 
     /// `FS_IOC_SETFLAGS`.
@@ -142,7 +126,7 @@ impl Union {
     pub fn set_flags(&self, id: NodeId, flags: u32) -> Result<()> {
         self.end_kept_flags(id)?;
         self.with_descriptor(id, true, |file| file.set_flags(flags))?;
-        self.set_shown_flags(id, flags);
+        self.fixed.set_shown_flags(id, flags);
         Ok(())
     }
 
@@ -152,7 +136,7 @@ impl Union {
     /// `ENOTTY` where the file system has none.
     pub fn fsxattr(&self, id: NodeId) -> Result<FsXattr> {
         let found = self.with_descriptor(id, false, |file| file.fsxattr())?;
-        Ok(FsXattr { xflags: self.shown_xflags(id, found.xflags), ..found })
+        Ok(FsXattr { xflags: self.fixed.shown_xflags(id, found.xflags), ..found })
     }
 
     /// `FS_IOC_FSSETXATTR`.
@@ -162,7 +146,7 @@ impl Union {
     pub fn set_fsxattr(&self, id: NodeId, value: &FsXattr) -> Result<()> {
         self.end_kept_flags(id)?;
         self.with_descriptor(id, true, |file| file.set_fsxattr(value))?;
-        self.set_shown_xflags(id, value.xflags);
+        self.fixed.set_shown_xflags(id, value.xflags);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, OnceLock, O
 use crate::types::{Kind, Name, NodeId, Stat, name};
 use crate::union::layer::{DirRef, FileRef};
 use crate::union::mark;
+use crate::union::probe::is_plain;
 use crate::union::readers::Readers;
 
 /// The upper layer.
@@ -91,14 +92,6 @@ impl Hidden {
     }
 }
 
-/// States whether an object that looks like a whiteout was made by a user and is none.
-///
-/// # Errors
-/// As reading its attributes.
-pub fn is_plain(dir: &DirRef, name: &[u8]) -> Result<bool> {
-    Ok(mark::Marked::from_names(&dir.xattr_names(Some(name))?).plain)
-}
-
 /// What a directory of the mount is made of.
 #[derive(Clone, Default)]
 pub struct Stack {
@@ -152,7 +145,7 @@ impl Stack {
         self.lowers.iter().find(|lower| lower.layer == layer).map(|lower| &lower.dir)
     }
 
-    /// States whether entries of several layers are shown together, now or after a copy-up.
+    /// Whether entries of several layers are shown together, now or after a copy-up.
     #[must_use]
     pub fn has_lower(&self) -> bool {
         !self.lowers.is_empty()

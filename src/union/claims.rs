@@ -11,10 +11,9 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::types::NodeId;
-use crate::union::Union;
-use crate::union::body::UPPER;
-use crate::union::resolve::Found;
-use crate::union::table::Node;
+use crate::union::body::{Stack, UPPER};
+use crate::union::layers::found::Found;
+use crate::union::table::{Node, Table};
 
 /// Claims that are kept before the first search for those that no longer count.
 const FEW: usize = 4096;
@@ -47,27 +46,24 @@ impl Claims {
         }
         Some(holder)
     }
-}
 
-impl Union {
     /// Sees to it that a directory that was just entered is the only one that leads to its lower
     /// directory.
     ///
     /// # Errors
-    /// `EIO` where another one does; the node is forgotten then.
-    pub(super) fn claim_lower(&self, node: &Node, found: &Found) -> Result<()> {
-        let merges = found.stack.as_ref().is_some_and(|stack| stack.has_lower());
+    /// `EIO` where another one does; no key leads to the node then, so that the next lookup is
+    /// refused again.
+    pub(super) fn claim_lower(&self, table: &Table, node: &Node, found: &Found) -> Result<()> {
+        let merges = found.stack.as_ref().is_some_and(Stack::has_lower);
         if found.place.layer != UPPER || !merges {
             return Ok(());
         }
         let holds = |id: NodeId, ino: u64| {
-            self.table.find(id).is_some_and(|other| other.ino == ino && other.key != node.key)
+            table.find(id).is_some_and(|other| other.ino == ino && other.key != node.key)
         };
-        let Some(holder) = self.claims.claim(node.ino, node.id, holds) else { return Ok(()) };
-        let other = self.table.find(holder).map(|other| other.name).unwrap_or_default();
-        // Forgotten by its key too, so that the next lookup is refused again.
-        self.table.unkey(node.id);
-        self.forget(node.id, 1);
+        let Some(holder) = self.claim(node.ino, node.id, holds) else { return Ok(()) };
+        let other = table.find(holder).map(|other| other.name).unwrap_or_default();
+        table.clear_key(node.id);
         Err(Error::Corrupt {
             what: format!(
                 "directory {:?} of the upper leads to the same lower directory as {:?}",

@@ -10,12 +10,8 @@ use std::collections::HashMap;
 
 use crate::error::{Errno, Result};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::types::{AttrChange, NodeId, SetTime, Stat, XattrFlags};
-use crate::union::Union;
-use crate::union::body::{FIRST_GRAFT, Place};
-use crate::union::copyup::tolerate;
-use crate::union::layer::DirRef;
-use crate::union::mark::Mark;
+use crate::types::{AttrChange, NodeId, SetTime, Stat};
+use crate::union::body::FIRST_GRAFT;
 
 /// `FS_APPEND_FL` and `FS_IMMUTABLE_FL` of the kernel's include/uapi/linux/fs.h.
 const APPEND_FLAG: u32 = 0x20;
@@ -68,6 +64,62 @@ impl Fixed {
             self.nodes.lock().remove(&id);
         }
     }
+
+    /// Refuses a change of an object that may not change; with `adds`, one that it may if it is
+    /// append-only: data at the end of a file, an entry of a directory.
+    pub(super) fn may_change(&self, id: NodeId, adds: bool) -> Result<()> {
+        if self.of(id).allow(adds) { Ok(()) } else { Err(Errno::PERM.into()) }
+    }
+
+    /// Whether an object has flags.
+    pub(super) fn is_fixed(&self, id: NodeId) -> bool {
+        !self.of(id).is_free()
+    }
+
+    /// Notes the flags of an object that was found in a layer.
+    pub(super) fn note(&self, id: NodeId, layer: u16, stat: &Stat) {
+        if layer < FIRST_GRAFT {
+            self.set(id, Flags::of(stat));
+        }
+    }
+
+    /// Drops the flags of a node that is not known any more.
+    pub(super) fn drop_unless(&self, id: NodeId, is_known: impl FnOnce() -> bool) {
+        if self.any.load(Ordering::Acquire) && !is_known() {
+            self.set(id, Flags::default());
+        }
+    }
+
+    /// The flags of an inode as a user sees them (`FS_IOC_GETFLAGS`).
+    pub(super) fn shown_flags(&self, id: NodeId, flags: u32) -> u32 {
+        let Flags { immutable, append_only } = self.of(id);
+        flags
+            | if immutable { IMMUTABLE_FLAG } else { 0 }
+            | if append_only { APPEND_FLAG } else { 0 }
+    }
+
+    /// The same in the bits of `FS_IOC_FSGETXATTR`.
+    pub(super) fn shown_xflags(&self, id: NodeId, xflags: u32) -> u32 {
+        let Flags { immutable, append_only } = self.of(id);
+        xflags
+            | if immutable { IMMUTABLE_XFLAG } else { 0 }
+            | if append_only { APPEND_XFLAG } else { 0 }
+    }
+
+    /// After the inode of a copy got flags: they are those of the object.
+    pub(super) fn flags_changed(&self, id: NodeId, immutable: bool, append_only: bool) {
+        self.set(id, Flags { immutable, append_only });
+    }
+
+    /// After [`Fixed::flags_changed`] by `FS_IOC_SETFLAGS`.
+    pub(super) fn set_shown_flags(&self, id: NodeId, flags: u32) {
+        self.flags_changed(id, flags & IMMUTABLE_FLAG != 0, flags & APPEND_FLAG != 0);
+    }
+
+    /// After [`Fixed::flags_changed`] by `FS_IOC_FSSETXATTR`.
+    pub(super) fn set_shown_xflags(&self, id: NodeId, xflags: u32) {
+        self.flags_changed(id, xflags & IMMUTABLE_XFLAG != 0, xflags & APPEND_XFLAG != 0);
+    }
 }
 
 /// Refuses to remove or to rename an object that may not change (`may_delete()` in the kernel's
@@ -82,95 +134,6 @@ pub(super) fn is_touch(change: &AttrChange) -> bool {
     let now = |time: Option<SetTime>| matches!(time, None | Some(SetTime::Now));
     let AttrChange { mode, uid, gid, size, atime, mtime } = *change;
     (mode, uid, gid, size) == (None, None, None, None) && now(atime) && now(mtime)
-}
-
-impl Union {
-    /// Refuses a change of an object that may not change; with `adds`, one that it may if it is
-    /// append-only: data at the end of a file, an entry of a directory.
-    pub(super) fn may_change(&self, id: NodeId, adds: bool) -> Result<()> {
-        if self.fixed.of(id).allow(adds) { Ok(()) } else { Err(Errno::PERM.into()) }
-    }
-
-    /// Whether an object has flags.
-    pub(super) fn is_fixed(&self, id: NodeId) -> bool {
-        !self.fixed.of(id).is_free()
-    }
-
-    /// Notes the flags of an object that was found in a layer.
-    pub(super) fn note_fixed(&self, id: NodeId, layer: u16, stat: &Stat) {
-        if layer < FIRST_GRAFT {
-            self.fixed.set(id, Flags::of(stat));
-        }
-    }
-
-    /// Drops what is noted of a node that is gone.
-    pub(super) fn drop_fixed(&self, id: NodeId) {
-        if self.fixed.any.load(Ordering::Acquire) && self.table.find(id).is_none() {
-            self.fixed.set(id, Flags::default());
-        }
-    }
-
-    /// The flags that a copy keeps in its mark, as if its inode had them.
-    pub(super) fn with_kept_flags(&self, place: &Place, stat: Stat) -> Result<Stat> {
-        let kept = self.read_mark(place, Mark::ProtAttr)?.unwrap_or_default();
-        let (immutable, append_only) = (kept.contains(&b'i'), kept.contains(&b'a'));
-        Ok(Stat {
-            immutable: stat.immutable || immutable,
-            append_only: stat.append_only || append_only,
-            ..stat
-        })
-    }
-
-    /// Keeps the flags of a lower object with its copy.
-    pub(super) fn keep_flags(&self, stat: &Stat, dir: &DirRef, name: &[u8]) -> Result<()> {
-        let letters = [(stat.append_only, b'a'), (stat.immutable, b'i')];
-        let value: Vec<u8> = letters.iter().filter(|(is, _)| *is).map(|(_, at)| *at).collect();
-        if value.is_empty() {
-            return Ok(());
-        }
-        let key = self.mark_key(Mark::ProtAttr);
-        let stored = dir.set_xattr(Some(name), &key, &value, XattrFlags::default());
-        tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])
-    }
-
-    /// The flags of an inode as a user sees them (`FS_IOC_GETFLAGS`).
-    pub(super) fn shown_flags(&self, id: NodeId, flags: u32) -> u32 {
-        let Flags { immutable, append_only } = self.fixed.of(id);
-        flags
-            | if immutable { IMMUTABLE_FLAG } else { 0 }
-            | if append_only { APPEND_FLAG } else { 0 }
-    }
-
-    /// The same in the bits of `FS_IOC_FSGETXATTR`.
-    pub(super) fn shown_xflags(&self, id: NodeId, xflags: u32) -> u32 {
-        let Flags { immutable, append_only } = self.fixed.of(id);
-        xflags
-            | if immutable { IMMUTABLE_XFLAG } else { 0 }
-            | if append_only { APPEND_XFLAG } else { 0 }
-    }
-
-    /// Before the inode of a copy gets flags by itself: those of its mark end.
-    pub(super) fn end_kept_flags(&self, id: NodeId) -> Result<()> {
-        if self.fixed.of(id).is_free() {
-            return Ok(());
-        }
-        self.remove_mark(id, Mark::ProtAttr)
-    }
-
-    /// After the inode of a copy got flags: they are those of the object.
-    pub(super) fn flags_changed(&self, id: NodeId, immutable: bool, append_only: bool) {
-        self.fixed.set(id, Flags { immutable, append_only });
-    }
-
-    /// After [`Union::flags_changed`] by `FS_IOC_SETFLAGS`.
-    pub(super) fn set_shown_flags(&self, id: NodeId, flags: u32) {
-        self.flags_changed(id, flags & IMMUTABLE_FLAG != 0, flags & APPEND_FLAG != 0);
-    }
-
-    /// After [`Union::flags_changed`] by `FS_IOC_FSSETXATTR`.
-    pub(super) fn set_shown_xflags(&self, id: NodeId, xflags: u32) {
-        self.flags_changed(id, xflags & IMMUTABLE_XFLAG != 0, xflags & APPEND_XFLAG != 0);
-    }
 }
 
 #[cfg(test)]

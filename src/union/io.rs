@@ -10,8 +10,8 @@ use crate::types::{Access, Kind, NodeId, Seek};
 use crate::union::Union;
 use crate::union::api::Kill;
 use crate::union::body::UPPER;
-use crate::union::copyup::Data;
 use crate::union::layer::{File, FileRef};
+use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
 
 impl Union {
@@ -24,12 +24,12 @@ impl Union {
         }
         let place = match &held.state.data {
             Some(data) if !write => data.clone(),
-            _ => self.place(&held.node, Some(held.state))?,
+            _ => self.table.place(&held.node, Some(held.state))?,
         };
         let access = if write { Access::Write } else { Access::Read };
         let file = place.dir.open(&place.name, access)?;
         held.state.file = Some((Arc::clone(&file), write));
-        self.note_file(held.node.id);
+        self.handles.note_file(&self.table, held.node.id);
         Ok(file)
     }
 
@@ -46,7 +46,7 @@ impl Union {
         if let Some(file) = self.served_file(id, false) {
             return Ok(file);
         }
-        self.with_file(id, |held| self.file(held, false))
+        self.table.with_file(id, |held| self.file(held, false))
     }
 
     /// The file behind a node in the upper, open for writing.
@@ -54,7 +54,7 @@ impl Union {
         if let Some(file) = self.served_writable(id, kill)? {
             return Ok(file);
         }
-        self.with_file(id, |held| {
+        self.table.with_file(id, |held| {
             if let Some((file, true)) = &held.state.file
                 && kill == Kill::Nothing
                 && held.state.data.is_none()
@@ -62,8 +62,8 @@ impl Union {
                 return Ok(Arc::clone(file));
             }
             let place = self.copy_up_file(held, Data::Whole)?;
-            self.check_writable(&place)?;
-            self.clear_privilege(&place, kill)?;
+            self.layers.check_writable(place.layer)?;
+            self.layers.clear_privilege(&place, kill)?;
             self.file(held, true)
         })
     }
@@ -91,12 +91,12 @@ impl Union {
         if let Some(file) = self.served_file(id, false) {
             return file.sync(data_only);
         }
-        if self.options.volatile {
+        if self.layers.options().volatile {
             return Ok(());
         }
-        let file = self.with_file(id, |held| {
-            let place = self.place(&held.node, Some(held.state))?;
-            let ours = place.layer == UPPER || self.graft(place.layer).is_some();
+        let file = self.table.with_file(id, |held| {
+            let place = self.table.place(&held.node, Some(held.state))?;
+            let ours = place.layer == UPPER || self.layers.graft(place.layer).is_some();
             match (&held.state.file, &held.state.data) {
                 _ if !ours => Ok(None),
                 (Some((file, _)), None) => Ok(Some(Arc::clone(file))),
@@ -154,18 +154,18 @@ impl Union {
         change: bool,
         act: impl FnOnce(&dyn File) -> Result<R>,
     ) -> Result<R> {
-        match self.node(id)?.kind {
+        match self.table.node(id)?.kind {
             Kind::Dir => {
                 let stack = match change {
                     true => self.copy_up_dir(id)?,
-                    false => super::dir_of(&self.node(id)?)?.stack(),
+                    false => self.table.node(id)?.dir()?.stack(),
                 };
                 act(stack.top().ok_or(Errno::STALE)?.open_self()?.as_ref())
             }
-            Kind::File => self.with_file(id, |held| {
+            Kind::File => self.table.with_file(id, |held| {
                 let place = match change {
                     true => self.copy_up_file(held, Data::Whole)?,
-                    false => self.place(&held.node, Some(held.state))?,
+                    false => self.table.place(&held.node, Some(held.state))?,
                 };
                 act(place.dir.open(&place.name, Access::Read)?.as_ref())
             }),

@@ -14,17 +14,16 @@
 //! 5. `DirBody::times`: a step in the upper part of a directory, with the times before and after.
 //!
 //! A copy-up takes only 3 to 5: an open file may be copied up while names change. What looked a
-//! name up without these locks compares [`Union::published`] of before and after.
+//! name up without these locks compares `Layers::published` of before and after.
 
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
-use crate::sync::{Ordering, RwLockReadGuard};
+use crate::sync::RwLockReadGuard;
 use crate::types::{Kind, NodeId};
 use crate::union::body::{Body, DirBody, FileBody, FileState, Io, Life};
-use crate::union::namespace::Parent;
-use crate::union::table::Node;
-use crate::union::{Union, dir_of};
+use crate::union::parent::Parent;
+use crate::union::table::{Node, Table};
 
 /// A file whose state is locked. The node was read under the lock.
 pub(super) struct Held<'a> {
@@ -66,11 +65,69 @@ impl Body {
     }
 }
 
-impl Union {
+impl DirBody {
+    /// Keeps the entries of a directory as they are, while names are looked up in it.
+    pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.entries.read()
+    }
+
+    /// Runs a step that changes entries in the upper part of a directory: no copy-up puts the times
+    /// of before back meanwhile.
+    pub(super) fn step<R>(&self, act: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _times = self.times.lock();
+        act()
+    }
+}
+
+impl Parent {
+    /// Locks the entries of a directory and gives it to `act`, which may change them.
+    ///
+    /// # Errors
+    /// `ENOENT` for a directory that is removed; what `act` answers.
+    pub(super) fn locked<R>(&self, act: impl FnOnce(&Self) -> Result<R>) -> Result<R> {
+        let _entries = self.body()?.entries.write();
+        act(&self.current()?)
+    }
+
+    /// Runs a step that changes entries in the upper parts of two directories, which may be one.
+    pub(super) fn step_with<R>(&self, other: &Self, act: impl FnOnce() -> Result<R>) -> Result<R> {
+        if self.id == other.id {
+            return self.body()?.step(act);
+        }
+        let (first, second) = if self.id.0 < other.id.0 { (self, other) } else { (other, self) };
+        let (first, second) = (first.body()?, second.body()?);
+        first.step(|| second.step(act))
+    }
+}
+
+impl Parents<'_> {
+    /// Locks the entries of both directories, which may be one, and gives them to `act`.
+    ///
+    /// # Errors
+    /// As [`Parent::locked`].
+    pub(super) fn locked<R>(
+        &self,
+        table: &Table,
+        act: impl FnOnce(&Parents<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let Self { from, to } = *self;
+        if from.id == to.id {
+            return from.locked(|parent| act(&Parents { from: parent, to: parent }));
+        }
+        let from_first = table.is_above(from.id, to.id)
+            || (!table.is_above(to.id, from.id) && from.id.0 < to.id.0);
+        let (first, second) = if from_first { (from, to) } else { (to, from) };
+        let _first = first.body()?.entries.write();
+        let _second = second.body()?.entries.write();
+        act(&Parents { from: &from.current()?, to: &to.current()? })
+    }
+}
+
+impl Table {
     /// The state of a file, made if there was none.
     fn file_body(&self, id: NodeId) -> Result<Arc<Body>> {
         let fresh = || Arc::new(Body::File(FileBody::default()));
-        self.table.body(id, fresh).ok_or_else(|| Errno::STALE.into())
+        self.body(id, fresh).ok_or_else(|| Errno::STALE.into())
     }
 
     /// Locks the state of a file, then reads its node, and gives both to `act`.
@@ -90,11 +147,11 @@ impl Union {
 
     /// The same with a file that is not in use at this moment; nothing with another.
     pub(super) fn try_with_file(&self, id: NodeId, act: impl FnOnce(&mut Held<'_>)) {
-        let Some(node) = self.table.find(id) else { return };
+        let Some(node) = self.find(id) else { return };
         let Some(body) = node.body.clone() else { return };
         if let Some(file) = body.file()
             && let Some(mut state) = file.state.try_lock()
-            && let Some(node) = self.table.find(id)
+            && let Some(node) = self.find(id)
         {
             act(&mut Held { node, state: &mut state });
         }
@@ -142,7 +199,7 @@ impl Union {
         if node.body.is_none()
             && node.kind != Kind::Dir
             && let Ok(done) = act(&node, None)
-            && self.table.is_at_rest(&node)
+            && self.is_at_rest(&node)
         {
             return Ok(done);
         }
@@ -158,7 +215,7 @@ impl Union {
         id: NodeId,
         act: impl FnOnce(&Node, &DirBody) -> Result<R>,
     ) -> Result<R> {
-        let body = Self::body_of(&self.node(id)?)?;
+        let body = self.node(id)?.dir_body()?;
         let dir = body.dir().ok_or(Errno::NOTDIR)?;
         let _change = dir.change.lock();
         act(&self.node(id)?, dir)
@@ -184,47 +241,6 @@ impl Union {
         }
     }
 
-    /// Keeps the entries of a directory as they are, while names are looked up in it.
-    pub(super) fn reading<'a>(&self, body: &'a DirBody) -> RwLockReadGuard<'a, ()> {
-        body.entries.read()
-    }
-
-    /// Copies a directory up if need be, locks its entries, and gives it to `act`, which may change
-    /// them.
-    ///
-    /// # Errors
-    /// As the copy-up; `ENOENT` for a directory that is removed; what `act` answers.
-    pub(super) fn with_parent<R>(
-        &self,
-        id: NodeId,
-        act: impl FnOnce(&Parent) -> Result<R>,
-    ) -> Result<R> {
-        let parent = self.parent(id)?;
-        let body = Arc::clone(&parent.body);
-        let _entries = body.dir().ok_or(Errno::NOTDIR)?.entries.write();
-        act(&parent.current()?)
-    }
-
-    /// The same with two directories, which may be one.
-    pub(super) fn with_parents<R>(
-        &self,
-        from: NodeId,
-        to: NodeId,
-        act: impl FnOnce(&Parents<'_>) -> Result<R>,
-    ) -> Result<R> {
-        if from == to {
-            return self.with_parent(from, |parent| act(&Parents { from: parent, to: parent }));
-        }
-        let (from, to) = (self.parent(from)?, self.parent(to)?);
-        let from_first = self.is_above(from.id, to.id)
-            || (!self.is_above(to.id, from.id) && from.id.0 < to.id.0);
-        let (first, second) = if from_first { (&from, &to) } else { (&to, &from) };
-        let (first, second) = (Arc::clone(&first.body), Arc::clone(&second.body));
-        let _first = first.dir().ok_or(Errno::NOTDIR)?.entries.write();
-        let _second = second.dir().ok_or(Errno::NOTDIR)?.entries.write();
-        act(&Parents { from: &from.current()?, to: &to.current()? })
-    }
-
     /// Locks the entries of a directory that is about to be removed or replaced, below the lock of
     /// its parent.
     pub(super) fn with_victim<R>(
@@ -234,7 +250,7 @@ impl Union {
     ) -> Result<R> {
         match victim {
             Some(node) if node.kind == Kind::Dir => {
-                let _entries = dir_of(node)?.entries.write();
+                let _entries = node.dir()?.entries.write();
                 act()
             }
             _ => act(),
@@ -248,38 +264,10 @@ impl Union {
             if at == above {
                 return true;
             }
-            match self.table.find(at) {
+            match self.find(at) {
                 Some(node) if node.id != NodeId::ROOT => at = node.parent,
                 _ => return false,
             }
         }
-    }
-
-    /// Runs a step that changes entries in the upper part of a directory: no copy-up puts the times
-    /// of before back meanwhile.
-    pub(super) fn step<R>(&self, body: &DirBody, act: impl FnOnce() -> Result<R>) -> Result<R> {
-        let _times = body.times.lock();
-        act()
-    }
-
-    /// The same in two directories, which may be one.
-    pub(super) fn step_both<R>(
-        &self,
-        from: &Parent,
-        to: &Parent,
-        act: impl FnOnce() -> Result<R>,
-    ) -> Result<R> {
-        if from.id == to.id {
-            return self.step(from.body()?, act);
-        }
-        let (first, second) = if from.id.0 < to.id.0 { (from, to) } else { (to, from) };
-        let (first, second) = (first.body()?, second.body()?);
-        self.step(first, || self.step(second, act))
-    }
-
-    /// Count of the objects that came into the upper so far. A lower object that was found while
-    /// it grew may be in the upper by now, and its key may lead to nothing.
-    pub(super) fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
-use crate::types::{Kind, Name, NodeId, Stat, name};
+use crate::types::{Kind, NodeId, Stat, name};
 use crate::union::api::Entry;
-use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileBody, Place, Stack, UPPER};
-use crate::union::resolve::Found;
+use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileBody, Life, Place, Stack, UPPER};
+use crate::union::handles::is_small_lower;
+use crate::union::layers::found::Found;
 use crate::union::table::{NewNode, Node};
-use crate::union::{GraftRoot, Union, check_name, dir_of, is_small_lower};
+use crate::union::{Union, check_name};
 
 /// What a name means that is about to change.
 pub(super) struct Named {
@@ -29,24 +30,24 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for a node that is unknown, or of the backing.
     pub fn lookup(&self, parent: NodeId, entry: &[u8]) -> Result<Option<Entry>> {
-        self.counters.lookups.fetch_add(1, Ordering::Relaxed);
+        self.lookups.fetch_add(1, Ordering::Relaxed);
         if entry == b"." || entry == b".." {
             return self.lookup_dot(parent, entry).map(Some);
         }
         check_name(entry)?;
-        let node = self.node(parent)?;
-        let body = dir_of(&node)?;
-        let _entries = self.reading(body);
+        let node = self.table.node(parent)?;
+        let body = node.dir()?;
+        let _entries = body.reading();
         let found = self.lookup_in(&node, entry)?;
         if found.is_some_and(|entry| entry.stat.kind() != Kind::Dir) {
-            self.plus.looked_up(&body.looked_up);
+            self.listings.looked_up(&body.looked_up);
         }
         Ok(found)
     }
 
     /// [`Union::lookup`] of a name, with the entries of the directory locked.
     pub(super) fn lookup_in(&self, node: &Node, entry: &[u8]) -> Result<Option<Entry>> {
-        if let Some(found) = self.find_graft(node, dir_of(node)?, entry)? {
+        if let Some(found) = self.find_graft(node, entry)? {
             return self.enter(node.id, entry, &found).map(|(entry, _)| Some(entry));
         }
         Ok(self.find_in(node, entry)?.map(|(_, entered)| entered))
@@ -55,9 +56,9 @@ impl Union {
     /// Finds what a name of a directory means, and enters it in the table. The entries of the
     /// directory are locked.
     pub(super) fn find_in(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, Entry)>> {
-        let published = self.published();
-        let stack = dir_of(node)?.stack();
-        let found = self.resolve(&stack, entry)?;
+        let published = self.layers.published();
+        let stack = node.dir()?.stack();
+        let found = self.layers.resolve(&stack, entry)?;
         self.enter_found(node, entry, found, published)
     }
 
@@ -70,23 +71,26 @@ impl Union {
         mut found: Option<Found>,
         mut published: u64,
     ) -> Result<Option<(Found, Entry)>> {
-        let body = dir_of(node)?;
+        let body = node.dir()?;
         loop {
             let Some(object) = found else { return Ok(None) };
             let (entered, fresh) = self.enter(node.id, entry, &object)?;
-            if !object.is_lower() || self.published() == published {
+            if !object.is_lower() || self.layers.published() == published {
                 return Ok(Some((object, entered)));
             }
             // It may be in the upper by now. Then the key of its lower object leads to nothing, or
             // to a second node, which was made just now and goes. One that was copied up since it
             // was made has another key, and is the right one.
-            published = self.published();
-            let again = self.resolve(&body.stack(), entry)?;
-            if again.as_ref().is_some_and(|found| self.key_of(found) == self.key_of(&object)) {
+            published = self.layers.published();
+            let again = self.layers.resolve(&body.stack(), entry)?;
+            if again
+                .as_ref()
+                .is_some_and(|found| self.layers.key_of(found) == self.layers.key_of(&object))
+            {
                 return Ok(Some((object, entered)));
             }
             if fresh {
-                self.table.unkey_from(entered.node, self.key_of(&object));
+                self.table.clear_key_if(entered.node, self.layers.key_of(&object));
             }
             self.forget(entered.node, 1);
             found = again;
@@ -96,8 +100,8 @@ impl Union {
     /// [`Union::find_in`] of an entry that is about to be removed, moved or replaced. With `hides`,
     /// a lower part has the name too.
     pub(super) fn find_to_change(&self, node: &Node, entry: &[u8], hides: bool) -> Result<Named> {
-        let published = self.published();
-        let stack = dir_of(node)?.stack();
+        let published = self.layers.published();
+        let stack = node.dir()?.stack();
         let stat = stack.stat_upper(entry)?;
         let occupied = stat.is_some();
         if !hides {
@@ -106,7 +110,7 @@ impl Union {
                 return Ok(Named { found: Some(known), occupied });
             }
         }
-        let found = self.resolve_from(&stack, entry, stat)?;
+        let found = self.layers.resolve_from(&stack, entry, stat)?;
         let found = self.enter_found(node, entry, found, published)?;
         Ok(Named { found: found.map(|(found, entered)| (found, entered.node)), occupied })
     }
@@ -123,26 +127,26 @@ impl Union {
         let Some(upper) = stack.upper.as_ref().filter(|_| stack.graft.is_none()) else {
             return Ok(None);
         };
-        let key = self.key(UPPER, &stat);
+        let key = self.layers.key(UPPER, &stat);
         let Some(id) = self.table.find_key(key) else { return Ok(None) };
-        let Some(known) = self.table.again(id) else { return Ok(None) };
+        let Some(known) = self.table.add_lookup(id) else { return Ok(None) };
         let is_it = known.key == key
             && known.kind == stat.kind()
             && known.parent == node.id
             && known.name[..] == *entry
-            && !self.is_fixed(id);
+            && !self.fixed.is_fixed(id);
         if !is_it {
             self.forget(id, 1);
             return Ok(None);
         }
         let stack = known.body.as_deref().and_then(Body::dir).map(|body| (*body.stack()).clone());
         let (place, ino) = (Place::new(UPPER, upper, entry), known.ino);
-        let found = Found { stat, place, ino, stack, data: None, indexed: None, split: None };
+        let found = Found::alone(stat, place, ino, stack);
         Ok(Some((found, id)))
     }
 
     fn lookup_dot(&self, id: NodeId, entry: &[u8]) -> Result<Entry> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         let target = if entry == b"." { id } else { node.parent };
         let entry = self.entry_again(target)?;
         if entry.stat.nlink == 0 {
@@ -155,44 +159,16 @@ impl Union {
 
     /// Tells of a known object, and counts a lookup on it.
     pub(super) fn entry_again(&self, id: NodeId) -> Result<Entry> {
-        self.table.again(id).ok_or(Errno::STALE)?;
+        self.table.add_lookup(id).ok_or(Errno::STALE)?;
         let stat = self.getattr(id).inspect_err(|_| self.forget(id, 1))?;
         Ok(Entry { node: id, stat })
     }
 
-    fn find_graft(&self, node: &Node, body: &DirBody, entry: &[u8]) -> Result<Option<Found>> {
-        if !body.has_grafts.load(Ordering::Acquire) {
+    fn find_graft(&self, node: &Node, entry: &[u8]) -> Result<Option<Found>> {
+        if !node.dir()?.has_grafts.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let Some(number) = self.graft_places.get(&(node.id, entry.to_vec())).copied() else {
-            return Ok(None);
-        };
-        let Some(graft) = self.graft(number) else { return Ok(None) };
-        match &graft.root {
-            GraftRoot::Dir(dir) => {
-                let stat = dir.stat(None)?;
-                let stack =
-                    Stack { upper: Some(Arc::clone(dir)), graft: Some(number), ..Stack::default() };
-                let place = Place { layer: number, dir: Arc::clone(dir), name: Name::new() };
-                let ino = self.show_ino(&stat);
-                let stack = Some(stack);
-                Ok(Some(Found { stat, place, ino, stack, data: None, indexed: None, split: None }))
-            }
-            GraftRoot::Entry { dir, name } => {
-                let place = Place { layer: number, dir: Arc::clone(dir), name: name.clone() };
-                let stat = place.stat()?;
-                let ino = self.show_ino(&stat);
-                Ok(Some(Found {
-                    stat,
-                    place,
-                    ino,
-                    stack: None,
-                    data: None,
-                    indexed: None,
-                    split: None,
-                }))
-            }
-        }
+        self.layers.find_graft(node.id, entry)
     }
 
     /// Enters an object in the table. Answers it as the kernel is to see it, and whether it is new.
@@ -202,7 +178,7 @@ impl Union {
         entry: &[u8],
         found: &Found,
     ) -> Result<(Entry, bool)> {
-        let key = self.key_of(found);
+        let key = self.layers.key_of(found);
         let kind = found.stat.kind();
         let small = is_small_lower(found.place.layer, &found.stat);
         let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
@@ -212,17 +188,34 @@ impl Union {
             None => self.new_file_body(found, graft_file),
         });
         if fresh {
-            self.claim_lower(&node, found)?;
+            let claimed = self.claims.claim_lower(&self.table, &node, found);
+            claimed.inspect_err(|_| self.forget(node.id, 1))?;
         }
         let told = || {
             if !fresh && (node.parent != parent || node.name[..] != *entry) {
                 self.found_again(&node, parent, entry, found)?;
             }
-            self.note_fixed(node.id, found.place.layer, &found.stat);
+            self.fixed.note(node.id, found.place.layer, &found.stat);
             self.show_found(&node, found)
         };
         let stat = told().inspect_err(|_| self.forget(node.id, 1))?;
         Ok((Entry { node: node.id, stat }, fresh))
+    }
+
+    /// Attributes of an object that was just found, as the mount shows them.
+    fn show_found(&self, node: &Node, found: &Found) -> Result<Stat> {
+        if node.body.as_deref().and_then(Body::file).is_none() {
+            return Ok(self.layers.show(node, found.stat));
+        }
+        self.table.with_file(node.id, |held| {
+            let state = &held.state;
+            let same = held.node.key == self.layers.key_of(found);
+            let plain = same && !state.indexed && state.data.is_none();
+            if plain && state.life == Life::Linked {
+                return Ok(self.layers.show(&held.node, found.stat));
+            }
+            Ok(self.layers.show(&held.node, self.table.stat_state(&held.node, state)?))
+        })
     }
 
     fn new_file_body(&self, found: &Found, elsewhere: bool) -> Option<Arc<Body>> {
@@ -239,7 +232,8 @@ impl Union {
             if let Some(diff) = found.indexed {
                 state.indexed = true;
                 state.nlink_diff = diff;
-                state.place = self.index_place(&found.place).ok().flatten().or(state.place.take());
+                state.place =
+                    self.layers.index_place(&found.place).ok().flatten().or(state.place.take());
             }
         });
         Some(Arc::new(Body::File(body)))
@@ -249,7 +243,7 @@ impl Union {
     // behind our back.
     fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
         if node.kind == Kind::Dir {
-            return self.with_dir(node.id, |node, body| {
+            return self.table.with_dir(node.id, |node, body| {
                 if node.id != NodeId::ROOT {
                     self.table.relocate(node.id, parent, entry);
                 }
@@ -263,7 +257,7 @@ impl Union {
                 Ok(())
             });
         }
-        self.with_file(node.id, |held| {
+        self.table.with_file(node.id, |held| {
             if held.node.parent == parent && held.node.name[..] == *entry {
                 return Ok(());
             }

@@ -141,13 +141,13 @@ pub fn keys(mark: Mark) -> [Vec<u8>; 2] {
     [mark.key(Marks::Trusted), mark.key(Marks::User)]
 }
 
-/// States whether an attribute is a mark of overlayfs or of ours, and never plain content.
+/// Whether an attribute is a mark of overlayfs or of ours, and never plain content.
 #[must_use]
 pub fn is_mark(key: &[u8]) -> bool {
     strip(key, &[TRUSTED, USER]).is_some_and(|rest| !rest.starts_with(ESCAPE)) || is_private(key)
 }
 
-/// States whether users may neither see nor set an attribute, whatever its value.
+/// Whether users may neither see nor set an attribute, whatever its value.
 #[must_use]
 pub fn is_private(key: &[u8]) -> bool {
     PRIVATE.iter().any(|prefix| key.starts_with(prefix))
@@ -184,13 +184,13 @@ pub fn aufs_whiteout(name: &[u8]) -> Name {
     whiteout
 }
 
-/// States whether a name has the form of an AUFS whiteout.
+/// Whether a name has the form of an AUFS whiteout.
 #[must_use]
 pub fn is_aufs_name(name: &[u8]) -> bool {
     name.starts_with(WH_PREFIX)
 }
 
-/// States whether an object may be an xattr whiteout: an empty regular file.
+/// Whether an object may be an xattr whiteout: an empty regular file.
 #[must_use]
 pub const fn may_be_xattr_whiteout(stat: &Stat) -> bool {
     matches!(stat.kind(), Kind::File) && stat.size == 0

@@ -3,16 +3,15 @@
 //! What replaces a whiteout, and every directory that must hide what is below it, is made ready
 //! in the work directory and takes its place in one rename.
 
-use std::sync::Arc;
-
 use crate::error::{Errno, Result};
 use crate::types::{Kind, MODE_MASK, NodeId, Owner, RenameFlags, Stat, name};
 use crate::union::api::{Caller, Entry};
-use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
+use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack};
 use crate::union::layer::{DirRef, FileRef};
+use crate::union::layers::found::Found;
 use crate::union::lock::Held;
 use crate::union::mark;
-use crate::union::resolve::Found;
+use crate::union::parent::Parent;
 use crate::union::{Union, check_name};
 
 /// What is to be made.
@@ -21,35 +20,6 @@ pub(super) enum Make<'a> {
     Special { mode: u32, rdev: u64 },
     Symlink { target: &'a [u8] },
     File { mode: u32 },
-}
-
-/// A directory in which something is made.
-pub(super) struct Parent {
-    pub id: NodeId,
-    pub body: Arc<Body>,
-    pub stack: Arc<Stack>,
-    pub dir: DirRef,
-}
-
-impl Parent {
-    pub(super) fn body(&self) -> Result<&DirBody> {
-        self.body.dir().ok_or_else(|| Errno::NOTDIR.into())
-    }
-
-    pub(super) fn layer(&self) -> u16 {
-        self.stack.graft.unwrap_or(UPPER)
-    }
-
-    /// The same as it is now. `ENOENT` if it was removed.
-    pub(super) fn current(&self) -> Result<Self> {
-        let body = self.body()?;
-        if body.removed.get().is_some() {
-            return Err(Errno::NOENT.into());
-        }
-        let stack = body.stack();
-        let dir = stack.upper.clone().ok_or(Errno::STALE)?;
-        Ok(Self { id: self.id, body: Arc::clone(&self.body), stack, dir })
-    }
 }
 
 impl FileState {
@@ -70,9 +40,22 @@ impl Union {
     /// A directory with its upper part, ready to be changed.
     pub(super) fn parent(&self, id: NodeId) -> Result<Parent> {
         let stack = self.copy_up_dir(id)?;
-        let body = Self::body_of(&self.node(id)?)?;
+        let body = self.table.node(id)?.dir_body()?;
         let dir = stack.upper.clone().ok_or(Errno::STALE)?;
         Ok(Parent { id, body, stack, dir })
+    }
+
+    /// Copies a directory up if need be, locks its entries, and gives it to `act`, which may change
+    /// them.
+    ///
+    /// # Errors
+    /// As the copy-up; `ENOENT` for a directory that is removed; what `act` answers.
+    pub(super) fn with_parent<R>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&Parent) -> Result<R>,
+    ) -> Result<R> {
+        self.parent(id)?.locked(act)
     }
 
     /// Makes a FIFO, socket, device or regular file.
@@ -136,8 +119,8 @@ impl Union {
             ..Stack::default()
         });
         let place = Place::new(parent.layer(), &parent.dir, entry);
-        let ino = self.show_ino(&stat);
-        let found = Found { stat, place, ino, stack, data: None, indexed: None, split: None };
+        let ino = self.layers.show_ino(&stat);
+        let found = Found::alone(stat, place, ino, stack);
         self.enter(parent.id, entry, &found).map(|(entry, _)| entry)
     }
 
@@ -150,35 +133,37 @@ impl Union {
         what: &Make<'_>,
     ) -> Result<Option<FileRef>> {
         check_name(entry)?;
-        if self.is_graft_place(parent.id, entry) {
+        if self.layers.is_graft_place(parent.id, entry) {
             return Err(Errno::EXIST.into());
         }
-        self.may_change(parent.id, true)?;
+        self.fixed.may_change(parent.id, true)?;
         let layer = parent.layer();
-        let owner = self.owner(caller, layer)?;
+        let owner = self.layers.owner(caller, layer)?;
         if parent.stack.graft.is_some() {
             let body = parent.body()?;
             let file =
-                self.step(body, || self.make_in(caller, parent, &parent.dir, entry, what, owner))?;
+                body.step(|| self.make_in(caller, parent, &parent.dir, entry, what, owner))?;
             body.changed();
             return Ok(file);
         }
-        self.refuse_aufs_name(&parent.dir, entry)?;
-        let covers = self.is_occupied(&parent.dir, entry)?;
-        let hidden = !covers && self.upper_hides(&parent.stack, entry)?;
+        self.layers.refuse_aufs_name(&parent.dir, entry)?;
+        let covers = self.layers.is_occupied(&parent.dir, entry)?;
+        let hidden = !covers && self.layers.upper_hides(&parent.stack, entry)?;
         // Without anything in the upper, the layers below decide alone.
         let seen = if covers || hidden {
-            self.resolve(&parent.stack, entry)?
+            self.layers.resolve(&parent.stack, entry)?
         } else {
-            self.resolve_lower(&parent.stack.lowers, entry)?
+            self.layers.resolve_lower(&parent.stack.lowers, entry)?
         };
         if seen.is_some() {
             return Err(Errno::EXIST.into());
         }
         let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
-            && (covers || hidden || (self.writes_aufs_whiteouts() && parent.stack.has_lower()));
-        let file = self.step(parent.body()?, || {
+            && (covers
+                || hidden
+                || (self.layers.writes_aufs_whiteouts() && parent.stack.has_lower()));
+        let file = parent.body()?.step(|| {
             if covers || opaque || plain {
                 return self.make_over(caller, parent, entry, what, owner);
             }
@@ -197,18 +182,18 @@ impl Union {
         what: &Make<'_>,
         owner: Owner,
     ) -> Result<Option<FileRef>> {
-        let (stage, staged) = self.stage_for(parent.body()?, &parent.dir)?;
-        let temporary = self.unique_name();
+        let (stage, staged) = self.layers.stage_for(parent.body()?, &parent.dir)?;
+        let temporary = self.layers.unique_name();
         let run = || -> Result<Option<FileRef>> {
             let file = self.make_in(caller, parent, &stage, &temporary, what, owner)?;
             if needs_plain_mark(entry, what) {
-                self.set_plain(&stage, &temporary)?;
+                self.layers.set_plain(&stage, &temporary)?;
             }
             let is_dir = matches!(what, Make::Dir { .. });
             if is_dir {
-                self.set_opaque(&stage, Some(&temporary))?;
+                self.layers.set_opaque(&stage, Some(&temporary))?;
             }
-            let exchange = is_dir && self.is_occupied(&parent.dir, entry)?;
+            let exchange = is_dir && self.layers.is_occupied(&parent.dir, entry)?;
             let flags = RenameFlags { exchange, ..RenameFlags::default() };
             stage.rename(&temporary, parent.dir.as_ref(), entry, flags)?;
             if exchange {
@@ -217,13 +202,13 @@ impl Union {
             Ok(file)
         };
         let made = run();
-        if made.is_err() && self.is_occupied(&stage, &temporary)? {
+        if made.is_err() && self.layers.is_occupied(&stage, &temporary)? {
             match what {
                 Make::Dir { .. } => self.remove_staged(&stage, &temporary)?,
                 _ => stage.unlink(&temporary)?,
             }
         }
-        self.unstage(staged)?;
+        self.layers.unstage(staged)?;
         made
     }
 
@@ -242,7 +227,7 @@ impl Union {
         owner: Owner,
     ) -> Result<Option<FileRef>> {
         let masked = |mode: u32| -> Result<u32> {
-            if self.has_default_acl(parent.body()?, &parent.dir)? {
+            if self.layers.has_default_acl(parent.body()?, &parent.dir)? {
                 Ok(mode)
             } else {
                 Ok(mode & !(caller.umask & 0o777))
@@ -265,35 +250,35 @@ impl Union {
     /// As link(2); `EXDEV` between a graft and the union.
     pub fn link(&self, id: NodeId, parent: NodeId, entry: &[u8]) -> Result<Entry> {
         check_name(entry)?;
-        self.may_change(parent, true)?;
-        self.may_change(id, false)?;
+        self.fixed.may_change(parent, true)?;
+        self.fixed.may_change(id, false)?;
         self.with_parent(parent, |parent| {
             self.check_link(id, parent, entry)?;
-            let (ino, linked) = self.with_file(id, |held| {
+            let (ino, linked) = self.table.with_file(id, |held| {
                 self.link_held(held, parent, entry)?;
                 Ok((held.node.ino, parent.dir.stat(Some(entry))?))
             })?;
             parent.body()?.changed();
             // Only what shows a number that is not its own has it stored.
-            if ino == self.show_ino(&linked) { Ok(()) } else { self.set_impure_for(parent) }
+            if ino == self.layers.show_ino(&linked) { Ok(()) } else { self.set_impure_for(parent) }
         })?;
         self.entry_again(id)
     }
 
     fn check_link(&self, id: NodeId, parent: &Parent, entry: &[u8]) -> Result<()> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         let source_layer = node.key.layer();
         if source_layer.max(FIRST_GRAFT - 1) != parent.layer().max(FIRST_GRAFT - 1) {
             return Err(Errno::XDEV.into());
         }
-        if parent.stack.graft.is_none() && self.resolve(&parent.stack, entry)?.is_some() {
+        if parent.stack.graft.is_none() && self.layers.resolve(&parent.stack, entry)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         if node.kind == Kind::Dir {
             return Err(Errno::PERM.into());
         }
         if parent.stack.graft.is_none() {
-            self.refuse_aufs_name(&parent.dir, entry)?;
+            self.layers.refuse_aufs_name(&parent.dir, entry)?;
         }
         Ok(())
     }
@@ -305,9 +290,9 @@ impl Union {
         let place = self.copy_up_movable(held, false)?;
         let marked = parent.stack.graft.is_none() && mark::is_aufs_name(entry);
         if marked && held.node.kind == Kind::File {
-            self.set_plain(&place.dir, &place.name)?;
+            self.layers.set_plain(&place.dir, &place.name)?;
         }
-        self.step(parent.body()?, || self.link_place(&place, parent, entry))?;
+        parent.body()?.step(|| self.link_place(&place, parent, entry))?;
         if held.state.life != Life::Unnamed {
             held.state.add_alias(parent.id, entry);
             return Ok(());
@@ -315,7 +300,7 @@ impl Union {
         held.state.life = Life::Linked;
         held.state.place = None;
         self.table.relocate(held.node.id, parent.id, entry);
-        self.table.rekey(held.node.id, held.node.key);
+        self.table.replace_key(held.node.id, held.node.key);
         place.dir.unlink(&place.name)
     }
 
@@ -323,26 +308,21 @@ impl Union {
         if parent.stack.graft.is_some() {
             return Ok(());
         }
-        self.set_impure(parent.body()?, &parent.dir)
+        self.layers.set_impure(parent.body()?, &parent.dir)
     }
 
     fn link_place(&self, place: &Place, parent: &Parent, entry: &[u8]) -> Result<()> {
-        if parent.stack.graft.is_some() || !self.is_occupied(&parent.dir, entry)? {
+        if parent.stack.graft.is_some() || !self.layers.is_occupied(&parent.dir, entry)? {
             return place.dir.link(&place.name, parent.dir.as_ref(), entry);
         }
-        let work = &self.upper()?.work;
-        let temporary = self.unique_name();
+        let work = self.layers.work()?;
+        let temporary = self.layers.unique_name();
         place.dir.link(&place.name, work.as_ref(), &temporary)?;
         let moved = work.rename(&temporary, parent.dir.as_ref(), entry, RenameFlags::default());
         if moved.is_err() {
             work.unlink(&temporary)?;
         }
         moved
-    }
-
-    /// States whether something is grafted at this place.
-    pub(super) fn is_graft_place(&self, parent: NodeId, entry: &[u8]) -> bool {
-        !self.graft_places.is_empty() && self.graft_places.contains_key(&(parent, entry.to_vec()))
     }
 }
 

@@ -18,20 +18,16 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
-use crate::sync::Ordering;
 use crate::types::{Access, Kind, NodeId, S_ISGID, S_ISUID, Stat};
 use crate::union::api::{Caller, Entry, Kill, OpenFlags, OpenMode, Opened};
 use crate::union::body::{Body, FIRST_GRAFT, FileBody, FileState, Io, Life, Place, UPPER};
-use crate::union::copyup::Data;
+use crate::union::handles::PASSTHROUGH_MIN;
 use crate::union::layer::FileRef;
+use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
 use crate::union::namespace::Make;
 use crate::union::table::{Node, Pages};
 use crate::union::{Union, check_name};
-
-/// Files below this size are read through the page cache of the mount: passthrough gains nothing
-/// there, and an old descriptor sees what is written after a copy-up.
-pub(super) const PASSTHROUGH_MIN: u64 = 64 * 1024;
 
 /// Handle of a file served through the page cache.
 const FH_CACHED: u64 = 1;
@@ -42,24 +38,20 @@ const FH_WRITES: u64 = 4;
 /// Set in the handle of a program that runs.
 const FH_RUNS: u64 = 8;
 
-/// Most files without an open handle that pins keep. The kernel forgets such a file at once,
-/// unless it is about to be opened.
-pub(super) const PINS: usize = 256;
-
 impl Union {
     /// Opens a file.
     ///
     /// # Errors
     /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
     pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
-        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        self.handles.count_open();
         if let Some(opened) = self.open_served(id, flags, None)? {
             return Ok(opened);
         }
         if flags.write || flags.truncate {
-            self.may_change(id, flags.append && !flags.truncate)?;
+            self.fixed.may_change(id, flags.append && !flags.truncate)?;
         }
-        self.with_file(id, |held| {
+        self.table.with_file(id, |held| {
             if matches!(held.state.life, Life::Gone(_) | Life::Detached | Life::Stale) {
                 return Err(Errno::STALE.into());
             }
@@ -76,7 +68,7 @@ impl Union {
             if flags.write || flags.truncate {
                 let data = if flags.truncate { Data::Dropped } else { Data::Whole };
                 let place = self.copy_up_file(held, data)?;
-                self.check_writable(&place)?;
+                self.layers.check_writable(place.layer)?;
                 check_fixed(&place.stat()?, flags)?;
                 if flags.truncate {
                     self.truncate(&place, held.state, flags.kill_priv)?;
@@ -91,7 +83,7 @@ impl Union {
     fn is_read_below(&self, held: &Held<'_>) -> bool {
         let Io::Passthrough { layer, .. } = held.state.io else { return false };
         let lower = layer != UPPER && layer < FIRST_GRAFT;
-        lower && held.state.opens > 0 && self.upper.is_some()
+        lower && held.state.opens > 0 && !self.is_read_only()
     }
 
     fn count_open(&self, state: &mut FileState, mut opened: Opened, flags: OpenFlags) -> Opened {
@@ -102,7 +94,7 @@ impl Union {
         }
         if flags.write && opened.fh == FH_PASSTHROUGH {
             state.writers += 1;
-            self.live_writers.fetch_add(1, Ordering::Relaxed);
+            self.handles.add_writer();
             opened.fh |= FH_WRITES;
         }
         opened.fh |= self.handle_number();
@@ -112,31 +104,24 @@ impl Union {
     /// Whether a file lost one of its names a moment ago: see `shed.rs`.
     #[must_use]
     pub fn lost_name(&self, id: NodeId) -> bool {
-        self.kernel.get().is_some_and(|kernel| self.shed.is_recent(id, || kernel.now_ms()))
+        self.handles.lost_name(id)
     }
 
     /// Whether the kernel writes a file by itself at present, perhaps through a shared mapping, so
     /// that its attributes change at any time.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
-        if self.live_writers.load(Ordering::Relaxed) == 0 {
+        if !self.handles.has_writers() {
             return false;
         }
         let writes =
             |_: &Node, state: Option<&FileState>| Ok(state.is_some_and(|state| state.writers > 0));
-        self.with_object(id, writes).unwrap_or(false)
-    }
-
-    pub(super) fn check_writable(&self, place: &Place) -> Result<()> {
-        match self.graft(place.layer) {
-            Some(graft) if graft.read_only => Err(Errno::ROFS.into()),
-            _ => Ok(()),
-        }
+        self.table.with_object(id, writes).unwrap_or(false)
     }
 
     fn truncate(&self, place: &Place, state: &mut FileState, kill_priv: bool) -> Result<()> {
         if kill_priv {
-            self.clear_privilege(place, Kill::Privilege)?;
+            self.layers.clear_privilege(place, Kill::Privilege)?;
         }
         let size = crate::types::AttrChange { size: Some(0), ..Default::default() };
         place.dir.set_attr(Some(&place.name), &size)?;
@@ -148,7 +133,7 @@ impl Union {
     fn start_io(&self, held: &mut Held<'_>, flags: OpenFlags) -> Result<Opened> {
         let place = match &held.state.data {
             Some(data) => data.clone(),
-            None => self.place(&held.node, Some(held.state))?,
+            None => self.table.place(&held.node, Some(held.state))?,
         };
         let node = &held.node;
         match held.state.io {
@@ -157,7 +142,7 @@ impl Union {
                     self.detach(held)?;
                     return Err(Errno::STALE.into());
                 }
-                self.release_id(held.state);
+                self.handles.release_id(held.state);
             }
             Io::Passthrough { id, .. }
                 if held.state.opens > 0 || self.prefers(node, &place, flags)? =>
@@ -165,13 +150,13 @@ impl Union {
                 self.table.set_pages(node.id, Pages::Stale);
                 return Ok(self.opened_passthrough(id));
             }
-            Io::Passthrough { .. } => self.release_id(held.state),
+            Io::Passthrough { .. } => self.handles.release_id(held.state),
             Io::Cached if held.state.opens > 0 => return Ok(self.opened_cached(node)),
             Io::Cached | Io::Idle => {}
         }
         if held.state.life == Life::Linked
             && self.prefers(node, &place, flags)?
-            && let Some(id) = self.register(&place)?
+            && let Some(id) = self.handles.register(&place)?
         {
             held.state.io = Io::Passthrough { id, layer: place.layer };
             self.table.set_pages(node.id, Pages::Stale);
@@ -190,7 +175,7 @@ impl Union {
         crate::sync::thread_local! {
             static DATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let Some(kernel) = self.kernel.get() else { return Ok(()) };
+        let Some(kernel) = self.handles.kernel() else { return Ok(()) };
         let file = place.dir.open(&place.name, Access::Read)?;
         let store = |data: &[u8]| {
             if !data.is_empty()
@@ -218,7 +203,7 @@ impl Union {
     }
 
     fn opened_passthrough(&self, backing_id: u32) -> Opened {
-        self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+        self.handles.count_passthrough();
         Opened { fh: FH_PASSTHROUGH, mode: OpenMode::Passthrough { backing_id } }
     }
 
@@ -230,9 +215,9 @@ impl Union {
         Opened { fh: FH_CACHED, mode: OpenMode::Cached { keep_cache } }
     }
 
-    /// States whether passthrough is the better way for a file that is opened so.
+    /// Whether passthrough is the better way for a file that is opened so.
     fn prefers(&self, node: &Node, place: &Place, flags: OpenFlags) -> Result<bool> {
-        if self.passthrough_off.load(Ordering::Relaxed) {
+        if self.handles.is_passthrough_off() {
             return Ok(false);
         }
         if node.small && place.layer != UPPER && !flags.write {
@@ -249,41 +234,12 @@ impl Union {
             return Ok(!privileged);
         }
         // A read from the page cache would change no access time.
-        let strict = self.options.strict_atime && place.layer == UPPER;
+        let strict = self.layers.options().strict_atime && place.layer == UPPER;
         Ok(strict || stat.size >= PASSTHROUGH_MIN)
     }
 
     pub(super) fn has_capability(&self, place: &Place) -> Result<bool> {
         Ok(place.dir.xattr(Some(&place.name), b"security.capability")?.is_some())
-    }
-
-    fn register(&self, place: &Place) -> Result<Option<u32>> {
-        let Some(kernel) = self.kernel.get() else { return Ok(None) };
-        let file = place.dir.open(&place.name, Access::Path)?;
-        if file.fd().is_none() {
-            return Ok(None);
-        }
-        match kernel.register(file.as_ref()) {
-            Ok(id) => Ok(Some(id)),
-            Err(error) => {
-                // Refused for the whole mount (no privilege) or for this file system (stacked).
-                tracing::info!(%error, "passthrough is off");
-                file.not_registered();
-                if error.is(Errno::PERM) || error.is(Errno::OPNOTSUPP) {
-                    self.passthrough_off.store(true, Ordering::Relaxed);
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    fn release_id(&self, state: &mut FileState) {
-        if let Io::Passthrough { id, .. } = state.io
-            && let Some(kernel) = self.kernel.get()
-        {
-            kernel.release(id);
-        }
-        state.io = Io::Idle;
     }
 
     // The path leads to a new node from now on; this one stays with those who have it open, and a
@@ -292,57 +248,12 @@ impl Union {
         if held.state.life != Life::Linked {
             return Ok(());
         }
-        self.pin(held)?;
+        self.table.pin(held)?;
         held.state.life = Life::Detached;
         held.state.aliases.clear();
-        self.table.unkey(held.node.id);
-        if let Some(kernel) = self.kernel.get() {
-            kernel.changed(held.node.id);
-        }
+        self.table.clear_key(held.node.id);
+        self.handles.changed(held.node.id);
         Ok(())
-    }
-
-    /// Lets a pin lead to a file from now on.
-    pub(super) fn pin(&self, held: &mut Held<'_>) -> Result<()> {
-        let place = self.place(&held.node, Some(held.state))?;
-        let dir = place.dir.pin(&place.name)?;
-        held.state.place = Some(Place { dir, ..place });
-        held.state.pinned = true;
-        held.state.indexed = false;
-        Ok(())
-    }
-
-    /// Says that a pin keeps a file that has no open handle. The oldest one of many goes.
-    pub(super) fn note_pin(&self, id: NodeId) {
-        let evicted = self.pins.lock().push(id, ());
-        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
-        self.try_with_file(old, |held| {
-            let next = match held.state.life {
-                Life::Kept => {
-                    Life::Gone(self.stat_state(&held.node, held.state).unwrap_or_default())
-                }
-                Life::Detached => Life::Stale,
-                _ => return,
-            };
-            if held.state.opens == 0 && held.state.pinned {
-                held.state.life = next;
-                held.state.place = None;
-                held.state.file = None;
-                held.state.pinned = false;
-            }
-        });
-    }
-
-    /// Gives up what a state holds outside of memory, when its node is forgotten.
-    pub(super) fn retire(&self, state: &mut FileState) {
-        self.release_id(state);
-        state.file = None;
-        if state.life.is_parked()
-            && let Some(place) = state.place.take()
-            && let Err(error) = place.dir.unlink(&place.name)
-        {
-            tracing::warn!(%error, "a removed file stays until the next mount");
-        }
     }
 
     /// Makes a regular file and opens it.
@@ -377,12 +288,12 @@ impl Union {
         made: Option<FileRef>,
         flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
-        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        self.handles.count_open();
         let served = self.open_served(told.node, flags, made.as_ref());
         if let Some(opened) = served.inspect_err(|_| self.forget(told.node, 1))? {
             return Ok((told, opened));
         }
-        let opened = self.with_file(told.node, |held| {
+        let opened = self.table.with_file(told.node, |held| {
             let opened = match made {
                 Some(made) if flags.write && held.state.io == Io::Idle => {
                     self.start_new(held, made)
@@ -397,16 +308,13 @@ impl Union {
 
     // A file just made has no reader and no privilege: its descriptor is at hand.
     fn start_new(&self, held: &mut Held<'_>, made: FileRef) -> Opened {
-        let off = self.passthrough_off.load(Ordering::Relaxed);
-        if let Some(kernel) = self.kernel.get().filter(|_| !off)
-            && let Ok(id) = kernel.register(made.as_ref())
-        {
+        if let Some(id) = self.handles.register_open(made.as_ref()) {
             held.state.io = Io::Passthrough { id, layer: held.node.key.layer() };
             return self.opened_passthrough(id);
         }
         held.state.io = Io::Cached;
         held.state.file = Some((made, true));
-        self.note_file(held.node.id);
+        self.handles.note_file(&self.table, held.node.id);
         self.opened_cached(&held.node)
     }
 
@@ -425,27 +333,27 @@ impl Union {
         if parent.stack.graft.is_some() {
             return Err(Errno::OPNOTSUPP.into());
         }
-        let owner = self.owner(caller, UPPER)?;
-        let default_acl = self.has_default_acl(parent.body()?, &parent.dir)?;
+        let owner = self.layers.owner(caller, UPPER)?;
+        let default_acl = self.layers.has_default_acl(parent.body()?, &parent.dir)?;
         let mode = if default_acl { mode } else { mode & !(caller.umask & 0o777) };
-        let (stage, staged) = self.stage_for(parent.body()?, &parent.dir)?;
-        let name = self.unique_name();
-        let orphans = &self.upper()?.orphans;
+        let (stage, staged) = self.layers.stage_for(parent.body()?, &parent.dir)?;
+        let name = self.layers.unique_name();
+        let orphans = self.layers.orphans()?;
         let run = || -> Result<FileRef> {
             let made = stage.create(&name, mode & crate::types::MODE_MASK, owner)?;
             stage.rename(&name, orphans.as_ref(), &name, Default::default())?;
             Ok(made)
         };
         let made = run();
-        self.unstage(staged)?;
+        self.layers.unstage(staged)?;
         let made = made?;
         let place = Place { layer: UPPER, dir: Arc::clone(orphans), name: name.clone() };
         let stat = Stat { nlink: 0, ..place.stat()? };
         let new = crate::union::table::NewNode {
             parent: parent.id,
             name,
-            key: self.key(UPPER, &stat),
-            ino: self.show_ino(&stat),
+            key: self.layers.key(UPPER, &stat),
+            ino: self.layers.show_ino(&stat),
             kind: Kind::File,
             small: false,
         };
@@ -458,8 +366,8 @@ impl Union {
             Some(Arc::new(Body::File(body)))
         });
         // No lookup leads to it, and its number is free when the kernel forgets it.
-        self.table.unkey(node.id);
-        let told = Entry { node: node.id, stat: self.show(&node, stat) };
+        self.table.clear_key(node.id);
+        let told = Entry { node: node.id, stat: self.layers.show(&node, stat) };
         self.open_new(told, Some(made), flags)
     }
 
@@ -468,12 +376,12 @@ impl Union {
         if self.release_served(id, fh) {
             return;
         }
-        let closed = self.with_file(id, |held| {
+        let closed = self.table.with_file(id, |held| {
             let state = &mut *held.state;
             state.opens = state.opens.saturating_sub(1);
             if fh & FH_WRITES != 0 && state.writers > 0 {
                 state.writers -= 1;
-                self.live_writers.fetch_sub(1, Ordering::Relaxed);
+                self.handles.drop_writer();
             }
             if fh & FH_RUNS != 0 {
                 state.runs = state.runs.saturating_sub(1);
@@ -483,42 +391,23 @@ impl Union {
             }
             match state.io {
                 Io::Passthrough { .. } if state.life == Life::Linked => return Ok(Some(true)),
-                Io::Passthrough { .. } => self.release_id(state),
+                Io::Passthrough { .. } => self.handles.release_id(state),
                 Io::Cached | Io::Idle => state.io = Io::Idle,
             }
             if state.life != Life::Linked {
                 state.file = None;
             }
             if state.pinned {
-                self.note_pin(id);
+                self.handles.note_pin(&self.table, id);
             }
             Ok(Some(false))
         });
         match closed {
-            Ok(Some(true)) => self.note_id(id),
+            Ok(Some(true)) => self.handles.note_id(&self.table, id),
             Ok(Some(false)) => self.table.drop_body(id, Body::is_idle),
             // A handle that is still open, or a node of before: nothing is to be given back.
             Ok(None) | Err(_) => {}
         }
-    }
-
-    // Registrations outlive the handle, since the next open is likely to want the same one; the
-    // least recently used one goes.
-    fn note_id(&self, id: NodeId) {
-        let evicted = self.ids.lock().push(id, ());
-        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
-        self.try_with_file(old, |held| {
-            if held.state.opens == 0 {
-                self.release_id(held.state);
-            }
-        });
-        self.table.drop_body(old, Body::is_idle);
-    }
-
-    pub(super) fn note_file(&self, id: NodeId) {
-        let evicted = self.files.lock().push(id, ());
-        let Some((old, ())) = evicted.filter(|(old, ())| *old != id) else { return };
-        self.try_with_file(old, |held| held.state.file = None);
     }
 }
 

@@ -45,12 +45,12 @@ impl Told {
         Self { all: true, ..Self::default() }
     }
 
-    /// States whether entries are told as a rule.
+    /// Whether entries are told as a rule.
     pub(super) const fn is_all(&self) -> bool {
         self.all
     }
 
-    /// States whether an entry is.
+    /// Whether an entry is.
     pub(super) fn wants(&self, kind: Kind) -> bool {
         let (counter, last) = match (self.all, kind) {
             (true, Kind::Dir) => return true,
@@ -116,7 +116,7 @@ impl Plus {
         }
     }
 
-    /// States whether directories are told with attributes at present.
+    /// Whether directories are told with attributes at present.
     pub(super) fn runs(&self) -> bool {
         self.run.load(Ordering::Relaxed) > 0
     }

@@ -1,4 +1,4 @@
-//! Who reads a directory at this moment, as far as the listing that the kernel keeps goes.
+//! Readers of a directory at this moment, for the listing that the kernel keeps.
 //!
 //! The kernel keeps the entries of a listing in the page cache and compares only the version of
 //! the directory with that of the reader who began while nothing was kept (`fuse_readdir_cached()`
@@ -35,6 +35,12 @@ impl Readers {
             *state = State { open: 0, oldest: version, ended: 0 };
         }
         state.open = state.open.saturating_add(1);
+    }
+
+    /// Whether no more than one reader is open.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.0.lock().open <= 1
     }
 
     /// Counts a reader that comes to the end. Whether the kernel may have kept entries of different

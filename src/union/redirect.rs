@@ -6,11 +6,11 @@
 use crate::error::Result;
 use crate::types::{NodeId, XattrFlags};
 use crate::union::body::{Place, UPPER};
-use crate::union::copyup::Data;
+use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
 use crate::union::mark::Mark;
 use crate::union::table::Node;
-use crate::union::{PATH_MAX, Union, dir_of};
+use crate::union::{PATH_MAX, Union};
 
 impl Union {
     /// The path under which the layers below the upper know a directory; empty for the root.
@@ -19,8 +19,8 @@ impl Union {
         let mut at = node.clone();
         while at.id != NodeId::ROOT {
             let mut name = at.name.to_vec();
-            if let Some(dir) = &dir_of(&at)?.stack().upper
-                && let Some(redirect) = dir.xattr(None, &self.mark_key(Mark::Redirect))?
+            if let Some(dir) = &at.dir()?.stack().upper
+                && let Some(redirect) = dir.xattr(None, &self.layers.mark_key(Mark::Redirect))?
             {
                 name = redirect;
             }
@@ -29,7 +29,7 @@ impl Union {
             if absolute {
                 break;
             }
-            at = self.node(at.parent)?;
+            at = self.table.node(at.parent)?;
         }
         let mut path = Vec::new();
         for part in parts.iter().rev() {
@@ -44,7 +44,7 @@ impl Union {
     /// Brings a file into the upper in a form that keeps its meaning under another name: with its
     /// data, or with a redirect that leads to it. `near` is another name in the same directory.
     pub(super) fn copy_up_movable(&self, held: &mut Held<'_>, near: bool) -> Result<Place> {
-        if !self.options.redirect {
+        if !self.layers.options().redirect {
             return self.copy_up_file(held, Data::Whole);
         }
         let place = self.copy_up_file(held, Data::Movable)?;
@@ -52,7 +52,7 @@ impl Union {
             return Ok(place);
         }
         let several = held.state.indexed || place.stat()?.nlink > 1;
-        let key = self.mark_key(Mark::Redirect);
+        let key = self.layers.mark_key(Mark::Redirect);
         let entry = Some(&place.name[..]);
         let name = match place.dir.xattr(entry, &key)? {
             Some(path) if path.starts_with(b"/") => return Ok(place),
@@ -62,7 +62,7 @@ impl Union {
         let value = if near && !several {
             name
         } else {
-            [&self.lower_path(&self.node(held.node.parent)?)?[..], b"/", &name].concat()
+            [&self.lower_path(&self.table.node(held.node.parent)?)?[..], b"/", &name].concat()
         };
         if value.len() >= PATH_MAX {
             return self.copy_up_file(held, Data::Whole);

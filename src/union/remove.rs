@@ -9,13 +9,13 @@ use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{Name, NodeId, RenameFlags, Stat};
 use crate::union::body::{FIRST_GRAFT, FileState, Life, Place, Stack, UPPER};
-use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
+use crate::union::layers::found::Found;
+use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
-use crate::union::namespace::Parent;
-use crate::union::resolve::Found;
+use crate::union::parent::Parent;
 use crate::union::table::Node;
-use crate::union::{Union, check_name, dir_of, fixed};
+use crate::union::{Union, check_name, fixed};
 
 /// Where a file is whose last name goes.
 enum Parked {
@@ -36,12 +36,12 @@ impl Union {
     /// As unlink(2).
     pub fn unlink(&self, parent: NodeId, entry: &[u8]) -> Result<()> {
         check_name(entry)?;
-        if self.is_graft_place(parent, entry) {
+        if self.layers.is_graft_place(parent, entry) {
             return Err(Errno::BUSY.into());
         }
         self.with_parent(parent, |parent| {
-            let hides = self.has_lower_entry(&parent.stack, entry)?;
-            self.may_change(parent.id, false)?;
+            let hides = self.layers.has_lower_entry(&parent.stack, entry)?;
+            self.fixed.may_change(parent.id, false)?;
             self.with_entry(parent, entry, hides, |found, held| {
                 fixed::may_leave(&found.stat)?;
                 self.unlink_held(parent, entry, hides, (found, held))
@@ -60,13 +60,13 @@ impl Union {
         hides: bool,
         act: impl Fn(&Found, &mut Held<'_>) -> Result<()>,
     ) -> Result<()> {
-        let node = self.node(parent.id)?;
+        let node = self.table.node(parent.id)?;
         loop {
             let named = self.find_to_change(&node, entry, hides)?;
             let (found, id) = named.found.ok_or(Errno::NOENT)?;
             // A copy-up since gave it another key.
-            let done = self.with_file(id, |held| {
-                let same = held.node.key == self.key_of(&found);
+            let done = self.table.with_file(id, |held| {
+                let same = held.node.key == self.layers.key_of(&found);
                 if same { act(&found, held).map(|()| true) } else { Ok(false) }
             });
             self.forget(id, 1);
@@ -79,7 +79,8 @@ impl Union {
     /// Before a name of a lower file with several names goes: its copy in the index keeps count of
     /// those that are left.
     pub(super) fn count_names(&self, held: &mut Held<'_>, found: &Found) -> Result<()> {
-        let several = found.stat.nlink > 1 && self.is_indexed(found.place.layer, &found.stat);
+        let several =
+            found.stat.nlink > 1 && self.layers.is_indexed(found.place.layer, &found.stat);
         if found.is_lower() && several && held.state.place.is_none() {
             self.copy_up(held, &found.place, Data::Elsewhere, false)?;
         }
@@ -95,10 +96,10 @@ impl Union {
     ) -> Result<()> {
         let lower = found.is_lower();
         self.count_names(held, found)?;
-        let before = self.stat_state(&held.node, held.state)?;
+        let before = self.table.stat_state(&held.node, held.state)?;
         let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
         let named = found.place.is_at(&parent.dir, entry);
-        if alone || (before.nlink <= 1 && !self.keeps_names(held.state, named)?) {
+        if alone || (before.nlink <= 1 && !self.layers.keeps_names(held.state, named)?) {
             return self
                 .leave_last(held, &before, || self.remove_name(parent, entry, named, hides));
         }
@@ -106,15 +107,15 @@ impl Union {
         self.remove_name(parent, entry, named, hides)?;
         if held.state.indexed && !named && before.nlink > 1 {
             let diff = held.state.nlink_diff - 1;
-            self.write_nlink_diff(held.state, diff)?;
+            self.layers.write_nlink_diff(held.state, diff)?;
         }
         self.lose_name(parent, entry, held)
     }
 
     fn remove_name(&self, parent: &Parent, entry: &[u8], named: bool, hides: bool) -> Result<()> {
-        self.step(parent.body()?, || {
+        parent.body()?.step(|| {
             if hides {
-                self.whiteout(&parent.dir, entry)
+                self.layers.whiteout(&parent.dir, entry)
             } else if named {
                 parent.dir.unlink(entry)
             } else {
@@ -133,9 +134,9 @@ impl Union {
         remove: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let parked = self.park(held)?;
-        self.table.unkey(held.node.id);
+        self.table.clear_key(held.node.id);
         if let Err(error) = remove() {
-            self.table.rekey(held.node.id, held.node.key);
+            self.table.replace_key(held.node.id, held.node.key);
             self.unpark(parked)?;
             return Err(error);
         }
@@ -152,7 +153,7 @@ impl Union {
         if held.state.opens == 0 {
             held.state.file = None;
             if held.state.pinned {
-                self.note_pin(held.node.id);
+                self.handles.note_pin(&self.table, held.node.id);
             }
         }
         Ok(())
@@ -160,14 +161,14 @@ impl Union {
 
     // Where a file will be when its last name is gone.
     fn park(&self, held: &Held<'_>) -> Result<Parked> {
-        let place = self.place(&held.node, Some(held.state))?;
+        let place = self.table.place(&held.node, Some(held.state))?;
         if place.layer != UPPER && place.layer < FIRST_GRAFT {
             return Ok(Parked::Lower(place));
         }
         // A graft has no work directory of ours.
         if held.state.opens > 0 && place.layer == UPPER && !held.state.pinned {
-            let name = self.unique_name();
-            let orphans = &self.upper()?.orphans;
+            let name = self.layers.unique_name();
+            let orphans = self.layers.orphans()?;
             place.dir.link(&place.name, orphans.as_ref(), &name)?;
             let dir = Arc::clone(orphans);
             return Ok(Parked::Linked(Place { layer: UPPER, dir, name }));
@@ -209,14 +210,12 @@ impl Union {
         held: &mut Held<'_>,
     ) -> Result<()> {
         let layer = held.node.key.layer();
-        if layer < FIRST_GRAFT
-            && let Some(kernel) = self.kernel.get()
-        {
-            self.shed.note(held.node.id, kernel.now_ms());
+        if layer < FIRST_GRAFT {
+            self.handles.note_shed(held.node.id);
         }
         let ours = layer == UPPER || layer >= FIRST_GRAFT;
         if ours && held.is_at(parent.id, entry) && held.state.place.is_none() {
-            self.pin(held)?;
+            self.table.pin(held)?;
         }
         Ok(())
     }
@@ -235,9 +234,9 @@ impl Union {
         }
         while let Some((id, name)) = held.state.aliases.pop() {
             let Some(other) = self.table.find(id) else { continue };
-            let Ok(body) = dir_of(&other) else { continue };
-            let Some(found) = self.resolve(&body.stack(), &name)? else { continue };
-            if self.key_of(&found) == held.node.key {
+            let Ok(body) = other.dir() else { continue };
+            let Some(found) = self.layers.resolve(&body.stack(), &name)? else { continue };
+            if self.layers.key_of(&found) == held.node.key {
                 held.state.place = None;
                 held.state.pinned = false;
                 self.table.relocate(held.node.id, id, &name);
@@ -246,9 +245,9 @@ impl Union {
         }
         if held.state.place.is_none() {
             // In a lower layer each name is by itself, and this one stays where it is, hidden.
-            held.state.place = Some(self.place(&held.node, None)?);
+            held.state.place = Some(self.table.place(&held.node, None)?);
             held.state.life = Life::Kept;
-            self.table.unkey(held.node.id);
+            self.table.clear_key(held.node.id);
         }
         Ok(())
     }
@@ -259,12 +258,12 @@ impl Union {
     /// As rmdir(2).
     pub fn rmdir(&self, parent: NodeId, entry: &[u8]) -> Result<()> {
         check_name(entry)?;
-        if self.is_graft_place(parent, entry) {
+        if self.layers.is_graft_place(parent, entry) {
             return Err(Errno::BUSY.into());
         }
         self.with_parent(parent, |parent| {
-            let hides = self.has_lower_entry(&parent.stack, entry)?;
-            let node = self.node(parent.id)?;
+            let hides = self.layers.has_lower_entry(&parent.stack, entry)?;
+            let node = self.table.node(parent.id)?;
             let named = self.find_to_change(&node, entry, hides)?;
             let (found, id) = named.found.ok_or(Errno::NOENT)?;
             let done = self.rmdir_entered(parent, (entry, hides), &found, id);
@@ -283,15 +282,15 @@ impl Union {
         if found.stack.is_none() {
             return Err(Errno::NOTDIR.into());
         }
-        self.may_change(parent.id, false)?;
+        self.fixed.may_change(parent.id, false)?;
         fixed::may_leave(&found.stat)?;
-        let node = self.node(id)?;
-        if dir_of(&node)?.has_grafts.load(Ordering::Acquire) {
+        let node = self.table.node(id)?;
+        if node.dir()?.has_grafts.load(Ordering::Acquire) {
             return Err(Errno::BUSY.into());
         }
         let gone = Stat { nlink: 0, ..found.stat };
-        self.with_victim(Some(&node), || {
-            self.with_dir(node.id, |node, body| {
+        self.table.with_victim(Some(&node), || {
+            self.table.with_dir(node.id, |node, body| {
                 self.leave_dir(node, gone, || self.rmdir_in(parent, (entry, hides), &body.stack()))
             })
         })
@@ -305,15 +304,15 @@ impl Union {
     ) -> Result<()> {
         let body = parent.body()?;
         if stack.graft.is_some() {
-            self.step(body, || parent.dir.rmdir(entry))?;
+            body.step(|| parent.dir.rmdir(entry))?;
         } else {
             // One that is in the upper alone is mostly what it seems.
             let simple = !hides && !stack.has_lower();
-            if !(simple && self.step(body, || try_rmdir(&parent.dir, entry))?) {
-                if !self.is_empty(stack)? {
+            if !(simple && body.step(|| try_rmdir(&parent.dir, entry))?) {
+                if !self.lister().is_empty(stack)? {
                     return Err(not_empty(&parent.dir)?.into());
                 }
-                self.step(body, || self.remove_dir(parent, entry, stack, hides))?;
+                body.step(|| self.remove_dir(parent, entry, stack, hides))?;
             }
         }
         body.changed();
@@ -328,14 +327,14 @@ impl Union {
         gone: Stat,
         remove: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let was_keyed = self.table.unkey(node.id);
+        let was_keyed = self.table.clear_key(node.id);
         if let Err(error) = remove() {
             if was_keyed {
-                self.table.rekey(node.id, node.key);
+                self.table.replace_key(node.id, node.key);
             }
             return Err(error);
         }
-        if dir_of(node)?.removed.set(gone).is_err() {
+        if node.dir()?.removed.set(gone).is_err() {
             tracing::debug!(node = node.id.0, "removed twice");
         }
         Ok(())
@@ -343,23 +342,23 @@ impl Union {
 
     fn remove_dir(&self, parent: &Parent, entry: &[u8], stack: &Stack, hides: bool) -> Result<()> {
         if stack.upper.is_none() {
-            return self.whiteout(&parent.dir, entry);
+            return self.layers.whiteout(&parent.dir, entry);
         }
         if !hides && try_rmdir(&parent.dir, entry)? {
             return Ok(());
         }
-        let device = hides && !self.writes_aufs_whiteouts();
-        let late = hides && !device && self.needs_xattr_whiteout(&parent.dir, entry)?;
+        let device = hides && !self.layers.writes_aufs_whiteouts();
+        let late = hides && !device && self.layers.needs_xattr_whiteout(&parent.dir, entry)?;
         if hides && !device && !late {
-            self.aufs_whiteout(&parent.dir, entry)?;
+            self.layers.aufs_whiteout(&parent.dir, entry)?;
         }
-        let temporary: Name = self.unique_name();
+        let temporary: Name = self.layers.unique_name();
         let flags = RenameFlags { whiteout: device, ..RenameFlags::default() };
-        parent.dir.rename(entry, self.upper()?.work.as_ref(), &temporary, flags)?;
+        parent.dir.rename(entry, self.layers.work()?.as_ref(), &temporary, flags)?;
         if late {
-            self.whiteout(&parent.dir, entry)?;
+            self.layers.whiteout(&parent.dir, entry)?;
         }
-        self.remove_staged_dir(&temporary)
+        self.layers.remove_staged_dir(&temporary)
     }
 }
 
@@ -369,7 +368,7 @@ fn not_empty(parent: &DirRef) -> Result<Errno> {
     Ok(if stat.immutable || stat.append_only { Errno::PERM } else { Errno::NOTEMPTY })
 }
 
-// States whether the directory could be removed as it is, without whiteouts in it.
+// Whether the directory could be removed as it is, without whiteouts in it.
 fn try_rmdir(dir: &DirRef, entry: &[u8]) -> Result<bool> {
     match dir.rmdir(entry) {
         Ok(()) => Ok(true),

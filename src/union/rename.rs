@@ -11,14 +11,15 @@ use std::sync::Arc;
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, Kind, MODE_MASK, Name, NodeId, RenameFlags, Stat, XattrFlags};
 use crate::union::body::{Place, Stack, UPPER};
-use crate::union::copyup::{Data, times};
 use crate::union::layer::DirRef;
+use crate::union::layers::found::Found;
+use crate::union::layers::stage::{Data, times};
 use crate::union::lock::{Held, Parents};
 use crate::union::lookup::Named;
 use crate::union::mark::{self, Mark};
-use crate::union::namespace::Parent;
-use crate::union::resolve::Found;
-use crate::union::{PATH_MAX, Union, check_name, dir_of, fixed};
+use crate::union::parent::Parent;
+use crate::union::probe::is_plain;
+use crate::union::{PATH_MAX, Union, check_name, fixed};
 
 /// One end of a rename. What it leads to is entered in the table until the rename is over.
 struct End<'a> {
@@ -93,13 +94,16 @@ impl Union {
     ) -> Result<()> {
         check_name(entry)?;
         check_name(to_entry)?;
-        if self.is_graft_place(parent, entry) || self.is_graft_place(to, to_entry) {
+        if self.layers.is_graft_place(parent, entry) || self.layers.is_graft_place(to, to_entry) {
             return Err(Errno::BUSY.into());
         }
         let mut alone = parent != to;
         loop {
             let _one = alone.then(|| self.rename.lock());
-            let tried = self.with_parents(parent, to, |parents| {
+            let from = self.parent(parent)?;
+            let other = (to != parent).then(|| self.parent(to)).transpose()?;
+            let parents = Parents { from: &from, to: other.as_ref().unwrap_or(&from) };
+            let tried = parents.locked(&self.table, |parents| {
                 self.check_parents(parents, (entry, to_entry), flags)?;
                 let source = self.end(parents.from, entry)?;
                 let target =
@@ -128,23 +132,23 @@ impl Union {
         if graft != parents.to.stack.graft {
             return Err(Errno::XDEV.into());
         }
-        if flags.whiteout && graft.is_none() && !self.marks_any_kind() {
+        if flags.whiteout && graft.is_none() && !self.layers.marks_any_kind() {
             // The device that it leaves could not be marked as the user's own.
             return Err(Errno::INVAL.into());
         }
         if graft.is_none() {
-            self.refuse_aufs_name(&parents.to.dir, to_entry)?;
+            self.layers.refuse_aufs_name(&parents.to.dir, to_entry)?;
             if flags.exchange {
-                self.refuse_aufs_name(&parents.from.dir, entry)?;
+                self.layers.refuse_aufs_name(&parents.from.dir, entry)?;
             }
         }
         Ok(())
     }
 
     fn end<'a>(&self, parent: &'a Parent, entry: &'a [u8]) -> Result<End<'a>> {
-        let hides = self.has_lower_entry(&parent.stack, entry)?;
+        let hides = self.layers.has_lower_entry(&parent.stack, entry)?;
         let Named { found, occupied } =
-            self.find_to_change(&self.node(parent.id)?, entry, hides)?;
+            self.find_to_change(&self.table.node(parent.id)?, entry, hides)?;
         let (found, id) = found.unzip();
         Ok(End { parent, entry, found, id, hides, occupied })
     }
@@ -167,7 +171,7 @@ impl Union {
         self.check_loop(moved)?;
         let replaced = target.dir().filter(|_| !flags.exchange);
         let victim = replaced.and_then(|id| self.table.find(id));
-        self.with_victim(victim.as_ref(), || {
+        self.table.with_victim(victim.as_ref(), || {
             self.check(source, target, *flags)?;
             self.check_flags(source, target)?;
             if source.parent.stack.graft.is_none() {
@@ -176,9 +180,9 @@ impl Union {
                     self.make_dir_movable(target, source)?;
                 }
             }
-            self.with_files(source.file(), target.file(), |a, b| {
+            self.table.with_files(source.file(), target.file(), |a, b| {
                 let known = |end: &End<'_>, held: Option<&Held<'_>>| match (held, &end.found) {
-                    (Some(held), Some(found)) => held.node.key == self.key_of(found),
+                    (Some(held), Some(found)) => held.node.key == self.layers.key_of(found),
                     _ => true,
                 };
                 if !known(source, a.as_deref()) || !known(target, b.as_deref()) {
@@ -192,10 +196,10 @@ impl Union {
     // A directory goes nowhere below itself.
     fn check_loop(&self, moved: &Move<'_>) -> Result<()> {
         let Move { source, target, flags } = moved;
-        if source.dir().is_some_and(|id| self.is_above(id, target.parent.id)) {
+        if source.dir().is_some_and(|id| self.table.is_above(id, target.parent.id)) {
             return Err(Errno::INVAL.into());
         }
-        if target.dir().is_some_and(|id| self.is_above(id, source.parent.id)) {
+        if target.dir().is_some_and(|id| self.table.is_above(id, source.parent.id)) {
             let errno = if flags.exchange { Errno::INVAL } else { Errno::NOTEMPTY };
             return Err(errno.into());
         }
@@ -217,7 +221,7 @@ impl Union {
         match (source.is_dir(), &found.stack) {
             (true, None) => Err(Errno::NOTDIR.into()),
             (false, Some(_)) => Err(Errno::ISDIR.into()),
-            (true, Some(stack)) if stack.graft.is_none() && !self.is_empty(stack)? => {
+            (true, Some(stack)) if stack.graft.is_none() && !self.lister().is_empty(stack)? => {
                 Err(Errno::NOTEMPTY.into())
             }
             _ => Ok(()),
@@ -225,8 +229,8 @@ impl Union {
     }
 
     fn check_flags(&self, source: &End<'_>, target: &End<'_>) -> Result<()> {
-        self.may_change(source.parent.id, false)?;
-        self.may_change(target.parent.id, target.found.is_none())?;
+        self.fixed.may_change(source.parent.id, false)?;
+        self.fixed.may_change(target.parent.id, target.found.is_none())?;
         let found = [&source.found, &target.found];
         found.into_iter().flatten().try_for_each(|found| fixed::may_leave(&found.stat))
     }
@@ -248,10 +252,10 @@ impl Union {
                 self.make_file_movable(held, target, source)?;
             }
         }
-        self.with_dirs(source.dir(), target.dir(), || {
+        self.table.with_dirs(source.dir(), target.dir(), || {
             let go = || match (graft, flags.exchange) {
                 (false, false) => self.replace(source, target, flags.whiteout),
-                _ => self.step_both(source.parent, target.parent, || {
+                _ => source.parent.step_with(target.parent, || {
                     let to = target.parent.dir.as_ref();
                     source.parent.dir.rename(source.entry, to, target.entry, *flags)
                 }),
@@ -279,7 +283,7 @@ impl Union {
     fn set_impure_by(&self, end: &End<'_>, to: &Parent) -> Result<()> {
         let Some(found) = &end.found else { return Ok(()) };
         let ino = end.id.and_then(|id| self.ino(id)).unwrap_or(found.ino);
-        let borrowed = found.is_lower() || ino != self.show_ino(&found.stat);
+        let borrowed = found.is_lower() || ino != self.layers.show_ino(&found.stat);
         if borrowed { self.set_impure_for(to) } else { Ok(()) }
     }
 
@@ -293,17 +297,18 @@ impl Union {
         if target.parent.stack.graft.is_none() {
             self.count_names(held, found)?;
         }
-        let before = self.stat_state(&held.node, held.state)?;
+        let before = self.table.stat_state(&held.node, held.state)?;
         // Of a file in the index alone it matters whether the name is a link of it.
-        let named = held.state.indexed && self.is_occupied(&target.parent.dir, target.entry)?;
-        if before.nlink <= 1 && !self.keeps_names(held.state, named)? {
+        let named =
+            held.state.indexed && self.layers.is_occupied(&target.parent.dir, target.entry)?;
+        if before.nlink <= 1 && !self.layers.keeps_names(held.state, named)? {
             return self.leave_last(held, &before, go);
         }
         self.keep_found(target.parent, target.entry, held)?;
         go()?;
         if held.state.indexed && !named && before.nlink > 1 {
             let diff = held.state.nlink_diff - 1;
-            self.write_nlink_diff(held.state, diff)?;
+            self.layers.write_nlink_diff(held.state, diff)?;
         }
         self.lose_name(target.parent, target.entry, held)
     }
@@ -318,14 +323,14 @@ impl Union {
 
     /// Moves the source over what the target name shows.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
-        if target.is_dir() && self.is_occupied(&target.parent.dir, target.entry)? {
+        if target.is_dir() && self.layers.is_occupied(&target.parent.dir, target.entry)? {
             self.clear_whiteouts(target)?;
         }
         let device = if user_whiteout { Some(self.stage_plain_device()?) } else { None };
-        self.step_both(source.parent, target.parent, || {
+        source.parent.step_with(target.parent, || {
             self.replace_name(source, target)?;
             if let Some(name) = device {
-                let work = &self.upper()?.work;
+                let work = self.layers.work()?;
                 let flags = RenameFlags::default();
                 work.rename(&name, source.parent.dir.as_ref(), source.entry, flags)?;
             }
@@ -334,11 +339,12 @@ impl Union {
     }
 
     fn replace_name(&self, source: &End<'_>, target: &End<'_>) -> Result<()> {
-        let aufs = self.writes_aufs_whiteouts();
-        let late =
-            source.hides && aufs && self.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
+        let aufs = self.layers.writes_aufs_whiteouts();
+        let late = source.hides
+            && aufs
+            && self.layers.needs_xattr_whiteout(&source.parent.dir, source.entry)?;
         if source.hides && aufs && !late {
-            self.aufs_whiteout(&source.parent.dir, source.entry)?;
+            self.layers.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
         let to = target.parent.dir.as_ref();
         // What shows nothing stays as it was found: no copy-up gets a name that is hidden.
@@ -355,15 +361,15 @@ impl Union {
             let flags = RenameFlags { whiteout, ..RenameFlags::default() };
             source.parent.dir.rename(source.entry, to, target.entry, flags)?;
         }
-        if late { self.whiteout(&source.parent.dir, source.entry) } else { Ok(()) }
+        if late { self.layers.whiteout(&source.parent.dir, source.entry) } else { Ok(()) }
     }
 
     // What RENAME_WHITEOUT leaves behind is a device that the user asked for and sees.
     fn stage_plain_device(&self) -> Result<Name> {
-        let upper = self.upper()?;
-        let name = self.unique_name();
-        upper.work.mknod(&name, Kind::Char.mode_bits(), 0, upper.own)?;
-        self.set_plain(&upper.work, &name)?;
+        let (work, own) = (self.layers.work()?, self.layers.own()?);
+        let name = self.layers.unique_name();
+        work.mknod(&name, Kind::Char.mode_bits(), 0, own)?;
+        self.layers.set_plain(work, &name)?;
         Ok(name)
     }
 
@@ -375,7 +381,7 @@ impl Union {
             self.copy_up_name(held, &place, end.parent, end.entry)?;
         }
         if mark::is_aufs_name(other.entry) && held.node.kind == Kind::File {
-            self.set_plain(&end.parent.dir, end.entry)?;
+            self.layers.set_plain(&end.parent.dir, end.entry)?;
         }
         Ok(())
     }
@@ -394,14 +400,14 @@ impl Union {
             return Ok(());
         }
         // To a user nothing changes in the directory.
-        self.step(parent.body()?, || {
+        parent.body()?.step(|| {
             let before = dir.stat(None)?;
             place.dir.link(&place.name, dir.as_ref(), entry)?;
             dir.set_attr(None, &times(&before))
         })?;
         if held.state.indexed {
             let diff = held.state.nlink_diff - 1;
-            self.write_nlink_diff(held.state, diff)?;
+            self.layers.write_nlink_diff(held.state, diff)?;
         }
         Ok(())
     }
@@ -409,33 +415,33 @@ impl Union {
     /// Brings a directory into the upper in a form that keeps its meaning under another name.
     fn make_dir_movable(&self, end: &End<'_>, other: &End<'_>) -> Result<()> {
         let Some(id) = end.dir() else { return Ok(()) };
-        let node = self.node(id)?;
-        if dir_of(&node)?.stack().has_lower() {
+        let node = self.table.node(id)?;
+        if node.dir()?.stack().has_lower() {
             return self.make_merged_dir_movable(id, end);
         }
-        let is_over = || self.is_occupied(&other.parent.dir, other.entry);
+        let is_over = || self.layers.is_occupied(&other.parent.dir, other.entry);
         if other.hides || (other.parent.stack.has_lower() && is_over()?) {
-            self.set_opaque(&end.parent.dir, Some(end.entry))?;
+            self.layers.set_opaque(&end.parent.dir, Some(end.entry))?;
         }
         Ok(())
     }
 
     fn make_merged_dir_movable(&self, id: NodeId, end: &End<'_>) -> Result<()> {
-        if !self.options.redirect {
+        if !self.layers.options().redirect {
             return self.copy_up_tree(id);
         }
         self.copy_up_dir(id)?;
-        let path = self.lower_path(&self.node(id)?)?;
+        let path = self.lower_path(&self.table.node(id)?)?;
         if path.len() >= PATH_MAX {
             return self.copy_up_tree(id);
         }
-        let key = self.mark_key(Mark::Redirect);
+        let key = self.layers.mark_key(Mark::Redirect);
         end.parent.dir.set_xattr(Some(end.entry), &key, &path, XattrFlags::default())
     }
 
     /// Copies a whole tree up, so that its directories need nothing below them.
     fn copy_up_tree(&self, id: NodeId) -> Result<()> {
-        self.table.again(id).ok_or(Errno::STALE)?;
+        self.table.add_lookup(id).ok_or(Errno::STALE)?;
         let mut held = vec![id];
         let mut at = 0;
         let done = loop {
@@ -456,16 +462,16 @@ impl Union {
     // each with a lookup.
     fn copy_up_entries(&self, id: NodeId) -> Result<Vec<NodeId>> {
         self.with_parent(id, |parent| {
-            let node = self.node(id)?;
+            let node = self.table.node(id)?;
             let mut below = Vec::new();
             let mut copy_up = || {
-                for entry in self.entries(&parent.stack)? {
+                for entry in self.lister().entries(&parent.stack)? {
                     let Some(told) = self.lookup_in(&node, &entry)? else { continue };
                     if told.stat.kind() == Kind::Dir {
                         below.push(told.node);
                         continue;
                     }
-                    let copied = self.with_file(told.node, |held| {
+                    let copied = self.table.with_file(told.node, |held| {
                         let place = self.copy_up_file(held, Data::Whole)?;
                         self.copy_up_name(held, &place, parent, &entry)
                     });
@@ -486,11 +492,11 @@ impl Union {
     // From now on nothing below the upper takes part in a directory of which all is copied up.
     fn cut_off(&self, id: NodeId) -> Result<()> {
         self.with_parent(id, |parent| {
-            let node = self.node(id)?;
-            let body = dir_of(&node)?;
-            self.set_opaque(&parent.dir, None)?;
-            self.set_impure(body, &parent.dir)?;
-            self.store_ino(&parent.dir, None, (parent.dir.stat(None)?.ino, node.ino))?;
+            let node = self.table.node(id)?;
+            let body = node.dir()?;
+            self.layers.set_opaque(&parent.dir, None)?;
+            self.layers.set_impure(body, &parent.dir)?;
+            self.layers.store_ino(&parent.dir, None, (parent.dir.stat(None)?.ino, node.ino))?;
             body.set_stack(Stack { upper: Some(Arc::clone(&parent.dir)), ..Stack::default() });
             Ok(())
         })
@@ -508,31 +514,31 @@ impl Union {
         if empty {
             return Ok(());
         }
-        let upper = self.upper()?;
+        let (work, own) = (self.layers.work()?, self.layers.own()?);
         let stat = dir.stat(None)?;
-        let name = self.unique_name();
-        upper.work.mkdir(&name, 0o700, upper.own)?;
+        let name = self.layers.unique_name();
+        work.mkdir(&name, 0o700, own)?;
         let from = Place { layer: UPPER, dir: Arc::clone(&dir), name: Name::new() };
-        self.copy_xattrs(&from, &upper.work, &name)?;
-        self.set_opaque(&upper.work, Some(&name))?;
+        self.layers.copy_xattrs(&from, work, &name)?;
+        self.layers.set_opaque(work, Some(&name))?;
         let change = AttrChange {
             mode: Some(stat.mode & MODE_MASK),
             uid: Some(stat.uid),
             gid: Some(stat.gid),
             ..times(&stat)
         };
-        upper.work.set_attr(Some(&name), &change)?;
+        work.set_attr(Some(&name), &change)?;
         let flags = RenameFlags { exchange: true, ..RenameFlags::default() };
-        upper.work.rename(&name, target.parent.dir.as_ref(), target.entry, flags)?;
-        self.remove_staged_dir(&name)
+        work.rename(&name, target.parent.dir.as_ref(), target.entry, flags)?;
+        self.layers.remove_staged_dir(&name)
     }
 
     /// After the move: the node of one end learns its new place, which was that of the other.
     fn moved(&self, end: &End<'_>, held: Option<&mut Held<'_>>, to: &End<'_>) -> Result<()> {
         let Some(id) = end.id else { return Ok(()) };
         let Some(held) = held else {
-            let node = self.node(id)?;
-            if let Some(upper) = &dir_of(&node)?.stack().upper {
+            let node = self.table.node(id)?;
+            if let Some(upper) = &node.dir()?.stack().upper {
                 upper.relocate(&to.parent.dir, to.entry);
             }
             self.table.relocate(id, to.parent.id, to.entry);
@@ -554,5 +560,5 @@ fn exists_as_object(dir: &DirRef, entry: &[u8]) -> Result<bool> {
         Err(error) if error.is(Errno::NOENT) || error.is(Errno::NAMETOOLONG) => return Ok(false),
         Err(error) => return Err(error),
     };
-    Ok(!stat.is_whiteout_device() || crate::union::body::is_plain(dir, entry)?)
+    Ok(!stat.is_whiteout_device() || is_plain(dir, entry)?)
 }

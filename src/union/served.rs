@@ -8,53 +8,29 @@
 //! The state of an open file here is apart from that of files of the union: there is no copy-up
 //! and no page cache to be right.
 
-use std::collections::HashMap;
+pub(super) mod open_files;
+
 use std::sync::Arc;
 
 use crate::error::{Errno, Result};
-use crate::sync::{Mutex, Ordering};
 use crate::types::{Access, AttrChange, Kind, NodeId, S_ISGID, S_ISUID, Stat};
 use crate::union::Union;
 use crate::union::api::{Kill, OpenFlags, OpenMode, Opened};
 use crate::union::body::{FIRST_GRAFT, Place};
 use crate::union::layer::FileRef;
 use crate::union::open::check_fixed;
+use crate::union::served::open_files::OpenFile;
 use crate::union::table::Node;
 
 /// Set in the handle of a file of a graft.
 const FH_SERVED: u64 = 16;
 /// Set in the handle of a program that runs.
 const FH_RUNS: u64 = 8;
-/// Handles of a mount with grafts carry a number of their own above these bits.
-const NUMBER_SHIFT: u32 = 8;
-
-/// The open files of the grafts of a mount.
-#[derive(Default)]
-pub(super) struct Served {
-    open: Mutex<HashMap<NodeId, Arc<Mutex<OpenFile>>>>,
-}
-
-#[derive(Default)]
-struct OpenFile {
-    /// The descriptor, and whether it can write.
-    file: Option<(FileRef, bool)>,
-    opens: u32,
-    runs: u32,
-    /// The registration with the kernel.
-    backing_id: Option<u32>,
-    /// Nobody has it open, and the table does not lead here any more.
-    is_closed: bool,
-}
-
-fn closed() -> Arc<Mutex<OpenFile>> {
-    Arc::new(Mutex::new(OpenFile::default()))
-}
-
 impl Union {
     /// Whether anything is grafted, so that others may change what is shown.
     #[must_use]
     pub fn has_grafts(&self) -> bool {
-        !self.grafts.is_empty()
+        !self.layers.grafts().is_empty()
     }
 
     /// Whether an object is one of a graft, which others change too.
@@ -65,10 +41,7 @@ impl Union {
 
     /// A number that makes a handle one of its own, where locks are told by it.
     pub(super) fn handle_number(&self) -> u64 {
-        match self.has_grafts() {
-            true => self.sequence.fetch_add(1, Ordering::Relaxed) << NUMBER_SHIFT,
-            false => 0,
-        }
+        if self.has_grafts() { self.handles.number() } else { 0 }
     }
 
     fn shared_file(&self, id: NodeId) -> Option<Node> {
@@ -80,35 +53,7 @@ impl Union {
     }
 
     fn shared_place(&self, node: &Node) -> Result<Place> {
-        self.with_object(node.id, |node, state| self.place(node, state))
-    }
-
-    /// Gives the state of an open file to `act`, a new one if it was not open.
-    fn with_served<R>(
-        &self,
-        id: NodeId,
-        act: impl FnOnce(&mut OpenFile) -> Result<R>,
-    ) -> Result<R> {
-        loop {
-            let entry = Arc::clone(self.served.open.lock().entry(id).or_insert_with(closed));
-            let mut open = entry.lock();
-            if open.is_closed {
-                continue;
-            }
-            let done = act(&mut open);
-            if open.opens == 0 {
-                open.is_closed = true;
-                self.unregister(&mut open);
-                self.served.open.lock().remove(&id);
-            }
-            return done;
-        }
-    }
-
-    fn unregister(&self, open: &mut OpenFile) {
-        if let (Some(backing_id), Some(kernel)) = (open.backing_id.take(), self.kernel.get()) {
-            kernel.release(backing_id);
-        }
+        self.table.with_object(node.id, |node, state| self.table.place(node, state))
     }
 
     /// Opens a file of a graft; `None` for any other. `made` is the descriptor of a new one.
@@ -123,11 +68,11 @@ impl Union {
     ) -> Result<Option<Opened>> {
         let Some(node) = self.shared_file(id) else { return Ok(None) };
         let writes = flags.write || flags.truncate;
-        let graft = self.graft(node.key.layer()).ok_or(Errno::STALE)?;
-        if writes && graft.read_only {
+        let graft = self.layers.graft(node.key.layer()).ok_or(Errno::STALE)?;
+        if writes && graft.is_read_only() {
             return Err(Errno::ROFS.into());
         }
-        let opened = self.with_served(id, |open| {
+        let opened = self.served.with(&self.handles, id, |open| {
             if flags.truncate && !flags.write && open.runs > 0 {
                 return Err(Errno::TXTBSY.into());
             }
@@ -138,7 +83,7 @@ impl Union {
             }
             if flags.truncate {
                 if flags.kill_priv {
-                    self.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
+                    self.layers.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
                 }
                 file.set_len(0)?;
             }
@@ -184,7 +129,7 @@ impl Union {
                 }
             }
         };
-        if self.key(node.key.layer(), &file.stat()?) != node.key {
+        if self.layers.key(node.key.layer(), &file.stat()?) != node.key {
             return Err(Errno::STALE.into());
         }
         open.file = Some((Arc::clone(&file), writable));
@@ -195,14 +140,13 @@ impl Union {
         if let Some(backing_id) = open.backing_id {
             return OpenMode::Passthrough { backing_id };
         }
-        let off = self.passthrough_off.load(Ordering::Relaxed);
-        let Some(kernel) = self.kernel.get().filter(|_| !off) else { return OpenMode::Direct };
+        let Some(kernel) = self.handles.passthrough() else { return OpenMode::Direct };
         // A descriptor that writes would keep others from running the file.
         let registered = file.again(Access::Path).and_then(|file| kernel.register(file.as_ref()));
         match registered {
             Ok(backing_id) => {
                 open.backing_id = Some(backing_id);
-                self.counters.passthrough_opens.fetch_add(1, Ordering::Relaxed);
+                self.handles.count_passthrough();
                 OpenMode::Passthrough { backing_id }
             }
             Err(error) => {
@@ -217,7 +161,7 @@ impl Union {
         if fh & FH_SERVED == 0 {
             return false;
         }
-        let released = self.with_served(id, |open| {
+        let released = self.served.with(&self.handles, id, |open| {
             open.opens = open.opens.saturating_sub(1);
             if fh & FH_RUNS != 0 {
                 open.runs = open.runs.saturating_sub(1);
@@ -232,7 +176,7 @@ impl Union {
         if !self.has_grafts() {
             return None;
         }
-        let open = Arc::clone(self.served.open.lock().get(&id)?);
+        let open = self.served.find(id)?;
         let mut open = open.lock();
         let (file, writable) = open.file.as_ref()?;
         if *writable || !write {
@@ -246,8 +190,7 @@ impl Union {
     /// Lets others run a file of a graft that somebody has just written: gives up the descriptor
     /// that writes, until the next write.
     pub fn flush(&self, id: NodeId) {
-        let open = self.served.open.lock().get(&id).map(Arc::clone);
-        let Some(open) = open else { return };
+        let Some(open) = self.served.find(id) else { return };
         let mut open = open.lock();
         if let Some((file, true)) = &open.file
             && let Ok(file) = file.again(Access::Read)
@@ -262,7 +205,7 @@ impl Union {
         if kill != Kill::Nothing
             && let Some(node) = self.shared_file(id)
         {
-            self.clear_privilege(&self.shared_place(&node)?, kill)?;
+            self.layers.clear_privilege(&self.shared_place(&node)?, kill)?;
         }
         Ok(Some(file))
     }
@@ -287,11 +230,11 @@ impl Union {
     ) -> Result<bool> {
         let Some(node) = self.shared_file(id) else { return Ok(false) };
         let Some(file) = self.served_file(id, false) else { return Ok(false) };
-        if self.graft(node.key.layer()).is_none_or(|graft| graft.read_only) {
+        if self.layers.graft(node.key.layer()).is_none_or(|graft| graft.is_read_only()) {
             return Err(Errno::ROFS.into());
         }
         if kill_priv && change.size.is_some() {
-            self.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
+            self.layers.clear_privilege(&self.shared_place(&node)?, Kill::Privilege)?;
         }
         let file = match change.size {
             Some(_) => self.served_file(id, true).ok_or(Errno::ACCESS)?,

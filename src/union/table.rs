@@ -8,141 +8,27 @@
 //! while the kernel counts lookups on it or another slot names it as parent. Locks are held for
 //! memory operations only, never across I/O, and never two at once.
 
+mod node;
+mod shard;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
+use crate::error::{Errno, Error, Result};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::types::{Kind, Name, NodeId};
 use crate::union::body::Body;
 
-const SHARDS: usize = 16;
-const SHARD_BITS: u32 = 4;
-/// Slots of a chunk: 88 bytes each, so that a chunk is mapped and returned to the system whole.
-const CHUNK: usize = 2048;
+pub use node::{Key, NewNode, Node, Pages};
+use shard::{SHARDS, Shard, Slot, split};
+
 /// Forgotten nodes that keep their number for a while, so that file handles made of it stay valid.
 const RETAINED: usize = 4096;
-
-/// Stands in a key for a file system where the key is of a name.
-const SPLIT: u16 = u16::MAX;
-
-/// Identifies the backing object of a node: layer, file system and inode number there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Inode number in the backing file system.
-    pub ino: u64,
-    /// Layer in the high half, file system in the low half.
-    pub place: u32,
-}
-
-impl Key {
-    /// The key of inode `ino` of file system `fs` as seen in `layer`.
-    #[must_use]
-    pub const fn new(layer: u16, fs: u16, ino: u64) -> Self {
-        Self { ino, place: ((layer as u32) << 16) | fs as u32 }
-    }
-
-    /// The layer.
-    #[must_use]
-    pub const fn layer(self) -> u16 {
-        (self.place >> 16) as u16
-    }
-
-    /// The file system.
-    #[must_use]
-    pub const fn fs(self) -> u16 {
-        self.place as u16
-    }
-
-    /// The key of one name of an object in `layer` whose names are objects of their own.
-    #[must_use]
-    pub const fn split(layer: u16, name: u64) -> Self {
-        Self::new(layer, SPLIT, name)
-    }
-
-    /// Whether this is the key of a name, not of an object.
-    #[must_use]
-    pub const fn is_split(self) -> bool {
-        self.fs() == SPLIT
-    }
-
-    fn shard(self) -> usize {
-        let mixed = (self.ino ^ u64::from(self.place)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 60) as usize & (SHARDS - 1)
-    }
-}
-
-/// What the kernel's page cache may hold of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pages {
-    /// Nothing yet.
-    None,
-    /// What is there is right.
-    Valid,
-    /// What is there may be older than the file.
-    Stale,
-}
-
-/// What the table knows of a node, copied out under the lock.
-#[derive(Clone)]
-pub struct Node {
-    /// Its number.
-    pub id: NodeId,
-    /// Number of the directory that it was found in; its own for the root.
-    pub parent: NodeId,
-    /// Its name there.
-    pub name: Name,
-    /// The backing object.
-    pub key: Key,
-    /// Inode number shown.
-    pub ino: u64,
-    /// Kind.
-    pub kind: Kind,
-    /// What the kernel may hold of its data.
-    pub pages: Pages,
-    /// A lower file that is too small to be served by the kernel itself.
-    pub small: bool,
-    /// Count of its moves to another name or backing object, modulo 65,536.
-    pub moves: u16,
-    /// State beyond the slot: always there for directories.
-    pub body: Option<Arc<Body>>,
-}
-
-struct Slot {
-    generation: u32,
-    children: u32,
-    lookups: u64,
-    parent: NodeId,
-    name: Name,
-    key: Key,
-    ino: u64,
-    kind: Kind,
-    keyed: bool,
-    retained: bool,
-    pages: Pages,
-    small: bool,
-    moves: u16,
-    body: Option<Arc<Body>>,
-}
 
 enum Released {
     Kept,
     Retained,
     Gone(Box<Slot>),
-}
-
-#[derive(Default)]
-struct Chunk {
-    slots: Vec<Option<Slot>>,
-    used: usize,
-}
-
-#[derive(Default)]
-struct Shard {
-    chunks: Vec<Chunk>,
-    free: Vec<u32>,
-    keys: HashMap<Key, NodeId>,
 }
 
 /// The inode table of a mount.
@@ -151,104 +37,6 @@ pub struct Table {
     retained: Mutex<VecDeque<NodeId>>,
     generation: AtomicU64,
     count: AtomicU64,
-}
-
-/// What a lookup found, to be entered in the table.
-#[derive(Debug, Clone)]
-pub struct NewNode {
-    /// Directory that it was found in.
-    pub parent: NodeId,
-    /// Name there.
-    pub name: Name,
-    /// Backing object.
-    pub key: Key,
-    /// Inode number shown.
-    pub ino: u64,
-    /// Kind.
-    pub kind: Kind,
-    /// A lower file that is too small to be served by the kernel itself.
-    pub small: bool,
-}
-
-// A node number: generation in the high 32 bits, index of the slot in its shard above the shard.
-// The root is generation 0, index 0, shard 1: number 1.
-const fn split(id: NodeId) -> (u32, usize, usize) {
-    let low = id.0 as u32;
-    ((id.0 >> 32) as u32, (low >> SHARD_BITS) as usize, low as usize & (SHARDS - 1))
-}
-
-const fn join(generation: u32, index: usize, shard: usize) -> NodeId {
-    NodeId(((generation as u64) << 32) | ((index << SHARD_BITS) | shard) as u64)
-}
-
-impl Shard {
-    fn slot(&mut self, id: NodeId) -> Option<&mut Slot> {
-        let (generation, index, _) = split(id);
-        let slot = self.chunks.get_mut(index / CHUNK)?.slots.get_mut(index % CHUNK)?.as_mut()?;
-        (slot.generation == generation).then_some(slot)
-    }
-
-    fn insert(&mut self, shard: usize, slot: Slot) -> NodeId {
-        let index = self.free.pop().map_or_else(|| self.grow(), |index| index as usize);
-        let id = join(slot.generation, index, shard);
-        if let Some(chunk) = self.chunks.get_mut(index / CHUNK) {
-            // Room for all of them is memory that nobody touched so far.
-            chunk.slots.reserve_exact(CHUNK - chunk.slots.len());
-            if chunk.slots.len() <= index % CHUNK {
-                chunk.slots.resize_with(index % CHUNK + 1, || None);
-            }
-            if let Some(place) = chunk.slots.get_mut(index % CHUNK) {
-                *place = Some(slot);
-                chunk.used += 1;
-            }
-        }
-        id
-    }
-
-    fn grow(&mut self) -> usize {
-        let empty = self.chunks.iter().position(|chunk| chunk.slots.is_empty());
-        let chunk = empty.unwrap_or_else(|| {
-            self.chunks.push(Chunk::default());
-            self.chunks.len() - 1
-        });
-        let first = chunk * CHUNK;
-        self.free.extend((first + 1..first + CHUNK).rev().map(|index| index as u32));
-        first
-    }
-
-    fn remove(&mut self, id: NodeId) -> Option<Slot> {
-        let (_, index, _) = split(id);
-        self.slot(id)?;
-        let chunk = self.chunks.get_mut(index / CHUNK)?;
-        let slot = chunk.slots.get_mut(index % CHUNK)?.take();
-        chunk.used -= 1;
-        if chunk.used == 0 {
-            chunk.slots = Vec::new();
-            let range = (index / CHUNK * CHUNK) as u32..((index / CHUNK + 1) * CHUNK) as u32;
-            self.free.retain(|free| !range.contains(free));
-            self.free.shrink_to(self.chunks.len() * 64);
-        } else {
-            self.free.push(index as u32);
-        }
-        slot
-    }
-}
-
-impl Slot {
-    fn node(&self, id: NodeId) -> Node {
-        Node {
-            id,
-            parent: self.parent,
-            name: self.name.clone(),
-            key: self.key,
-            ino: self.ino,
-            kind: self.kind,
-            pages: self.pages,
-            small: self.small,
-            moves: self.moves,
-            body: self.body.clone(),
-        }
-    }
 }
 
 impl Table {
@@ -306,6 +94,14 @@ impl Table {
         self.lock(split(id).2).slot(id).map(|slot| slot.node(id))
     }
 
+    /// The same, of a node that must be known.
+    ///
+    /// # Errors
+    /// `ESTALE`.
+    pub fn node(&self, id: NodeId) -> Result<Node> {
+        self.find(id).ok_or(Error::Rule(Errno::STALE))
+    }
+
     /// Whether nothing is going on with a node that had no body, and nothing was since it was read.
     #[must_use]
     pub fn is_at_rest(&self, node: &Node) -> bool {
@@ -334,14 +130,14 @@ impl Table {
                 return (slot.node(id), false);
             }
             // The slot was given up after the key was read; a slot never returns under its number.
-            self.remove_key(new.key, id);
+            self.unmap_key(new.key, id);
         }
     }
 
     /// Enters an object of one name that needs no body, or finds it there, and counts a lookup.
     /// Returns its number and the inode number shown; `None`, and counts nothing, where it is
     /// known by another name or has a body.
-    pub fn tell(&self, new: NewNode) -> Option<(NodeId, u64)> {
+    pub fn enter_plain(&self, new: NewNode) -> Option<(NodeId, u64)> {
         let known = self.lock(new.key.shard()).keys.get(&new.key).copied();
         let Some(id) = known else {
             return self.insert(&new, None).map(|node| (node.id, node.ino));
@@ -356,7 +152,7 @@ impl Table {
     }
 
     /// Counts one more lookup on a known node.
-    pub fn again(&self, id: NodeId) -> Option<Node> {
+    pub fn add_lookup(&self, id: NodeId) -> Option<Node> {
         let mut shard = self.lock(split(id).2);
         let slot = shard.slot(id)?;
         slot.lookups += 1;
@@ -451,7 +247,7 @@ impl Table {
             }
         };
         if slot.keyed {
-            self.remove_key(slot.key, id);
+            self.unmap_key(slot.key, id);
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         Released::Gone(Box::new(slot))
@@ -514,7 +310,7 @@ impl Table {
     }
 
     /// Gives a node another backing object, after a copy-up.
-    pub fn rekey(&self, id: NodeId, key: Key) {
+    pub fn replace_key(&self, id: NodeId, key: Key) {
         let (old, was_keyed) = {
             let mut shard = self.lock(split(id).2);
             let Some(slot) = shard.slot(id) else { return };
@@ -523,7 +319,7 @@ impl Table {
             (std::mem::replace(&mut slot.key, key), was_keyed)
         };
         if was_keyed {
-            self.remove_key(old, id);
+            self.unmap_key(old, id);
         }
         self.lock(key.shard()).keys.insert(key, id);
     }
@@ -538,16 +334,16 @@ impl Table {
 
     /// Makes a node unreachable by its key: its object is gone, or another node takes it over.
     /// Answers whether it was reachable.
-    pub fn unkey(&self, id: NodeId) -> bool {
-        self.unkey_if(id, |_| true)
+    pub fn clear_key(&self, id: NodeId) -> bool {
+        self.clear_key_where(id, |_| true)
     }
 
-    /// [`Table::unkey`] of a node that still has this key: a copy-up gives it another one.
-    pub fn unkey_from(&self, id: NodeId, key: Key) -> bool {
-        self.unkey_if(id, |current| current == key)
+    /// [`Table::clear_key`] of a node that still has this key: a copy-up gives it another one.
+    pub fn clear_key_if(&self, id: NodeId, key: Key) -> bool {
+        self.clear_key_where(id, |current| current == key)
     }
 
-    fn unkey_if(&self, id: NodeId, is_right: impl FnOnce(Key) -> bool) -> bool {
+    fn clear_key_where(&self, id: NodeId, is_right: impl FnOnce(Key) -> bool) -> bool {
         let key = {
             let mut shard = self.lock(split(id).2);
             let Some(slot) = shard.slot(id) else { return false };
@@ -557,11 +353,11 @@ impl Table {
             slot.keyed = false;
             slot.key
         };
-        self.remove_key(key, id);
+        self.unmap_key(key, id);
         true
     }
 
-    fn remove_key(&self, key: Key, id: NodeId) {
+    fn unmap_key(&self, key: Key, id: NodeId) {
         let mut keys = self.lock(key.shard());
         if keys.keys.get(&key) == Some(&id) {
             keys.keys.remove(&key);
@@ -578,16 +374,6 @@ impl Table {
 
     /// Takes back [`Table::add_key`] of a copy-up that failed.
     pub fn drop_key(&self, id: NodeId, key: Key) {
-        self.remove_key(key, id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_as_small_as_documented() {
-        assert_eq!(size_of::<Option<Slot>>(), 88);
+        self.unmap_key(key, id);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::types::{Kind, Name, NodeId};
 use crate::union::body::{LayerDir, Stack};
-use crate::union::{PATH_MAX, Union, dir_of};
+use crate::union::{PATH_MAX, Union};
 
 /// Most directories of one that are seen beforehand. A walk that comes behind them begins anew.
 const SEEN: usize = 4096;
@@ -59,11 +59,11 @@ impl Union {
     /// # Errors
     /// `ESTALE` for a node that is unknown, `ENOTDIR`; as listing the directories above.
     pub fn walk_from(&self, id: NodeId) -> Result<Walk> {
-        let mut node = self.node(id)?;
-        let (stack, mut above) = (dir_of(&node)?.stack(), Vec::new());
+        let mut node = self.table.node(id)?;
+        let (stack, mut above) = (node.dir()?.stack(), Vec::new());
         while node.id != NodeId::ROOT {
-            let parent = self.node(node.parent)?;
-            above.push((dir_of(&parent)?.stack(), std::mem::take(&mut node.name)));
+            let parent = self.table.node(node.parent)?;
+            above.push((parent.dir()?.stack(), std::mem::take(&mut node.name)));
             node = parent;
         }
         let mut walk = Walk { levels: Vec::new(), path: Vec::new() };
@@ -89,7 +89,7 @@ impl Union {
             if level.path_len + name.len() + 1 >= PATH_MAX {
                 continue;
             }
-            let Ok(Some(found)) = self.resolve(&level.stack, &name) else { continue };
+            let Ok(Some(found)) = self.layers.resolve(&level.stack, &name) else { continue };
             let Some(stack) = found.stack else { continue };
             walk.descend(&name);
             let stack = Arc::new(stack);
@@ -109,12 +109,12 @@ impl Union {
             passed |= behind.is_some_and(|behind| name == &behind[..]);
             dirs.len() < SEEN
         };
-        match self.listed_alone(stack) {
+        match self.lister().listed_alone(stack) {
             Some(LayerDir { dir, .. }) => {
                 dir.list(0, &mut |entry| see(entry.kind, entry.name))?;
             }
             None => {
-                self.each(stack, &mut |item| see(item.kind, &item.name))?;
+                self.lister().each(stack, &mut |item| see(item.kind, &item.name))?;
             }
         }
         Ok(dirs)

@@ -3,13 +3,13 @@
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{AttrChange, Kind, MODE_MASK, NodeId, S_ISGID, XattrFlags};
+use crate::union::Union;
 use crate::union::body::{FIRST_GRAFT, Place};
-use crate::union::copyup::Data;
 use crate::union::layer::DirRef;
+use crate::union::layers::shadow::{ACL_ACCESS, ACL_DEFAULT};
+use crate::union::layers::stage::Data;
 use crate::union::mark::{self, Mark};
-use crate::union::shadow::{ACL_ACCESS, ACL_DEFAULT};
 use crate::union::table::Node;
-use crate::union::{Union, dir_of};
 
 /// A place whose attributes are meant: an entry, or the directory itself.
 struct Target {
@@ -31,12 +31,14 @@ impl Target {
 impl Union {
     /// Gives the place that the attributes of an object are read from to `read`.
     fn with_xattrs<R>(&self, id: NodeId, read: impl Fn(&Node, &Target) -> Result<R>) -> Result<R> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         if node.kind == Kind::Dir {
-            let dir = dir_of(&node)?.stack().top().cloned().ok_or(Errno::STALE)?;
+            let dir = node.dir()?.stack().top().cloned().ok_or(Errno::STALE)?;
             return read(&node, &Target::of(dir, &node));
         }
-        self.with_object(id, |node, state| read(node, &Target::at(self.place(node, state)?, node)))
+        self.table.with_object(id, |node, state| {
+            read(node, &Target::at(self.table.place(node, state)?, node))
+        })
     }
 
     /// Gives the place in the upper that the attributes of an object are written to to `change`,
@@ -46,12 +48,12 @@ impl Union {
         id: NodeId,
         change: impl FnOnce(&Node, &Target) -> Result<()>,
     ) -> Result<()> {
-        let node = self.node(id)?;
+        let node = self.table.node(id)?;
         if node.kind == Kind::Dir {
             let dir = self.copy_up_dir(id)?.top().cloned().ok_or(Errno::STALE)?;
-            return self.with_dir(id, |node, _| change(node, &Target::of(dir, node)));
+            return self.table.with_dir(id, |node, _| change(node, &Target::of(dir, node)));
         }
-        self.with_file(id, |held| {
+        self.table.with_file(id, |held| {
             let place = self.copy_up_file(held, Data::Elsewhere)?;
             change(&held.node, &Target::at(place.clone(), &held.node))?;
             self.changed_elsewhere(held, &place)
@@ -100,7 +102,7 @@ impl Union {
         flags: XattrFlags,
         acl_kill_sgid: bool,
     ) -> Result<()> {
-        self.may_change(id, false)?;
+        self.fixed.may_change(id, false)?;
         self.change_xattrs(id, |node, target| {
             let stored = stored_key(target, key).ok_or(Errno::PERM)?;
             let name = target.name.as_deref();
@@ -120,7 +122,7 @@ impl Union {
     /// # Errors
     /// As removexattr(2); `EPERM` for a name that is ours.
     pub fn removexattr(&self, id: NodeId, key: &[u8]) -> Result<()> {
-        self.may_change(id, false)?;
+        self.fixed.may_change(id, false)?;
         let has = self.with_xattrs(id, |node, target| {
             let Some(stored) = stored_key(target, key) else { return Ok(None) };
             if key.starts_with(b"user.") && !matches!(node.kind, Kind::File | Kind::Dir) {
@@ -138,9 +140,17 @@ impl Union {
         })
     }
 
+    /// Before the inode of a copy gets flags by itself: those of its mark end.
+    pub(super) fn end_kept_flags(&self, id: NodeId) -> Result<()> {
+        if !self.fixed.is_fixed(id) {
+            return Ok(());
+        }
+        self.remove_mark(id, Mark::ProtAttr)
+    }
+
     /// Removes a mark from an object, which comes into the upper for that.
-    pub(super) fn remove_mark(&self, id: NodeId, mark: Mark) -> Result<()> {
-        let key = self.mark_key(mark);
+    fn remove_mark(&self, id: NodeId, mark: Mark) -> Result<()> {
+        let key = self.layers.mark_key(mark);
         self.change_xattrs(id, |_, target| {
             let name = target.name.as_deref();
             // An immutable inode without the mark would refuse its removal too.
@@ -153,7 +163,7 @@ impl Union {
 
     fn acl_changed(&self, node: &Node, key: &[u8]) -> Result<()> {
         if key == ACL_DEFAULT {
-            dir_of(node)?.default_acl.store(0, Ordering::Relaxed);
+            node.dir()?.default_acl.store(0, Ordering::Relaxed);
         }
         Ok(())
     }

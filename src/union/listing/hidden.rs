@@ -4,30 +4,18 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Stat};
-use crate::union::Union;
-use crate::union::body::{DirBody, Place, Stack, UPPER, is_plain};
+use crate::union::body::{DirBody, Place, Stack, UPPER};
 use crate::union::layer::DirRef;
-use crate::union::listing::Item;
+use crate::union::listing::item::{Item, Traits};
+use crate::union::listing::lister::Lister;
 use crate::union::mark::{self, Mark, Marked};
+use crate::union::probe::is_plain;
 
-/// What the entries of a part have in common.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Traits {
-    /// The layer.
-    pub(super) layer: u16,
-    /// The device of the directory.
-    pub(super) dev: u64,
-    /// Entries of this part of the upper may have their number stored with them.
-    pub(super) stored: bool,
-    /// Files of it may be xattr whiteouts.
-    pub(super) marked: bool,
-}
-
-impl Union {
+impl Lister<'_> {
     pub(super) fn traits(&self, dir: &DirRef, layer: u16) -> Result<Traits> {
         let dev = dir.stat(None)?.dev;
         let stored = layer == UPPER && self.is_impure(dir)?;
-        let marked = self.may_hold_xattr_whiteouts(dir)?;
+        let marked = self.layers.may_hold_xattr_whiteouts(dir)?;
         Ok(Traits { layer, dev, stored, marked })
     }
 
@@ -52,7 +40,7 @@ impl Union {
             Kind::Char | Kind::Unknown => {
                 let stat = dir.stat(Some(&item.name))?;
                 Ok(stat.is_whiteout_device()
-                    && (self.is_shared_whiteout(&stat) || !is_plain(dir, &item.name)?))
+                    && (self.layers.is_shared_whiteout(&stat) || !is_plain(dir, &item.name)?))
             }
             Kind::File if mark::is_aufs_name(&item.name) => Ok(!is_plain(dir, &item.name)?),
             Kind::File if marked => {
@@ -66,21 +54,11 @@ impl Union {
 
     // Every link of that inode is a whiteout, so that its number says enough.
     fn is_shared_whiteout_ino(&self, ino: u64) -> bool {
-        self.is_shared_whiteout(&Stat { ino, ..Stat::default() })
-    }
-
-    // Only a directory marked `opaque=x` holds xattr whiteouts (`ovl_xattr_get_first_x`).
-    pub(in crate::union) fn may_hold_xattr_whiteouts(&self, dir: &DirRef) -> Result<bool> {
-        for key in mark::keys(Mark::Opaque) {
-            if dir.xattr(None, &key)?.as_deref() == Some(b"x") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.layers.is_shared_whiteout(&Stat { ino, ..Stat::default() })
     }
 
     pub(super) fn is_impure(&self, dir: &DirRef) -> Result<bool> {
-        Ok(dir.xattr(None, &self.mark_key(Mark::Impure))?.is_some())
+        Ok(dir.xattr(None, &self.layers.mark_key(Mark::Impure))?.is_some())
     }
 
     /// The number that an entry of a part of a merged directory shows, and whether it may be a
@@ -97,14 +75,14 @@ impl Union {
             let ino = if marked.redirect || marked.opaque {
                 self.number_of(stack, item)?
             } else {
-                self.show_ino_of(traits.dev, item.ino)
+                self.layers.show_ino_of(traits.dev, item.ino)
             };
             return Ok((ino, !marked.opaque && !marked.redirect));
         }
         if traits.stored {
             return Ok((self.entry_ino(dir, traits.dev, item)?, false));
         }
-        Ok((self.show_ino_of(traits.dev, item.ino), false))
+        Ok((self.layers.show_ino_of(traits.dev, item.ino), false))
     }
 
     fn hides_below(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
@@ -114,7 +92,7 @@ impl Union {
 
     // The number of an entry that a lookup has to find. One that a lookup refuses is listed.
     fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
-        match self.resolve(stack, &item.name) {
+        match self.layers.resolve(stack, &item.name) {
             Ok(found) => Ok(found.map_or(item.ino, |found| found.ino)),
             Err(error) if error.is(Errno::PERM) => Ok(item.ino),
             Err(error) => Err(error),
@@ -127,17 +105,17 @@ impl Union {
             let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
             return self.number_of(&stack, item);
         }
-        if item.kind == Kind::File || (item.kind != Kind::Dir && self.marks_any_kind()) {
+        if item.kind == Kind::File || (item.kind != Kind::Dir && self.layers.marks_any_kind()) {
             let place = Place::new(UPPER, dir, &item.name);
             let marked = Marked { ino: true, ..Marked::default() };
-            if let Some(stored) = self.stored_ino(&place, marked, item.ino)? {
+            if let Some(stored) = self.layers.stored_ino(&place, marked, item.ino)? {
                 return Ok(stored);
             }
         }
         // What has no number stored shows that of its node for as long as that is known.
-        let key = self.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
+        let key = self.layers.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
         let known = self.table.find_key(key).and_then(|id| self.table.find(id));
-        Ok(known.map_or_else(|| self.show_ino_of(dev, item.ino), |node| node.ino))
+        Ok(known.map_or_else(|| self.layers.show_ino_of(dev, item.ino), |node| node.ino))
     }
 
     // Takes the mark from a directory that was read as a whole and holds nothing that shows a
@@ -152,13 +130,13 @@ impl Union {
         })?;
         for item in items {
             match self.entry_ino(dir, dev, &item) {
-                Ok(ino) if ino == self.show_ino_of(dev, item.ino) => {}
+                Ok(ino) if ino == self.layers.show_ino_of(dev, item.ino) => {}
                 Ok(_) => return Ok(()),
                 Err(error) if error.is(Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
         }
-        if let Err(error) = dir.remove_xattr(None, &self.mark_key(Mark::Impure)) {
+        if let Err(error) = dir.remove_xattr(None, &self.layers.mark_key(Mark::Impure)) {
             tracing::debug!(%error, "a directory stays marked as impure");
         }
         *impure = false;

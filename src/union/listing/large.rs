@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::union::Union;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::union::body::{Stack, UPPER};
-use crate::union::listing::hidden::Traits;
+use crate::union::listing::item::Traits;
+use crate::union::listing::item::{Item, bytes_of};
+use crate::union::listing::lister::Lister;
 use crate::union::listing::names::{Collector, Names};
-use crate::union::listing::{Item, bytes_of};
 
 /// A place in the lower parts is kept for each so many entries.
 pub(super) const STEP: u64 = 256;
@@ -96,7 +96,6 @@ pub(super) struct Large {
     step: Mutex<Option<Arc<Step>>>,
     upper: Filter,
     lowers: Filter,
-    readers: AtomicU32,
 }
 
 /// What the names above a part are known from.
@@ -183,23 +182,9 @@ impl Large {
         drop(self.upper.names.lock().take());
         drop(self.lowers.names.lock().take());
     }
-
-    /// A reading begins.
-    pub(super) fn open(&self) {
-        self.readers.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A reading has come to the end. After the last one names are not kept. A reader that stops
-    /// before counts as one for ever: then the budget limits them.
-    pub(super) fn close(&self) {
-        let less = |readers: u32| readers.checked_sub(1);
-        if self.readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) == Ok(1) {
-            self.drop_names();
-        }
-    }
 }
 
-impl Union {
+impl Lister<'_> {
     /// Nothing is known yet of a large merged directory.
     pub(super) fn large(&self, stack: &Stack) -> Result<Large> {
         let traits = stack.lowers.iter().map(|lower| self.traits(&lower.dir, lower.layer));
@@ -210,7 +195,6 @@ impl Union {
             step: Mutex::default(),
             upper,
             lowers: Filter::default(),
-            readers: AtomicU32::new(0),
         })
     }
 
@@ -218,7 +202,7 @@ impl Union {
     pub(super) fn names_of_upper(&self, stack: &Stack, at: (&Large, u64)) -> Result<Above> {
         let (large, version) = at;
         let Some(upper) = &stack.upper else { return Ok(Above::None) };
-        let limit = self.options.listing_bytes / SHARE;
+        let limit = self.layers.options().listing_bytes / SHARE;
         let names = large.upper.names(version, (0, limit), |to| {
             let fits = to.add(upper, 0)?;
             let Some(device) = to.device.take() else { return Ok((fits, None)) };
@@ -239,7 +223,7 @@ impl Union {
             return Ok(Above::None);
         }
         let known = (large.marks.lock().len() as u64 - 1) * STEP;
-        let limit = self.options.listing_bytes / SHARE;
+        let limit = self.layers.options().listing_bytes / SHARE;
         // They never change.
         let names = large.lowers.names(0, (known, limit), |to| {
             for (lower, part) in stack.lowers.iter().zip(0..u16::MAX) {

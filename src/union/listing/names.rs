@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use crate::error::Result;
 use crate::types::Kind;
 use crate::union::layer::DirRef;
-use crate::union::listing::Item;
+use crate::union::listing::item::Item;
 use crate::union::mark;
 
 /// The low bits of an entry are the part, the others the hash of the name.

@@ -4,18 +4,17 @@
 //! or by a layer above, is told at its place in the topmost lower part that has it, and nowhere
 //! else: lower parts never change, so that whatever comes and goes, is copied up or replaced
 //! meanwhile, each name has one place. What it means is decided when it is told, by
-//! [`Union::resolve`] where a part above knows the name too.
+//! `Layers::resolve` where a part above knows the name too.
 
 use crate::error::{Errno, Result};
 use crate::types::Name;
-use crate::union::Union;
 use crate::union::body::{LayerDir, Stack, UPPER};
 use crate::union::layer::DirRef;
-use crate::union::listing::Item;
-use crate::union::listing::hidden::Traits;
+use crate::union::listing::item::{Item, Traits};
 use crate::union::listing::large::{Above, Large, Mark, STEP, Step};
+use crate::union::listing::lister::Lister;
 use crate::union::listing::position::{self, Place};
-use crate::union::resolve::exists;
+use crate::union::probe::exists;
 
 /// Entries of the upper that are taken at once.
 const BATCH: u64 = 256;
@@ -32,7 +31,7 @@ pub(super) struct Scan<'a> {
 /// Receives entries; answers whether it wants more.
 type ItemSink<'a> = dyn FnMut(&Item) -> bool + 'a;
 
-impl Union {
+impl Lister<'_> {
     /// Gives the entries behind a place; answers whether the end was reached.
     pub(super) fn scan(&self, at: Scan<'_>, from: Place, sink: &mut ItemSink<'_>) -> Result<bool> {
         let position = match from {
@@ -81,7 +80,7 @@ impl Union {
         let in_upper = self.may_be_in_upper(at, upper, &item.name)?;
         let in_lowers = self.may_be_in_lowers(at, (above, part), &item.name)?;
         if !in_upper && !in_lowers {
-            item.ino = self.show_ino_of(dev, item.ino);
+            item.ino = self.layers.show_ino_of(dev, item.ino);
             return Ok(!self.is_aufs_mark(&lower.dir, item)?
                 && !self.is_hidden(&lower.dir, layer, item, marked)?);
         }
@@ -91,11 +90,13 @@ impl Union {
         if in_upper && is_whiteout(at.stack, upper, &item.name)? {
             return Ok(false);
         }
-        match self.resolve(at.stack, &item.name) {
+        match self.layers.resolve(at.stack, &item.name) {
             Ok(Some(found)) => (item.ino, item.kind) = (found.ino, found.stat.kind()),
             Ok(None) => return Ok(false),
             // What a lookup refuses is listed.
-            Err(error) if error.is(Errno::PERM) => item.ino = self.show_ino_of(dev, item.ino),
+            Err(error) if error.is(Errno::PERM) => {
+                item.ino = self.layers.show_ino_of(dev, item.ino)
+            }
             Err(error) => return Err(error),
         }
         Ok(true)
@@ -106,7 +107,7 @@ impl Union {
             (Above::Names(names), _) => Ok(names.has(name, 1)),
             (Above::Asked, Some(upper)) => {
                 at.large.asked(1, 0);
-                Ok(exists(upper, name)? || self.upper_hides(at.stack, name)?)
+                Ok(exists(upper, name)? || self.layers.upper_hides(at.stack, name)?)
             }
             _ => Ok(false),
         }
@@ -194,6 +195,40 @@ impl Union {
         }
         item.ino = self.merged_ino(at.stack, upper, traits, item)?.0;
         Ok(true)
+    }
+
+    /// Gives what a merged directory shows, in the order of its listing.
+    pub(in crate::union) fn each(
+        &self,
+        stack: &Stack,
+        sink: &mut dyn FnMut(&Item) -> bool,
+    ) -> Result<()> {
+        if let Some(whole) = self.list_whole(stack, 0)? {
+            whole.items().iter().all(sink);
+            return Ok(());
+        }
+        let scan = Scan { stack, large: &self.large(stack)?, version: 0 };
+        self.scan(scan, Place::Lower(0), sink).map(|_| ())
+    }
+
+    /// Whether a merged directory shows nothing.
+    pub(in crate::union) fn is_empty(&self, stack: &Stack) -> Result<bool> {
+        let mut empty = true;
+        self.each(stack, &mut |_| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
+    }
+
+    /// Names of the entries of a merged directory.
+    pub(in crate::union) fn entries(&self, stack: &Stack) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        self.each(stack, &mut |item| {
+            names.push(item.name.clone());
+            true
+        })?;
+        Ok(names)
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::types::{Kind, Name, name};
-use crate::union::Union;
 use crate::union::body::{Stack, UPPER};
 use crate::union::layer::DirRef;
+use crate::union::listing::item::{Item, bytes_of};
+use crate::union::listing::lister::Lister;
 use crate::union::listing::position::{self, Place};
-use crate::union::listing::{Item, bytes_of};
 use crate::union::mark;
 
 /// What an entry of a usual name takes in the directories of usual file systems, at most: tmpfs
@@ -75,10 +75,10 @@ impl Drafts {
     }
 }
 
-impl Union {
+impl Lister<'_> {
     /// Whether the size of a part lets expect more entries than the limit.
     pub(super) fn seems_large(&self, stack: &Stack) -> Result<bool> {
-        let most = (self.options.listing_entries as u64).saturating_mul(ENTRY_BYTES);
+        let most = (self.layers.options().listing_entries as u64).saturating_mul(ENTRY_BYTES);
         for dir in stack.upper.iter().chain(stack.lowers.iter().map(|lower| &lower.dir)) {
             if dir.stat(None)?.size > most {
                 return Ok(true);
@@ -89,7 +89,9 @@ impl Union {
 
     /// All entries of a merged directory; `None` where its parts have more than the limit.
     pub(super) fn list_whole(&self, stack: &Stack, version: u64) -> Result<Option<Whole>> {
-        let Some(parts) = gather(stack, self.options.listing_entries)? else { return Ok(None) };
+        let Some(parts) = gather(stack, self.layers.options().listing_entries)? else {
+            return Ok(None);
+        };
         let mut drafts = Drafts::default();
         let uppers = stack.upper.iter().map(|dir| (dir, UPPER));
         let lowers = stack.lowers.iter().map(|lower| (&lower.dir, lower.layer));
@@ -122,7 +124,7 @@ impl Union {
                     // A directory of the upper that merges shows the number of its lower part.
                     // Anything else, a whiteout too, ends the search for that.
                     if draft.merges && item.kind == Kind::Dir {
-                        draft.item.ino = self.show_ino_of(traits.dev, item.ino);
+                        draft.item.ino = self.layers.show_ino_of(traits.dev, item.ino);
                     }
                     draft.merges = false;
                 }

@@ -6,29 +6,40 @@ use std::sync::Arc;
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{AttrChange, Kind, Name, Owner, RenameFlags, S_ISGID, Stat, XattrFlags};
-use crate::union::Union;
 use crate::union::body::{DirBody, Stack};
 use crate::union::layer::DirRef;
+use crate::union::layers::Layers;
 use crate::union::mark::{self, Mark};
-use crate::union::resolve::{exists, is_aufs_whiteout};
+use crate::union::probe::{exists, is_aufs_whiteout};
 
 /// Default ACL of a directory, as an extended attribute.
-pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(in crate::union) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 /// Access ACL of an object, as an extended attribute.
-pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+pub(in crate::union) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 
 /// A whiteout: a character device 0:0.
 const WHITEOUT_MODE: u32 = Kind::Char.mode_bits();
 
-impl Union {
-    /// States whether an inode is the whiteout that all our whiteouts are links of.
-    pub(super) fn is_shared_whiteout(&self, stat: &Stat) -> bool {
+impl Layers {
+    /// Whether an inode is the whiteout that all our whiteouts are links of.
+    pub(in crate::union) fn is_shared_whiteout(&self, stat: &Stat) -> bool {
         let shared = self.upper.as_ref().map(|upper| &upper.whiteout_ino);
         shared.is_some_and(|ino| ino.load(Ordering::Relaxed) == stat.ino)
     }
 
+    /// Whether a directory may hold xattr whiteouts: only a one marked `opaque=x` does
+    /// (`ovl_xattr_get_first_x`).
+    pub(in crate::union) fn may_hold_xattr_whiteouts(&self, dir: &DirRef) -> Result<bool> {
+        for key in mark::keys(Mark::Opaque) {
+            if dir.xattr(None, &key)?.as_deref() == Some(b"x") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Makes a whiteout in the work directory and answers its name there.
-    pub(super) fn stage_whiteout(&self) -> Result<Name> {
+    pub(in crate::union) fn stage_whiteout(&self) -> Result<Name> {
         let upper = self.upper()?;
         let entry = self.unique_name();
         let shared: &[u8] = b"whiteout";
@@ -57,7 +68,7 @@ impl Union {
 
     /// Hides the lower entry `entry`, in place of what the upper directory holds under that name
     /// (nothing, or no directory).
-    pub(super) fn whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+    pub(in crate::union) fn whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         if self.writes_aufs_whiteouts() {
             if self.needs_xattr_whiteout(dir, entry)? {
                 return self.xattr_whiteout(dir, entry);
@@ -77,9 +88,13 @@ impl Union {
         moved
     }
 
-    /// States whether the AUFS form cannot say that `entry` is gone: the name of the whiteout would
+    /// Whether the AUFS form cannot say that `entry` is gone: the name of the whiteout would
     /// be too long, or a user has an object of that name.
-    pub(super) fn needs_xattr_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
+    pub(in crate::union) fn needs_xattr_whiteout(
+        &self,
+        dir: &DirRef,
+        entry: &[u8],
+    ) -> Result<bool> {
         if is_too_long(entry) {
             return Ok(true);
         }
@@ -89,7 +104,7 @@ impl Union {
 
     /// Refuses a name that means a whiteout: where whiteouts are files, and where one stands that
     /// an engine made.
-    pub(super) fn refuse_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+    pub(in crate::union) fn refuse_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         if mark::is_aufs_name(entry)
             && (self.writes_aufs_whiteouts() || is_aufs_whiteout(dir, entry)?)
         {
@@ -99,7 +114,7 @@ impl Union {
     }
 
     /// Whether an AUFS whiteout of the upper hides a name that the upper does not hold.
-    pub(super) fn upper_hides(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
+    pub(in crate::union) fn upper_hides(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
         if mark::is_aufs_name(entry) {
             return Ok(false);
         }
@@ -136,7 +151,7 @@ impl Union {
     }
 
     /// Makes the AUFS whiteout of `entry`.
-    pub(super) fn aufs_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+    pub(in crate::union) fn aufs_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         let whiteout = mark::aufs_whiteout(entry);
         let own = self.upper()?.own;
         match dir.mknod(&whiteout, Kind::File.mode_bits() | 0o600, 0, own) {
@@ -145,13 +160,13 @@ impl Union {
         }
     }
 
-    /// States whether `entry` would show if the upper had nothing under that name.
-    pub(super) fn has_lower_entry(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
+    /// Whether `entry` would show if the upper had nothing under that name.
+    pub(in crate::union) fn has_lower_entry(&self, stack: &Stack, entry: &[u8]) -> Result<bool> {
         Ok(stack.has_lower() && self.resolve_lower(&stack.lowers, entry)?.is_some())
     }
 
-    /// States whether a directory has a default ACL; remembered.
-    pub(super) fn has_default_acl(&self, body: &DirBody, dir: &DirRef) -> Result<bool> {
+    /// Whether a directory has a default ACL; remembered.
+    pub(in crate::union) fn has_default_acl(&self, body: &DirBody, dir: &DirRef) -> Result<bool> {
         if !self.options.acl {
             return Ok(false);
         }
@@ -169,7 +184,11 @@ impl Union {
 
     /// A directory in the work directory in which new objects get what those of `dir` inherit:
     /// group and ACL. Answers its name if it was made for this purpose and is to be removed.
-    pub(super) fn stage_for(&self, body: &DirBody, dir: &DirRef) -> Result<(DirRef, Option<Name>)> {
+    pub(in crate::union) fn stage_for(
+        &self,
+        body: &DirBody,
+        dir: &DirRef,
+    ) -> Result<(DirRef, Option<Name>)> {
         let upper = self.upper()?;
         let stat = dir.stat(None)?;
         let acl = self.has_default_acl(body, dir)?;
@@ -187,8 +206,8 @@ impl Union {
         Ok((stage, Some(entry)))
     }
 
-    /// Removes a directory made by [`Union::stage_for`].
-    pub(super) fn unstage(&self, staged: Option<Name>) -> Result<()> {
+    /// Removes a directory made by [`Layers::stage_for`].
+    pub(in crate::union) fn unstage(&self, staged: Option<Name>) -> Result<()> {
         match staged {
             Some(entry) => self.upper()?.work.rmdir(&entry),
             None => Ok(()),
@@ -196,14 +215,14 @@ impl Union {
     }
 
     /// Removes a directory that was moved to the work directory, with the whiteouts in it.
-    pub(super) fn remove_staged_dir(&self, entry: &[u8]) -> Result<()> {
+    pub(in crate::union) fn remove_staged_dir(&self, entry: &[u8]) -> Result<()> {
         let work = &self.upper()?.work;
         super::empty_dir(&work.dir(entry))?;
         work.rmdir(entry)
     }
 
     /// Marks a directory as one that hides all below it.
-    pub(super) fn set_opaque(&self, dir: &DirRef, entry: Option<&[u8]>) -> Result<()> {
+    pub(in crate::union) fn set_opaque(&self, dir: &DirRef, entry: Option<&[u8]>) -> Result<()> {
         let key = self.mark_key(Mark::Opaque);
         match dir.set_xattr(entry, &key, b"y", XattrFlags::default()) {
             Err(error) if error.is(Errno::OPNOTSUPP) => {
@@ -216,7 +235,7 @@ impl Union {
     }
 
     /// Marks a directory as one that holds entries whose numbers are stored with them.
-    pub(super) fn set_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
+    pub(in crate::union) fn set_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
         let mut impure = body.impure.lock();
         if *impure {
             return Ok(());
@@ -231,18 +250,18 @@ impl Union {
     }
 
     /// Stores with an object that looks like a whiteout that it is none.
-    pub(super) fn set_plain(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
+    pub(in crate::union) fn set_plain(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         let key = self.mark_key(Mark::Plain);
         dir.set_xattr(Some(entry), &key, b"y", XattrFlags::default())
     }
 
-    /// States whether the upper directory holds anything under this name, a whiteout included.
-    pub(super) fn is_occupied(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
+    /// Whether the upper directory holds anything under this name, a whiteout included.
+    pub(in crate::union) fn is_occupied(&self, dir: &DirRef, entry: &[u8]) -> Result<bool> {
         exists(dir, entry)
     }
 }
 
-/// States whether the AUFS whiteout of a name would be no name.
-pub(super) fn is_too_long(entry: &[u8]) -> bool {
+/// Whether the AUFS whiteout of a name would be no name.
+pub(in crate::union) fn is_too_long(entry: &[u8]) -> bool {
     entry.len() + mark::WH_PREFIX.len() > crate::types::NAME_MAX
 }

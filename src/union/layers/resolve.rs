@@ -6,39 +6,19 @@
 //! search in the layers below to another place. The same functions serve lookup and listing, so
 //! that the one cannot show what the other hides.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::error::{Errno, Error, Result};
-use crate::types::{Kind, Name, Stat, name};
-use crate::union::Union;
-use crate::union::body::{FIRST_GRAFT, LayerDir, Place, Stack, UPPER, is_plain};
+use crate::types::{Kind, Name, NodeId, Stat, name};
+use crate::union::body::{LayerDir, Place, Stack, UPPER};
+use crate::union::config::GraftRoot;
 use crate::union::layer::DirRef;
+use crate::union::layers::Layers;
+use crate::union::layers::found::Found;
 use crate::union::mark::{self, Mark, Marked};
-
-/// An object of the mount.
-pub struct Found {
-    /// Attributes in the layer that gives them.
-    pub stat: Stat,
-    /// Where they stand.
-    pub place: Place,
-    /// Inode number shown.
-    pub ino: u64,
-    /// Parts, of a directory.
-    pub stack: Option<Stack>,
-    /// Where the data of a file is, if elsewhere.
-    pub data: Option<Place>,
-    /// The object is in the index; its link count differs from the backing one by this.
-    pub indexed: Option<i64>,
-    /// The name is an object of its own, beside the others of its backing object: its key.
-    pub split: Option<u64>,
-}
-
-impl Found {
-    /// Whether a lower layer gives its attributes.
-    pub(super) fn is_lower(&self) -> bool {
-        self.place.layer != UPPER && self.place.layer < FIRST_GRAFT
-    }
-}
+use crate::union::probe::{is_aufs_whiteout, is_plain};
 
 /// What one layer says of a name.
 enum Seen {
@@ -78,21 +58,21 @@ enum Below {
     Absolute(Vec<Name>),
 }
 
-impl Union {
+impl Layers {
     /// Finds what `entry` of a directory means; `None` where there is nothing to see.
     ///
     /// # Errors
     /// Of the backing; corrupt marks.
-    pub(super) fn resolve(&self, stack: &Stack, entry: &[u8]) -> Result<Option<Found>> {
+    pub(in crate::union) fn resolve(&self, stack: &Stack, entry: &[u8]) -> Result<Option<Found>> {
         self.resolve_from(stack, entry, stack.stat_upper(entry)?)
     }
 
-    /// [`Union::resolve`] with the attributes at hand that the writable part has for `entry`, as
+    /// [`Layers::resolve`] with the attributes at hand that the writable part has for `entry`, as
     /// [`Stack::stat_upper`] returns them.
     ///
     /// # Errors
     /// Of the backing; corrupt marks.
-    pub(super) fn resolve_from(
+    pub(in crate::union) fn resolve_from(
         &self,
         stack: &Stack,
         entry: &[u8],
@@ -131,14 +111,47 @@ impl Union {
             ..Stack::default()
         });
         let place = Place::new(graft, dir, entry);
-        Found { stat, place, ino, stack, data: None, indexed: None, split: None }
+        Found::alone(stat, place, ino, stack)
+    }
+
+    /// What is grafted at a name of a directory.
+    ///
+    /// # Errors
+    /// As stat(2).
+    pub(in crate::union) fn find_graft(
+        &self,
+        parent: NodeId,
+        entry: &[u8],
+    ) -> Result<Option<Found>> {
+        let Some(number) = self.grafts.at(parent, entry) else { return Ok(None) };
+        let Some(graft) = self.graft(number) else { return Ok(None) };
+        let (place, stack) = match graft.root() {
+            GraftRoot::Dir(dir) => {
+                let upper = Some(Arc::clone(dir));
+                let stack = Stack { upper, graft: Some(number), ..Stack::default() };
+                (Place { layer: number, dir: Arc::clone(dir), name: Name::new() }, Some(stack))
+            }
+            GraftRoot::Entry { dir, name } => {
+                (Place { layer: number, dir: Arc::clone(dir), name: name.clone() }, None)
+            }
+        };
+        let stat = match &stack {
+            Some(_) => place.dir.stat(None)?,
+            None => place.stat()?,
+        };
+        let ino = self.show_ino(&stat);
+        Ok(Some(Found::alone(stat, place, ino, stack)))
     }
 
     /// Finds what `entry` means in lower layers alone.
     ///
     /// # Errors
     /// Of the backing; corrupt marks.
-    pub(super) fn resolve_lower(&self, lowers: &[LayerDir], entry: &[u8]) -> Result<Option<Found>> {
+    pub(in crate::union) fn resolve_lower(
+        &self,
+        lowers: &[LayerDir],
+        entry: &[u8],
+    ) -> Result<Option<Found>> {
         let Some(part) = self.topmost(lowers, entry)? else { return Ok(None) };
         self.complete(part.place, part.stat, part.marked, part.below).map(Some)
     }
@@ -228,8 +241,8 @@ impl Union {
         let empty = mark::may_be_xattr_whiteout(&stat);
         let aufs = mark::is_aufs_name(entry) && stat.kind() == Kind::File;
         // A redirect leads to another place of the layers below, merged here or not.
-        let redirects = matches!(stat.kind(), Kind::Dir | Kind::File)
-            && self.roots.last().is_some_and(|last| last.layer > layer.layer);
+        let redirects =
+            matches!(stat.kind(), Kind::Dir | Kind::File) && self.has_below(layer.layer);
         if !(more || empty || aufs || redirects) {
             return Ok(Seen::Object(stat, Marked::default()));
         }
@@ -369,7 +382,7 @@ impl Union {
     }
 
     /// Reads a mark that leads elsewhere, in the namespaces in which it counts.
-    pub(super) fn read_mark(&self, place: &Place, mark: Mark) -> Result<Option<Vec<u8>>> {
+    pub(in crate::union) fn read_mark(&self, place: &Place, mark: Mark) -> Result<Option<Vec<u8>>> {
         for key in mark::keys(mark) {
             if self.leads(place.layer, &key)
                 && let Some(value) = place.dir.xattr(Some(&place.name), &key)?
@@ -433,24 +446,5 @@ impl Union {
                 what: format!("no data below metacopy {:?}", String::from_utf8_lossy(&place.name)),
             }),
         }
-    }
-}
-
-/// States whether a directory has an entry.
-pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
-    match dir.stat(Some(entry)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is(Errno::NOENT) => Ok(false),
-        Err(error) if error.is(Errno::NAMETOOLONG) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// States whether a name in the AUFS form stands for a mark: a regular file that no user made.
-pub(super) fn is_aufs_whiteout(dir: &DirRef, name: &[u8]) -> Result<bool> {
-    match dir.stat(Some(name)) {
-        Ok(stat) => Ok(stat.kind() == Kind::File && !is_plain(dir, name)?),
-        Err(error) if error.is(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error),
     }
 }

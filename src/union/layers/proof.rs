@@ -13,9 +13,8 @@
 //! (`ovl_getattr()` in fs/overlayfs/inode.c): two objects never share a number.
 
 use crate::error::Result;
-use crate::types::{Handle, Kind, Stat, Time};
-use crate::union::Union;
-use crate::union::body::{FIRST_GRAFT, LayerDir, Place, UPPER};
+use crate::types::{Handle, Stat, Time};
+use crate::union::body::LayerDir;
 
 /// Types of btrfs handles, which tell subvolumes of one UUID apart (`FILEID_BTRFS_*` in the
 /// kernel's include/linux/exportfs.h).
@@ -85,7 +84,7 @@ impl Proof {
     }
 
     /// Whether a handle of an object of a layer is an origin.
-    fn is_origin(&self, layer: u16, dev: u64) -> bool {
+    pub(super) fn is_origin(&self, layer: u16, dev: u64) -> bool {
         let index = usize::from(layer).checked_sub(1);
         index.and_then(|index| self.devices.get(index)) == Some(&Some(dev))
     }
@@ -113,33 +112,15 @@ impl Proof {
     }
 }
 
-impl Union {
-    /// Whether the handle of an object is an origin.
-    pub(super) fn has_origin(&self, layer: u16, stat: &Stat) -> bool {
-        self.proof.is_origin(layer, stat.dev)
-    }
-
-    /// Whether the index keeps the names of a lower object together.
-    pub(super) fn is_indexed(&self, layer: u16, stat: &Stat) -> bool {
-        let index = self.upper.as_ref().and_then(|upper| upper.index.as_ref());
-        index.is_some() && self.can_index(stat.kind()) && self.has_origin(layer, stat)
-    }
-
-    /// Tells a name of a lower object from its other names, where a copy-up would part them.
-    pub(super) fn split(&self, place: &Place, stat: &Stat) -> Result<Option<u64>> {
-        let lower = place.layer != UPPER && place.layer < FIRST_GRAFT;
-        let several = stat.nlink > 1 && stat.kind() != Kind::Dir;
-        if !(lower && several) || self.is_read_only() || self.is_indexed(place.layer, stat) {
-            return Ok(None);
-        }
-        let dir = place.dir.stat(None)?;
-        Ok(Some(Hash::new().number(dir.dev).number(dir.ino).bytes(&place.name).0))
-    }
+/// A number for one name of an object of a lower layer, in the directory with these attributes.
+pub(super) fn name_number(dir: &Stat, name: &[u8]) -> u64 {
+    Hash::new().number(dir.dev).number(dir.ino).bytes(name).0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::union::body::UPPER;
 
     #[test]
     fn a_number_counts_with_its_layers_and_its_inode() {

@@ -7,17 +7,21 @@
 
 use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Stat, XattrFlags, name};
-use crate::union::Union;
 use crate::union::body::{FileState, Place, UPPER};
-use crate::union::copyup::tolerate;
 use crate::union::layer::DirRef;
+use crate::union::layers::Layers;
+use crate::union::layers::found::Found;
+use crate::union::layers::stage::tolerate;
 use crate::union::mark::{self, Mark};
-use crate::union::resolve::Found;
 
-impl Union {
+impl Layers {
     /// The file that stands in the index for a lower file with several names.
-    pub(super) fn find_indexed(&self, lower: &Place, stat: &Stat) -> Result<Option<Found>> {
-        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+    pub(in crate::union) fn find_indexed(
+        &self,
+        lower: &Place,
+        stat: &Stat,
+    ) -> Result<Option<Found>> {
+        let Some(index) = self.index() else {
             return Ok(None);
         };
         let Some(origin) = self.origin(lower, stat)? else { return Ok(None) };
@@ -44,8 +48,8 @@ impl Union {
 
     /// The place in the index of an upper file that has one, by its origin mark: another name of
     /// the same inode.
-    pub(super) fn index_place(&self, place: &Place) -> Result<Option<Place>> {
-        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+    pub(in crate::union) fn index_place(&self, place: &Place) -> Result<Option<Place>> {
+        let Some(index) = self.index() else {
             return Ok(None);
         };
         let Some(origin) = self.read_mark(place, Mark::Origin)? else { return Ok(None) };
@@ -59,7 +63,7 @@ impl Union {
 
     /// Whether a file in the index has names in the upper besides the one that is about to go
     /// (`named`). Whoever changed the layers while they were not mounted knew nothing of the count.
-    pub(super) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
+    pub(in crate::union) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
         match &state.place {
             Some(place) if state.indexed => Ok(place.stat()?.nlink > 1 + u32::from(named)),
             _ => Ok(false),
@@ -68,8 +72,8 @@ impl Union {
 
     /// Removes from the index what no name leads to any more: the last one was removed while the
     /// layers were not mounted (`ovl_indexdir_cleanup()` in fs/overlayfs/readdir.c).
-    pub(super) fn sweep_index(&self) -> Result<()> {
-        let Some(index) = self.upper.as_ref().and_then(|upper| upper.index.as_ref()) else {
+    pub(in crate::union) fn sweep_index(&self) -> Result<()> {
+        let Some(index) = self.index() else {
             return Ok(());
         };
         let mut entries = Vec::new();
@@ -94,7 +98,7 @@ impl Union {
     }
 
     /// How much the link count shown differs from that of the upper file.
-    pub(super) fn read_nlink_diff(&self, place: &Place, stat: &Stat) -> Result<i64> {
+    pub(in crate::union) fn read_nlink_diff(&self, place: &Place, stat: &Stat) -> Result<i64> {
         let Some(value) = self.read_mark(place, Mark::Nlink)? else { return Ok(0) };
         let corrupt = || Error::Corrupt {
             what: format!(
@@ -120,7 +124,12 @@ impl Union {
     /// Stores with a copy that will stand in the index alone how many names the file has. The whole
     /// count holds until the relative one is written anew, after the copy got its second name: a
     /// stop between the two would make the sum wrong.
-    pub(super) fn count_links(&self, dir: &DirRef, entry: &[u8], nlink: u32) -> Result<()> {
+    pub(in crate::union) fn count_links(
+        &self,
+        dir: &DirRef,
+        entry: &[u8],
+        nlink: u32,
+    ) -> Result<()> {
         let relative = format!("U{:+}", i64::from(nlink) - 1);
         let whole = format!("{nlink} {relative}");
         for (mark, value) in [(Mark::Links, whole), (Mark::Nlink, relative)] {
@@ -139,7 +148,11 @@ impl Union {
     }
 
     /// Stores how much the link count shown differs from that of the upper file.
-    pub(super) fn write_nlink_diff(&self, state: &mut FileState, diff: i64) -> Result<()> {
+    pub(in crate::union) fn write_nlink_diff(
+        &self,
+        state: &mut FileState,
+        diff: i64,
+    ) -> Result<()> {
         let Some(place) = state.place.clone() else { return Ok(()) };
         state.nlink_diff = diff;
         let value = format!("U{diff:+}");

@@ -1,0 +1,87 @@
+//! Host trees at places of the mount.
+
+use std::collections::HashMap;
+
+use crate::error::{Errno, Result};
+use crate::types::{Name, NodeId};
+use crate::union::body::FIRST_GRAFT;
+use crate::union::config::{Graft, GraftRoot};
+
+/// A host tree in a mount.
+pub(in crate::union) struct GraftState {
+    parents: Vec<Name>,
+    entry: Name,
+    root: GraftRoot,
+    read_only: bool,
+}
+
+impl GraftState {
+    /// The path of the directory that it is in, and its name there.
+    pub(in crate::union) fn place(&self) -> (&[Name], &Name) {
+        (&self.parents, &self.entry)
+    }
+
+    /// What is shown.
+    pub(in crate::union) const fn root(&self) -> &GraftRoot {
+        &self.root
+    }
+
+    /// Whether changes are refused.
+    pub(in crate::union) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+}
+
+/// The host trees of a mount, and the nodes at whose names they stand.
+pub(in crate::union) struct Grafts {
+    all: Vec<GraftState>,
+    places: HashMap<(NodeId, Vec<u8>), u16>,
+}
+
+impl Grafts {
+    /// Host trees whose places are not known yet.
+    ///
+    /// # Errors
+    /// `EINVAL` for one at the root.
+    pub(super) fn new(grafts: Vec<Graft>) -> Result<Self> {
+        let state = |graft: Graft| {
+            let (entry, parents) = graft.path.split_last().ok_or(Errno::INVAL)?;
+            Ok(GraftState {
+                parents: parents.to_vec(),
+                entry: entry.clone(),
+                root: graft.root,
+                read_only: graft.read_only,
+            })
+        };
+        let all = grafts.into_iter().map(state).collect::<Result<_>>()?;
+        Ok(Self { all, places: HashMap::new() })
+    }
+
+    /// Whether there is none.
+    pub(in crate::union) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All of them, in the order of their layers.
+    pub(in crate::union) fn all(&self) -> &[GraftState] {
+        &self.all
+    }
+
+    /// The one that is a layer.
+    pub(in crate::union) fn of_layer(&self, layer: u16) -> Option<&GraftState> {
+        self.all.get(usize::from(layer.checked_sub(FIRST_GRAFT)?))
+    }
+
+    /// Puts the one with a layer at a name of a directory.
+    pub(in crate::union) fn set_place(&mut self, parent: NodeId, entry: &[u8], layer: u16) {
+        self.places.insert((parent, entry.to_vec()), layer);
+    }
+
+    /// The layer of the one at a name of a directory.
+    pub(in crate::union) fn at(&self, parent: NodeId, entry: &[u8]) -> Option<u16> {
+        if self.places.is_empty() {
+            return None;
+        }
+        self.places.get(&(parent, entry.to_vec())).copied()
+    }
+}
