@@ -93,10 +93,10 @@ pub struct Stats {
     pub opens: u64,
     /// Of these, served by the kernel itself.
     pub passthrough_opens: u64,
-    /// Merged directories of which something is kept for the next listing.
+    /// Merged directories whose listings are kept.
     #[serde(default)]
     pub listings: u64,
-    /// Bytes of that.
+    /// Bytes of those listings.
     #[serde(default)]
     pub listing_bytes: u64,
 }

@@ -97,7 +97,7 @@ impl From<bool> for Kill {
     }
 }
 
-/// What the union has the kernel do beside its answers.
+/// What the union asks of the kernel apart from its answers.
 ///
 /// The front end implements it; without one the union serves every file through READ and WRITE.
 pub trait Kernel: Send + Sync {
@@ -113,7 +113,7 @@ pub trait Kernel: Send + Sync {
     /// Drops what is kept of the listing of a directory.
     fn drop_listing(&self, _node: NodeId) {}
 
-    /// Says that the attributes of a node changed by way of another node.
+    /// Drops the attributes of a node, which changed by way of another node.
     fn changed(&self, _node: NodeId) {}
 
     /// Milliseconds of a clock that only goes forward.

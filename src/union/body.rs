@@ -208,7 +208,7 @@ impl DirBody {
         self.changed();
     }
 
-    /// Says that entries came or went.
+    /// Counts a change of the entries.
     pub fn changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }

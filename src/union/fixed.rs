@@ -98,7 +98,7 @@ impl Fixed {
             | if append_only { APPEND_FLAG } else { 0 }
     }
 
-    /// The same in the bits of `FS_IOC_FSGETXATTR`.
+    /// [`Fixed::shown_flags`] in the bits of `FS_IOC_FSGETXATTR`.
     pub(super) fn shown_xflags(&self, id: NodeId, xflags: u32) -> u32 {
         let Flags { immutable, append_only } = self.of(id);
         xflags

@@ -188,7 +188,7 @@ pub trait Dir: Send + Sync {
     /// As openat(2) with `O_PATH`.
     fn pin(&self, name: &[u8]) -> Result<DirRef>;
 
-    /// Says that a directory of this tree is about to be moved (`true`), or that all places know
+    /// Notes that a directory of this tree is about to be moved (`true`), or that all places know
     /// of it (`false`): between the two, a name may lead to another directory than before.
     fn moving(&self, _begins: bool) {}
 
@@ -198,7 +198,7 @@ pub trait Dir: Send + Sync {
         self.dir(name)
     }
 
-    /// Says that this directory is now `name` of `parent`: what was opened beneath it stays valid.
+    /// Notes that this directory is now `name` of `parent`: what was opened beneath it stays valid.
     fn relocate(&self, parent: &DirRef, name: &[u8]);
 
     /// Changes attributes of an entry or of the directory, in the order size, owner, mode, times;
@@ -242,7 +242,7 @@ pub trait File: Send + Sync {
     /// The descriptor, where there is one: for passthrough and for replies without a copy.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Says that the kernel does not serve this file by itself, for whoever made it for that.
+    /// Notes that the kernel does not serve this file by itself, for a file made for that.
     fn not_registered(&self) {}
 
     /// Attributes.

@@ -17,7 +17,7 @@ impl Listings {
         Self { kept: Mutex::new(Kept::new(bytes)), plus: Plus::default() }
     }
 
-    /// Directories of which something is kept, and the bytes of that.
+    /// Count of directories whose listings are kept, and the bytes of them.
     pub(super) fn stats(&self) -> (u64, u64) {
         self.kept.lock().stats()
     }

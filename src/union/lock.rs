@@ -145,7 +145,7 @@ impl Table {
         act(&mut Held { node, state: &mut state })
     }
 
-    /// The same with a file that is not in use at this moment; nothing with another.
+    /// [`Table::with_file`] of a file that is not in use at this moment; does nothing with others.
     pub(super) fn try_with_file(&self, id: NodeId, act: impl FnOnce(&mut Held<'_>)) {
         let Some(node) = self.find(id) else { return };
         let Some(body) = node.body.clone() else { return };
@@ -164,7 +164,7 @@ impl Table {
         }
     }
 
-    /// The same with two files, of which either may be missing. They are two different ones.
+    /// [`Table::with_file`] of two different files; either may be missing.
     pub(super) fn with_files<R>(
         &self,
         one: Option<NodeId>,
@@ -221,7 +221,7 @@ impl Table {
         act(&self.node(id)?, dir)
     }
 
-    /// The same with up to two directories.
+    /// Locks the places of up to two directories.
     pub(super) fn with_dirs<R>(
         &self,
         one: Option<NodeId>,

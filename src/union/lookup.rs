@@ -157,7 +157,7 @@ impl Union {
         Ok(entry)
     }
 
-    /// Tells of a known object, and counts a lookup on it.
+    /// A known object with its attributes; counts a lookup on it.
     pub(super) fn entry_again(&self, id: NodeId) -> Result<Entry> {
         self.table.add_lookup(id).ok_or(Errno::STALE)?;
         let stat = self.getattr(id).inspect_err(|_| self.forget(id, 1))?;

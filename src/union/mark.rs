@@ -43,7 +43,7 @@ pub enum Mark {
     Nlink,
     /// Ours, `lamina.ino`: the inode number shown for a copied-up object.
     Ino,
-    /// Ours, `lamina.links`: the whole link count, and the relative one beside which it counts.
+    /// Ours, `lamina.links`: the whole link count, and the relative one that it belongs to.
     Links,
     /// Ours, `lamina.plain`: what looks like a whiteout and is none.
     Plain,

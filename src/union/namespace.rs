@@ -104,14 +104,14 @@ impl Union {
         })
     }
 
-    /// Tells of an object that was just made: nothing but its attributes is to be found out, since
+    /// Enters an object that was just made: nothing but its attributes must be read, since
     /// no layer below shows anything under its name.
     pub(super) fn made(&self, parent: &Parent, entry: &[u8]) -> Result<Entry> {
         let stat = parent.dir.stat(Some(entry))?;
         self.made_with(parent, entry, stat)
     }
 
-    /// The same with the attributes at hand.
+    /// [`Union::made`] with the attributes at hand.
     pub(super) fn made_with(&self, parent: &Parent, entry: &[u8], stat: Stat) -> Result<Entry> {
         let stack = (stat.kind() == Kind::Dir).then(|| Stack {
             upper: Some(parent.dir.dir_known(entry, &stat)),

@@ -1,4 +1,4 @@
-//! Which layers an object of the mount is made of: for whoever makes a layer of the upper.
+//! Which layers an object of the mount is made of: used to make a layer of the upper.
 
 use crate::error::Result;
 use crate::types::NodeId;

@@ -41,7 +41,7 @@ impl Table {
         }
     }
 
-    /// The same with its state at hand.
+    /// [`Table::stat_file`] with the state at hand.
     pub(super) fn stat_state(&self, node: &Node, state: &FileState) -> Result<Stat> {
         if let Life::Gone(stat) = state.life {
             return Ok(stat);

@@ -94,7 +94,7 @@ impl Plus {
         }
     }
 
-    /// The same for whoever lists ahead of a reader, whose directories belong to the run.
+    /// [`Plus::listing`] for a thread that lists ahead of a reader: its directories are of the run.
     pub(super) fn listing_ahead(&self, first: bool) -> Told {
         if first && self.left.load(Ordering::Relaxed) > 0 {
             self.left.fetch_sub(1, Ordering::Relaxed);

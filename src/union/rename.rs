@@ -489,7 +489,7 @@ impl Union {
         })
     }
 
-    // From now on nothing below the upper takes part in a directory of which all is copied up.
+    // From now on nothing below the upper takes part in a directory that is copied up as a whole.
     fn cut_off(&self, id: NodeId) -> Result<()> {
         self.with_parent(id, |parent| {
             let node = self.table.node(id)?;

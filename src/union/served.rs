@@ -199,7 +199,7 @@ impl Union {
         }
     }
 
-    /// The same for a write, which takes from the file what it must not keep.
+    /// [`Union::served_file`] for a write, which clears privileges that the file must not keep.
     pub(super) fn served_writable(&self, id: NodeId, kill: Kill) -> Result<Option<FileRef>> {
         let Some(file) = self.served_file(id, true) else { return Ok(None) };
         if kill != Kill::Nothing

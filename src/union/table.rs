@@ -94,7 +94,7 @@ impl Table {
         self.lock(split(id).2).slot(id).map(|slot| slot.node(id))
     }
 
-    /// The same, of a node that must be known.
+    /// A node that must be known.
     ///
     /// # Errors
     /// `ESTALE`.
@@ -280,7 +280,7 @@ impl Table {
         }
     }
 
-    /// Says what the kernel may hold of a node's data from now on.
+    /// Notes what the kernel may hold of a node's data from now on.
     pub fn set_pages(&self, id: NodeId, pages: Pages) {
         if let Some(slot) = self.lock(split(id).2).slot(id) {
             slot.pages = pages;

@@ -7,7 +7,7 @@ use crate::union::config::{Config, GraftRoot};
 
 /// Bits above an inode number that tell its file system, where 255 file systems suffice.
 const FEW_DEVICES: u32 = 8;
-/// The same with more of them.
+/// Bits with more file systems.
 const MANY_DEVICES: u32 = 16;
 
 /// Devices by number. That of the upper (or of the topmost lower) is number 0, so that its inode

@@ -247,7 +247,7 @@ impl Layers {
         self.index().is_some() && self.can_index(stat.kind()) && self.has_origin(layer, stat)
     }
 
-    /// Tells a name of a lower object from its other names, where a copy-up would part them.
+    /// The key of one name of a lower object, where a copy-up would part it from the other names.
     pub(in crate::union) fn split(&self, place: &Place, stat: &Stat) -> Result<Option<u64>> {
         let lower = place.layer != UPPER && place.layer < FIRST_GRAFT;
         let several = stat.nlink > 1 && stat.kind() != Kind::Dir;

@@ -62,7 +62,7 @@ impl Layers {
     }
 
     /// Whether a file in the index has names in the upper besides the one that is about to go
-    /// (`named`). Whoever changed the layers while they were not mounted knew nothing of the count.
+    /// (`named`). A change of the layers while they were not mounted left the count as it was.
     pub(in crate::union) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
         match &state.place {
             Some(place) if state.indexed => Ok(place.stat()?.nlink > 1 + u32::from(named)),

@@ -25,7 +25,7 @@ const BTRFS: std::ops::RangeInclusive<u8> = 0x4d..=0x4f;
 pub(super) struct Proof {
     /// The file system of each layer, the topmost first, if its handles are origins.
     devices: Vec<Option<u64>>,
-    /// Tells these layers from all others; `None` where one of them cannot be told.
+    /// Differs from that of all other layers; `None` where a layer cannot be identified.
     layers: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Proof {
         index.and_then(|index| self.devices.get(index)) == Some(&Some(dev))
     }
 
-    /// What is stored beside a number with the inode `ino` of the upper; `None` where no number can
+    /// What is stored with a number on the inode `ino` of the upper; `None` where no number can
     /// be.
     fn beside(&self, ino: u64) -> Option<u64> {
         Some(Hash(self.layers?).number(ino).0)

@@ -19,7 +19,7 @@ use crate::union::table::{Key, Node};
 pub(in crate::union) enum Data {
     /// Nothing: attributes are changed, the data may stay where it is.
     Elsewhere,
-    /// The same, but durable before it is seen: the file gets another name.
+    /// As `Elsewhere`, but durable before it is seen: the file gets another name.
     Movable,
     /// All of it.
     Whole,

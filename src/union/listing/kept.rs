@@ -8,7 +8,7 @@ use crate::types::NodeId;
 use crate::union::listing::large::Large;
 use crate::union::listing::whole::Whole;
 
-/// Most directories of which anything is kept.
+/// The most directories whose listings are kept.
 const DIRECTORIES: usize = 1024;
 
 /// What is kept of a merged directory.
@@ -31,7 +31,7 @@ struct Entry {
     bytes: usize,
 }
 
-/// Lists of directories, the least recently read of which goes first.
+/// Listings of directories; the least recently read goes first.
 pub(in crate::union) struct Kept {
     entries: LruCache<NodeId, Entry>,
     bytes: usize,

@@ -117,7 +117,7 @@ impl Node {
         self.body.as_deref().and_then(Body::dir).ok_or(Error::Rule(Errno::NOTDIR))
     }
 
-    /// The same, to be kept.
+    /// The state of a directory, to be kept.
     ///
     /// # Errors
     /// `ENOTDIR` for a node without state.
