@@ -19,6 +19,7 @@ mod attr;
 mod cache;
 mod file;
 mod make;
+mod names;
 mod pin;
 mod place;
 mod tree;
@@ -37,26 +38,12 @@ use crate::types::{
 use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
 
 use file::HostFile;
+use names::{ITSELF, component};
+use place::peer;
 
 pub use cache::FdCache;
 pub use place::HostDir;
 pub use tree::{HostTree, Submounts};
-
-/// The name under which a call means the descriptor that it is given.
-const ITSELF: &[u8] = b"";
-
-/// Refuses what is not one component of a path.
-fn component(name: &[u8]) -> Result<&[u8]> {
-    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
-        return Err(Errno::INVAL.into());
-    }
-    Ok(name)
-}
-
-/// A directory of the host, of this implementation. `EXDEV` for any other.
-fn peer(dir: &dyn Dir) -> Result<&HostDir> {
-    dir.as_any().downcast_ref::<HostDir>().ok_or(Error::Rule(Errno::XDEV))
-}
 
 impl Dir for HostDir {
     fn as_any(&self) -> &dyn Any {

@@ -10,6 +10,7 @@
 //! kernel keeps locks by itself); to OPEN where nothing changes.
 
 mod attr;
+mod call;
 mod dir;
 mod file;
 mod ioctl;
@@ -21,17 +22,18 @@ mod xattr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::error::{Errno, Error};
+use crate::error::Errno;
 use crate::fuse::ahead::Ahead;
-use crate::fuse::convert::{self, Lifetime};
+use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
 use crate::fuse::locks::Locks;
-use crate::fuse::wire::abi::{EntryOut, InHeader};
 use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
-use crate::sys::process::{self, Capability};
-use crate::types::{NodeId, S_ISGID, S_ISUID};
-use crate::union::{Caller, Entry, Kill, Union};
+use crate::types::NodeId;
+use crate::union::Union;
+
+use call::Call;
+pub use call::Scratch;
 
 /// Serves requests from a union.
 pub struct Adapter {
@@ -62,107 +64,6 @@ impl std::fmt::Debug for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Adapter").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
-}
-
-/// Buffers of one thread that outlive a request.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    data: Vec<u8>,
-    list: Vec<u8>,
-}
-
-/// One request on its way through an operation.
-struct Call<'a> {
-    union: &'a Union,
-    lifetime: Lifetime,
-    ahead: Option<&'a Arc<Ahead>>,
-    locks: Option<&'a Arc<Locks>>,
-    /// The request is of the thread that lists ahead.
-    is_own: bool,
-    header: &'a InHeader,
-    reply: &'a Reply<'a>,
-    scratch: &'a mut Scratch,
-}
-
-impl Call<'_> {
-    /// The node that the request is about.
-    const fn node(&self) -> NodeId {
-        NodeId(self.header.nodeid)
-    }
-
-    const fn caller(&self, umask: u32) -> Caller {
-        convert::caller(self.header, umask)
-    }
-
-    /// Answers an operation that has nothing to say but success.
-    fn done(&self, result: Result<(), Error>) {
-        match result {
-            Ok(()) => self.reply.ok(),
-            Err(error) => self.reply.error(&error),
-        };
-    }
-
-    /// Answers with an object; the kernel counts a lookup when it takes the answer.
-    fn entry(&self, result: Result<Entry, Error>) {
-        match result {
-            Ok(entry) => {
-                if !self.reply.body(&self.told(&entry)) {
-                    self.union.forget(entry.node, 1);
-                }
-            }
-            Err(error) => {
-                self.reply.error(&error);
-            }
-        }
-    }
-
-    /// An object as the kernel is told of it.
-    fn told(&self, entry: &Entry) -> EntryOut {
-        if is_momentary(self.union, self.reply, entry.node) {
-            return self.names_lifetime().entry_live(entry);
-        }
-        self.lifetime.entry(entry)
-    }
-
-    /// How long names in the directory that the request is about may be used.
-    fn names_lifetime(&self) -> Lifetime {
-        if self.union.is_shared(self.node()) {
-            return Lifetime::NONE.in_session(self.lifetime.session());
-        }
-        self.lifetime
-    }
-
-    /// How long attributes of the node may be used.
-    fn attr_lifetime(&self) -> Lifetime {
-        let is_momentary = is_momentary(self.union, self.reply, self.node());
-        if is_momentary { Lifetime::NONE } else { self.lifetime }
-    }
-
-    /// What is cleared by an operation for which the protocol has no flag: nothing for a caller
-    /// with CAP_FSETID over the host, and set-group-ID with the rest for one outside the file's
-    /// group (`setattr_should_drop_suidgid()` in the kernel's fs/attr.c).
-    fn kills(&self, node: NodeId) -> Kill {
-        let Ok(stat) = self.union.getattr(node) else { return Kill::AllIds };
-        // Capabilities alone are cleared by the file system below, for root too.
-        if self.header.uid == 0 && stat.mode & (S_ISUID | S_ISGID) == 0 {
-            return Kill::Nothing;
-        }
-        if process::has_host_capability(self.header.pid, Capability::FSetId) {
-            return Kill::Nothing;
-        }
-        if process::is_of_group(self.header.pid, stat.gid) { Kill::Privilege } else { Kill::AllIds }
-    }
-}
-
-/// Whether the attributes of a node, which were just read, are for the caller alone. If the file
-/// lost a name a moment ago, they are declared to have changed before they are sent: see
-/// `union/shed.rs`.
-fn is_momentary(union: &Union, reply: &Reply<'_>, node: NodeId) -> bool {
-    if union.lost_name(node) {
-        reply.forget_attributes(node);
-        return true;
-    }
-    union.is_live(node) || union.is_shared(node)
 }
 
 impl Adapter {

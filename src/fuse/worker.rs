@@ -14,13 +14,10 @@ use crate::fuse::counters::Counters;
 use crate::fuse::ops::{Adapter, Scratch};
 use crate::fuse::turn::{Seat, Turn};
 use crate::fuse::wire::abi;
+use crate::fuse::wire::abi::MAX_WRITE;
 use crate::fuse::wire::reply::{Before, Reply};
 use crate::fuse::wire::request::{Malformed, Operation, Request, decode};
 use crate::sys::fuse::Device;
-
-/// Longest data of one WRITE, and of one READ: 256 pages, the most that the kernel offers
-/// without a change of `fs.fuse.max_pages_limit`.
-pub const MAX_WRITE: u32 = 1 << 20;
 
 /// What the kernel wants free in the buffer beside the data of a WRITE.
 const HEADERS: usize = 4096;

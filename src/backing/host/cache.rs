@@ -11,6 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::error::{Errno, Result};
 use crate::sys::file::{OFlags, openat};
 
+use super::names::ITSELF;
+
 /// How a directory is opened where that is allowed: its access time stays as it is.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME);
 
@@ -63,7 +65,7 @@ impl DirFd {
 
     /// The name of this directory for calls that take no `O_PATH` descriptor by itself.
     pub(super) fn readable_name(&self) -> &'static [u8] {
-        if self.readable { super::ITSELF } else { b"." }
+        if self.readable { ITSELF } else { b"." }
     }
 
     /// The right to use the position of the descriptor, if it is free and can be read.

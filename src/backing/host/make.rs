@@ -6,8 +6,9 @@ use crate::error::{Errno, Result};
 use crate::sys;
 use crate::types::{Kind, MODE_MASK, Owner, S_ISGID, S_ISUID};
 
+use super::attr;
+use super::names::component;
 use super::place::HostDir;
-use super::{attr, component};
 
 impl HostDir {
     /// Makes an object by `act` so that it belongs to `owner`, but for the group that a

@@ -13,7 +13,8 @@ use crate::types::{
 use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
 
 use super::file::HostFile;
-use super::{ITSELF, peer};
+use super::names::{ITSELF, component};
+use super::place::peer;
 
 /// The object, by an `O_PATH` descriptor. No names are made, moved or removed here.
 pub(super) struct Pinned {
@@ -120,7 +121,7 @@ impl Dir for Pinned {
 
     fn link(&self, _name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()> {
         let to = peer(to)?.opened()?;
-        sys::pin::link(self.fd.as_fd(), to.fd(), super::component(to_name)?)
+        sys::pin::link(self.fd.as_fd(), to.fd(), component(to_name)?)
     }
 
     fn unlink(&self, _name: &[u8]) -> Result<()> {

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::types::{Name, Stat, name as owned};
+use crate::union::layer::Dir;
 
 use super::cache::{DirFd, FdCache, ROOT};
+use super::names::{ITSELF, component};
 use super::tree::{Tree, Uuid};
-use super::{ITSELF, component};
 
 /// Deepest place: far beyond what a path can say, and the end of a walk that would go in circles.
 const DEPTH_MAX: usize = 1 << 16;
@@ -40,6 +41,11 @@ pub struct HostDir {
 struct Place {
     parent: Arc<HostDir>,
     name: Name,
+}
+
+/// A directory of the host, of this implementation. `EXDEV` for any other.
+pub(super) fn peer(dir: &dyn Dir) -> Result<&HostDir> {
+    dir.as_any().downcast_ref::<HostDir>().ok_or(Error::Rule(Errno::XDEV))
 }
 
 impl HostDir {

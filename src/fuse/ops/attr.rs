@@ -1,6 +1,6 @@
 //! GETATTR, STATX, SETATTR.
 
-use super::Call;
+use super::call::Call;
 use crate::fuse::convert;
 use crate::fuse::wire::abi::{FATTR_KILL_SUIDGID, SetAttrIn};
 

@@ -1,12 +1,11 @@
 //! READDIR and READDIRPLUS. A position says all, so that there is no handle. OPENDIR is served
 //! where others change what is grafted: it says which listings may be kept.
 
-use super::{Call, is_momentary};
+use super::call::{Call, is_momentary};
 use crate::fuse::convert::Lifetime;
-use crate::fuse::wire::abi::{self, EntryOut, OpenOut, ReadIn};
+use crate::fuse::wire::abi::{self, EntryOut, MAX_WRITE, OpenOut, ReadIn};
 use crate::fuse::wire::dirent::DirentBuffer;
 use crate::fuse::wire::reply::Reply;
-use crate::fuse::worker::MAX_WRITE;
 use crate::types::{Kind, NodeId};
 use crate::union::{DirSink, Entry, Tell, Union};
 

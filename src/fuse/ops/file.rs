@@ -1,13 +1,12 @@
 //! OPEN to RELEASE, and everything on the data of an open file.
 
-use super::Call;
+use super::call::Call;
 use crate::error::{Errno, Error};
 use crate::fuse::convert;
 use crate::fuse::wire::abi::{
-    CopyFileRangeIn, CopyFileRangeOut, CreateIn, CreateOut, FallocateIn, LseekIn, LseekOut, OpenIn,
-    ReadIn, ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
+    CopyFileRangeIn, CopyFileRangeOut, CreateIn, CreateOut, FallocateIn, LseekIn, LseekOut,
+    MAX_WRITE, OpenIn, ReadIn, ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
 };
-use crate::fuse::worker::MAX_WRITE;
 use crate::sys::fuse::{O_APPEND, O_EXCL};
 use crate::types::{Kind, MODE_MASK, NodeId, Seek};
 use crate::union::{Entry, Kill, OpenFlags, OpenMode, Opened};

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::Call;
+use super::call::Call;
 use crate::error::{Errno, Error};
 use crate::fuse::convert;
 use crate::fuse::wire::abi::{FsXattrData, IoctlIn, IoctlOut};

@@ -1,7 +1,7 @@
 //! GETLK, SETLK, SETLKW, FLUSH and INTERRUPT: of mounts that serve grafts. Elsewhere the kernel
 //! keeps locks by itself.
 
-use super::Call;
+use super::call::Call;
 use crate::error::Errno;
 use crate::fuse::locks::{Locks, Owner, Wish};
 use crate::fuse::wire::abi::{FileLock, LkIn, LkOut};

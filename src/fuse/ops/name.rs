@@ -1,6 +1,6 @@
 //! SYMLINK, MKNOD, MKDIR, RENAME, LINK: operations that make or move names.
 
-use super::Call;
+use super::call::Call;
 use crate::error::Errno;
 use crate::fuse::wire::abi::{MkdirIn, MknodIn};
 use crate::types::{MODE_MASK, NodeId, RenameFlags};

@@ -1,6 +1,6 @@
 //! LOOKUP, FORGET, READLINK, STATFS.
 
-use super::Call;
+use super::call::Call;
 use crate::fuse::convert;
 use crate::fuse::wire::request::forgets;
 use crate::types::NodeId;

@@ -1,6 +1,6 @@
 //! SETXATTR, GETXATTR, LISTXATTR.
 
-use super::Call;
+use super::call::Call;
 use crate::error::{Errno, Error};
 use crate::fuse::wire::abi::GetXattrOut;
 use crate::sys::process::{self, Capability};

@@ -6,6 +6,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// Longest data of one WRITE, and of one READ: 256 pages, the most that the kernel offers
+/// without a change of `fs.fuse.max_pages_limit`.
+pub const MAX_WRITE: u32 = 1 << 20;
+
 /// `FUSE_LOOKUP`.
 pub const LOOKUP: u32 = 1;
 /// `FUSE_FORGET`; has no answer.
