@@ -84,8 +84,10 @@ impl Hidden {
         })?;
         let mut names = HashSet::new();
         for whiteout in found {
-            if !is_plain(dir, &whiteout)? {
-                names.insert(Name::from_slice(&whiteout[mark::WH_PREFIX.len()..]));
+            if let Some(hidden) = whiteout.strip_prefix(mark::WH_PREFIX)
+                && !is_plain(dir, &whiteout)?
+            {
+                names.insert(Name::from_slice(hidden));
             }
         }
         Ok(self.0.get_or_init(|| names).contains(name))

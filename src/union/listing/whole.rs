@@ -112,7 +112,7 @@ impl Lister<'_> {
         let mut whiteouts = Vec::new();
         for mut item in items {
             if self.is_aufs_mark(dir, &item)? {
-                whiteouts.push(name(&item.name[mark::WH_PREFIX.len()..]));
+                whiteouts.extend(item.name.strip_prefix(mark::WH_PREFIX).map(name));
                 continue;
             }
             if let Some(above) = to.seen.get(&item.name).copied() {
