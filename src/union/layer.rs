@@ -5,6 +5,8 @@
 //! symbolic link, and nothing crosses from a layer into another file system. Every method is one
 //! step that either happened or did not.
 
+pub mod object;
+
 use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
