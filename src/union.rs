@@ -71,6 +71,7 @@ use claims::Claims;
 use fixed::Fixed;
 use handles::Handles;
 use layers::Layers;
+use layers::grafts::GraftState;
 use listings::Listings;
 use served::open_files::Served;
 use table::{Key, Table};
@@ -144,9 +145,7 @@ impl Union {
 
     // The place of one may be in another one before it.
     fn attach_grafts(&mut self) -> Result<()> {
-        let place = |(parents, entry): (&[_], &_)| (parents.to_vec(), Clone::clone(entry));
-        let places: Vec<(Vec<crate::types::Name>, crate::types::Name)> =
-            self.layers.grafts().all().iter().map(|graft| place(graft.place())).collect();
+        let places: Vec<_> = self.layers.grafts().all().iter().map(GraftState::place).collect();
         for ((parents, entry), number) in places.into_iter().zip(FIRST_GRAFT..) {
             let mut parent = NodeId::ROOT;
             for component in &parents {

@@ -17,8 +17,8 @@ pub(in crate::union) struct GraftState {
 
 impl GraftState {
     /// The path of the directory that it is in, and its name there.
-    pub(in crate::union) fn place(&self) -> (&[Name], &Name) {
-        (&self.parents, &self.entry)
+    pub(in crate::union) fn place(&self) -> (Vec<Name>, Name) {
+        (self.parents.clone(), self.entry.clone())
     }
 
     /// What is shown.
