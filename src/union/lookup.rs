@@ -75,6 +75,9 @@ impl Union {
         loop {
             let Some(object) = found else { return Ok(None) };
             let (entered, fresh) = self.enter(node.id, entry, &object)?;
+            if fresh && object.data.is_some() {
+                self.confirm_data(entered.node)?;
+            }
             if !object.is_lower() || self.layers.published() == published {
                 return Ok(Some((object, entered)));
             }
@@ -95,6 +98,22 @@ impl Union {
             self.forget(entered.node, 1);
             found = again;
         }
+    }
+
+    /// Looks again at where the data of a file are that was entered just now: a copy-up may have
+    /// completed the file, and the kernel forgotten it, after its marks were read. From now on a
+    /// copy-up finds the node.
+    fn confirm_data(&self, id: NodeId) -> Result<()> {
+        self.table.with_file(id, |held| {
+            if held.state.data.is_none() || held.node.key.layer() != UPPER {
+                return Ok(());
+            }
+            let place = self.table.place(&held.node, Some(held.state))?;
+            if !self.layers.is_metacopy(&place)? {
+                held.state.data = None;
+            }
+            Ok(())
+        })
     }
 
     /// [`Union::find_in`] of an entry that is about to be removed, moved or replaced. With `hides`,

@@ -98,7 +98,9 @@ impl Union {
         self.count_names(held, found)?;
         let before = self.table.stat_state(&held.node, held.state)?;
         let alone = lower && !held.state.indexed && found.stat.nlink <= 1;
-        let named = found.place.is_at(&parent.dir, entry);
+        // A copy-up may have given this name to a file that was found in the index.
+        let named = found.place.is_at(&parent.dir, entry)
+            || (held.state.indexed && self.layers.is_occupied(&parent.dir, entry)?);
         if alone || (before.nlink <= 1 && !self.layers.keeps_names(held.state, named)?) {
             return self
                 .leave_last(held, &before, || self.remove_name(parent, entry, named, hides));

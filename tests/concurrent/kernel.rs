@@ -206,9 +206,21 @@ impl Kernel {
 
     /// Finds a name; called with the lock of its directory.
     pub fn find(&self, pins: &Pins<'_>, parent: NodeId, name: &str) -> Answer<Option<NodeId>> {
+        self.find_or_ask(pins, parent, name, false)
+    }
+
+    /// [`Kernel::find`]; with `again` the answer to a listing in the meantime does not count
+    /// (`__lookup_slow()` in fs/namei.c revalidates what another call entered).
+    fn find_or_ask(
+        &self,
+        pins: &Pins<'_>,
+        parent: NodeId,
+        name: &str,
+        again: bool,
+    ) -> Answer<Option<NodeId>> {
         let lock = Arc::clone(self.books().lookups.entry((parent, name.to_owned())).or_default());
         let _one = self.locks.then(|| lock.lock());
-        if let Some(id) = self.cached(pins, parent, name) {
+        if !again && let Some(id) = self.cached(pins, parent, name) {
             return Ok(Some(id));
         }
         let what = format!("LOOKUP {}/{name}", parent.0);
@@ -230,13 +242,13 @@ impl Kernel {
             if again {
                 self.drop_name(at, name.as_bytes());
             }
-            let known = self.cached(pins, at, name);
+            let known = if again { None } else { self.cached(pins, at, name) };
             at = match known {
                 Some(id) => id,
                 None => {
                     let lock = self.lock(at);
                     let _shared = self.locks.then(|| lock.read());
-                    self.find(pins, at, name)?.ok_or(Errno::NOENT)?
+                    self.find_or_ask(pins, at, name, again)?.ok_or(Errno::NOENT)?
                 }
             };
         }

@@ -275,7 +275,7 @@ impl Layers {
         let mut data = None;
         // An empty one was truncated, and its mark was to go.
         if marked.metacopy && (stat.size > 0 || place.layer != UPPER) {
-            data = Some(self.find_data(&place, marked, below)?);
+            data = self.find_data(&place, marked, below)?;
         } else if place.layer != UPPER
             && stat.nlink > 1
             && self.is_indexed(place.layer, &stat)
@@ -428,23 +428,40 @@ impl Layers {
         Err(Errno::PERM.into())
     }
 
-    fn find_data(&self, place: &Place, marked: Marked, below: &[LayerDir]) -> Result<Place> {
+    /// Where the data of an object with a metacopy mark is; `None` if it has its own by now. A
+    /// copy-up may complete it after its marks were listed: the metacopy mark goes first, the
+    /// redirect then.
+    fn find_data(
+        &self,
+        place: &Place,
+        marked: Marked,
+        below: &[LayerDir],
+    ) -> Result<Option<Place>> {
         let target = if marked.redirect { self.read_redirect(place)? } else { Below::Same };
+        let lost = marked.redirect && matches!(target, Below::Same);
         let found = match target {
             Below::Relative(other) => self.resolve_lower(below, &other)?,
             Below::Absolute(path) => self.resolve_path(place.layer, &path)?,
             _ => self.resolve_lower(below, &place.name)?,
         };
-        match found {
-            Some(found) if found.stat.kind() == Kind::File => {
-                self.may_follow(self.options.follow_metacopy, "metacopy", place)?;
-                let redirects = !marked.redirect || self.options.follow_redirects;
-                self.may_follow(redirects, "redirect", place)?;
-                Ok(found.data.unwrap_or(found.place))
-            }
-            _ => Err(Error::Corrupt {
-                what: format!("no data below metacopy {:?}", String::from_utf8_lossy(&place.name)),
-            }),
+        let found = found.filter(|found| found.stat.kind() == Kind::File);
+        if (lost || found.is_none()) && !self.is_metacopy(place)? {
+            return Ok(None);
         }
+        let found = found.ok_or_else(|| Error::Corrupt {
+            what: format!("no data below metacopy {:?}", String::from_utf8_lossy(&place.name)),
+        })?;
+        self.may_follow(self.options.follow_metacopy, "metacopy", place)?;
+        let redirects = !marked.redirect || self.options.follow_redirects;
+        self.may_follow(redirects, "redirect", place)?;
+        Ok(Some(found.data.unwrap_or(found.place)))
+    }
+
+    /// Whether the data of an object is in a layer below.
+    ///
+    /// # Errors
+    /// As getxattr(2).
+    pub(in crate::union) fn is_metacopy(&self, place: &Place) -> Result<bool> {
+        Ok(self.read_mark(place, Mark::Metacopy)?.is_some())
     }
 }
