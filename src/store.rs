@@ -31,7 +31,6 @@ pub mod sink;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::cache::{BlockCache, CacheStats};
@@ -50,7 +50,7 @@ use crate::types::hex;
 
 pub use build::{LayerBuilder, Written};
 pub use damage::Damage;
-pub use id::LayerId;
+pub use id::{DiffId, LayerId};
 pub use layer::Layer;
 pub use material::MaterialStats;
 
@@ -66,7 +66,8 @@ pub struct Store {
     recipes: recipe::Recipes,
     packed: packed::PackedLayers,
     reading: Arc<Reading>,
-    open: Mutex<HashMap<LayerId, Weak<Layer>>>,
+    /// The layers that are open. The lock of one is held while that one is opened.
+    open: DashMap<LayerId, Arc<Mutex<Weak<Layer>>>>,
 }
 
 /// What reading did so far.
@@ -125,7 +126,7 @@ impl Store {
         });
         let recipes = recipe::Recipes::open(root)?;
         let packed = packed::PackedLayers::new(root);
-        Ok(Self { layers, recipes, packed, reading, open: Mutex::default() })
+        Ok(Self { layers, recipes, packed, reading, open: DashMap::default() })
     }
 
     /// A way to the counters that outlives the store.
@@ -287,16 +288,18 @@ impl Store {
     /// # Errors
     /// As [`Store::layer`].
     pub fn layer_early(&self, id: &LayerId) -> Result<Arc<Layer>> {
-        let mut open = self.open.lock();
-        if let Some(layer) = open.get(id).and_then(Weak::upgrade) {
-            return Ok(layer);
-        }
         let dir = self.layers.join(id.as_str());
-        if !dir.exists() {
+        let known = self.open.get(id).map(|known| Arc::clone(&known));
+        if known.is_none() && !dir.exists() {
             return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
         }
+        let known = known.unwrap_or_else(|| Arc::clone(&self.open.entry(id.clone()).or_default()));
+        let mut known = known.lock();
+        if let Some(layer) = known.upgrade() {
+            return Ok(layer);
+        }
         let layer = Layer::open(&dir, id.clone(), &self.reading)?;
-        open.insert(id.clone(), Arc::downgrade(&layer));
+        *known = Arc::downgrade(&layer);
         Ok(layer)
     }
 

@@ -1,4 +1,4 @@
-//! The names of layers.
+//! What names a layer, and what names its content.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::StoreError;
+use crate::types::Digest;
+use crate::types::digest::BadDigest;
 use crate::types::hex::is_hex;
 
 /// Names a layer: the BLAKE3 of its index, as 64 hexadecimal digits.
@@ -50,6 +52,59 @@ impl Serialize for LayerId {
 }
 
 impl<'de> Deserialize<'de> for LayerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The algorithm of a [`DiffId::Tree`] as text.
+const TREE: &str = "blake3:";
+
+/// Names the content of a layer. As text it is `sha256:`, `sha512:` or `blake3:` and digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DiffId {
+    /// The digest of the uncompressed tar that the layer was made of (the `diff_ids` of OCI).
+    Tar(Digest),
+    /// The layer's own id: it was made of a directory, and no tar was read.
+    Tree(LayerId),
+}
+
+impl DiffId {
+    /// The digest of the tar, if there was one.
+    #[must_use]
+    pub const fn tar(&self) -> Option<&Digest> {
+        match self {
+            Self::Tar(digest) => Some(digest),
+            Self::Tree(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for DiffId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tar(digest) => digest.fmt(f),
+            Self::Tree(id) => write!(f, "{TREE}{id}"),
+        }
+    }
+}
+
+impl FromStr for DiffId {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        let id = text.strip_prefix(TREE).and_then(|digits| digits.parse().ok());
+        id.map_or_else(|| text.parse().map(Self::Tar), |id| Ok(Self::Tree(id)))
+    }
+}
+
+impl Serialize for DiffId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DiffId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }

@@ -71,7 +71,7 @@ impl Store {
         let (from, to) = ((parent.as_fd(), name), (parent.as_fd(), id.as_str().as_bytes()));
         sys::dir::renameat2(from, to, exchange).map_err(StoreError::host(dir))?;
         sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.layers))?;
-        self.open.lock().remove(id);
+        self.open.remove(id);
         tracing::warn!(layer = %id, "a damaged layer was replaced");
         fs::remove_dir_all(dir).map_err(StoreError::io(dir))
     }
