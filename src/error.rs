@@ -45,7 +45,7 @@ impl Error {
         }
     }
 
-    /// States whether the failure is exactly `errno`.
+    /// Whether the failure is exactly `errno`.
     #[must_use]
     pub fn is(&self, errno: Errno) -> bool {
         self.errno() == errno

@@ -9,6 +9,7 @@ mod binds;
 pub mod changes;
 mod collect;
 pub mod commit;
+mod configuration;
 mod confine;
 pub mod containers;
 pub mod diff;
@@ -27,6 +28,7 @@ pub mod mounts;
 mod overlap;
 mod prefill;
 mod probe;
+pub mod process;
 pub mod pull;
 pub mod push;
 pub mod root;
@@ -42,25 +44,5 @@ pub use crate::fuse::session::IoDriver;
 pub use crate::sys::bind::BindFlags;
 pub use crate::sys::fuse::{UnmountFlags, VfsFlags, has_selinux};
 pub use crate::sys::mount::Propagation;
-pub use crate::sys::process::EndSignals;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};
-pub use confine::shed;
 pub use failure::{Failure, Refusal};
-
-/// Moves this process, which must have one thread, into the mount namespace that a file names
-/// (`/proc/PID/ns/mnt`, or a bind mount of it).
-///
-/// # Errors
-/// As open(2) and setns(2).
-pub fn enter_mount_namespace(path: &std::path::Path) -> failure::Outcome<()> {
-    use std::os::fd::AsFd;
-    let wrap = |error| Failure::Path { what: "mount namespace", path: path.to_owned(), error };
-    let file = crate::sys::file::open_path(path, crate::sys::file::OFlags::RDONLY);
-    crate::sys::mount::enter_mount_namespace(file.map_err(wrap)?.as_fd()).map_err(wrap)
-}
-
-/// States whether this process runs as root of its user namespace.
-#[must_use]
-pub fn is_root() -> bool {
-    crate::sys::process::effective_ids().0 == 0
-}

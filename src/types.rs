@@ -148,7 +148,7 @@ impl Stat {
         Kind::from_mode(self.mode)
     }
 
-    /// States whether the object is a character device 0:0, the overlayfs whiteout.
+    /// Whether the object is a character device 0:0, the overlayfs whiteout.
     #[must_use]
     pub const fn is_whiteout_device(&self) -> bool {
         matches!(self.kind(), Kind::Char) && self.rdev == 0
@@ -203,7 +203,7 @@ pub struct AttrChange {
 }
 
 impl AttrChange {
-    /// States whether nothing is to be changed.
+    /// Whether nothing is to be changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -1,11 +1,13 @@
-//! One file for each command.
+//! One file for each command, with its arguments.
 
 pub mod container;
 pub mod doctor;
 pub mod helper;
 pub mod image;
+pub mod layer;
 pub mod mount;
 pub mod program;
 pub mod status;
+pub mod table;
 pub mod umount;
 pub mod volume;

@@ -61,7 +61,7 @@ impl Way {
             Self::Journal(_) => "journal".to_owned(),
             Self::Syslog(_) => "syslog".to_owned(),
             Self::Kept(path) => path.display().to_string(),
-            Self::Nowhere => "nowhere: there is no runtime directory".to_owned(),
+            Self::Nowhere => "nowhere: the host has no runtime directory".to_owned(),
         }
     }
 }

@@ -16,6 +16,7 @@
     allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")
 )]
 
+mod args;
 mod cli;
 mod commands;
 mod form;
@@ -27,19 +28,20 @@ mod run;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use report::Trouble;
+use report::CliError;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     log::start(run::runtime_dir());
     run::close_umask();
+    laminafs::service::process::raise_open_files();
     match dispatch(words) {
         Ok(code) => code,
-        Err(trouble) => trouble.report(),
+        Err(error) => error.report(),
     }
 }
 
-fn dispatch(words: Vec<OsString>) -> Result<ExitCode, Trouble> {
+fn dispatch(words: Vec<OsString>) -> Result<ExitCode, CliError> {
     match form::form(&words) {
         form::Form::Command => cli::run(words),
         form::Form::MountHelper => commands::helper::mount(words.get(1..).unwrap_or_default()),

@@ -28,7 +28,7 @@ pub const MOUNT_FAILED: u8 = 32;
 
 /// Why the program ends without success.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum CliError {
     /// The library refused.
     #[error("{0}")]
     Failure(#[from] Failure),
@@ -57,22 +57,22 @@ pub enum Trouble {
     Clap(#[from] clap::Error),
     /// Any of these, in a helper of mount(8).
     #[error("{0}")]
-    Helper(Box<Trouble>),
+    Helper(Box<CliError>),
 }
 
-impl From<VolumeError> for Trouble {
+impl From<VolumeError> for CliError {
     fn from(error: VolumeError) -> Self {
         Self::Refusal(error.into())
     }
 }
 
-impl From<TransferError> for Trouble {
+impl From<TransferError> for CliError {
     fn from(error: TransferError) -> Self {
         Self::Refusal(error.into())
     }
 }
 
-impl Trouble {
+impl CliError {
     fn code(&self) -> u8 {
         match self {
             Self::Failure(_) | Self::Refusal(_) | Self::NoRoot(_) | Self::Io { .. } => FAILED,
@@ -88,7 +88,7 @@ impl Trouble {
             Self::Refusal(refusal) => refusal.hint(),
             Self::Helper(inner) => inner.hint(),
             Self::NoRoot(_) => {
-                Some("check --root and LAMINA_ROOT; an import or a pull makes it".to_owned())
+                Some("check --root and LAMINA_ROOT; an import or a pull creates it".to_owned())
             }
             _ => None,
         }
@@ -113,23 +113,24 @@ impl Trouble {
 /// Says something that does not stop the program.
 pub fn warn(text: &str) {
     if let Err(error) = writeln!(std::io::stderr(), "lamina: warning: {text}") {
-        tracing::debug!(%error, "a warning was not heard");
+        tracing::debug!(%error, "printing a warning failed");
     }
 }
 
 /// Writes to the standard output; whoever closed it does not want the rest.
-pub fn say(text: &str) -> Result<(), Trouble> {
+pub fn say(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Trouble::Io { what: "standard output".to_owned(), error })
+            Err(CliError::Io { what: "standard output".to_owned(), error })
         }
         _ => Ok(()),
     }
 }
 
 /// Writes JSON to the standard output.
-pub fn say_json(value: &impl serde::Serialize) -> Result<(), Trouble> {
-    let wrap = |error| Trouble::Io { what: "JSON".to_owned(), error: std::io::Error::other(error) };
+pub fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let wrap =
+        |error| CliError::Io { what: "JSON".to_owned(), error: std::io::Error::other(error) };
     let text: Result<String, serde_json::Error> = serde_json::to_string_pretty(value);
     say(&format!("{}\n", text.map_err(wrap)?))
 }

@@ -14,13 +14,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use laminafs::service::Failure;
 use laminafs::service::background::{self, Ready, Role};
 use laminafs::service::ending::Helper;
 use laminafs::service::mount::Prepared;
+use laminafs::service::process::{self, EndSignals};
 use laminafs::service::spec::MountSpec;
-use laminafs::service::{EndSignals, Failure};
 
-use crate::report::Trouble;
+use crate::report::CliError;
 
 /// The umask that the program was started with.
 static UMASK: std::sync::OnceLock<rustix::fs::Mode> = std::sync::OnceLock::new();
@@ -40,7 +41,7 @@ pub fn open_umask() {
 
 fn is_host_root(path: &str) -> bool {
     // Root of a user namespace sees the directories of the host as somebody else's.
-    std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && laminafs::service::is_root()
+    std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && process::is_root()
 }
 
 fn home(variable: &str, below: &str) -> Option<PathBuf> {
@@ -69,11 +70,11 @@ pub fn data_root(given: Option<PathBuf>) -> PathBuf {
 /// The data root, for a command that reads: one that was named must be there.
 ///
 /// # Errors
-/// [`Trouble::NoRoot`].
-pub fn existing_root(given: Option<PathBuf>) -> Result<PathBuf, Trouble> {
+/// [`CliError::NoRoot`].
+pub fn existing_root(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
     let is_named = given.is_some() || std::env::var_os("LAMINA_ROOT").is_some();
     let root = data_root(given);
-    if is_named && !root.is_dir() { Err(Trouble::NoRoot(root)) } else { Ok(root) }
+    if is_named && !root.is_dir() { Err(CliError::NoRoot(root)) } else { Ok(root) }
 }
 
 /// Signals that ask the process to end, and wait until it is known what to do then.
@@ -84,7 +85,7 @@ impl Ending {
     ///
     /// # Errors
     /// As pthread_sigmask(3).
-    pub fn hold() -> Result<Self, Trouble> {
+    pub fn hold() -> Result<Self, CliError> {
         let held = EndSignals::block();
         Ok(Self(held.map_err(|error| Failure::System { what: "blocking signals", error })?))
     }
@@ -93,14 +94,14 @@ impl Ending {
     ///
     /// # Errors
     /// As starting a thread.
-    pub fn clean(self, act: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+    pub fn clean(self, act: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
         let watch = std::thread::Builder::new().name("signals".to_owned());
         let started = watch.spawn(move || {
             self.0.wait();
             act();
             std::process::exit(i32::from(crate::report::INTERRUPTED));
         });
-        let failed = |error| Trouble::Io { what: "starting a thread".to_owned(), error };
+        let failed = |error| CliError::Io { what: "starting a thread".to_owned(), error };
         started.map(drop).map_err(failed)
     }
 }
@@ -117,7 +118,7 @@ pub fn runtime_dir() -> Option<PathBuf> {
     dir.map(|dir| Path::new(&dir).join("lamina"))
 }
 
-/// States whether whiteouts are to be files.
+/// Whether whiteouts are to be files.
 pub fn wants_aufs_whiteouts() -> bool {
     std::env::var_os("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT").is_some_and(|value| !value.is_empty())
 }
@@ -126,7 +127,7 @@ pub fn wants_aufs_whiteouts() -> bool {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
+pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, CliError> {
     let spec = &MountSpec { log: crate::log::place(foreground), ..spec.clone() };
     let ready = if foreground {
         Ready::nobody()
@@ -139,7 +140,10 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
     let signals =
         EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
     let helper = Helper::start()?;
-    laminafs::service::shed();
+    process::shed();
+    // The union applies the umask of each caller.
+    process::clear_umask();
+    process::return_memory();
     let live = Prepared::new(spec)?.mount()?;
     let ender = live.ender(helper);
     live.seal();
@@ -161,7 +165,7 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, Trouble> {
         }
     });
     if let Err(error) = watching {
-        return Err(Trouble::Io { what: "starting a thread".to_owned(), error });
+        return Err(CliError::Io { what: "starting a thread".to_owned(), error });
     }
     live.wait()?;
     Ok(ExitCode::SUCCESS)

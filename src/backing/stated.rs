@@ -197,7 +197,7 @@ impl StatedDir {
             }
             _ => {
                 let what = format!(
-                    "{}: {:?} states no owner, mode and kind",
+                    "{}: {:?} is not an owner, a mode and a kind",
                     String::from_utf8_lossy(name.unwrap_or(b".")),
                     String::from_utf8_lossy(&value),
                 );

@@ -306,7 +306,7 @@ impl Containers {
         }
     }
 
-    /// States whether a mount holds the writable layer of a container.
+    /// Whether a mount holds the writable layer of a container.
     ///
     /// # Errors
     /// As open(2).

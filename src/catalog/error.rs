@@ -50,7 +50,7 @@ pub enum CatalogError {
         by: String,
     },
     /// Something of this name is there already.
-    #[error("{kind} {name:?} exists already")]
+    #[error("{kind} {name:?} already exists")]
     Exists {
         /// What it is.
         kind: &'static str,
@@ -58,17 +58,18 @@ pub enum CatalogError {
         name: String,
     },
     /// The same configuration is there with other layers.
-    #[error("image {id} is there with other layers: remove it first")]
+    #[error("image {id} already exists with other layers: remove it first")]
     OtherLayers {
         /// The id of the image.
         id: String,
     },
     /// A name that no image can have.
-    #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
+    #[error("invalid image name {0:?}: use NAME[:TAG] in lower case, as in a registry reference")]
     BadName(String),
     /// A name that no container can have.
     #[error(
-        "{0:?} is no container name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit"
+        "invalid container name {0:?}: use 1 to 128 of A-Z a-z 0-9 _ . -, beginning with a letter or \
+         digit"
     )]
     BadContainer(String),
 }

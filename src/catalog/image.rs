@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::oci::is_native;
-use crate::store::id::LayerId;
+use crate::store::id::{DiffId, LayerId};
 use crate::types::Digest;
 
 /// A layer of an image.
@@ -11,9 +11,8 @@ use crate::types::Digest;
 pub struct ImageLayer {
     /// The id of the layer.
     pub id: LayerId,
-    /// The digest of the tar stream that it was made from; `blake3:` and the id where there was
-    /// none.
-    pub diff_id: String,
+    /// Its content.
+    pub diff_id: DiffId,
     /// The digest of that stream as it was stored, where it is known.
     pub digest: Option<Digest>,
     /// Bytes of it as it was stored.
@@ -34,7 +33,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// States whether the layers were compared with their diff IDs: not if they came in our own
+    /// Whether the layers were compared with their diff IDs: not if they came in our own
     /// form.
     #[must_use]
     pub fn is_proved(&self) -> bool {

@@ -248,7 +248,7 @@ impl Images {
         let all = self.all()?.into_iter().filter(|(image, _)| image.is_proved());
         let all = all.flat_map(|(image, _)| image.layers);
         let here = all.filter(|layer| there.contains(&layer.id));
-        Ok(here.filter_map(|layer| Some((layer.diff_id.parse().ok()?, layer))).collect())
+        Ok(here.filter_map(|layer| Some((layer.diff_id.tar()?.clone(), layer))).collect())
     }
 
     /// Takes a name away, and the image with its last name. An id takes the image with all names.
@@ -282,6 +282,7 @@ impl Images {
 mod tests {
     use super::*;
     use crate::catalog::containers::Containers;
+    use crate::store::id::DiffId;
 
     struct Place {
         _dir: tempfile::TempDir,
@@ -297,7 +298,8 @@ mod tests {
     }
 
     fn layer(file: &str) -> ImageLayer {
-        let (id, diff_id) = (LayerId::of(file.as_bytes()), format!("sha256:{file}"));
+        let digest = Digest::sha256(file.as_bytes());
+        let (id, diff_id) = (LayerId::of(file.as_bytes()), DiffId::Tar(digest));
         ImageLayer { id, diff_id, digest: None, size: 1 }
     }
 

@@ -34,7 +34,10 @@ const FILLING: &str = ".filling";
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The name is none.
-    #[error("{0:?} is no volume name: 1 to 128 of A-Z a-z 0-9 _ . -, the first a letter or digit")]
+    #[error(
+        "invalid volume name {0:?}: use 1 to 128 of A-Z a-z 0-9 _ . -, beginning with a letter or \
+         digit"
+    )]
     BadName(String),
     /// There is no volume of this name.
     #[error("volume {0:?} does not exist")]
@@ -109,7 +112,7 @@ fn refused(path: &Path, error: &crate::error::Error) -> VolumeError {
     VolumeError::Io { path: path.to_owned(), source }
 }
 
-/// States whether a name may be one of a volume.
+/// Whether a name may be one of a volume.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');

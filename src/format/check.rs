@@ -40,11 +40,11 @@ fn refused(what: &'static str) -> Error {
 }
 
 pub(super) fn head(head: &Head, len: usize) -> Result<()> {
-    ensure(head.magic == INDEX_MAGIC, "this is no index")?;
+    ensure(head.magic == INDEX_MAGIC, "this is not an index")?;
     ensure(head.major.get() == MAJOR, "the format is of another version")?;
     ensure(head.incompatible.get() == 0, "the index uses a feature that is not known here")?;
     ensure(head.frame_log2 == FRAME_LOG2 && head.hash == 1, "frame size or hash is not known")?;
-    ensure(head.index_len.get() == len as u64, "the index is not as long as it says")?;
+    ensure(head.index_len.get() == len as u64, "the index has another length than its head")?;
     let count = usize::from(head.sections_len.get());
     ensure((SECTIONS..=SECTION_ROOM).contains(&count), "count of sections")
 }
@@ -70,7 +70,7 @@ fn range_of(section: &Section, size: usize, len: usize) -> Option<Range<usize>> 
 
 pub(super) fn contents(index: &Index) -> Result<()> {
     let root = index.inode(ROOT).ok_or_else(|| corrupt("no root"))?;
-    ensure(root.kind() == Kind::Dir && root.parent.get() == ROOT, "the root is no directory")?;
+    ensure(root.kind() == Kind::Dir && root.parent.get() == ROOT, "the root is not a directory")?;
     let full_runs = frames(index)?;
     xattrs(index)?;
     let tables = Tables {
@@ -142,8 +142,8 @@ fn object(inode: &Inode, tables: &Tables<'_>) -> Result<()> {
     let flags = inode.flags.get();
     let (first, count, size) = (inode.a.get(), inode.b.get(), inode.size.get());
     ensure(flags & !FLAGS == 0, "a flag that is not known")?;
-    ensure(inode.mode.get() & !(MODE_MASK | 0o170_000) == 0, "a mode that is none")?;
-    ensure(inode.mtime_nanos.get() < 1_000_000_000, "a time that is none")?;
+    ensure(inode.mode.get() & !(MODE_MASK | 0o170_000) == 0, "an invalid mode")?;
+    ensure(inode.mtime_nanos.get() < 1_000_000_000, "an invalid time")?;
     let set = inode.xattrs.get() as usize;
     ensure(set == 0 || set < tables.sets, "an attribute set is out of range")?;
     let digest = inode.digest.get();
@@ -247,5 +247,5 @@ fn entries(index: &Index) -> Result<()> {
 
 fn check_name(name: &[u8]) -> Result<()> {
     let plain = (1..=NAME_MAX).contains(&name.len()) && !matches!(name, b"." | b"..");
-    ensure(plain && !name.iter().any(|byte| matches!(byte, b'/' | 0)), "a name that is none")
+    ensure(plain && !name.iter().any(|byte| matches!(byte, b'/' | 0)), "an invalid name")
 }

@@ -264,13 +264,13 @@ impl Inode {
         types::Kind::from_mode(self.mode.get())
     }
 
-    /// States whether its attributes are nobody's word.
+    /// Whether its attributes are nobody's word.
     #[must_use]
     pub const fn is_implied(&self) -> bool {
         self.flags.get() & FLAG_IMPLIED != 0
     }
 
-    /// States whether it is a directory that hides what lies below.
+    /// Whether it is a directory that hides what lies below.
     #[must_use]
     pub const fn is_opaque(&self) -> bool {
         self.flags.get() & FLAG_OPAQUE != 0

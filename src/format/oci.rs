@@ -1,44 +1,60 @@
-//! Documents of OCI as JSON: layouts, indexes, manifests, and the media types of layers in our own
-//! form. What they state is checked by whoever reads them.
+//! JSON documents of images: layouts, indexes and manifests of OCI (image-spec 1.1), the list in a
+//! docker-archive, and the media types of layers in our own form.
+//!
+//! One set of types reads and writes. A field that other programs leave out is optional here; the
+//! reader of a document checks what it needs. Configurations are no type: an image keeps the bytes
+//! of its configuration, and a changed one keeps every field that is not known here.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::types::Digest;
 
 /// The media type of an index.
 pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
 /// The media type of the data that belongs to the index before it.
 pub const DATA_TYPE: &str = "application/vnd.lamina.layer.data.v1";
 
-pub(crate) const INDEXES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-pub(crate) const MANIFESTS: [&str; 2] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+pub(crate) const INDEXES: [&str; 2] =
+    [INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
+pub(crate) const MANIFESTS: [&str; 2] =
+    [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
 
 pub(crate) const NAME_CONTAINERD: &str = "io.containerd.image.name";
 pub(crate) const NAME_OCI: &str = "org.opencontainers.image.ref.name";
 /// What buildkit puts beside the manifests of images, and is none.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
-#[derive(Deserialize)]
+/// The `schemaVersion` of indexes and manifests.
+const SCHEMA: u32 = 2;
+
+/// The file `oci-layout`.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Layout {
     pub(crate) image_layout_version: String,
 }
 
-#[derive(Deserialize)]
+/// The file `index.json`, or an index behind it.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
     pub(crate) manifests: Option<Vec<Descriptor>>,
 }
 
-#[derive(Deserialize)]
+/// An image.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
     pub(crate) config: Option<Descriptor>,
     pub(crate) layers: Option<Vec<Descriptor>>,
 }
@@ -51,24 +67,95 @@ pub(crate) struct Answer {
     pub(crate) layers: Option<Vec<Descriptor>>,
 }
 
-#[derive(Deserialize, Clone)]
+/// Names a blob.
+#[derive(Serialize, Deserialize, Clone)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
     pub(crate) digest: String,
     pub(crate) size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<Platform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize, Clone, PartialEq, Eq)]
+/// What an image runs on.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(crate) struct Platform {
     pub(crate) architecture: Option<String>,
     pub(crate) os: Option<String>,
     pub(crate) variant: Option<String>,
 }
 
+/// An image in the list `manifest.json` of a docker-archive.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Listed {
+    pub(crate) config: String,
+    pub(crate) repo_tags: Option<Vec<String>>,
+    pub(crate) layers: Option<Vec<String>>,
+}
+
+/// The part of a configuration that names the layers.
+#[derive(Deserialize)]
+pub(crate) struct Config {
+    pub(crate) rootfs: Option<RootFs>,
+}
+
+/// The layers of a configuration.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RootFs {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    pub(crate) diff_ids: Option<Vec<String>>,
+}
+
+impl RootFs {
+    pub(crate) fn new(diff_ids: Vec<String>) -> Self {
+        Self { kind: Some("layers".to_owned()), diff_ids: Some(diff_ids) }
+    }
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { image_layout_version: "1.0.0".to_owned() }
+    }
+}
+
+impl Index {
+    pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
+        let media_type = Some(INDEX.to_owned());
+        Self { schema_version: Some(SCHEMA), media_type, manifests: Some(manifests) }
+    }
+}
+
+impl Manifest {
+    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        let media_type = Some(MANIFEST.to_owned());
+        let (config, layers) = (Some(config), Some(layers));
+        Self { schema_version: Some(SCHEMA), media_type, config, layers }
+    }
+}
+
 impl Descriptor {
+    pub(crate) fn new(media_type: &str, digest: &Digest, size: u64) -> Self {
+        Self {
+            media_type: Some(media_type.to_owned()),
+            digest: digest.to_string(),
+            size: Some(size),
+            platform: None,
+            annotations: None,
+        }
+    }
+
+    /// The same blob under a name.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        let name = [(NAME_OCI.to_owned(), name.to_owned())];
+        Self { annotations: Some(name.into_iter().collect()), ..self.clone() }
+    }
+
     pub(crate) fn annotation(&self, key: &str) -> Option<&String> {
         self.annotations.as_ref()?.get(key)
     }

@@ -364,7 +364,7 @@ fn negotiate(
     fuser::Session::from_fd(handshake, device.into_fd(), acl(setup), config).map_err(|error| {
         // Nobody would answer: the mount must not stay.
         if let Err(errno) = crate::sys::fuse::unmount(&setup.target, LAZY) {
-            tracing::error!(%errno, "a mount that nobody serves stays");
+            tracing::error!(%errno, "the mount stays without a daemon");
         }
         Error::os("FUSE_INIT", raw(&error))
     })

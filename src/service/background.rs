@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Failure;
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use crate::sys::process::{self, Side};
 
 /// What the caller is after a split.
@@ -31,7 +31,7 @@ impl Ready {
     ///
     /// # Errors
     /// As dup2(2), chdir(2), write(2).
-    pub fn report(self) -> Outcome<()> {
+    pub fn report(self) -> ServiceResult<()> {
         let Some(pipe) = self.0 else { return Ok(()) };
         let wrap = Failure::system("going to the background");
         let null = process::open_null().map_err(&wrap)?;
@@ -45,7 +45,7 @@ impl Ready {
 ///
 /// # Errors
 /// As fork(2).
-pub fn split() -> Outcome<Role> {
+pub fn split() -> ServiceResult<Role> {
     let wrap = Failure::system("going to the background");
     let (reads, writes) = process::pipe().map_err(&wrap)?;
     match process::fork().map_err(&wrap)? {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::holders::{self, Wanted};
 use super::mounts::{self, MountEntry};
 use super::spec::{GraftDriver, GraftSpec, MountSpec};
@@ -82,7 +82,7 @@ pub(super) fn prepare(
     graft: &GraftSpec,
     source: BorrowedFd<'_>,
     path: &[Name],
-) -> Outcome<Option<Bind>> {
+) -> ServiceResult<Option<Bind>> {
     let refused =
         |option: &str, reason: String| Err(Failure::Driver { option: option.to_owned(), reason });
     let reason = match spec.rules.graft {
@@ -135,11 +135,11 @@ pub(super) fn bound(binds: &[Bind]) -> Vec<Bound> {
 ///
 /// The thread that walks there is a client of its own process. It holds no descriptor of the FUSE
 /// device, so that the device is closed and the walk ends when the process is killed.
-pub(super) fn attach(target: &Path, binds: Vec<Bind>) -> Outcome<()> {
+pub(super) fn attach(target: &Path, binds: Vec<Bind>) -> ServiceResult<()> {
     if binds.is_empty() {
         return Ok(());
     }
-    let walk = || -> Outcome<()> {
+    let walk = || -> ServiceResult<()> {
         let kept: Vec<BorrowedFd<'_>> = binds.iter().map(|bind| bind.mount.as_fd()).collect();
         let wrap = |error| Failure::Mount { path: target.to_owned(), error };
         sys::process::leave_other_descriptors(&kept).map_err(wrap)?;

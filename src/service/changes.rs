@@ -9,10 +9,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::Failure;
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::mount::View;
 use super::prefill::names;
-use super::spec::MountSpec;
+use super::spec::{MountSpec, UpperDirs};
 use crate::error::{Error, Result};
 use crate::store::error::StoreError;
 use crate::types::{Kind, Name, NodeId};
@@ -80,7 +80,7 @@ impl Changed {
     ///
     /// # Errors
     /// [`Failure`], where a mount holds it.
-    pub(super) fn open(of: &UpperSpec) -> Outcome<Self> {
+    pub(super) fn open(of: &UpperSpec) -> ServiceResult<Self> {
         let images: Vec<String> = of.image.iter().cloned().collect();
         let mut spec = MountSpec {
             root: of.root.clone(),
@@ -93,8 +93,7 @@ impl Changed {
             true => None,
             false => Some(View::open(&spec)?),
         };
-        let work = of.work.clone().unwrap_or_else(|| of.upper.clone());
-        spec.upper = Some((of.upper.clone(), work));
+        spec.upper = Some(UpperDirs { upper: of.upper.clone(), work: of.work.clone() });
         spec.flags.read_only = of.work.is_none();
         let lock = match of.work {
             None => Some(super::layers::lock_unmounted(&spec, &of.upper)?),
@@ -106,12 +105,12 @@ impl Changed {
     }
 
     /// Lets the upper go.
-    pub(super) fn end(self) -> Outcome<()> {
+    pub(super) fn end(self) -> ServiceResult<()> {
         self.over.end()
     }
 
     /// Tells all changes.
-    pub(super) fn walk(&self, to: &mut dyn Changes) -> Outcome<()> {
+    pub(super) fn walk(&self, to: &mut dyn Changes) -> ServiceResult<()> {
         let below = self.below.as_ref().map(|_| NodeId::ROOT);
         let mut telling = Telling { to, told: HashSet::new() };
         let told = self

@@ -55,8 +55,8 @@ mod tests {
     use super::super::images::{Image, ImageLayer};
     use super::*;
     use crate::catalog::error::CatalogError;
-    use crate::store::Store;
     use crate::store::sink::Sink;
+    use crate::store::{DiffId, Store};
     use crate::types::name;
 
     fn place() -> (tempfile::TempDir, Images) {
@@ -69,7 +69,7 @@ mod tests {
         let mut build = store.build().unwrap();
         build.builder.opaque(&[name(file.as_bytes())]).unwrap();
         let id = store.publish(build).unwrap();
-        ImageLayer { id, diff_id: format!("sha256:{file}"), digest: None, size: 1 }
+        ImageLayer { diff_id: DiffId::Tree(id.clone()), id, digest: None, size: 1 }
     }
 
     fn image(digit: char, layers: Vec<ImageLayer>) -> Image {

@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
-
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at};
-use super::failure::Outcome;
+use super::configuration::Configuration;
 use super::failure::Refusal;
+use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
 use crate::catalog::name::full_name;
 use crate::error::{Errno, Result};
-use crate::store::LayerId;
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::store::{DiffId, LayerId};
 use crate::sys::file::{major, minor};
 use crate::transfer::export::diff_id;
 use crate::types::marks;
@@ -36,7 +35,12 @@ pub struct Note {
 /// # Errors
 /// [`Failure`]: where a mount holds the upper, where it needs a base that is not given, and where
 /// no layer can hold what is in it.
-pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) -> Outcome<String> {
+pub fn commit(
+    images: &Images,
+    of: &UpperSpec,
+    names: &[String],
+    note: &Note,
+) -> ServiceResult<String> {
     let failed = |error| {
         let (path, error) = (of.upper.clone(), Box::new(error));
         Failure::Layer { path, error }
@@ -58,7 +62,7 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
     let id = build(images, &changed, of)?;
     let made = || -> std::result::Result<String, Refusal> {
         let layer = images.store.layer(&id)?;
-        let diff_id = diff_id(&layer)?.to_string();
+        let diff_id = DiffId::Tar(diff_id(&layer)?);
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
         let image = image_of(base, layer, note)?;
         images.images.put(&image, names)?;
@@ -69,7 +73,7 @@ pub fn commit(images: &Images, of: &UpperSpec, names: &[String], note: &Note) ->
     Ok(made)
 }
 
-fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> Outcome<LayerId> {
+fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> ServiceResult<LayerId> {
     let failed = |error: StoreError| {
         let (path, error) = (of.upper.clone(), Box::new(error.into()));
         Failure::Layer { path, error }
@@ -94,32 +98,24 @@ fn image_of(
     base: Option<Image>,
     layer: ImageLayer,
     note: &Note,
-) -> std::result::Result<Image, StoreError> {
+) -> std::result::Result<Image, Refusal> {
     let created = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let (mut layers, mut config) = match base {
-        Some(base) => (proved(&base), serde_json::from_slice(&base.config).unwrap_or_default()),
-        None => (Vec::new(), Value::Null),
+    let (mut layers, config) = match base {
+        Some(base) => (proved(&base), Configuration::parse(&base.config)),
+        None => (Vec::new(), None),
     };
-    if !config.is_object() {
-        config = json!({ "architecture": crate::sys::process::architecture(), "os": "linux" });
-    }
+    let mut config = config.unwrap_or_else(Configuration::new);
     layers.push(layer);
-    let diff_ids: Vec<&String> = layers.iter().map(|layer| &layer.diff_id).collect();
-    let mut step = json!({ "created": created, "created_by": "lamina image commit" });
-    if let Some(message) = &note.message {
-        step["comment"] = json!(message);
-    }
+    let mut step = vec![("created", &*created), ("created_by", "lamina image commit")];
+    step.extend(note.message.as_deref().map(|message| ("comment", message)));
     if let Some(author) = &note.author {
-        step["author"] = json!(author);
-        config["author"] = json!(author);
+        step.push(("author", author));
+        config.set("author", author);
     }
-    config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
-    config["created"] = json!(created);
-    match config.get_mut("history").and_then(Value::as_array_mut) {
-        Some(history) => history.push(step),
-        None => config["history"] = json!([step]),
-    }
-    let config = config.to_string().into_bytes();
+    config.set("created", &created);
+    config.set_layers(layers.iter().map(|layer| layer.diff_id.to_string()).collect())?;
+    config.add_step(step);
+    let config = config.into_bytes();
     let id = Digest::sha256(&config).hex().to_owned();
     Ok(Image { id, layers, config, manifest: None })
 }
@@ -128,7 +124,7 @@ fn image_of(
 fn proved(image: &Image) -> Vec<ImageLayer> {
     let mut layers = image.layers.clone();
     if !image.is_proved() {
-        layers.iter_mut().for_each(|layer| layer.diff_id = format!("blake3:{}", layer.id));
+        layers.iter_mut().for_each(|layer| layer.diff_id = DiffId::Tree(layer.id.clone()));
     }
     layers
 }

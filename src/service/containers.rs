@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::Images;
-use super::spec::{GraftSource, GraftSpec, MountSpec};
+use super::spec::{GraftSource, GraftSpec, MountSpec, UpperDirs};
 use super::status;
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::catalog::containers as record;
@@ -18,7 +18,7 @@ use crate::sys::bind::BindFlags;
 use crate::types::{AttrChange, MODE_MASK, Name, SetTime, XattrFlags};
 use crate::union::{DirRef, Lower};
 
-type Outcome<T> = std::result::Result<T, Refusal>;
+type Refused<T> = std::result::Result<T, Refusal>;
 
 /// A container as a list shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +59,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn create_container(&self, new: NewContainer) -> Outcome<String> {
+    pub fn create_container(&self, new: NewContainer) -> Refused<String> {
         let _kept = self.images.importing()?;
         let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
@@ -77,7 +77,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn containers(&self, runtime: Option<&Path>) -> Outcome<Vec<ContainerInfo>> {
+    pub fn containers(&self, runtime: Option<&Path>) -> Refused<Vec<ContainerInfo>> {
         let all = self.containers.all()?;
         all.into_iter().map(|container| self.container_info(&container, runtime)).collect()
     }
@@ -86,7 +86,7 @@ impl Images {
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
-    pub fn container(&self, name: &str, runtime: Option<&Path>) -> Outcome<ContainerInfo> {
+    pub fn container(&self, name: &str, runtime: Option<&Path>) -> Refused<ContainerInfo> {
         self.container_info(&self.containers.find(name)?, runtime)
     }
 
@@ -94,7 +94,7 @@ impl Images {
         &self,
         container: &record::Container,
         runtime: Option<&Path>,
-    ) -> Outcome<ContainerInfo> {
+    ) -> Refused<ContainerInfo> {
         let mounted = self.containers.is_mounted(container)?;
         let upper = self.containers.path(container).join("upper");
         let holder = || status::holder_of(runtime?, &std::fs::canonicalize(&upper).ok()?);
@@ -126,14 +126,14 @@ impl Images {
         name: &str,
         target: Option<PathBuf>,
         spec: &mut MountSpec,
-    ) -> Outcome<()> {
+    ) -> Refused<()> {
         let container = self.containers.find(name)?;
         if self.containers.is_mounted(&container)? {
             let (name, by) = (container.name, "a mount".to_owned());
             return Err(CatalogError::InUse { kind: "container", name, by }.into());
         }
         let dir = self.containers.path(&container);
-        let own = || -> Outcome<PathBuf> {
+        let own = || -> Refused<PathBuf> {
             let merged = dir.join("merged");
             match std::fs::create_dir(&merged) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -143,7 +143,7 @@ impl Images {
         };
         spec.target = target.map_or_else(own, Ok)?;
         spec.source.get_or_insert_with(|| container.name.clone().into_bytes());
-        spec.upper = Some((dir.join("upper"), dir.join("work")));
+        spec.upper = Some(UpperDirs { upper: dir.join("upper"), work: Some(dir.join("work")) });
         let grafts: Vec<GraftSpec> = container.grafts.iter().map(from_record).collect();
         spec.grafts.splice(..0, grafts);
         spec.container = Some(container.id);
@@ -154,7 +154,7 @@ impl Images {
     ///
     /// # Errors
     /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter while it is mounted.
-    pub fn remove_container(&self, name: &str) -> Outcome<()> {
+    pub fn remove_container(&self, name: &str) -> Refused<()> {
         Ok(self.containers.remove(&self.containers.find(name)?)?)
     }
 }

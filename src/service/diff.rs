@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at, check_depth, shown};
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::mount::View;
 use super::prefill::names;
 use super::spec::MountSpec;
@@ -31,7 +31,7 @@ pub type Differences = BTreeMap<String, Change>;
 ///
 /// # Errors
 /// [`Failure`], as of a commit.
-pub fn of_upper(of: &UpperSpec) -> Outcome<Differences> {
+pub fn of_upper(of: &UpperSpec) -> ServiceResult<Differences> {
     let changed = Changed::open(of)?;
     let mut found = Found { changed: &changed, found: Differences::new() };
     changed.walk(&mut found)?;
@@ -44,8 +44,8 @@ pub fn of_upper(of: &UpperSpec) -> Outcome<Differences> {
 ///
 /// # Errors
 /// [`Failure`] for a layer that cannot be opened or read.
-pub fn of_images(spec: &MountSpec, new: &[String], old: &[String]) -> Outcome<Differences> {
-    let open = |layers: &[String]| -> Outcome<Option<View>> {
+pub fn of_images(spec: &MountSpec, new: &[String], old: &[String]) -> ServiceResult<Differences> {
+    let open = |layers: &[String]| -> ServiceResult<Option<View>> {
         let spec = MountSpec { layers: layers.to_vec(), ..spec.clone() };
         if layers.is_empty() { Ok(None) } else { View::open(&spec).map(Some) }
     };

@@ -54,7 +54,7 @@ fn host() -> Vec<Finding> {
         Err(errno) => format!("/dev/fuse: {errno}"),
         Ok(_) => String::new(),
     };
-    let limit = sys::process::raise_open_files();
+    let limit = sys::process::open_files_max();
     vec![
         finding("fuse", device.is_ok(), "/dev/fuse can be opened", &reason),
         finding(
@@ -112,7 +112,7 @@ fn file_system(place: &DirRef, own: Owner) -> Result<Vec<Finding>> {
             "whiteouts",
             can.whiteouts,
             "character devices 0:0 can be made",
-            "they cannot be made here: whiteouts are .wh. files",
+            "device files cannot be made here: whiteouts are .wh. files",
         ),
         finding(
             "reflink",

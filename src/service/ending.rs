@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::mounts::{self, MountEntry};
 use super::{Failure, unmount};
 use crate::error::{Errno, Error};
@@ -39,7 +39,7 @@ impl Ender {
     ///
     /// # Errors
     /// As umount2(2).
-    pub fn end(&self) -> Outcome<()> {
+    pub fn end(&self) -> ServiceResult<()> {
         loop {
             match self.find()? {
                 None => return Ok(()),
@@ -53,7 +53,7 @@ impl Ender {
     }
 
     /// Where the mount is, and whether nothing covers it.
-    fn find(&self) -> Outcome<Option<(PathBuf, bool)>> {
+    fn find(&self) -> ServiceResult<Option<(PathBuf, bool)>> {
         let Some(own) = &self.entry else { return Ok(Some((self.target.clone(), true))) };
         let table = mounts::read().map_err(Failure::system("the mount table"))?;
         let found = table.iter().find(|entry| entry.id == own.id && entry.device == own.device);
@@ -63,7 +63,7 @@ impl Ender {
         }))
     }
 
-    fn unmount(&self, target: &Path) -> Outcome<()> {
+    fn unmount(&self, target: &Path) -> ServiceResult<()> {
         let how = UnmountFlags { lazy: true, force: false };
         match crate::sys::fuse::unmount(target, how) {
             Err(Errno::PERM) => self.helper.unmount(target),
@@ -88,7 +88,7 @@ impl Helper {
     ///
     /// # Errors
     /// As fork(2) and pipe(2).
-    pub fn start() -> Outcome<Self> {
+    pub fn start() -> ServiceResult<Self> {
         if crate::sys::confine::may_mount() {
             return Ok(Self::default());
         }
@@ -103,7 +103,7 @@ impl Helper {
         }
     }
 
-    fn unmount(&self, target: &Path) -> Outcome<()> {
+    fn unmount(&self, target: &Path) -> ServiceResult<()> {
         let what = "fusermount3 -u";
         let Some(pipe) = self.0.lock().take() else {
             let error = Error::os(what, Errno::PERM);

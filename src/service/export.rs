@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use serde_json::{Value, json};
-
+use super::configuration::Configuration;
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{Progress, Told};
+use super::import::{OnProgress, Progress};
 use crate::catalog::name::full_name;
-use crate::store::LayerId;
+use crate::format::oci::{CONFIG, Descriptor, Index, Layout, Listed, MANIFEST, Manifest};
 use crate::store::error::StoreError;
 use crate::store::packed::PackedLayer;
+use crate::store::{DiffId, LayerId};
 use crate::sys;
 use crate::transfer::error::TransferError;
 use crate::transfer::export::{Compression, Digested, diff_id, write_layer};
@@ -22,9 +22,6 @@ use crate::types::Digest;
 pub use crate::transfer::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
 
 type Result<T> = std::result::Result<T, Refusal>;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// In which form an image is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +38,12 @@ struct Exporter<'a, 'b> {
     images: &'a Images,
     form: Form,
     target: Box<dyn Target>,
-    done: HashMap<(LayerId, String), PackedLayer>,
-    told: &'a mut Told<'b>,
+    done: HashMap<(LayerId, DiffId), PackedLayer>,
+    /// The images of a docker-archive.
+    archived: Vec<Listed>,
+    /// The images of an OCI layout.
+    manifests: Vec<Descriptor>,
+    progress: &'a mut OnProgress<'b>,
 }
 
 /// Writes images to a target; answers their ids there, which are the same where every layer is
@@ -55,11 +56,12 @@ pub fn export(
     names: &[String],
     form: Form,
     target: Box<dyn Target>,
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
     let kept = images.images.importing()?;
     let mut all_names = images.images.names()?;
-    let mut exporter = Exporter { images, form, target, done: HashMap::new(), told };
+    let (done, archived, manifests) = (HashMap::new(), Vec::new(), Vec::new());
+    let mut exporter = Exporter { images, form, target, done, archived, manifests, progress };
     let mut chosen: Vec<(Image, Vec<String>)> = Vec::new();
     for name in names {
         let (image, name) = images.images.find_named(name)?;
@@ -81,38 +83,31 @@ pub fn export(
     let _held: Vec<_> = _held.collect::<Result<_>>()?;
     drop(kept);
     let mut ids = Vec::new();
-    let mut listed = Vec::new();
     for (image, tags) in chosen {
         let layers = exporter.layers(&image)?;
         let config = config_with(&image, &layers)?;
         let id = Digest::sha256(&config).hex().to_owned();
-        listed.extend(exporter.describe(&config, &id, &layers, &tags)?);
-        (exporter.told)(&Progress::Image { id: id.clone(), names: tags });
+        exporter.describe(&config, &id, &layers, tags.clone())?;
+        (exporter.progress)(&Progress::Image { id: id.clone(), names: tags });
         ids.push(id);
     }
-    exporter.finish(&Value::Array(listed))?;
+    exporter.finish()?;
     Ok(ids)
 }
 
 /// The configuration, with the diff IDs that were written. The same bytes where nothing differs.
 fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
-    let written: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    if image.layers.iter().map(|layer| &layer.diff_id).eq(&written) {
+    let written: Vec<&Digest> = layers.iter().map(|layer| &layer.diff_id).collect();
+    if image.layers.iter().map(|layer| layer.diff_id.tar()).eq(written.iter().copied().map(Some)) {
         return Ok(image.config.clone());
     }
-    let bad = |what: String| Refusal::from(TransferError::Malformed { what });
-    let mut config: Value = serde_json::from_slice(&image.config)
-        .map_err(|error| bad(format!("the configuration of image {}: {error}", image.id)))?;
-    let rootfs = json!({ "type": "layers", "diff_ids": written });
-    match config.as_object_mut() {
-        Some(object) => object.insert("rootfs".to_owned(), rootfs),
-        None => return Err(bad(format!("the configuration of image {} is none", image.id))),
+    let bad = || {
+        let what = format!("the configuration of image {} is not a JSON object", image.id);
+        Refusal::from(TransferError::Malformed { what })
     };
-    Ok(config.to_string().into_bytes())
-}
-
-fn descriptor(kind: &str, digest: &Digest, size: u64) -> Value {
-    json!({ "mediaType": kind, "digest": digest, "size": size })
+    let mut config = Configuration::parse(&image.config).ok_or_else(bad)?;
+    config.set_layers(written.iter().map(ToString::to_string).collect())?;
+    Ok(config.into_bytes())
 }
 
 /// A form whose blobs are worth a record.
@@ -127,18 +122,17 @@ const fn form_of(form: Form) -> Option<&'static str> {
 /// The blob that a layer was made of, if it is in this form.
 fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLayer> {
     let digest = layer.digest.as_ref().filter(|digest| digest.is_sha256())?;
-    let manifest: Value = serde_json::from_slice(image.manifest.as_deref()?).ok()?;
-    let mut listed = manifest.get("layers")?.as_array()?.iter();
+    let manifest: Manifest = serde_json::from_slice(image.manifest.as_deref()?).ok()?;
     let named = digest.to_string();
-    let listed = listed.find(|one| one.get("digest").and_then(Value::as_str) == Some(&named))?;
-    let kind = listed.get("mediaType")?.as_str()?;
+    let listed = manifest.layers?.into_iter().find(|one| one.digest == named)?;
+    let kind = listed.media_type?;
     let is_form = match form {
         "none" => kind.ends_with(".tar"),
         // `+gzip` of OCI, `.gzip` of Docker.
         _ => kind.ends_with(form),
     };
-    let size = listed.get("size")?.as_u64()?;
-    let diff_id = layer.diff_id.parse().ok()?;
+    let size = listed.size?;
+    let diff_id = layer.diff_id.tar()?.clone();
     let (asked, digest) = (layer.diff_id.clone(), digest.clone());
     is_form.then_some(PackedLayer { asked, diff_id, digest, size, index: None })
 }
@@ -148,19 +142,19 @@ impl Exporter<'_, '_> {
         let of = image.layers.len();
         let mut written = Vec::with_capacity(of);
         for (at, layer) in image.layers.iter().enumerate() {
-            let (number, name) = (at + 1, layer.diff_id.clone());
-            let key = (layer.id.clone(), name.clone());
+            let (number, name) = (at + 1, layer.diff_id.to_string());
+            let key = (layer.id.clone(), layer.diff_id.clone());
             if let Some(done) = self.done.get(&key) {
-                (self.told)(&Progress::Kept { number, of, layer: name });
+                (self.progress)(&Progress::Kept { number, of, layer: name });
                 written.push(done.clone());
                 continue;
             }
             let there = self.there(image, layer)?;
             let done = if let Some(there) = there {
-                (self.told)(&Progress::Kept { number, of, layer: name });
+                (self.progress)(&Progress::Kept { number, of, layer: name });
                 there
             } else {
-                (self.told)(&Progress::Layer { number, of, layer: name, size: 0 });
+                (self.progress)(&Progress::Layer { number, of, layer: name, size: 0 });
                 self.write(layer)?
             };
             self.done.insert(key, done.clone());
@@ -244,9 +238,9 @@ impl Exporter<'_, '_> {
         let open = store.layer(&id)?;
         let at = store.directory();
         open.complete(&mut |_| true).map_err(StoreError::host(at))?;
-        let diff_id = match layer.diff_id.parse() {
-            Ok(known) => known,
-            Err(_) => diff_id(&open)?,
+        let diff_id = match &layer.diff_id {
+            DiffId::Tar(digest) => digest.clone(),
+            DiffId::Tree(_) => diff_id(&open)?,
         };
         let refused = StoreError::io;
         let [mut index, mut data] = store.files(&id)?;
@@ -269,72 +263,72 @@ impl Exporter<'_, '_> {
 
     fn put(&mut self, diff_id: &Digest, digest: &Digest, spool: File, size: u64) -> Result<()> {
         let name = match self.form {
-            Form::Docker => format!("{}.tar", diff_id.hex()),
+            Form::Docker => tar_name(diff_id),
             Form::Oci(_) | Form::Native => digest.part(),
         };
         Ok(self.target.file(&name, spool, size)?)
     }
 
-    /// Writes what describes an image; answers its entries in the list of all.
+    /// Writes what describes an image, and notes its entries in the list of all.
     fn describe(
         &mut self,
         config: &[u8],
         id: &str,
         layers: &[PackedLayer],
-        tags: &[String],
-    ) -> Result<Vec<Value>> {
-        if self.form == Form::Docker {
-            let name = format!("{id}.json");
-            self.target.bytes(&name, config)?;
-            let layers = layers.iter().map(|layer| format!("{}.tar", layer.diff_id.hex()));
-            let layers: Vec<String> = layers.collect();
-            return Ok(vec![json!({ "Config": name, "RepoTags": tags, "Layers": layers })]);
-        }
-        let digest = Digest::sha256(config);
-        self.target.bytes(&digest.part(), config)?;
+        tags: Vec<String>,
+    ) -> Result<()> {
         let kind = match self.form {
+            Form::Docker => {
+                let name = format!("{id}.json");
+                self.target.bytes(&name, config)?;
+                let layers = layers.iter().map(|layer| tar_name(&layer.diff_id)).collect();
+                let listed = Listed { config: name, repo_tags: Some(tags), layers: Some(layers) };
+                self.archived.push(listed);
+                return Ok(());
+            }
             Form::Oci(compression) => compression.media_type(),
-            _ => DATA_TYPE,
+            Form::Native => DATA_TYPE,
         };
+        let config = self.blob(CONFIG, config)?;
         let blobs = |layer: &PackedLayer| {
             let index = layer.index.as_ref();
-            let index = index.map(|(digest, size)| descriptor(INDEX_TYPE, digest, *size));
-            index.into_iter().chain([descriptor(kind, &layer.digest, layer.size)])
+            let index = index.map(|(digest, size)| Descriptor::new(INDEX_TYPE, digest, *size));
+            index.into_iter().chain([Descriptor::new(kind, &layer.digest, layer.size)])
         };
-        let layers: Vec<Value> = layers.iter().flat_map(blobs).collect();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": { "mediaType": CONFIG, "digest": digest, "size": config.len() },
-            "layers": layers,
-        });
-        let manifest = manifest.to_string().into_bytes();
-        let digest = Digest::sha256(&manifest);
-        self.target.bytes(&digest.part(), &manifest)?;
-        let entry = |annotations: Value| {
-            let mut entry =
-                json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len() });
-            if let (Some(entry), false) = (entry.as_object_mut(), annotations.is_null()) {
-                entry.insert("annotations".to_owned(), annotations);
-            }
-            entry
-        };
+        let manifest = Manifest::new(config, layers.iter().flat_map(blobs).collect());
+        let manifest = self.blob(MANIFEST, &bytes(&manifest)?)?;
         if tags.is_empty() {
-            return Ok(vec![entry(Value::Null)]);
+            self.manifests.push(manifest);
+        } else {
+            self.manifests.extend(tags.iter().map(|tag| manifest.named(tag)));
         }
-        let named = |tag: &String| json!({ "org.opencontainers.image.ref.name": tag });
-        Ok(tags.iter().map(|tag| entry(named(tag))).collect())
+        Ok(())
     }
 
-    fn finish(mut self, listed: &Value) -> Result<()> {
+    /// Writes a document of an OCI layout.
+    fn blob(&mut self, media_type: &str, content: &[u8]) -> Result<Descriptor> {
+        let digest = Digest::sha256(content);
+        self.target.bytes(&digest.part(), content)?;
+        Ok(Descriptor::new(media_type, &digest, content.len() as u64))
+    }
+
+    fn finish(mut self) -> Result<()> {
         if self.form == Form::Docker {
-            self.target.bytes("manifest.json", listed.to_string().as_bytes())?;
+            self.target.bytes("manifest.json", &bytes(&self.archived)?)?;
         } else {
-            let layout = json!({ "imageLayoutVersion": "1.0.0" });
-            self.target.bytes("oci-layout", layout.to_string().as_bytes())?;
-            let index = json!({ "schemaVersion": 2, "manifests": listed });
-            self.target.bytes("index.json", index.to_string().as_bytes())?;
+            self.target.bytes("oci-layout", &bytes(&Layout::default())?)?;
+            self.target.bytes("index.json", &bytes(&Index::new(self.manifests))?)?;
         }
         Ok(self.target.finish()?)
     }
+}
+
+/// The name of a layer in a docker-archive.
+fn tar_name(diff_id: &Digest) -> String {
+    format!("{}.tar", diff_id.hex())
+}
+
+fn bytes(document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let bad = |error: serde_json::Error| TransferError::Unwritable { what: error.to_string() };
+    Ok(serde_json::to_vec(document).map_err(bad)?)
 }

@@ -66,7 +66,7 @@ pub enum Failure {
     Late { path: PathBuf, pid: Option<u32>, by: Vec<String> },
     #[error("{path} in the mount: {error}")]
     Graft { path: String, error: Error },
-    #[error("the mount is read-only and has no {path} to graft {what} at")]
+    #[error("{what} needs the directory {path}, which the read-only mount does not have")]
     NoPlace { path: String, what: String },
     #[error("volume {name:?}: {reason}")]
     Volume { name: String, reason: String },
@@ -74,13 +74,13 @@ pub enum Failure {
     NoVolume { name: String },
     #[error("image {name:?} below {}: {error}", root.display())]
     Image { name: String, root: PathBuf, error: Box<Refusal> },
-    #[error("option {option} cannot be: {reason}")]
+    #[error("option {option} is not possible here: {reason}")]
     Driver { option: String, reason: String },
     #[error("{}: {error}", path.display())]
     Layer { path: PathBuf, error: Box<Refusal> },
     #[error("an ephemeral upper below {}: {error}", root.display())]
     Ephemeral { root: PathBuf, error: Box<Refusal> },
-    #[error("no layer is given: a mount needs at least one lower directory or image")]
+    #[error("no layer: a mount needs a lower directory or an image")]
     NoLayer,
     #[error("{what}: {error}")]
     System { what: &'static str, error: Error },
@@ -113,26 +113,26 @@ impl Refusal {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         if self.is_damage() {
-            return Some("see what is damaged: lamina image verify".to_owned());
+            return Some("find the damage: lamina image verify".to_owned());
         }
         Some(match self {
             Self::Catalog(CatalogError::Missing { kind, .. }) => {
-                format!("list what is there: lamina {kind} ls")
+                format!("list them: lamina {kind} ls")
             }
             Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
             Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
-            Self::Volume(VolumeError::Missing(_)) => {
-                "list what is there: lamina volume ls".to_owned()
+            Self::Volume(VolumeError::Missing(_)) => "list them: lamina volume ls".to_owned(),
+            Self::Volume(VolumeError::InUse(_)) => {
+                "unmount the mount that uses it: lamina status lists them".to_owned()
             }
-            Self::Volume(VolumeError::InUse(_)) => "unmount what uses it: lamina status".to_owned(),
             Self::Volume(VolumeError::Named { container, .. }) => {
                 format!("remove the container first: lamina container rm {container}")
             }
             Self::Transfer(TransferError::Other { .. } | TransferError::OtherDigest(_)) => {
-                "it was changed or damaged on its way: get it again".to_owned()
+                "it was changed or damaged on the way: fetch it again".to_owned()
             }
             Self::Transfer(TransferError::Truncated { .. }) => {
-                "it ended early: get it again".to_owned()
+                "it ended early: fetch it again".to_owned()
             }
             _ => return None,
         })
@@ -159,24 +159,24 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Work { path, error } if error.is(Errno::NOENT) => {
-                format!("make it: mkdir -p {}", path.display())
+                format!("create it: mkdir -p {}", path.display())
             }
             Self::Apart { upper, .. } => {
-                format!("make the work directory beside {}", upper.display())
+                format!("put the work directory on the file system of {}", upper.display())
             }
-            Self::Nested { .. } => "give two separate directories of one file system".to_owned(),
+            Self::Nested { .. } => "use two separate directories of one file system".to_owned(),
             Self::Overlap { .. } => {
-                "give directories of which none is inside another; an upper inside a lower may be"
+                "use directories that are not inside each other; an upper may be inside a lower"
                     .to_owned()
             }
             Self::Inside { .. } => "choose a mount point outside the layers".to_owned(),
             Self::InUse { holder, .. } => format!("unmount it first: umount {holder}"),
             Self::Unclean { mark, .. } => format!(
-                "start from an empty upper directory, or accept what is there: rmdir {}",
+                "use an empty upper directory, or accept its content: rmdir {}",
                 mark.display()
             ),
             Self::Target { path, error } if error.is(Errno::NOENT) => {
-                format!("make it: mkdir -p {}", path.display())
+                format!("create it: mkdir -p {}", path.display())
             }
             Self::Device { error } if error.is(Errno::NOENT) => {
                 "load the module: modprobe fuse".to_owned()
@@ -188,16 +188,16 @@ impl Failure {
             Self::NotMounted { .. } => "list the mounts: lamina status".to_owned(),
             Self::Foreign { path, .. } => format!("umount {}", path.display()),
             Self::Busy { path, .. } => {
-                format!("end these, or lamina umount --lazy {}", path.display())
+                format!("end these processes, or use lamina umount --lazy {}", path.display())
             }
-            Self::Late { .. } => "look again: lamina status".to_owned(),
+            Self::Late { .. } => "check later: lamina status".to_owned(),
             Self::NoPlace { path, .. } => {
-                format!("give an upper directory, or a layer that has {path}")
+                format!("add an upper directory, or a layer that has {path}")
             }
-            Self::NoVolume { name } => format!("make it: lamina volume create {name}"),
-            Self::NoLayer => "give --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
+            Self::NoVolume { name } => format!("create it: lamina volume create {name}"),
+            Self::NoLayer => "name one: --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
             Self::Image { error, name, .. } if error.is_damage() => {
-                format!("see what is damaged, and import it again: lamina image verify {name}")
+                format!("find the damage: lamina image verify {name}; then import the image again")
             }
             Self::Image { error, .. } => return error.hint(),
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
@@ -214,7 +214,7 @@ fn lines(by: &[String]) -> String {
 }
 
 /// What a front end hears.
-pub type Outcome<T> = Result<T, Failure>;
+pub type ServiceResult<T> = Result<T, Failure>;
 
 #[cfg(test)]
 mod tests {
@@ -224,7 +224,7 @@ mod tests {
     fn a_refusal_of_each_wing_says_what_happened_and_what_to_try() {
         let missing = |kind| CatalogError::Missing { kind, name: "x".to_owned() };
         let damaged = || StoreError::Damaged { path: "/p".into(), what: "differs".to_owned() };
-        let verify = "see what is damaged: lamina image verify";
+        let verify = "find the damage: lamina image verify";
         let cases: [(Refusal, &str, &str); 6] = [
             (missing("image").into(), "image \"x\" does not exist", "lamina image ls"),
             (missing("container").into(), "container \"x\" does not exist", "lamina container ls"),
@@ -234,7 +234,7 @@ mod tests {
             (
                 VolumeError::InUse("v".to_owned()).into(),
                 "volume \"v\" is in use",
-                "unmount what uses it: lamina status",
+                "unmount the mount that uses it: lamina status lists them",
             ),
         ];
         for (refusal, text, hint) in cases {

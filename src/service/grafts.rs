@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::binds::{self, Bind};
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::made::Made;
 use super::spec::{GraftDriver, GraftSource, GraftSpec, MountSpec};
 use super::status::GraftStatus;
@@ -48,7 +48,7 @@ pub(super) fn open(
     spec: &MountSpec,
     cache: &Arc<FdCache>,
     build: &dyn Fn(&[Graft]) -> Result<Union>,
-) -> Outcome<OpenGrafts> {
+) -> ServiceResult<OpenGrafts> {
     // What is wrong from the start is said before anything is made.
     for graft in &spec.grafts {
         is_directory(graft)?;
@@ -68,7 +68,7 @@ fn open_all(
     cache: &Arc<FdCache>,
     build: &dyn Fn(&[Graft]) -> Result<Union>,
     made: &mut Made,
-) -> Outcome<OpenGrafts> {
+) -> ServiceResult<OpenGrafts> {
     let mut order: Vec<&GraftSpec> = spec.grafts.iter().collect();
     order.sort_by_key(|graft| graft.path.len());
     let mut open = OpenGrafts::default();
@@ -102,7 +102,7 @@ fn open_all(
 }
 
 /// Whether a graft is a directory.
-fn is_directory(graft: &GraftSpec) -> Outcome<bool> {
+fn is_directory(graft: &GraftSpec) -> ServiceResult<bool> {
     match &graft.source {
         GraftSource::Bind(path) => {
             layers::is_directory(path).map_err(Failure::path("bind source", path))
@@ -134,7 +134,7 @@ fn source(
     graft: &GraftSpec,
     cache: &Arc<FdCache>,
     fill: &dyn Fn(&Path) -> Result<()>,
-) -> Outcome<Source> {
+) -> ServiceResult<Source> {
     let broken = |error| Failure::Graft { path: graft.shown_path(), error };
     match &graft.source {
         GraftSource::Bind(path) => {
@@ -184,7 +184,12 @@ fn bind(path: &Path, recursive: bool, cache: &Arc<FdCache>) -> Result<GraftRoot>
 }
 
 /// Finds the place of a graft, made where it is missing; answers its path without links.
-fn place(union: &Union, graft: &GraftSpec, is_dir: bool, made: &mut Made) -> Outcome<Vec<Name>> {
+fn place(
+    union: &Union,
+    graft: &GraftSpec,
+    is_dir: bool,
+    made: &mut Made,
+) -> ServiceResult<Vec<Name>> {
     let shown = graft.shown_path();
     let broken = |error| Failure::Graft { path: shown.clone(), error };
     let mut walk = Walk { union, path: vec![(NodeId::ROOT, Name::new())], links: 0 };
@@ -292,7 +297,7 @@ pub(super) fn can_bind() -> bool {
     root.and_then(|root| sys::bind::clone_tree(root.as_fd(), true)).is_ok()
 }
 
-/// States whether tmpfs can be made here, for the doctor.
+/// Whether tmpfs can be made here, for the doctor.
 pub(super) fn has_tmpfs() -> bool {
     sys::mount::tmpfs(None, None).is_ok_and(|mount| mount.as_fd().try_clone_to_owned().is_ok())
 }

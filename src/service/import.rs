@@ -6,15 +6,16 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::configuration::Configuration;
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use crate::store::error::StoreError;
 use crate::store::native::{Data, Stream};
-use crate::store::{Build, LayerId, Written};
+use crate::store::{Build, DiffId, LayerId, Written};
 use crate::transfer::archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
 use crate::transfer::directory::layer_from_directory;
 use crate::transfer::error::TransferError;
-use crate::transfer::tar::{TarOutcome, layer_from_tar_heard};
+use crate::transfer::tar::{TarOutcome, layer_from_tar_recorded};
 use crate::types::Digest;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -42,13 +43,13 @@ pub enum Progress {
 }
 
 /// Receives what an import says.
-pub type Told<'a> = dyn FnMut(&Progress) + 'a;
+pub type OnProgress<'a> = dyn FnMut(&Progress) + 'a;
 
 struct Counted<'a, 'b> {
     inner: Box<dyn Read + 'a>,
     bytes: u64,
     said: u64,
-    told: &'a mut Told<'b>,
+    progress: &'a mut OnProgress<'b>,
 }
 
 impl Read for Counted<'_, '_> {
@@ -57,7 +58,7 @@ impl Read for Counted<'_, '_> {
         self.bytes += len as u64;
         if self.bytes - self.said >= REPORT || (len == 0 && self.said < self.bytes) {
             self.said = self.bytes;
-            (self.told)(&Progress::Read { bytes: self.bytes });
+            (self.progress)(&Progress::Read { bytes: self.bytes });
         }
         Ok(len)
     }
@@ -72,7 +73,7 @@ pub fn import(
     images: &Images,
     path: &Path,
     names: &[String],
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
     for name in names {
         crate::catalog::name::full_name(name)?;
@@ -82,19 +83,19 @@ pub fn import(
     let _importing = images.images.importing()?;
     match input {
         Input::Layer { file, size } => {
-            let layer = one_tar(images, Box::new(file), size, told)?;
-            finish_single(images, path, layer, names, told)
+            let layer = one_tar(images, Box::new(file), size, progress)?;
+            finish_single(images, path, layer, names, progress)
         }
         Input::Directory => {
             let mut build = images.store.build()?;
             let done = layer_from_directory(path, &mut build.builder);
             let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
             // No tar stream was read: the layer's own id stands for its content.
-            let diff_id = format!("blake3:{id}");
+            let diff_id = DiffId::Tree(id.clone());
             let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
-            finish_single(images, path, layer, names, told)
+            finish_single(images, path, layer, names, progress)
         }
-        Input::Images(source) => import_archive(images, (path, &source), names, told),
+        Input::Images(source) => import_archive(images, (path, &source), names, progress),
     }
 }
 
@@ -111,14 +112,14 @@ fn publish(images: &Images, build: Build, done: Result<()>) -> Result<(LayerId, 
 fn read_layer(
     images: &Images,
     inner: Box<dyn Read + '_>,
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
     check: impl FnOnce(&TarOutcome) -> Result<()>,
 ) -> Result<(LayerId, TarOutcome)> {
     let recipes = images.store.recipes();
     let mut recipe = recipes.begin()?;
     let mut build = images.store.build()?;
-    let input = Counted { inner, bytes: 0, said: 0, told };
-    let read = layer_from_tar_heard(input, &mut build.builder, Some(&mut recipe));
+    let input = Counted { inner, bytes: 0, said: 0, progress };
+    let read = layer_from_tar_recorded(input, &mut build.builder, Some(&mut recipe));
     let recipe = match recipe.finish() {
         Ok(recipe) => recipe,
         Err(error) => {
@@ -136,7 +137,7 @@ fn read_layer(
     let lost = || StoreError::Contradiction { what: "a layer was lost".to_owned() };
     let outcome = outcome.ok_or_else(lost)?;
     let layer = images.store.layer(&id)?;
-    recipes.keep(recipe, &outcome.diff_id.to_string(), &layer, &written)?;
+    recipes.keep(recipe, &DiffId::Tar(outcome.diff_id.clone()), &layer, &written)?;
     Ok((id, outcome))
 }
 
@@ -144,11 +145,11 @@ fn one_tar(
     images: &Images,
     input: Box<dyn Read>,
     size: u64,
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<ImageLayer> {
-    told(&Progress::Layer { number: 1, of: 1, layer: "tar".to_owned(), size });
-    let (id, outcome) = read_layer(images, input, told, is_whole)?;
-    let (diff_id, digest) = (outcome.diff_id.to_string(), outcome.compressed_digest);
+    progress(&Progress::Layer { number: 1, of: 1, layer: "tar".to_owned(), size });
+    let (id, outcome) = read_layer(images, input, progress, is_whole)?;
+    let (diff_id, digest) = (DiffId::Tar(outcome.diff_id), outcome.compressed_digest);
     Ok(ImageLayer { id, diff_id, digest: Some(digest), size })
 }
 
@@ -157,22 +158,19 @@ fn finish_single(
     path: &Path,
     layer: ImageLayer,
     names: &[String],
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
     if names.is_empty() {
         let what =
-            format!("{} is one layer and has no name: give it one (-t NAME)", path.display());
+            format!("{} is a single layer, so the image needs a name: add -t NAME", path.display());
         return Err(TransferError::Unsupported { what }.into());
     }
-    let config = serde_json::json!({
-        "architecture": crate::sys::process::architecture(),
-        "os": "linux",
-        "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
-        "history": [{ "created_by": "lamina image import" }],
-    });
-    let config = config.to_string().into_bytes();
+    let mut config = Configuration::new();
+    config.set_layers(vec![layer.diff_id.to_string()])?;
+    config.add_step([("created_by", "lamina image import")]);
+    let config = config.into_bytes();
     let id = Digest::sha256(&config).hex().to_owned();
-    put(images, Image { id, layers: vec![layer], config, manifest: None }, names, told)
+    put(images, Image { id, layers: vec![layer], config, manifest: None }, names, progress)
         .map(|id| vec![id])
 }
 
@@ -180,10 +178,10 @@ pub(super) fn put(
     images: &Images,
     image: Image,
     names: &[String],
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<String> {
     images.images.put(&image, names)?;
-    told(&Progress::Image { id: image.id.clone(), names: names.to_vec() });
+    progress(&Progress::Image { id: image.id.clone(), names: names.to_vec() });
     Ok(image.id)
 }
 
@@ -191,7 +189,7 @@ fn import_archive(
     images: &Images,
     (path, source): (&Path, &ImageSource),
     names: &[String],
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
     let found = source.images()?;
     if found.len() > 1 && !names.is_empty() {
@@ -203,11 +201,11 @@ fn import_archive(
     for image in &found {
         forget_damaged(images, image, &mut known);
         let mut open = |layer: &FoundLayer| Ok(source.layer(layer)?);
-        let layers = import_layers(images, &mut open, image, &mut known, told)?;
+        let layers = import_layers(images, &mut open, image, &mut known, progress)?;
         let id = image.config_digest.hex().to_owned();
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
         let names = if names.is_empty() { &image.names } else { names };
-        ids.push(put(images, Image { id, layers, config, manifest }, names, told)?);
+        ids.push(put(images, Image { id, layers, config, manifest }, names, progress)?);
     }
     Ok(ids)
 }
@@ -239,27 +237,27 @@ pub(super) fn import_layers<'s>(
     open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
     image: &FoundImage,
     known: &mut HashMap<Digest, ImageLayer>,
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Vec<ImageLayer>> {
     let of = image.layers.len();
     let mut layers = Vec::with_capacity(of);
     for (at, layer) in image.layers.iter().enumerate() {
         let (number, name) = (at + 1, layer.diff_id.to_string());
         if let Some(index) = &layer.index {
-            told(&Progress::Layer { number, of, layer: name, size: layer.size });
-            layers.push(adopted(images, open, index, layer, told)?);
+            progress(&Progress::Layer { number, of, layer: name, size: layer.size });
+            layers.push(adopted(images, open, index, layer, progress)?);
             continue;
         }
         if let Some(there) = known.get(&layer.diff_id) {
-            told(&Progress::Kept { number, of, layer: name });
+            progress(&Progress::Kept { number, of, layer: name });
             layers.push(there.clone());
             continue;
         }
-        told(&Progress::Layer { number, of, layer: name, size: layer.size });
+        progress(&Progress::Layer { number, of, layer: name, size: layer.size });
         let check = |outcome: &TarOutcome| expected(layer, outcome);
-        let (id, outcome) = read_layer(images, open(layer)?, told, check)?;
+        let (id, outcome) = read_layer(images, open(layer)?, progress, check)?;
         let digest = Some(outcome.compressed_digest);
-        let diff_id = layer.diff_id.to_string();
+        let diff_id = DiffId::Tar(layer.diff_id.clone());
         let made = ImageLayer { id, diff_id, digest, size: layer.size };
         known.insert(layer.diff_id.clone(), made.clone());
         layers.push(made);
@@ -273,7 +271,7 @@ fn adopted<'s>(
     open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
     index: &FoundLayer,
     layer: &FoundLayer,
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<ImageLayer> {
     let mut from = open(index)?;
     let size = index.size;
@@ -281,16 +279,16 @@ fn adopted<'s>(
     let digest = index.digest.as_ref().ok_or_else(nameless)?;
     let index = Stream { from: &mut from, digest, size };
     let digest = layer.digest.as_ref().ok_or_else(nameless)?;
-    let mut told = Some(told);
+    let mut progress = Some(progress);
     let mut open = || -> std::result::Result<Box<dyn Read + '_>, StoreError> {
         let twice = || StoreError::Contradiction { what: digest.to_string() };
-        let told = told.take().ok_or_else(twice)?;
+        let progress = progress.take().ok_or_else(twice)?;
         let inner = open(layer).map_err(StoreError::elsewhere)?;
-        Ok(Box::new(Counted { inner, bytes: 0, said: 0, told }))
+        Ok(Box::new(Counted { inner, bytes: 0, said: 0, progress }))
     };
     let data = Data::Whole { open: &mut open, digest, size: layer.size };
     let id = images.store.adopt(index, data)?;
-    let (diff_id, digest) = (layer.diff_id.to_string(), Some(digest.clone()));
+    let (diff_id, digest) = (DiffId::Tar(layer.diff_id.clone()), Some(digest.clone()));
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::images::{Images, stacked};
 use super::spec::MountSpec;
 use super::{Failure, mounts, status};
@@ -56,9 +56,10 @@ pub(super) struct OpenUpper {
 }
 
 /// A cache of directories that fits the limit of descriptors beside so many layers. The table of
-/// descriptors has its size from here on: the process has no other threads yet.
+/// descriptors has its size from here on: the process has no other threads yet. A program that
+/// serves mounts raises the limit first, see [`super::process::raise_open_files`].
 pub(super) fn fd_cache(layers: usize) -> Arc<FdCache> {
-    let limit = sys::process::raise_open_files();
+    let limit = sys::process::open_files_max();
     let taken = RESERVED.saturating_add(u64::try_from(layers).unwrap_or(u64::MAX));
     let room = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
     let room = room.clamp(32, FdCache::DEFAULT_CAPACITY);
@@ -75,7 +76,7 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(sys::file::path_of(fd.as_fd())?)))
 }
 
-fn directory(what: &'static str, path: &Path) -> Outcome<PathBuf> {
+fn directory(what: &'static str, path: &Path) -> ServiceResult<PathBuf> {
     let fd = sys::file::open_path(path, OFlags::PATH).map_err(Failure::path(what, path))?;
     let stat = sys::file::statx(fd.as_fd(), b"").map_err(Failure::path(what, path))?;
     if stat.kind() != Kind::Dir {
@@ -86,7 +87,7 @@ fn directory(what: &'static str, path: &Path) -> Outcome<PathBuf> {
 }
 
 /// Checks the mount point and gives its absolute path.
-pub(super) fn target(path: &Path) -> Outcome<PathBuf> {
+pub(super) fn target(path: &Path) -> ServiceResult<PathBuf> {
     let refuse = |error| Failure::Target { path: path.to_owned(), error };
     let absolute = resolved(path).map_err(refuse)?;
     let stat = sys::file::statx(sys::file::CWD, absolute.as_os_str().as_encoded_bytes());
@@ -96,7 +97,8 @@ pub(super) fn target(path: &Path) -> Outcome<PathBuf> {
     }
 }
 
-fn outside(what: &'static str, path: &Path, target: &Path) -> Outcome<()> {
+fn outside(what: &'static str, path: &Path, target: Option<&Path>) -> ServiceResult<()> {
+    let Some(target) = target else { return Ok(()) };
     if path != target && path.starts_with(target) {
         let (path, target) = (path.to_owned(), target.to_owned());
         return Err(Failure::Inside { what, path, target });
@@ -107,9 +109,9 @@ fn outside(what: &'static str, path: &Path, target: &Path) -> Outcome<()> {
 /// Opens the lower layers.
 pub(super) fn open_lowers(
     spec: &MountSpec,
-    target: &Path,
+    target: Option<&Path>,
     cache: &Arc<FdCache>,
-) -> Outcome<Vec<Lower>> {
+) -> ServiceResult<Vec<Lower>> {
     let mapped = !spec.rules.uid_map.is_identity() || !spec.rules.gid_map.is_identity();
     let table = if mapped { mounts::read().unwrap_or_default() } else { Vec::new() };
     let open = |path: &PathBuf| {
@@ -141,7 +143,7 @@ pub(super) struct Early {
 
 impl Early {
     /// Waits until each index is compared with the id of its layer.
-    pub(super) fn confirm(&self) -> Outcome<()> {
+    pub(super) fn confirm(&self) -> ServiceResult<()> {
         let all = self.layers.iter().try_for_each(|layer| layer.confirm());
         all.map_err(|error| {
             let (name, root) = (self.name.clone(), self.root.clone());
@@ -156,7 +158,7 @@ impl Early {
         Layer::complete_beside(&self.layers);
     }
 
-    /// States whether what is read may have to come over a network.
+    /// Whether what is read may have to come over a network.
     pub(super) fn is_remote(&self) -> bool {
         self.layers.iter().any(|layer| layer.missing() > 0)
     }
@@ -166,7 +168,7 @@ impl Early {
 pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
 
 /// Opens the layers of the images.
-pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
+pub(super) fn open_images(spec: &MountSpec) -> ServiceResult<OpenImages> {
     let first = spec.images.first().or(spec.container.as_ref()).or(spec.layers.first());
     let Some(first) = first else {
         return Ok(OpenImages::default());
@@ -199,7 +201,7 @@ pub(super) fn open_images(spec: &MountSpec) -> Outcome<OpenImages> {
     Ok(OpenImages { lowers, counters: Some(counters), early, settle: Some(settle) })
 }
 
-/// States whether the kernel maps the ids of what a path leads to.
+/// Whether the kernel maps the ids of what a path leads to.
 fn is_idmapped(path: &Path, table: &[mounts::MountEntry]) -> bool {
     let id = sys::file::open_path(path, OFlags::PATH)
         .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""));
@@ -210,9 +212,9 @@ fn is_idmapped(path: &Path, table: &[mounts::MountEntry]) -> bool {
 fn open_sealed(
     what: &'static str,
     path: &Path,
-    target: &Path,
+    target: Option<&Path>,
     cache: &Arc<FdCache>,
-) -> Outcome<Lower> {
+) -> ServiceResult<Lower> {
     let absolute = directory(what, path)?;
     outside(what, &absolute, target)?;
     let mut root =
@@ -226,9 +228,9 @@ fn open_sealed(
 /// Opens an upper for a mount without one: as the topmost lower, untouched.
 pub(super) fn open_upper_to_read(
     path: &Path,
-    target: &Path,
+    target: Option<&Path>,
     cache: &Arc<FdCache>,
-) -> Outcome<Lower> {
+) -> ServiceResult<Lower> {
     open_sealed("upper directory", path, target, cache)
 }
 
@@ -236,9 +238,9 @@ pub(super) fn open_upper_to_read(
 pub(super) fn open_upper(
     spec: &MountSpec,
     (upper, work): (&Path, &Path),
-    target: &Path,
+    target: Option<&Path>,
     cache: &Arc<FdCache>,
-) -> Outcome<OpenUpper> {
+) -> ServiceResult<OpenUpper> {
     let absolute = directory("upper directory", upper)?;
     let broken = |error| Failure::Work { path: work.to_owned(), error };
     let fd = sys::file::open_path(work, OFlags::PATH | OFlags::DIRECTORY).map_err(broken)?;
@@ -317,7 +319,7 @@ fn is_dirty(work: &DirRef) -> Result<bool> {
 
 impl OpenUpper {
     /// Keeps owner, mode and kind in an attribute if the upper does so already, or in `wanted`.
-    /// States whether it does.
+    /// Whether it does.
     pub(super) fn state(&mut self, wanted: Option<stated::Form>) -> Result<bool> {
         let found = stated::form_of(&self.root)?;
         let Some(form) = found.or(wanted) else { return Ok(false) };
@@ -331,7 +333,7 @@ impl OpenUpper {
         Ok(true)
     }
 
-    /// States whether the whiteouts of this upper are files, as they were before; with `files`
+    /// Whether the whiteouts of this upper are files, as they were before; with `files`
     /// they are from now on.
     pub(super) fn writes_files(&self, files: bool) -> Result<bool> {
         match self.base.stat(Some(FILES)) {
@@ -367,7 +369,7 @@ impl OpenUpper {
 }
 
 /// Keeps mounts away from an upper; one that a mount may write to is refused.
-pub(super) fn lock_unmounted(spec: &MountSpec, upper: &Path) -> Outcome<OwnedFd> {
+pub(super) fn lock_unmounted(spec: &MountSpec, upper: &Path) -> ServiceResult<OwnedFd> {
     let absolute = directory("upper directory", upper)?;
     refuse_kernel_mount(&absolute)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -377,7 +379,7 @@ pub(super) fn lock_unmounted(spec: &MountSpec, upper: &Path) -> Outcome<OwnedFd>
     Ok(fd)
 }
 
-fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> Outcome<Locks> {
+fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> ServiceResult<Locks> {
     refuse_kernel_mount(upper)?;
     let mut locks = Vec::new();
     for (what, path) in [("upper directory", upper), ("work directory", work)] {
@@ -390,7 +392,7 @@ fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> Outcome<Locks> {
 }
 
 // A daemon whose mount is gone will leave soon and is waited for; one with a live mount keeps it.
-fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> Outcome<()> {
+fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> ServiceResult<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -419,7 +421,7 @@ fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> 
 }
 
 // The kernel's overlayfs does not see our locks, nor we its own; its options tell.
-fn refuse_kernel_mount(upper: &Path) -> Outcome<()> {
+fn refuse_kernel_mount(upper: &Path) -> ServiceResult<()> {
     let Some(upper_text) = upper.to_str() else { return Ok(()) };
     let needle = format!("upperdir={upper_text}");
     let table = mounts::read().unwrap_or_default();
@@ -437,7 +439,7 @@ fn refuse_kernel_mount(upper: &Path) -> Outcome<()> {
     }
 }
 
-/// States whether a path leads to a directory, links followed; `ENOENT` for none.
+/// Whether a path leads to a directory, links followed; `ENOENT` for none.
 pub(super) fn is_directory(path: &Path) -> Result<bool> {
     let fd = sys::file::open_path(path, OFlags::PATH)?;
     Ok(sys::file::statx(fd.as_fd(), b"")?.kind() == Kind::Dir)

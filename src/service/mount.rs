@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ending::{Ender, Helper};
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::made::Made;
-use super::spec::MountSpec;
+use super::spec::{MountSpec, UpperDirs};
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
 use crate::catalog::containers::{Containers, Ephemeral};
@@ -36,11 +36,11 @@ pub struct Prepared {
     binds: Vec<binds::Bind>,
     propagation: Option<Propagation>,
     made: Option<Made>,
-    held: Held,
+    held: Resources,
 }
 
 /// What lives as long as the mount.
-struct Held {
+struct Resources {
     _locks: Option<Locks>,
     _volumes: Vec<OpenVolume>,
     _ephemeral: Option<Ephemeral>,
@@ -51,7 +51,7 @@ struct Held {
 pub struct Live {
     union: Arc<Union>,
     running: Running,
-    held: Held,
+    held: Resources,
     answering: Option<Answering>,
     row: Option<utab::Entry>,
     settle: Option<Settle>,
@@ -74,9 +74,9 @@ struct Layers {
 impl Layers {
     fn open(
         spec: &MountSpec,
-        target: &Path,
+        target: Option<&Path>,
         cache: &Arc<crate::backing::host::FdCache>,
-    ) -> Outcome<Self> {
+    ) -> ServiceResult<Self> {
         overlap::check(spec)?;
         let mut lowers = layers::open_lowers(spec, target, cache)?;
         let images = layers::open_images(spec)?;
@@ -100,18 +100,18 @@ impl Layers {
             locks: None,
             clean: Box::new(nothing),
         };
-        match &spec.upper {
-            Some((upper, _)) if spec.flags.read_only => {
+        if let Some(UpperDirs { upper, work }) = &spec.upper {
+            match work.as_ref().filter(|_| !spec.flags.read_only) {
+                Some(work) => found.open_upper(spec, (upper, work), target, cache)?,
                 // Another mount may have it open for writing: nothing is locked or touched.
-                lowers.insert(0, layers::open_upper_to_read(upper, target, cache)?);
+                None => lowers.insert(0, layers::open_upper_to_read(upper, target, cache)?),
             }
-            Some((upper, work)) => found.open_upper(spec, (upper, work), target, cache)?,
-            None => {}
         }
         if lowers.is_empty() && found.upper.is_none() {
             return Err(Failure::NoLayer);
         }
-        if let (true, Some((upper, _)), Some(top)) = (spec.ephemeral, &spec.upper, lowers.first()) {
+        if let (true, Some(dirs), Some(top)) = (spec.ephemeral, &spec.upper, lowers.first()) {
+            let upper = &dirs.upper;
             containers::root_like(top, upper).map_err(Failure::path("upper directory", upper))?;
         }
         found.lowers = lowers;
@@ -122,9 +122,9 @@ impl Layers {
         &mut self,
         spec: &MountSpec,
         (upper, work): (&Path, &Path),
-        target: &Path,
+        target: Option<&Path>,
         cache: &Arc<crate::backing::host::FdCache>,
-    ) -> Outcome<()> {
+    ) -> ServiceResult<()> {
         let mut open = layers::open_upper(spec, (upper, work), target, cache)?;
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
@@ -177,20 +177,19 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn open(spec: &MountSpec) -> Outcome<Self> {
+    pub(super) fn open(spec: &MountSpec) -> ServiceResult<Self> {
         let cache = layers::fd_cache(spec.lowers.len() + spec.images.len());
         let mut spec = spec.clone();
         // The mount that wrote them may have had options that this view does not know.
         spec.rules.follow_redirects.get_or_insert(true);
         spec.rules.follow_metacopy.get_or_insert(true);
-        // Nothing lies below this.
-        let layers = Layers::open(&spec, Path::new("/proc/0"), &cache)?;
+        let layers = Layers::open(&spec, None, &cache)?;
         layers.early.confirm()?;
         let union = layers.union(&[]).map_err(Failure::system("the union"))?;
         Ok(Self { union, layers })
     }
 
-    /// States whether no object of the upper has further names in an index.
+    /// Whether no object of the upper has further names in an index.
     pub(super) fn has_empty_index(&self) -> Result<bool> {
         let index = self.layers.upper.as_ref().and_then(|upper| upper.index.as_ref());
         let Some(index) = index else { return Ok(true) };
@@ -203,7 +202,7 @@ impl View {
     }
 
     /// Leaves the work directory as an unmount does.
-    pub(super) fn end(self) -> Outcome<()> {
+    pub(super) fn end(self) -> ServiceResult<()> {
         let wrap = Failure::system("emptying the work directory");
         self.union.shutdown().map_err(&wrap)?;
         (self.layers.clean)().map_err(&wrap)
@@ -211,19 +210,18 @@ impl View {
 }
 
 impl Prepared {
-    /// Opens, checks and locks what a mount is made of.
+    /// Opens, checks and locks what a mount is made of. The process has prepared itself, see
+    /// [`super::process`].
     ///
     /// # Errors
     /// [`Failure`]; nothing is mounted then.
-    pub fn new(spec: &MountSpec) -> Outcome<Self> {
+    pub fn new(spec: &MountSpec) -> ServiceResult<Self> {
         let target = layers::target(&spec.target)?;
-        process::clear_umask();
-        process::return_memory();
         let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
         let mut own = spec.clone();
         let ephemeral = if spec.ephemeral { Some(make_ephemeral(&mut own)?) } else { None };
         let spec = &own;
-        let layers = Layers::open(spec, &target, &cache)?;
+        let layers = Layers::open(spec, Some(&target), &cache)?;
         let grafts = grafts::open(spec, &cache, &|grafts| layers.union(grafts))?;
         let union = layers.union(&grafts.grafts).map_err(Failure::system("the union"))?;
         let writes = layers.upper.is_some() || grafts.grafts.iter().any(|graft| !graft.read_only);
@@ -255,7 +253,7 @@ impl Prepared {
         let upper = layers.upper.as_ref().map(|upper| Arc::clone(&upper.root));
         let made = grafts.made.map(|made| made.within(upper));
         let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
-        let held = Held {
+        let held = Resources {
             _locks: layers.locks,
             _volumes: grafts.volumes,
             _ephemeral: ephemeral,
@@ -282,12 +280,12 @@ impl Prepared {
     ///
     /// # Errors
     /// [`Failure`]; nothing stays mounted then, and no volume that it made.
-    pub fn mount(mut self) -> Outcome<Live> {
+    pub fn mount(mut self) -> ServiceResult<Live> {
         let made = self.made.take();
         self.mount_held().inspect_err(|_| made.into_iter().for_each(Made::undo_later))
     }
 
-    fn mount_held(self) -> Outcome<Live> {
+    fn mount_held(self) -> ServiceResult<Live> {
         let target = self.setup.target.clone();
         let session = Session::mount(Arc::clone(&self.union), &self.setup).map_err(|error| {
             let missing = std::fs::File::options().read(true).write(true).open("/dev/fuse");
@@ -335,7 +333,7 @@ impl Prepared {
             };
             status::answer(&dir, say)
                 .inspect_err(|error| {
-                    tracing::debug!(%error, dir = %dir.display(), "this mount tells no status");
+                    tracing::debug!(%error, dir = %dir.display(), "no status from this mount");
                 })
                 .ok()
         });
@@ -361,7 +359,7 @@ impl Live {
     ///
     /// # Errors
     /// As emptying the work directory; what stays there is removed by the next mount.
-    pub fn wait(self) -> Outcome<()> {
+    pub fn wait(self) -> ServiceResult<()> {
         self.running.wait();
         drop(self.row);
         drop(self.answering);
@@ -380,14 +378,14 @@ impl Live {
 /// With less the kernel forgets what it was told before the reader comes.
 const LONG: f64 = 60.0;
 
-/// States whether all layers are of the store, whose indexes are mapped, and what the kernel is
+/// Whether all layers are of the store, whose indexes are mapped, and what the kernel is
 /// told stays with it for a while.
 fn can_list_ahead(spec: &MountSpec) -> bool {
     let mapped = spec.lowers.is_empty() && spec.upper.is_none() && spec.grafts.is_empty();
     mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= LONG)
 }
 
-fn propagate(target: &Path, how: Propagation) -> Outcome<()> {
+fn propagate(target: &Path, how: Propagation) -> ServiceResult<()> {
     match crate::sys::mount::set_propagation(target, how) {
         // Whoever mounts through `fusermount3` sees the mount spread as its place says.
         Err(error) if error.is(Errno::PERM) && how == Propagation::Private => Ok(()),
@@ -406,14 +404,14 @@ fn refused(io: IoDriver, sync: bool) -> Failure {
 }
 
 /// Gives a mount an upper that goes with it: nothing in it is worth waiting for the disk.
-fn make_ephemeral(spec: &mut MountSpec) -> Outcome<Ephemeral> {
+fn make_ephemeral(spec: &mut MountSpec) -> ServiceResult<Ephemeral> {
     let refuse = |error: CatalogError| {
         let (root, error) = (spec.root.clone(), Box::new(error.into()));
         Failure::Ephemeral { root, error }
     };
     let made = Containers::open(&spec.root).and_then(|containers| containers.ephemeral());
     let made = made.map_err(refuse)?;
-    spec.upper = Some((made.upper(), made.work()));
+    spec.upper = Some(UpperDirs { upper: made.upper(), work: Some(made.work()) });
     spec.rules.volatile = true;
     Ok(made)
 }
@@ -422,7 +420,7 @@ fn make_ephemeral(spec: &mut MountSpec) -> Outcome<Ephemeral> {
 ///
 /// # Errors
 /// As mount(2) with `MS_REMOUNT`.
-pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
+pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> ServiceResult<()> {
     crate::sys::fuse::remount(target, flags).map_err(|errno| Failure::Mount {
         path: target.to_owned(),
         error: crate::error::Error::os("mount", errno),
@@ -434,7 +432,7 @@ pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> Outcome<()> {
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, unless `lazy`.
-fn unmount(target: &Path, lazy: bool) -> Outcome<()> {
+fn unmount(target: &Path, lazy: bool) -> ServiceResult<()> {
     let how = UnmountFlags { lazy, force: false };
     super::unmount::end(target, how).map_err(|errno| Failure::Unmount {
         path: target.to_owned(),
@@ -462,8 +460,8 @@ fn status_of(
         target: target.to_owned(),
         source: String::from_utf8_lossy(source).into_owned(),
         lowers: layers.lowers.iter().map(|lower| lower.label.clone()).collect(),
-        upper: held.map(|(upper, _)| resolved(upper)),
-        work: held.map(|(_, work)| resolved(work)),
+        upper: held.map(|dirs| resolved(&dirs.upper)),
+        work: held.and_then(|dirs| dirs.work.as_ref()).map(resolved),
         grafts: grafts.iter().map(place).collect(),
         graft_mounts: Vec::new(),
         device: None,
@@ -475,7 +473,7 @@ fn status_of(
             },
             whiteouts: match options.whiteouts {
                 WhiteoutForm::Device => "device".to_owned(),
-                WhiteoutForm::Aufs => "aufs".to_owned(),
+                WhiteoutForm::Aufs => "file".to_owned(),
             },
             copy: if options.reflink { "reflink" } else { "data" }.to_owned(),
             metacopy: options.metacopy,

@@ -56,7 +56,7 @@ impl MountEntry {
         }
     }
 
-    /// States whether the mount maps ids by itself (mount_setattr(2) with `MOUNT_ATTR_IDMAP`).
+    /// Whether the mount maps ids by itself (mount_setattr(2) with `MOUNT_ATTR_IDMAP`).
     #[must_use]
     pub fn is_idmapped(&self) -> bool {
         self.options.split(',').any(|word| word == "idmapped")

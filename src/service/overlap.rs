@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::mounts::{self, MountEntry};
 use super::spec::{GraftSource, GraftSpec, MountSpec};
 use super::{Failure, layers};
@@ -134,11 +134,12 @@ fn bound(graft: &GraftSpec) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`Failure::Overlap`], [`Failure::Nested`].
-pub(super) fn check(spec: &MountSpec) -> Outcome<()> {
+pub(super) fn check(spec: &MountSpec) -> ServiceResult<()> {
     let table = mounts::read().unwrap_or_default();
-    let upper = spec.upper.iter().flat_map(|(upper, work)| {
-        let work = (!spec.flags.read_only).then(|| (Role::Work, work.clone()));
-        [Some((Role::Upper, upper.clone())), work].into_iter().flatten()
+    let upper = spec.upper.iter().flat_map(|dirs| {
+        let work = dirs.work.as_ref().filter(|_| !spec.flags.read_only);
+        let work = work.map(|work| (Role::Work, work.clone()));
+        [Some((Role::Upper, dirs.upper.clone())), work].into_iter().flatten()
     });
     let lowers = spec.lowers.iter().map(|path| (Role::Lower, path.clone()));
     let binds = spec.grafts.iter().filter_map(bound).map(|path| (Role::Bind, path));
@@ -170,6 +171,7 @@ pub(super) fn check(spec: &MountSpec) -> Outcome<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::spec::UpperDirs;
     use crate::sys::bind::BindFlags;
 
     fn site() -> tempfile::TempDir {
@@ -184,7 +186,7 @@ mod tests {
         let path = |name: &&str| site.path().join(name);
         MountSpec {
             lowers: lowers.iter().map(path).collect(),
-            upper: Some((path(&upper), path(&work))),
+            upper: Some(UpperDirs { upper: path(&upper), work: Some(path(&work)) }),
             ..MountSpec::default()
         }
     }

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{Progress, Told, forget_damaged, import_layers, put};
+use super::import::{OnProgress, Progress, forget_damaged, import_layers, put};
 use crate::catalog::images::Importing;
+use crate::store::DiffId;
 use crate::store::error::StoreError;
 use crate::store::fetch::Origin;
 use crate::store::native::{Data, Stream, id_of};
@@ -22,7 +23,7 @@ use crate::transfer::registry::download::{Transfer, directory, forget};
 use crate::types::Digest;
 
 pub use crate::transfer::error::TransferError;
-pub use crate::transfer::registry::access::{Access, Words};
+pub use crate::transfer::registry::access::{Access, AccessOptions};
 pub use crate::transfer::registry::reference::Reference;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -67,7 +68,12 @@ struct Work<'a> {
 /// # Errors
 /// [`Refusal`]; nothing of the image is there then but layers and downloads, until they are
 /// collected.
-pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> Result<String> {
+pub fn pull(
+    images: &Images,
+    root: &Path,
+    pull: &Pull,
+    progress: &mut OnProgress<'_>,
+) -> Result<String> {
     for name in &pull.names {
         crate::catalog::name::full_name(name)?;
     }
@@ -79,8 +85,8 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
     // Held from the first layer that is built to the record, and never while a registry is waited
     // for: a collection waits for it.
     let Pulled { layers, files, importing } = match pull.lazy {
-        Some(lazy) => work.leave(pull, lazy, told)?,
-        None => work.fetch(told)?,
+        Some(lazy) => work.leave(pull, lazy, progress)?,
+        None => work.fetch(progress)?,
     };
     let id = image.config_digest.hex().to_owned();
     let names = match (&pull.names[..], &pull.reference.name) {
@@ -88,7 +94,7 @@ pub fn pull(images: &Images, root: &Path, pull: &Pull, told: &mut Told<'_>) -> R
         (names, _) => names.to_vec(),
     };
     let record = Image { id, layers, config: image.config, manifest: image.manifest };
-    let id = put(images, record, &names, told)?;
+    let id = put(images, record, &names, progress)?;
     if pull.reference.digest.is_some() {
         images.images.put_digest_name(&id, &pull.reference.text)?;
     }
@@ -115,13 +121,13 @@ fn is_in(files: &Files, layer: &FoundLayer) -> bool {
 
 impl Work<'_> {
     /// Downloads what is not there, and builds the layers.
-    fn fetch(&self, told: &mut Told<'_>) -> Result<Pulled> {
+    fn fetch(&self, progress: &mut OnProgress<'_>) -> Result<Pulled> {
         let Self { images, dir, image, .. } = self;
         let mut files = Files::new();
         let mut known = images.known_layers()?;
         forget_damaged(images, image, &mut known);
         loop {
-            self.download_missing(&known, &mut files, told)?;
+            self.download_missing(&known, &mut files, progress)?;
             let importing = images.images.importing()?;
             // A collection may have taken layers meanwhile.
             let there = images.known_layers()?;
@@ -137,7 +143,7 @@ impl Work<'_> {
                 let file = from_start(file.ok_or_else(lost)?, dir)?;
                 Ok(Box::new(file.try_clone().map_err(StoreError::io(dir))?))
             };
-            let layers = import_layers(images, &mut open, image, &mut known, told)?;
+            let layers = import_layers(images, &mut open, image, &mut known, progress)?;
             return Ok(Pulled { layers, files, importing });
         }
     }
@@ -146,15 +152,15 @@ impl Work<'_> {
         &self,
         known: &Known,
         files: &mut Files,
-        told: &mut Told<'_>,
+        progress: &mut OnProgress<'_>,
     ) -> Result<()> {
         let new = self.image.layers.iter().filter(|layer| !known.contains_key(&layer.diff_id));
         let indexes = new.filter_map(|layer| layer.index.as_deref());
         let is_new = |layer: &&FoundLayer| !is_in(files, layer);
         let indexes: Vec<&FoundLayer> = indexes.filter(is_new).collect();
-        files.extend(self.download_once(indexes, told)?);
+        files.extend(self.download_once(indexes, progress)?);
         let missing = self.missing(known, files)?;
-        files.extend(self.download_once(missing, told)?);
+        files.extend(self.download_once(missing, progress)?);
         Ok(())
     }
 
@@ -184,15 +190,15 @@ impl Work<'_> {
     fn download_once<'b>(
         &self,
         blobs: impl IntoIterator<Item = &'b FoundLayer>,
-        told: &mut Told<'_>,
+        progress: &mut OnProgress<'_>,
     ) -> Result<Files> {
         let mut seen = HashSet::new();
         let blobs: Vec<_> = blobs.into_iter().filter(|blob| seen.insert(&blob.digest)).collect();
-        download(self.registry, self.dir, &blobs, told)
+        download(self.registry, self.dir, &blobs, progress)
     }
 
     /// Downloads indexes alone.
-    fn leave(&self, pull: &Pull, lazy: Lazy, told: &mut Told<'_>) -> Result<Pulled> {
+    fn leave(&self, pull: &Pull, lazy: Lazy, progress: &mut OnProgress<'_>) -> Result<Pulled> {
         let Self { images, registry, dir, image } = self;
         let bad = |what: &str| {
             let reference = pull.reference.text.clone();
@@ -203,7 +209,7 @@ impl Work<'_> {
             bad("its layers are tars, which come as a whole: pull it without --lazy, or push it \
                  with --compress native")
         })?;
-        let files = self.download_once(indexes.iter().copied(), told)?;
+        let files = self.download_once(indexes.iter().copied(), progress)?;
         let absolute = |path: &Option<PathBuf>| match path {
             // Whoever reads it works elsewhere.
             Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),
@@ -232,7 +238,7 @@ impl Work<'_> {
             let mut file = from_start(file, dir)?;
             let index = Stream { from: &mut file, digest, size: index.size };
             let id = images.store.adopt(index, Data::Remote(&origin, layer.size))?;
-            let (diff_id, digest) = (layer.diff_id.to_string(), Some(data.clone()));
+            let (diff_id, digest) = (DiffId::Tar(layer.diff_id.clone()), Some(data.clone()));
             layers.push(ImageLayer { id, diff_id, digest, size: layer.size });
         }
         Ok(Pulled { layers, files, importing })
@@ -248,13 +254,13 @@ fn download(
     registry: &Registry,
     dir: &Path,
     wanted: &[&FoundLayer],
-    told: &mut Told<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<Files> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
     let size = wanted.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
-    told(&Progress::Download { layers: wanted.len(), size });
+    progress(&Progress::Download { layers: wanted.len(), size });
     let (queue, done) = (Mutex::new(wanted.iter()), Mutex::new(HashMap::new()));
     let (ended, failure) = (AtomicBool::new(false), Mutex::new(None));
     let (sender, receiver) = mpsc::sync_channel::<i64>(64);
@@ -264,8 +270,8 @@ fn download(
             let (queue, done, ended, failure) = (&queue, &done, &ended, &failure);
             scope.spawn(move || {
                 // Nobody listens any more only when the pull has ended.
-                let told = |bytes| sender.send(bytes).unwrap_or_default();
-                let transfer = Transfer { registry, dir, ended, told: &told };
+                let progress = |bytes| sender.send(bytes).unwrap_or_default();
+                let transfer = Transfer { registry, dir, ended, progress: &progress };
                 while !ended.load(Ordering::Relaxed) {
                     let Some(layer) = queue.lock().next() else { return };
                     let what = "a layer has no digest".to_owned();
@@ -290,7 +296,7 @@ fn download(
             bytes += more;
             if (bytes - said).abs() >= REPORT || u64::try_from(bytes) == Ok(size) {
                 said = bytes;
-                told(&Progress::Downloaded { bytes: u64::try_from(bytes).unwrap_or(0) });
+                progress(&Progress::Downloaded { bytes: u64::try_from(bytes).unwrap_or(0) });
             }
         }
     });

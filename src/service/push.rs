@@ -3,7 +3,7 @@
 use super::export::{Form, export};
 use super::failure::Refusal;
 use super::images::Images;
-use super::import::Told;
+use super::import::OnProgress;
 use super::pull::{Access, Reference};
 use crate::transfer::error::TransferError;
 use crate::transfer::export::RegistryTarget;
@@ -25,7 +25,11 @@ pub struct Push {
 ///
 /// # Errors
 /// [`Refusal`]; blobs that were sent stay in the registry, without a name.
-pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String, Refusal> {
+pub fn push(
+    images: &Images,
+    push: &Push,
+    progress: &mut OnProgress<'_>,
+) -> Result<String, Refusal> {
     let reference = &push.reference;
     if reference.digest.is_some() {
         let what = "an image is pushed to a tag; its digest follows from it".to_owned();
@@ -36,7 +40,7 @@ pub fn push(images: &Images, push: &Push, told: &mut Told<'_>) -> Result<String,
     let registry = Registry::connect(reference, access.credentials, &access.connection)?;
     let (target, digest) = RegistryTarget::new(registry);
     let names = std::slice::from_ref(&push.name);
-    export(images, names, push.form, Box::new(target), told)?;
+    export(images, names, push.form, Box::new(target), progress)?;
     let pushed = digest.get().cloned();
     let lost = || TransferError::Unwritable { what: "no manifest was written".to_owned() };
     Ok(pushed.ok_or_else(lost)?.to_string())

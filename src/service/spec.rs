@@ -29,8 +29,8 @@ pub struct MountSpec {
     pub container: Option<String>,
     /// An upper of its own that goes with the mount.
     pub ephemeral: bool,
-    /// Upper and work directory.
-    pub upper: Option<(PathBuf, PathBuf)>,
+    /// The layer that takes changes.
+    pub upper: Option<UpperDirs>,
     /// What appears inside the tree from elsewhere.
     pub grafts: Vec<GraftSpec>,
     /// The data root, where volumes are.
@@ -51,6 +51,15 @@ pub struct MountSpec {
     pub log: Option<String>,
     /// Rules of the union.
     pub rules: Rules,
+}
+
+/// The directories of an upper.
+#[derive(Debug, Clone)]
+pub struct UpperDirs {
+    /// The upper directory.
+    pub upper: PathBuf,
+    /// The work directory. Without one the upper is the topmost layer of a read-only mount.
+    pub work: Option<PathBuf>,
 }
 
 /// Rules of a union; `None` is what suits the host.

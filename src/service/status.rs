@@ -108,7 +108,7 @@ pub struct Drivers {
 }
 
 impl MountStatus {
-    /// States whether the file system is still mounted where its daemon lives.
+    /// Whether the file system is still mounted where its daemon lives.
     #[must_use]
     pub fn is_mounted(&self) -> bool {
         let Some(device) = &self.device else { return false };

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::failure::Outcome;
+use super::failure::ServiceResult;
 use super::holders::{self, Wanted};
 use super::mounts::{self, MountEntry};
 use super::status::{self, GraftStatus, MountStatus};
@@ -74,7 +74,7 @@ struct Ours {
 }
 
 /// Finds the mount on a path, which must be of this program.
-fn find(target: &Path, runtime: Option<&Path>) -> Outcome<Ours> {
+fn find(target: &Path, runtime: Option<&Path>) -> ServiceResult<Ours> {
     let as_given = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
     let wrap = Failure::system("the mount table");
     let entry = match mounts::on(&as_given).map_err(&wrap)? {
@@ -103,7 +103,7 @@ fn find(target: &Path, runtime: Option<&Path>) -> Outcome<Ours> {
 /// # Errors
 /// [`Failure::NotMounted`], [`Failure::Foreign`], [`Failure::Busy`] with those who hold it,
 /// [`Failure::Late`]; as umount2(2) else.
-pub fn run(wish: &Wish) -> Outcome<Unmounted> {
+pub fn run(wish: &Wish) -> ServiceResult<Unmounted> {
     let deadline = Instant::now() + wish.timeout;
     let Ours { entry, daemon } = find(&wish.target, wish.runtime.as_deref())?;
     let grafts = Grafts {
@@ -185,7 +185,7 @@ fn wait(
     before: &HashSet<u64>,
     (pid, watched): (Option<u32>, Option<&Watched>),
     deadline: Instant,
-) -> Outcome<Unmounted> {
+) -> ServiceResult<Unmounted> {
     let start = Instant::now();
     loop {
         let mut others = elsewhere(entry);
@@ -215,7 +215,7 @@ fn in_child(
     how: UnmountFlags,
     grafts: &Grafts<'_>,
     deadline: Instant,
-) -> Outcome<Result<(), Errno>> {
+) -> ServiceResult<Result<(), Errno>> {
     let wrap = Failure::system("starting a process");
     let child = match process::fork().map_err(&wrap)? {
         Side::Parent(child) => child,
@@ -260,7 +260,7 @@ fn end_with(target: &Path, how: UnmountFlags, grafts: &Grafts<'_>) -> Result<(),
 /// As umount2(2).
 pub(super) fn end(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
     match unmount(target, how) {
-        Err(Errno::PERM) if !super::is_root() => by_fusermount(target, how),
+        Err(Errno::PERM) if !super::process::is_root() => by_fusermount(target, how),
         done => done,
     }
 }
@@ -288,7 +288,7 @@ pub fn remount(
     target: &Path,
     runtime: Option<&Path>,
     change: impl FnOnce(VfsFlags) -> VfsFlags,
-) -> Outcome<()> {
+) -> ServiceResult<()> {
     let Ours { entry, daemon } = find(target, runtime)?;
     let (present, wanted) = (entry.flags(), change(entry.flags()));
     if (present.sync, present.dirsync) != (wanted.sync, wanted.dirsync) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
-use crate::store::{Damage, Layer, LayerId};
+use crate::store::{Damage, DiffId, Layer, LayerId};
 use crate::transfer::export::write_layer;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -64,13 +64,13 @@ impl Images {
         ids.dedup();
         for id in ids {
             let recipes = needed.iter().filter(|layer| layer.id == id);
-            let recipes: Vec<&str> = recipes.map(|layer| &*layer.diff_id).collect();
+            let recipes: Vec<&DiffId> = recipes.map(|layer| &layer.diff_id).collect();
             findings.extend(self.verify_layer(&id, &recipes));
         }
         Ok(findings)
     }
 
-    fn verify_layer(&self, id: &LayerId, diff_ids: &[&str]) -> Vec<Finding> {
+    fn verify_layer(&self, id: &LayerId, diff_ids: &[&DiffId]) -> Vec<Finding> {
         let finding = |what, files| Finding { layer: id.to_string(), what, files };
         let open = match self.store.layer_anew(id) {
             Ok(open) => open,
@@ -86,7 +86,7 @@ impl Images {
         recipes.map(|what| finding(what, Vec::new())).collect()
     }
 
-    fn verify_recipe(&self, diff_id: &str, layer: &Arc<Layer>) -> Option<String> {
+    fn verify_recipe(&self, diff_id: &DiffId, layer: &Arc<Layer>) -> Option<String> {
         let recipes = self.store.recipes();
         if !recipes.has(diff_id) {
             return None;

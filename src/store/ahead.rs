@@ -53,7 +53,7 @@ impl Ahead {
     }
 
     /// The same for a file of which somebody else makes use from its first frame on.
-    pub(super) fn share(&self, layer: &Weak<dyn Frames>, share: Share) {
+    pub(super) fn share(&self, layer: &Weak<dyn Frames>, share: Prefetch) {
         for frames in share.frames.into_iter().filter(|frames| !frames.is_empty()) {
             let done = Some(Arc::clone(&share.done));
             self.send(Task { layer: Weak::clone(layer), frames, done });
@@ -88,7 +88,7 @@ impl Task {
 
 /// What a thread beside may fetch while a file is made of its frames.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct Prefetch {
     /// The second half of the file, and what is behind it.
     frames: [Range<u32>; 2],
     /// To be moved on behind each frame that was used.
@@ -111,7 +111,7 @@ struct Step {
 impl Walk {
     /// Notes that a file of these frames is made; answers what to fetch beside, in a walk at most
     /// so many frames behind the file. Who makes it has the first frames for itself.
-    pub(super) fn note(&self, file: &Range<u32>, most: u32) -> Share {
+    pub(super) fn note(&self, file: &Range<u32>, most: u32) -> Prefetch {
         let mut step = self.0.lock();
         let on = file.start >= step.end && file.start - step.end <= STEP && step.end > 0;
         if !on {
@@ -131,7 +131,7 @@ impl Walk {
         let until = file.end.saturating_add(most.min(STRIDE));
         let behind = if on { step.ahead..until } else { 0..0 };
         step.ahead = step.ahead.max(behind.end);
-        Share { frames: [own, behind], done: Arc::clone(&step.done) }
+        Prefetch { frames: [own, behind], done: Arc::clone(&step.done) }
     }
 }
 
@@ -169,7 +169,7 @@ impl Runs {
         let from = run.ahead.max(frame + 1);
         let to = (frame + 1 + WINDOW).min(end);
         run.ahead = to.max(from);
-        runs[..=at].rotate_right(1);
+        runs.get_mut(..=at).into_iter().for_each(|used| used.rotate_right(1));
         from..to.max(from)
     }
 }

@@ -49,7 +49,7 @@ pub enum StoreError {
         what: String,
     },
     /// A blob is not the one that was named.
-    #[error("blob {digest} is another one: {found}")]
+    #[error("blob {digest} has other content: {found}")]
     OtherBlob {
         /// The digest that it should have.
         digest: Digest,

@@ -13,7 +13,7 @@
 //! A disk may refuse later what memory took. So a file is synced some time after it was written,
 //! and gets [`SYNCED`]; one without it is compared once by each process that finds it.
 
-mod later;
+mod idle_queue;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -27,8 +27,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use self::later::{Later, Task};
-use super::ahead::Share;
+use self::idle_queue::{IdleQueue, Task};
+use super::ahead::Prefetch;
 use super::damage::Damage;
 use super::files::make_dir;
 use crate::cache::BlockCache;
@@ -74,7 +74,7 @@ pub struct Materials {
     coming: Mutex<HashSet<[u8; 32]>>,
     /// Compared or written by this process.
     trusted: Mutex<HashSet<[u8; 32]>>,
-    later: Later,
+    later: IdleQueue,
     /// Tells whether somebody reads.
     cache: Arc<BlockCache>,
     stopped: AtomicBool,
@@ -116,7 +116,7 @@ pub(super) trait Source: Send + Sync {
 
     /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
     /// Answers what a thread beside may fetch meanwhile.
-    fn walk_to(&self, inode: &Inode, waits: bool) -> Share;
+    fn walk_to(&self, inode: &Inode, waits: bool) -> Prefetch;
 
     /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
     /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
@@ -128,7 +128,7 @@ pub(super) trait Source: Send + Sync {
         &self,
         inode: &Inode,
         to: BorrowedFd<'_>,
-        share: Option<Share>,
+        share: Option<Prefetch>,
     ) -> crate::error::Result<[u8; 32]>;
 }
 
@@ -143,7 +143,7 @@ impl Materials {
             room: Mutex::default(),
             coming: Mutex::default(),
             trusted: Mutex::default(),
-            later: Later::default(),
+            later: IdleQueue::default(),
             cache: Arc::clone(cache),
             stopped: AtomicBool::new(false),
             made: AtomicU64::new(0),
@@ -224,7 +224,7 @@ impl Materials {
                 return None;
             }
             if !hash(&found).is_ok_and(|hash| hash == *digest) {
-                tracing::warn!(path = %path.display(), "a materialised file is damaged and goes");
+                tracing::warn!(path = %path.display(), "removing a damaged materialised file");
                 drop(fs::remove_file(&path));
                 return None;
             }
@@ -263,7 +263,7 @@ impl Materials {
         self: &Arc<Self>,
         layer: &Arc<dyn Source>,
         inode: &Inode,
-        share: Option<Share>,
+        share: Option<Prefetch>,
     ) -> Option<File> {
         let digest = *layer.digest(inode)?;
         if !self.coming.lock().insert(digest) {
@@ -280,7 +280,7 @@ impl Materials {
         layer: &dyn Source,
         inode: &Inode,
         digest: &[u8; 32],
-        share: Option<Share>,
+        share: Option<Prefetch>,
     ) -> io::Result<()> {
         let boot = self.boot().ok_or(io::ErrorKind::NotFound)?;
         let size = layer.allocated(inode);
@@ -461,7 +461,7 @@ fn take_over(old: &Path, new: &Path, digest: &[u8; 32]) -> bool {
         let mark = fs::Permissions::from_mode(SYNCED);
         return file.set_permissions(mark).is_ok() && fs::rename(old, new).is_ok();
     }
-    tracing::warn!(path = %old.display(), "a materialised file is damaged and goes");
+    tracing::warn!(path = %old.display(), "removing a damaged materialised file");
     drop(fs::remove_file(old));
     false
 }

@@ -97,7 +97,7 @@ impl Store {
         let mut whole = io::Cursor::new(head).chain(unpacked.take(left + 1));
         let id = write(&mut whole, &path, &mut room)?;
         if whole.get_ref().1.limit() == 0 {
-            return Err(contradicts("it is longer than its head states".to_owned()));
+            return Err(contradicts("it is longer than its head says".to_owned()));
         }
         drop(whole);
         expect(hashing, index.digest)?;

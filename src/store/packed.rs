@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
 use super::files::{listed, make_dir, write_whole};
-use super::id::LayerId;
+use super::id::{DiffId, LayerId};
 use crate::format::codec;
 use crate::types::Digest;
 
@@ -23,7 +23,7 @@ const VERSION: u16 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedLayer {
     /// The diff ID that the image states.
-    pub asked: String,
+    pub asked: DiffId,
     /// The diff ID of what was written.
     pub diff_id: Digest,
     /// The digest of the blob.
@@ -50,10 +50,10 @@ impl PackedLayers {
 
     /// What a layer with this diff ID was written as, if that is known.
     #[must_use]
-    pub fn find(&self, layer: &LayerId, diff_id: &str, form: &str) -> Option<PackedLayer> {
+    pub fn find(&self, layer: &LayerId, diff_id: &DiffId, form: &str) -> Option<PackedLayer> {
         let bytes = fs::read(self.path(layer, form)).ok()?;
         let found: PackedLayer = codec::decode(VERSION, &bytes).ok()?;
-        (found.asked == diff_id).then_some(found)
+        (found.asked == *diff_id).then_some(found)
     }
 
     /// Notes it. What fails costs time later, and nothing else.

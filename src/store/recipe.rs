@@ -15,13 +15,15 @@ use std::path::{Path, PathBuf};
 use super::build::Written;
 use super::error::{Result, StoreError};
 use super::files::{NEW, listed, make_dir};
+use super::id::DiffId;
 use super::layer::Layer;
 use super::room::Room;
-use super::sink::Hearer;
+use super::sink::TarRecorder;
 use crate::error::Errno;
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;
-use crate::types::hex::{self, is_hex};
+use crate::types::Digest;
+use crate::types::hex;
 
 const MAGIC: [u8; 8] = *b"LMNTAR1\0";
 /// `u32` length, bytes.
@@ -66,8 +68,13 @@ struct Content {
     len: u64,
 }
 
-fn file_of(diff_id: &str) -> Option<&str> {
-    diff_id.strip_prefix("sha256:").filter(|digits| is_hex(digits, 64))
+fn file_of(diff_id: &DiffId) -> Option<&str> {
+    diff_id.tar().filter(|digest| digest.is_sha256()).map(Digest::hex)
+}
+
+/// The tar whose recipe has this name.
+fn tar_of(file: &str) -> Option<DiffId> {
+    Digest::parse(&format!("sha256:{file}")).ok().map(DiffId::Tar)
 }
 
 /// The files of a layer by the BLAKE3 of their content.
@@ -121,7 +128,7 @@ impl Recipes {
     pub fn keep(
         &self,
         recipe: NewRecipe,
-        diff_id: &str,
+        diff_id: &DiffId,
         layer: &Layer,
         written: &Written,
     ) -> Result<()> {
@@ -165,7 +172,7 @@ impl Recipes {
     /// # Errors
     /// [`StoreError::Damaged`] for a recipe that is none or asks for what the layer has not; what
     /// `out` answers, and reading the layer.
-    pub fn write(&self, diff_id: &str, layer: &Layer, out: &mut dyn Write) -> Result<bool> {
+    pub fn write(&self, diff_id: &DiffId, layer: &Layer, out: &mut dyn Write) -> Result<bool> {
         let Some(file) = file_of(diff_id) else { return Ok(false) };
         let path = self.dir.join(file);
         let file = match File::open(&path) {
@@ -190,14 +197,14 @@ impl Recipes {
     ///
     /// # Errors
     /// As readdir(3) and unlink(2).
-    pub fn collect(&self, needed: &BTreeSet<String>) -> Result<usize> {
+    pub fn collect(&self, needed: &BTreeSet<DiffId>) -> Result<usize> {
         let mut removed = 0;
         let entries = fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
         for entry in entries {
             let entry = entry.map_err(StoreError::io(&self.dir))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_new = || name.starts_with(NEW) && is_locked(&entry.path());
-            if !needed.contains(&format!("sha256:{name}")) && !is_new() {
+            if !tar_of(&name).is_some_and(|tar| needed.contains(&tar)) && !is_new() {
                 fs::remove_file(entry.path()).map_err(StoreError::io(&entry.path()))?;
                 removed += 1;
             }
@@ -212,14 +219,14 @@ impl Recipes {
 
     /// Whether there is a recipe of a tar.
     #[must_use]
-    pub fn has(&self, diff_id: &str) -> bool {
+    pub fn has(&self, diff_id: &DiffId) -> bool {
         file_of(diff_id).is_some_and(|file| self.dir.join(file).exists())
     }
 
     /// Whether the recipe of a tar can be read and names nothing but files of the layer, or there
     /// is none. Whether it makes that tar only shows when it does.
     #[must_use]
-    pub fn is_readable(&self, diff_id: &str, layer: &Layer) -> bool {
+    pub fn is_readable(&self, diff_id: &DiffId, layer: &Layer) -> bool {
         let check = || -> Result<()> {
             let Some(path) = file_of(diff_id).map(|file| self.dir.join(file)) else {
                 return Ok(());
@@ -245,8 +252,8 @@ impl Recipes {
     ///
     /// # Errors
     /// As readdir(3).
-    pub fn all(&self) -> Result<Vec<String>> {
-        Ok(listed(&self.dir)?.into_iter().map(|name| format!("sha256:{name}")).collect())
+    pub fn all(&self) -> Result<Vec<DiffId>> {
+        Ok(listed(&self.dir)?.iter().filter_map(|file| tar_of(file)).collect())
     }
 }
 
@@ -292,7 +299,7 @@ impl<'a> Ops<'a> {
     fn end(&mut self) -> Result<()> {
         match self.stream.read(&mut [0]) {
             Ok(0) => Ok(()),
-            _ => Err(self.damaged("it does not end where it says")),
+            _ => Err(self.damaged("it does not end at its stated end")),
         }
     }
 
@@ -305,7 +312,7 @@ impl<'a> Ops<'a> {
                 self.fill(&mut len)?;
                 let len = u32::from_le_bytes(len) as usize;
                 if len > LITERAL_MAX {
-                    return Err(self.damaged("it has a length that is none"));
+                    return Err(self.damaged("it has an invalid length"));
                 }
                 let mut literal = std::mem::take(&mut self.literal);
                 literal.resize(len, 0);
@@ -419,7 +426,7 @@ impl Drop for NewRecipe {
     }
 }
 
-impl Hearer for RecipeWriter {
+impl TarRecorder for RecipeWriter {
     fn literal(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(LITERAL_MAX / 2) {
             self.literal.extend_from_slice(part);

@@ -218,7 +218,7 @@ impl Remote {
         byte.is_some_and(|byte| byte.load(Ordering::Acquire) & (1 << (frame % 8)) != 0)
     }
 
-    /// States whether this process is the one that fetches the rest.
+    /// Whether this process is the one that fetches the rest.
     pub(super) fn fetches_rest(&self) -> bool {
         sys::file::try_flock(self.record.as_fd()).is_ok()
     }
@@ -344,7 +344,7 @@ impl Remote {
         let fetched = self.fetch(from, &mut bytes);
         counters.count(fetched.as_ref().map(|()| len).map_err(drop));
         if let Err(error) = fetched {
-            tracing::error!(%error, layer = %self.dir.display(), "a part of a layer cannot be had");
+            tracing::error!(%error, layer = %self.dir.display(), "fetching part of a layer failed");
             return Err(Errno::IO.into());
         }
         *came = true;

@@ -90,7 +90,7 @@ pub trait Sink {
 }
 
 /// Hears how a tar is written while it is read.
-pub trait Hearer {
+pub trait TarRecorder {
     /// Bytes that are no content of a file.
     fn literal(&mut self, bytes: &[u8]);
     /// Bytes of the content of the file at hand, in order.

@@ -230,7 +230,7 @@ pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(refused("fcntl"))
 }
 
-/// States whether a descriptor is a mere place (`O_PATH`).
+/// Whether a descriptor is a mere place (`O_PATH`).
 ///
 /// # Errors
 /// As fcntl(2) with `F_GETFL`.

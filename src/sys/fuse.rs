@@ -92,7 +92,7 @@ impl Device {
         rustix::io::writev(&self.0, parts).map_err(errno)
     }
 
-    /// States whether the mount still exists: an unmounted or aborted connection reports an error.
+    /// Whether the mount still exists: an unmounted or aborted connection reports an error.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
@@ -234,7 +234,7 @@ pub fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// States whether this process may register passthrough files: CAP_SYS_ADMIN in the initial
+/// Whether this process may register passthrough files: CAP_SYS_ADMIN in the initial
 /// user namespace (`fuse_backing_open()` in the kernel's `fs/fuse/backing.c`).
 #[must_use]
 pub fn may_pass_through() -> bool {

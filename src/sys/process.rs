@@ -101,14 +101,19 @@ pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());
 }
 
-/// Raises the limit of open descriptors to what the process may have, and answers it.
-pub fn raise_open_files() -> u64 {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match rustix::process::setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
-        Err(_) => limit.current.unwrap_or(u64::MAX),
+/// Raises the limit of open descriptors to what the process may have.
+pub fn raise_open_files() {
+    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open descriptors stays");
     }
+}
+
+/// The limit of open descriptors.
+#[must_use]
+pub fn open_files_max() -> u64 {
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Bytes of memory that the limits of the process allow (`RLIMIT_AS`, `RLIMIT_DATA`), if any does.
@@ -384,7 +389,7 @@ pub enum Capability {
     SysAdmin = 21,
 }
 
-/// States whether a thread has a capability in effect; not, where it cannot be asked.
+/// Whether a thread has a capability in effect; not, where it cannot be asked.
 #[must_use]
 pub fn has_capability(thread: u32, capability: Capability) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
@@ -409,7 +414,7 @@ pub fn has_host_capability(thread: u32, capability: Capability) -> bool {
     first && has_capability(thread, capability)
 }
 
-/// States whether a thread lives in the user namespace of this process, or in one of the same ids,
+/// Whether a thread lives in the user namespace of this process, or in one of the same ids,
 /// which gives the same power over files. The links that name namespaces are not asked: following
 /// them takes a capability that the daemon gives up.
 #[must_use]
@@ -437,7 +442,7 @@ pub fn return_memory() {
     }
 }
 
-/// States whether a thread is of a group, by its effective one or a supplementary one; not, where
+/// Whether a thread is of a group, by its effective one or a supplementary one; not, where
 /// it cannot be asked.
 #[must_use]
 pub fn is_of_group(thread: u32, gid: u32) -> bool {

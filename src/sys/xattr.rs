@@ -48,7 +48,7 @@ struct Args {
     flags: u32,
 }
 
-/// States whether the kernel has the calls that take a directory.
+/// Whether the kernel has the calls that take a directory.
 fn has_at() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {

@@ -135,7 +135,7 @@ impl Walk<'_> {
         match place {
             Place::Nothing => Ok(()),
             Place::Whiteout(_) | Place::Opaque(_) if stat.kind() != Kind::File => {
-                Err(refused(&raw)("it has the name of a whiteout, but is no file"))
+                Err(refused(&raw)("it has the name of a whiteout, but is not a file"))
             }
             Place::Whiteout(hidden) => Ok(self.sink.whiteout(&hidden)?),
             Place::Opaque(dir) => Ok(self.sink.opaque(&dir)?),

@@ -75,7 +75,7 @@ pub enum TransferError {
         what: String,
     },
     /// A part is not there.
-    #[error("the archive lacks {part}, which its manifest names")]
+    #[error("the archive is incomplete: its manifest names {part}, which is missing")]
     Lacks {
         /// Its path.
         part: String,
@@ -95,7 +95,7 @@ pub enum TransferError {
     #[error(transparent)]
     OtherDigest(#[from] OtherDigest),
     /// A layer or a blob that was read is not the one that was named.
-    #[error("{kind} {expected} is another one: {found}")]
+    #[error("{kind} {expected} has other content: {found}")]
     Other {
         /// `layer` or `blob`.
         kind: &'static str,
@@ -111,7 +111,7 @@ pub enum TransferError {
         what: String,
     },
     /// A reference that is none.
-    #[error("{0:?} is no image name: NAME[:TAG], lower case, as in registry references")]
+    #[error("invalid image name {0:?}: use NAME[:TAG] in lower case, as in a registry reference")]
     BadReference(String),
     /// A proxy that is none.
     #[error("proxy {place:?}: {what}")]

@@ -11,8 +11,8 @@ use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::store::Layer;
 use crate::store::recipe::{Recipes, written};
+use crate::store::{DiffId, Layer};
 use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
@@ -96,7 +96,7 @@ impl<W: Write> Write for Digested<W> {
 pub fn write_layer(
     recipes: &Recipes,
     layer: &Layer,
-    diff_id: &str,
+    diff_id: &DiffId,
     out: &mut dyn Write,
 ) -> Result<Digest> {
     let mut digested = Digested::new(out);
@@ -106,7 +106,7 @@ pub fn write_layer(
     }
     digested.flush().map_err(written)?;
     let (found, _, _) = digested.finish();
-    if known && found.to_string() != diff_id {
+    if known && diff_id.tar() != Some(&found) {
         let what = format!("the tar {diff_id} cannot be written again by its recipe");
         return Err(TransferError::Unwritable { what });
     }

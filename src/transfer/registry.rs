@@ -100,7 +100,7 @@ struct Reason {
     message: Option<String>,
 }
 
-/// States whether nobody speaks TLS there. A certificate that does not count is another matter.
+/// Whether nobody speaks TLS there. A certificate that does not count is another matter.
 fn is_plain(answer: &Answer) -> bool {
     let refused = |error: &ureq::Error| error.to_string().contains("invalid peer certificate");
     answer.as_ref().is_err_and(|error| !refused(error))
@@ -113,7 +113,7 @@ fn authorized<B>(request: RequestBuilder<B>, value: Option<&str>) -> RequestBuil
     }
 }
 
-/// States whether two addresses are of one server.
+/// Whether two addresses are of one server.
 fn is_same_place(one: &Uri, other: &Uri) -> bool {
     let port = |uri: &Uri| uri.port_u16().or_else(|| default_port(uri));
     let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
@@ -232,7 +232,7 @@ impl Registry {
             // Addresses that are redirected to may hold secrets in their query.
             self.call(&|| request(authorization)).map_err(|error| match error {
                 ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) => {
-                    self.error("it redirects to an address that is not asked over HTTPS")
+                    self.error("it redirects to an address without HTTPS")
                 }
                 error => self.error(error.to_string()),
             })

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 
 use super::limits::READ_BYTES;
 use super::stream::{self, Packing};
-use crate::store::sink::{Hearer, Sink};
+use crate::store::sink::{Sink, TarRecorder};
 use crate::transfer::error::TransferError;
 use crate::types::Digest;
 use crate::types::hashing::{Hashing, drain};
@@ -47,17 +47,17 @@ pub struct TarOutcome {
 /// [`TransferError::Entry`] for a member that no layer can have, or that implementations of tar
 /// understand differently; [`TransferError::Stream`] where `reader` fails; what `sink` answers.
 pub fn layer_from_tar(reader: impl Read, sink: &mut dyn Sink) -> Result<TarOutcome, TransferError> {
-    layer_from_tar_heard(reader, sink, None)
+    layer_from_tar_recorded(reader, sink, None)
 }
 
 /// The same, with somebody who hears how the tar was written.
 ///
 /// # Errors
 /// As [`layer_from_tar`].
-pub fn layer_from_tar_heard(
+pub fn layer_from_tar_recorded(
     mut reader: impl Read,
     sink: &mut dyn Sink,
-    recorder: Option<&mut dyn Hearer>,
+    recorder: Option<&mut dyn TarRecorder>,
 ) -> Result<TarOutcome, TransferError> {
     let head = stream::head(&mut reader).map_err(|error| stream::failed("archive", error))?;
     let packing = Packing::of(&head)?;
@@ -77,7 +77,7 @@ pub fn layer_from_tar_heard(
 fn read_plain(
     plain: impl Read,
     sink: &mut dyn Sink,
-    recorder: Option<&mut dyn Hearer>,
+    recorder: Option<&mut dyn TarRecorder>,
 ) -> Result<(Digest, u64, bool), TransferError> {
     let mut hashing = Hashing::new(plain);
     let buffered = BufReader::with_capacity(READ_BYTES, &mut hashing);

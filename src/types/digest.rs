@@ -21,7 +21,7 @@ pub struct Digest {
 
 /// A text that is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{:?} is no digest: sha256: and 64, or sha512: and 128 digits", shown(.0))]
+#[error("invalid digest {:?}: use sha256: and 64 digits, or sha512: and 128", shown(.0))]
 pub struct BadDigest(String);
 
 /// Bytes that have another digest than the expected one.

@@ -25,7 +25,7 @@ pub const PRIVATE: [&[u8]; 4] = [
     b"user.containers.override_security.",
 ];
 
-/// States whether an attribute would be a mark, or a word of one, in a layer that is read.
+/// Whether an attribute would be a mark, or a word of one, in a layer that is read.
 #[must_use]
 pub fn is_reserved(key: &[u8]) -> bool {
     [TRUSTED, USER].iter().chain(&PRIVATE).any(|prefix| key.starts_with(prefix))

@@ -23,9 +23,9 @@ run mount --root root --image app "$scratch/ro"
 equal container::relative_root "$(cmp "$scratch/ro/large" "$tree/large" && find root/materials -type f | wc -l)" 1
 run umount "$scratch/ro"
 equal container::create "$(run container create --name web --volume data:/data app)" web
-refused name_taken "exists already" container create --name web app
+refused name_taken "already exists" container create --name web app
 refused no_such_image "does not exist" container create nope
-refused bad_name "no container name" container create --name ../x app
+refused bad_name "invalid container name" container create --name ../x app
 place=$(run container start web)
 equal container::root "$(stat -c '%a %u:%g' "$place")" "1751 7:8"
 equal container::volume_is_filled "$(cat "$place/data/seed")" seed

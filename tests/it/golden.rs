@@ -84,7 +84,7 @@ fn fill(sink: &mut dyn Sink) {
 fn image(layer: &LayerId) -> Image {
     let made = ImageLayer {
         id: layer.clone(),
-        diff_id: format!("sha256:{}", "1d".repeat(32)),
+        diff_id: format!("sha256:{}", "1d".repeat(32)).parse().unwrap(),
         digest: format!("sha256:{}", "2e".repeat(32)).parse().ok(),
         size: 4711,
     };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use laminafs::service::images::Images;
-use laminafs::service::pull::{Access, Pull, Reference, Words, pull};
+use laminafs::service::pull::{Access, AccessOptions, Pull, Reference, pull};
 use sha2::{Digest, Sha256};
 
 fn sha256(bytes: &[u8]) -> String {
@@ -107,7 +107,7 @@ fn a_collection_does_not_wait_for_a_slow_registry() {
     std::thread::scope(|scope| {
         let pulled = scope.spawn(|| {
             let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
-            let access = Access::find(&reference, Words::default()).unwrap();
+            let access = Access::find(&reference, AccessOptions::default()).unwrap();
             let request = Pull { reference, names: vec!["x".to_owned()], access, lazy: None };
             pull(&images, &root, &request, &mut |_| ())
         });

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use laminafs::service::export::{Form, LayerCompression};
 use laminafs::service::images::Images;
 use laminafs::service::import::{Progress, import};
-use laminafs::service::pull::{Access, Pull, Reference, Words, pull};
+use laminafs::service::pull::{Access, AccessOptions, Pull, Reference, pull};
 use laminafs::service::push::{Push, push};
 
 type Blobs = Arc<Mutex<HashMap<String, Vec<u8>>>>;
@@ -78,7 +78,7 @@ fn tar(content: &[u8]) -> Vec<u8> {
 /// Pushes an image; answers how many layers were made, and how many were there.
 fn pushed(images: &Images, host: &str, form: Form) -> (usize, usize) {
     let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
-    let access = Access::find(&reference, Words::default()).unwrap();
+    let access = Access::find(&reference, AccessOptions::default()).unwrap();
     let request = Push { name: "app".to_owned(), reference, form, access };
     let (mut made, mut kept) = (0, 0);
     let mut told = |step: &Progress| match step {
@@ -130,7 +130,7 @@ fn what_was_pulled_is_pushed_as_it_came() {
     pushed(&images, &host, Form::Oci(LayerCompression::Gzip));
     let other = Images::open(dirs[1].path()).unwrap();
     let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
-    let access = Access::find(&reference, Words::default()).unwrap();
+    let access = Access::find(&reference, AccessOptions::default()).unwrap();
     let names = vec!["app".to_owned()];
     let request = Pull { reference, names, access, lazy: None };
     pull(&other, dirs[1].path(), &request, &mut |_| ()).unwrap();

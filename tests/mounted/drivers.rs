@@ -45,7 +45,7 @@ fn the_best_way_is_chosen_and_shown(s: &mut Site) {
     let said = status(s);
     says(&said, "io", "cached");
     says(&said, "copy", "data");
-    says(&said, "whiteouts", "aufs");
+    says(&said, "whiteouts", "file");
     s.unmount();
     s.read_only = true;
     mount_with(s, "");

@@ -15,11 +15,11 @@ use std::process::ExitCode;
 use super::mount::{Change, allow, remount, spec, strict, tolerate};
 use super::{program, umount};
 use crate::options::{Parsed, parse};
-use crate::report::{Trouble, say};
+use crate::report::{CliError, say};
 use crate::run;
 
 #[derive(Debug, Default)]
-struct Words {
+struct MountHelperArgs {
     parsed: Parsed,
     positional: Vec<OsString>,
     kind: Option<String>,
@@ -29,27 +29,27 @@ struct Words {
     verbose: bool,
 }
 
-fn needed<'a>(word: &OsString, value: Option<&'a OsString>) -> Result<&'a OsString, Trouble> {
-    value.ok_or_else(|| Trouble::Usage(format!("{} needs a value", word.display())))
+fn needed<'a>(word: &OsString, value: Option<&'a OsString>) -> Result<&'a OsString, CliError> {
+    value.ok_or_else(|| CliError::Usage(format!("{} needs a value", word.display())))
 }
 
-fn unknown(word: &OsString) -> Trouble {
-    Trouble::Usage(format!("unknown word {}", word.display()))
+fn unknown(word: &OsString) -> CliError {
+    CliError::Usage(format!("unknown argument {}", word.display()))
 }
 
 /// Goes to the mount namespace of a process, or the one that a file names.
-fn enter(namespace: Option<&OsStr>) -> Result<(), Trouble> {
+fn enter(namespace: Option<&OsStr>) -> Result<(), CliError> {
     let Some(namespace) = namespace else { return Ok(()) };
     let text = namespace.to_string_lossy();
     let path = match text.parse::<u32>() {
         Ok(pid) => PathBuf::from(format!("/proc/{pid}/ns/mnt")),
         Err(_) => PathBuf::from(namespace),
     };
-    Ok(laminafs::service::enter_mount_namespace(&path)?)
+    Ok(laminafs::service::process::enter_mount_namespace(&path)?)
 }
 
-fn words(args: &[OsString]) -> Result<Words, Trouble> {
-    let mut words = Words::default();
+fn parse_mount(args: &[OsString]) -> Result<MountHelperArgs, CliError> {
+    let mut words = MountHelperArgs::default();
     let mut rest = args.iter();
     while let Some(word) = rest.next() {
         let mut value = || needed(word, rest.next());
@@ -80,13 +80,13 @@ fn words(args: &[OsString]) -> Result<Words, Trouble> {
 /// Runs as `mount.lamina`.
 ///
 /// # Errors
-/// [`Trouble::Helper`].
-pub fn mount(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    mount_plain(args).map_err(|trouble| Trouble::Helper(Box::new(trouble)))
+/// [`CliError::Helper`].
+pub fn mount(args: &[OsString]) -> Result<ExitCode, CliError> {
+    mount_plain(args).map_err(|error| CliError::Helper(Box::new(error)))
 }
 
-fn mount_plain(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    let words = words(args)?;
+fn mount_plain(args: &[OsString]) -> Result<ExitCode, CliError> {
+    let words = parse_mount(args)?;
     let (source, target) = program::places(&words.positional)?;
     let mut parsed = words.parsed;
     if words.sloppy {
@@ -121,9 +121,9 @@ fn subtype(kind: &str) -> Option<String> {
     (!kind.is_empty() && !kind.contains('/')).then(|| kind.to_owned())
 }
 
-/// Words of umount(8) for its helper.
+/// MountHelperArgs of umount(8) for its helper.
 #[derive(Debug, Default)]
-struct UmountWords {
+struct UmountHelperArgs {
     target: Option<PathBuf>,
     namespace: Option<OsString>,
     lazy: bool,
@@ -132,8 +132,8 @@ struct UmountWords {
     verbose: bool,
 }
 
-fn umount_words(args: &[OsString]) -> Result<UmountWords, Trouble> {
-    let mut words = UmountWords::default();
+fn parse_umount(args: &[OsString]) -> Result<UmountHelperArgs, CliError> {
+    let mut words = UmountHelperArgs::default();
     let mut rest = args.iter();
     while let Some(word) = rest.next() {
         match word.as_bytes() {
@@ -152,7 +152,7 @@ fn umount_words(args: &[OsString]) -> Result<UmountWords, Trouble> {
                 }
             }
             _ if words.target.is_none() => words.target = Some(PathBuf::from(word)),
-            _ => return Err(Trouble::Usage(format!("one word too many: {}", word.display()))),
+            _ => return Err(CliError::Usage(format!("one argument too many: {}", word.display()))),
         }
     }
     Ok(words)
@@ -161,20 +161,20 @@ fn umount_words(args: &[OsString]) -> Result<UmountWords, Trouble> {
 /// Runs as `umount.fuse.lamina TARGET [-flnrv] [-N namespace] [-t TYPE]`.
 ///
 /// # Errors
-/// [`Trouble::Helper`].
-pub fn umount(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    umount_plain(args).map_err(|trouble| Trouble::Helper(Box::new(trouble)))
+/// [`CliError::Helper`].
+pub fn umount(args: &[OsString]) -> Result<ExitCode, CliError> {
+    umount_plain(args).map_err(|error| CliError::Helper(Box::new(error)))
 }
 
-fn umount_plain(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    let words = umount_words(args)?;
-    let missing = || Trouble::Usage("no mount point is given".to_owned());
+fn umount_plain(args: &[OsString]) -> Result<ExitCode, CliError> {
+    let words = parse_umount(args)?;
+    let missing = || CliError::Usage("the mount point is missing".to_owned());
     let target = words.target.ok_or_else(missing)?;
     enter(words.namespace.as_deref())?;
     let mut wish = umount::wish(target, words.lazy);
     wish.how.force = words.force;
     wish.or_read_only = words.or_read_only;
-    let code = umount::run(&wish)?;
+    let code = umount::unmount(&wish)?;
     if words.verbose {
         say(&format!("{}: unmounted\n", wish.target.display()))?;
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_mount_passes_is_read() {
         let list = ["src", "/m", "-o", "rw,lowerdir=/a,dev,suid", "-sv", "-t", "fuse.lamina"];
-        let words = words(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap();
+        let words = parse_mount(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap();
         assert_eq!(words.positional, ["src", "/m"]);
         assert!(words.sloppy && !words.fake);
         assert_eq!(words.kind.as_deref().and_then(subtype).as_deref(), Some("lamina"));
@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn what_umount_passes_is_read() {
         let read = |list: &[&str]| {
-            umount_words(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
+            parse_umount(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
         };
         let words = read(&["/m", "-lf", "-r", "-n", "-v", "-t", "fuse.lamina", "-N", "/ns"]);
         assert_eq!(words.target.as_deref(), Some(std::path::Path::new("/m")));
         assert_eq!(words.namespace.as_deref(), Some(OsStr::new("/ns")));
         assert!(words.lazy && words.force && words.or_read_only && words.verbose);
         let unknown: Vec<_> = ["/m", "-x"].iter().map(OsString::from).collect();
-        assert!(umount_words(&unknown).unwrap_err().to_string().contains("-x"));
+        assert!(parse_umount(&unknown).unwrap_err().to_string().contains("-x"));
     }
 }

@@ -1,34 +1,74 @@
 //! `lamina mount`.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use laminafs::service::WhiteoutForm;
-use laminafs::service::spec::MountSpec;
+use laminafs::service::spec::{MountSpec, UpperDirs};
 
-use crate::cli::{MountArgs, graft};
+use crate::args::{GraftArgs, graft};
 use crate::options::{OptionError, Parsed, parse, size};
-use crate::report::{Trouble, warn};
+use crate::report::{CliError, warn};
 use crate::run;
 
 /// The type that is shown in /proc/mounts behind `fuse.`.
 pub const SUBTYPE: &str = "lamina";
 
+/// Arguments of `lamina mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// A layer, which is never changed. The first one is the topmost.
+    #[arg(long = "lower", value_name = "DIR", required_unless_present_any = ["options", "images"])]
+    pub lowers: Vec<PathBuf>,
+    /// An image of the store. Its layers lie below the directories.
+    #[arg(long = "image", value_name = "NAME[:TAG]|@DIGEST")]
+    pub images: Vec<String>,
+    /// Write changes to an upper directory that is removed with the mount.
+    #[arg(long, conflicts_with = "upper")]
+    pub ephemeral: bool,
+    /// The directory that takes all changes [default: none, the mount is read-only].
+    #[arg(long, value_name = "DIR", requires = "work")]
+    pub upper: Option<PathBuf>,
+    /// An empty directory on the file system of the upper, for this mount alone.
+    #[arg(long, value_name = "DIR", requires = "upper")]
+    pub work: Option<PathBuf>,
+    /// What appears in the tree from elsewhere.
+    #[command(flatten)]
+    pub grafts: GraftArgs,
+    /// The data root, which holds images and volumes [default: /var/lib/lamina].
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Memory for the block cache of images [default: 64M].
+    #[arg(long, value_name = "SIZE")]
+    pub cache_size: Option<String>,
+    /// Disk space for materialised files, shared by all mounts of a data root; 0 turns them off
+    /// [default: a tenth of the file system, 10G at most].
+    #[arg(long, value_name = "SIZE")]
+    pub materialized_size: Option<String>,
+    /// Options of mount(8), overlayfs and fuse-overlayfs.
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// Stay in the foreground.
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// The mount point.
+    pub mountpoint: PathBuf,
+}
+
 /// A mount from its parsed options. Device files and set-user-ID programs work unless `nodev` and
 /// `nosuid` say otherwise; those of an image do not unless `dev` and `suid` say so.
-pub fn spec(parsed: Parsed, target: std::path::PathBuf) -> Result<MountSpec, Trouble> {
-    let upper = match (parsed.upper, parsed.work) {
-        (Some(upper), Some(work)) => Some((upper, work)),
-        (None, _) => None,
-        (Some(upper), None) if parsed.flags.vfs.read_only => {
-            Some((upper.clone(), upper)) // never looked at
-        }
-        (Some(upper), None) => {
-            let reason = format!("needs workdir= on the file system of {}", upper.display());
-            return Err(OptionError::value("upperdir", reason).into());
-        }
-    };
+pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
+    let work = parsed.work;
+    let upper = parsed.upper.map(|upper| UpperDirs { upper, work });
+    if let Some(UpperDirs { upper, work: None }) = &upper
+        && !parsed.flags.vfs.read_only
+    {
+        let reason = format!("needs workdir= on the file system of {}", upper.display());
+        return Err(OptionError::value("upperdir", reason).into());
+    }
     if parsed.ephemeral && upper.is_some() {
         let reason = "the mount has an upper directory already";
         return Err(OptionError::value("ephemeral", reason).into());
@@ -109,8 +149,8 @@ pub enum Change {
 /// Changes the flags of an existing mount.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn remount(target: &Path, parsed: &Parsed, change: Change) -> Result<ExitCode, Trouble> {
+/// [`CliError`].
+pub fn remount(target: &Path, parsed: &Parsed, change: Change) -> Result<ExitCode, CliError> {
     strict(parsed)?;
     let change = |present| match change {
         Change::Named => parsed.flags.over(present),
@@ -123,14 +163,14 @@ pub fn remount(target: &Path, parsed: &Parsed, change: Change) -> Result<ExitCod
 /// Opens the mount to others and lets the kernel check them, as suits who mounts.
 pub fn allow(parsed: &mut Parsed) {
     parsed.default_permissions = true;
-    parsed.allow_other |= laminafs::service::is_root();
+    parsed.allow_other |= laminafs::service::process::is_root();
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn run(args: MountArgs) -> Result<ExitCode, Trouble> {
+/// [`CliError`].
+pub fn run(args: MountArgs) -> Result<ExitCode, CliError> {
     let mut parsed = Parsed::default();
     for list in &args.options {
         parse(&mut parsed, list.as_bytes())?;

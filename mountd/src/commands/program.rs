@@ -8,12 +8,12 @@ use std::process::ExitCode;
 
 use super::mount::{self, allow, spec};
 use crate::options::{Parsed, parse};
-use crate::report::{Trouble, say};
+use crate::report::{CliError, say};
 use crate::{cli, run};
 
-/// Words of this form.
+/// ProgramArgs of this form.
 #[derive(Debug, Default)]
-pub struct Words {
+pub struct ProgramArgs {
     pub parsed: Parsed,
     pub positional: Vec<OsString>,
     pub foreground: bool,
@@ -27,14 +27,14 @@ pub enum Quick {
     Version,
 }
 
-/// Reads the words; options may come repeatedly, with `-o` apart or in the same word.
-pub fn words(args: &[OsString]) -> Result<Words, Trouble> {
-    let mut words = Words::default();
+/// Parses the arguments. `-o` may be repeated, with its list as the next argument or in the same one.
+pub fn read(args: &[OsString]) -> Result<ProgramArgs, CliError> {
+    let mut words = ProgramArgs::default();
     let mut rest = args.iter();
     while let Some(word) = rest.next() {
         match word.as_bytes() {
             b"-o" => {
-                let usage = || Trouble::Usage("-o needs a list of options".to_owned());
+                let usage = || CliError::Usage("-o needs a list of options".to_owned());
                 let list = rest.next().ok_or_else(usage)?;
                 parse(&mut words.parsed, list.as_bytes())?;
             }
@@ -46,8 +46,8 @@ pub fn words(args: &[OsString]) -> Result<Words, Trouble> {
             b"--" => words.positional.extend(rest.by_ref().cloned()),
             [b'-', b'o', list @ ..] => parse(&mut words.parsed, list)?,
             [b'-', _, ..] => {
-                let reason = format!("unknown word {}: see lamina --help", word.display());
-                return Err(Trouble::Usage(reason));
+                let reason = format!("unknown argument {}: see lamina --help", word.display());
+                return Err(CliError::Usage(reason));
             }
             _ => words.positional.push(word.clone()),
         }
@@ -56,21 +56,23 @@ pub fn words(args: &[OsString]) -> Result<Words, Trouble> {
 }
 
 /// Source and target of one or two positional words.
-pub fn places(positional: &[OsString]) -> Result<(Option<OsString>, PathBuf), Trouble> {
+pub fn places(positional: &[OsString]) -> Result<(Option<OsString>, PathBuf), CliError> {
     match positional {
         [target] => Ok((None, PathBuf::from(target))),
         [source, target] => Ok((Some(source.clone()), PathBuf::from(target))),
-        [] => Err(Trouble::Usage("no mount point is given: see lamina --help".to_owned())),
-        [_, _, third, ..] => Err(Trouble::Usage(format!("one word too many: {}", third.display()))),
+        [] => Err(CliError::Usage("the mount point is missing: see lamina --help".to_owned())),
+        [_, _, third, ..] => {
+            Err(CliError::Usage(format!("one argument too many: {}", third.display())))
+        }
     }
 }
 
 /// Runs this form.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
-    let words = words(args)?;
+/// [`CliError`].
+pub fn run(args: &[OsString]) -> Result<ExitCode, CliError> {
+    let words = read(args)?;
     match words.quick {
         Some(Quick::Help) => return say(&cli::help()).map(|()| ExitCode::SUCCESS),
         Some(Quick::Version) => return say(&cli::version()).map(|()| ExitCode::SUCCESS),
@@ -95,8 +97,8 @@ pub fn run(args: &[OsString]) -> Result<ExitCode, Trouble> {
 mod tests {
     use super::*;
 
-    fn read(list: &[&str]) -> Words {
-        words(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
+    fn read(list: &[&str]) -> ProgramArgs {
+        super::read(&list.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]

@@ -2,24 +2,33 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use laminafs::service::status::{MountStatus, list};
 
-use crate::report::{Trouble, say, say_json};
+use crate::report::{CliError, say, say_json};
 use crate::run;
+
+/// Arguments of `lamina status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn run(json: bool) -> Result<ExitCode, Trouble> {
+/// [`CliError`].
+pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let dir = run::runtime_dir();
     let found = match &dir {
         Some(dir) => {
-            list(dir).map_err(|error| Trouble::Io { what: dir.display().to_string(), error })?
+            list(dir).map_err(|error| CliError::Io { what: dir.display().to_string(), error })?
         }
         None => Vec::new(),
     };
-    if json {
+    if args.json {
         say_json(&found)?;
     } else {
         say(&found.iter().map(text).collect::<String>())?;

@@ -5,14 +5,38 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use laminafs::service::UnmountFlags;
-use laminafs::service::unmount::{Unmounted, Wish, run as unmount};
+use laminafs::service::unmount::{self, Unmounted, Wish};
 
-use crate::report::{Trouble, warn};
+use crate::report::{CliError, warn};
 use crate::run;
 
 /// How long an unmount may take, in seconds.
-pub const TIMEOUT_SECS: f64 = 30.0;
+const TIMEOUT_SECS: f64 = 30.0;
+
+/// Arguments of `lamina umount`.
+#[derive(Debug, Args)]
+pub struct UmountArgs {
+    /// Detach the mount now, and end it when it is no longer used.
+    #[arg(short, long)]
+    pub lazy: bool,
+    /// Give up after this time.
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_SECS, value_parser = seconds)]
+    pub timeout: f64,
+    /// The mount point; symbolic links are followed.
+    pub mountpoint: PathBuf,
+}
+
+/// A number of seconds that is a time.
+fn seconds(text: &str) -> Result<f64, String> {
+    let invalid = || format!("invalid time {text:?}: use a number of seconds, as 30 or 0.5");
+    let secs: f64 = text.parse().map_err(|_| invalid())?;
+    match Duration::try_from_secs_f64(secs) {
+        Ok(_) if secs <= 1e9 => Ok(secs),
+        _ => Err(invalid()),
+    }
+}
 
 /// An unmount as the command asks for it, with the time limit of the command.
 pub fn wish(target: PathBuf, lazy: bool) -> Wish {
@@ -28,10 +52,19 @@ pub fn wish(target: PathBuf, lazy: bool) -> Wish {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn run(wish: &Wish) -> Result<ExitCode, Trouble> {
+/// [`CliError`].
+pub fn run(args: UmountArgs) -> Result<ExitCode, CliError> {
+    let timeout = Duration::from_secs_f64(args.timeout);
+    unmount(&Wish { timeout, ..wish(args.mountpoint, args.lazy) })
+}
+
+/// Unmounts, and warns of what stays.
+///
+/// # Errors
+/// [`CliError`].
+pub fn unmount(wish: &Wish) -> Result<ExitCode, CliError> {
     let target = wish.target.display();
-    match unmount(wish)? {
+    match unmount::run(wish)? {
         Unmounted::Gone => {}
         Unmounted::ReadOnly => warn(&format!("{target} is in use and is read-only now")),
         Unmounted::Elsewhere { pid, places } => {

@@ -51,8 +51,8 @@ const REFUSED: [(&str, &str); 9] = [
     ("usrquota", "the quota of the upper's file system applies"),
     ("grpquota", "the quota of the upper's file system applies"),
     ("prjquota", "the quota of the upper's file system applies"),
-    ("bind", "a union is no bind mount: use mount --bind"),
-    ("rbind", "a union is no bind mount: use mount --rbind"),
+    ("bind", "a union is not a bind mount: use mount --bind"),
+    ("rbind", "a union is not a bind mount: use mount --rbind"),
     ("move", "a new mount cannot be moved: use mount --move"),
 ];
 

@@ -11,7 +11,7 @@ use laminafs::service::spec::{GraftDriver, GraftSpec, Rules};
 use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
 
 use super::{Flags, OptionError, paths, split, unescape};
-use crate::cli::graft;
+use crate::args::graft;
 
 /// What the lists of options of one command say.
 #[derive(Debug, Clone, Default)]
@@ -141,7 +141,7 @@ fn identity(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool
 }
 
 fn id(key: &str, text: &str) -> Result<u32, OptionError> {
-    text.parse().map_err(|_| OptionError::value(key, format!("{text:?} is no id")))
+    text.parse().map_err(|_| OptionError::value(key, format!("{text:?} is not an id")))
 }
 
 /// Triples `IN-THE-LAYER:IN-THE-MOUNT:COUNT`; a colon may stand in front.
@@ -152,7 +152,7 @@ fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
         .map(|part| id(key, part))
         .collect::<Result<_, _>>()?;
     if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
-        let reason = format!("{text:?} is no list of LAYER:MOUNT:COUNT");
+        let reason = format!("{text:?} is not a list of LAYER:MOUNT:COUNT");
         return Err(OptionError::value(key, reason));
     }
     let range = |part: &[u32]| match *part {
@@ -164,7 +164,12 @@ fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
 
 /// Bytes, or with a suffix of K, M, G or T so many times 1024 and its powers.
 pub fn size(key: &str, text: &str) -> Result<u64, OptionError> {
-    let wrong = || OptionError::value(key, format!("{text:?} is no size: 64M, 10G, bytes"));
+    let wrong = || {
+        OptionError::value(
+            key,
+            format!("invalid size {text:?}: use bytes, or a number with K, M, G or T, as 64M"),
+        )
+    };
     let digits = text.trim_end_matches(|byte: char| byte.is_ascii_alphabetic());
     let power = match text.get(digits.len()..).unwrap_or_default() {
         "" => 0,
@@ -186,7 +191,7 @@ fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, Opti
         return Ok(false);
     }
     let values = [on, off].concat().join("|");
-    Err(OptionError::value(key, format!("{text:?} is none of {values}")))
+    Err(OptionError::value(key, format!("unknown value {text:?}: use one of {values}")))
 }
 
 /// One of some words, or `auto`.
@@ -198,7 +203,7 @@ fn choice<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<Option<T>,
         Some((_, value)) => Ok(Some(*value)),
         None => {
             let words: Vec<&str> = of.iter().map(|(word, _)| *word).collect();
-            let reason = format!("{text:?} is none of auto|{}", words.join("|"));
+            let reason = format!("unknown value {text:?}: use one of auto|{}", words.join("|"));
             Err(OptionError::value(key, reason))
         }
     }
@@ -266,7 +271,10 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
                 "1" => Some(StatOverride::Privileged),
                 "2" => Some(StatOverride::Containers),
                 other => {
-                    return Err(OptionError::value(key, format!("{other:?} is none of 0|1|2")));
+                    return Err(OptionError::value(
+                        key,
+                        format!("unknown value {other:?}: use one of 0|1|2"),
+                    ));
                 }
             };
         }
@@ -274,7 +282,12 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         ("materialized_size", Some(text)) => rules.keep.material_bytes = Some(size(key, text)?),
         ("timeout", Some(text)) => match text.parse::<f64>() {
             Ok(secs) if secs >= 0.0 => rules.timeout_secs = Some(secs),
-            _ => return Err(OptionError::value(key, format!("{text:?} is no count of seconds"))),
+            _ => {
+                return Err(OptionError::value(
+                    key,
+                    format!("invalid time {text:?}: use a number of seconds"),
+                ));
+            }
         },
         ("nfs_export" | "verity" | "uuid", Some(value)) => unserved(parsed, key, value),
         _ => return Ok(false),
@@ -397,13 +410,13 @@ mod tests {
         assert_eq!(parsed("lowerdir=/a,bogus=1,ro").unknown, ["bogus=1"]);
         assert_eq!(
             refused("redirect_dir=maybe"),
-            "option redirect_dir: \"maybe\" is none of on|1|true|off|nofollow|follow|0"
+            "option redirect_dir: unknown value \"maybe\": use one of on|1|true|off|nofollow|follow|0"
         );
         assert!(refused("uidmapping=0:1").contains("LAYER:MOUNT:COUNT"));
         assert!(refused("lowerdir=/a::/b").contains("::"));
         assert!(refused("timeout=-1").contains("seconds"));
         assert!(refused("io=fast").contains("auto|passthrough|cached|noopen"));
-        assert!(refused("cache_size=64MB").contains("64M, 10G, bytes"));
+        assert!(refused("cache_size=64MB").contains("use bytes, or a number"));
         assert!(refused("cache_size=99999999T").contains("99999999T"));
     }
 

@@ -81,7 +81,7 @@ impl LayerBuilder {
             _ => {}
         }
         let Some(Node { content: Content::Dir(here), .. }) = self.nodes.get(way.here()) else {
-            return Step::Blocked("its parent is no directory");
+            return Step::Blocked("its parent is not a directory");
         };
         let node = match here.entries.get(&component) {
             Some(Slot::Node(node)) => *node,
@@ -91,7 +91,7 @@ impl LayerBuilder {
         match self.nodes.get(node).map(|found| &found.content) {
             Some(Content::Dir(_)) => way.enter(node),
             Some(Content::Symlink(target)) => way.follow(target),
-            _ => Step::Blocked("its parent is no directory"),
+            _ => Step::Blocked("its parent is not a directory"),
         }
     }
 
@@ -123,7 +123,7 @@ impl LayerBuilder {
         path: &'p [Name],
     ) -> Result<(NodeId, &'p Name), StoreError> {
         let (name, parent) =
-            path.split_last().ok_or_else(|| refuse(path, "the root is no entry"))?;
+            path.split_last().ok_or_else(|| refuse(path, "the root is not an entry"))?;
         Ok((self.walk(parent)?, name))
     }
 

@@ -60,7 +60,7 @@ impl IdCheck {
 
     /// What to say where it is not.
     pub(super) fn refusal(&self) -> StoreError {
-        let what = "the index is not the one that its name says".to_owned();
+        let what = "the index does not match its name".to_owned();
         StoreError::Damaged { path: self.path.clone(), what }
     }
 }

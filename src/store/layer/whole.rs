@@ -12,7 +12,7 @@ use crate::cache::Key;
 use crate::error::{Errno, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Inode, blob_head};
-use crate::store::ahead::{Frames, Share};
+use crate::store::ahead::{Frames, Prefetch};
 use crate::store::damage::Damage;
 use crate::store::error::StoreError;
 use crate::store::files::INDEX;
@@ -196,7 +196,7 @@ impl Source for Layer {
         Self::allocated(self, inode)
     }
 
-    fn walk_to(&self, inode: &Inode, waits: bool) -> Share {
+    fn walk_to(&self, inode: &Inode, waits: bool) -> Prefetch {
         let count = self.index.frames().len() as u32;
         let file = self.frames_of(inode);
         let cache = self.reading.cache.capacity() / FRAME_LEN;
@@ -208,7 +208,7 @@ impl Source for Layer {
         &self,
         inode: &Inode,
         to: BorrowedFd<'_>,
-        share: Option<Share>,
+        share: Option<Prefetch>,
     ) -> Result<[u8; 32]> {
         let done = share.as_ref().map(|share| Arc::clone(&share.done)).unwrap_or_default();
         if let Some(share) = share {

@@ -261,7 +261,7 @@ fn what_was_not_synced_is_compared_by_the_next_process() {
     assert!(all(again.material(&inode(&again, 0)).unwrap()) == content(0, SIZE));
     assert_eq!(other.counters()().materials.made, 1, "written anew");
     // Once it is on the disk it is believed.
-    super::later::settle(&path);
+    super::idle_queue::settle(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, super::SYNCED);
     let third = place.store();
     let found = third.layer(layer.id()).unwrap();

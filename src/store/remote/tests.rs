@@ -210,7 +210,7 @@ fn what_is_read_comes_once() {
     let layer = place.store.layer(&id).unwrap();
     let all = layer.missing();
     assert!(all > 10_000_000 && registry.asked.load(Ordering::Relaxed) == 0);
-    assert_eq!(layer.verify(), vec![], "what lacks is no damage");
+    assert_eq!(layer.verify(), vec![], "missing data is not damage");
     let wrong = Mutex::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -1,22 +1,12 @@
 //! `manifest.json` of `docker save` and `podman save`.
 
-use serde::Deserialize;
-
 use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
+use crate::format::oci::Listed;
 use crate::transfer::error::TransferError;
 use crate::transfer::limits::CONFIG_MAX;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
-
-/// An image of `manifest.json`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
-}
 
 /// The images that the text of `manifest.json` lists.
 pub(super) fn images(parts: &Parts, raw: &[u8]) -> Result<Vec<FoundImage>, TransferError> {
@@ -138,7 +128,7 @@ mod tests {
         assert!(case(&[&good, b" ".as_slice()].concat(), &named, r#""l.tar""#).contains("damaged"));
         assert!(case(&good, &named, "").contains("1 diff IDs"));
         assert!(case(&good, &named, r#""l.tar","l.tar""#).contains("2 layers"));
-        assert!(case(&good, &named, r#""other.tar""#).contains("lacks other.tar"));
+        assert!(case(&good, &named, r#""other.tar""#).contains("names other.tar"));
         assert!(case(b"{}", "config.json", "").contains("no rootfs"));
         assert!(case(b"{", "config.json", "").contains("malformed"));
         assert!(case(&good, &named, r#""../l.tar""#).contains(".."));

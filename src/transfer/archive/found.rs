@@ -1,8 +1,8 @@
 //! What is found of images in an archive, and what their documents share.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::format::oci::Config;
 use crate::transfer::error::TransferError;
 use crate::transfer::limits::DOCUMENTS_MAX;
 use crate::transfer::path::shown;
@@ -71,17 +71,6 @@ pub(super) fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, Tra
     })
 }
 
-/// Of an image configuration, what says how many layers belong to it.
-#[derive(Deserialize)]
-struct Config {
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Option<Vec<String>>,
-}
-
 /// The diff IDs of a configuration, as many as there are layers.
 pub(super) fn diff_ids(
     name: &str,
@@ -91,7 +80,7 @@ pub(super) fn diff_ids(
     let part = shown(name.as_bytes());
     let wrong = |what: String| TransferError::Malformed { what: format!("{part}: {what}") };
     let Some(rootfs) = json::<Config>(name, config)?.rootfs else {
-        return Err(wrong("this is no configuration of an image: it has no rootfs".to_owned()));
+        return Err(wrong("this is not an image configuration: it has no rootfs".to_owned()));
     };
     let ids = rootfs.diff_ids.unwrap_or_default();
     if ids.len() != layers {

@@ -94,7 +94,7 @@ fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, TransferError
     Ok(Input::Layer { file, size })
 }
 
-// States whether a tar is an archive of images.
+// Whether a tar is an archive of images.
 fn scan(source: impl Source) -> Result<bool, TransferError> {
     let mut members = Members::new(source);
     for _ in 0..MEMBERS_MAX {

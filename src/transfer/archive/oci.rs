@@ -138,7 +138,7 @@ fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), TransferError> 
     match descriptor.size {
         Some(stated) if stated != found => {
             let digest = &descriptor.digest;
-            let what = format!("{digest} has {found} bytes, but its descriptor states {stated}");
+            let what = format!("{digest} has {found} bytes, but its descriptor has {stated}");
             Err(TransferError::Malformed { what })
         }
         _ => Ok(()),
@@ -153,7 +153,7 @@ fn image(
     let raw = blob(parts, descriptor, MANIFEST_MAX)?;
     let manifest: Manifest = json(&descriptor.digest, &raw)?;
     let stated = manifest.config.ok_or_else(|| {
-        TransferError::malformed("a manifest of the archive has no config: it is no image")
+        TransferError::malformed("a manifest of the archive has no config: it is not an image")
     })?;
     let config = blob(parts, &stated, CONFIG_MAX)?;
     let listed = manifest.layers.unwrap_or_default();
@@ -187,7 +187,8 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: Digest) -> Result<FoundLaye
 
 /// Puts the index of a layer in our own form to its data, which follow it.
 fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor)>, TransferError> {
-    let lone = || TransferError::malformed("an index of a layer, and the data of one, stand alone");
+    let lone =
+        || TransferError::malformed("the index of a layer and its data do not follow each other");
     let is = |one: &Descriptor, kind: &str| one.media_type.as_deref() == Some(kind);
     let mut pairs = Vec::with_capacity(listed.len());
     let mut listed = listed.into_iter();
@@ -253,7 +254,7 @@ fn described(
     fetch: &mut Fetch<'_>,
 ) -> Result<FoundImage, TransferError> {
     let stated = config.ok_or_else(|| {
-        TransferError::malformed("the manifest has no config: it is no image, or too old")
+        TransferError::malformed("the manifest has no config: it is not an image, or has schema 1")
     })?;
     let config = fetched(&stated, "blobs", fetch)?;
     let listed = paired(listed)?;
@@ -502,10 +503,10 @@ mod tests {
             assert!(error(bad.images(&index)).contains(expected), "{content}");
         }
         let longer = index.replacen("\"size\":", "\"size\":1", 1);
-        assert!(error(layout.images(&longer)).contains("states"));
+        assert!(error(layout.images(&longer)).contains("its descriptor has"));
         let gz = sha256(&gzip(&layer_tar("f")));
         layout.blobs.remove(&gz);
-        assert!(error(layout.images(&index)).contains("lacks blobs/sha256/"));
+        assert!(error(layout.images(&index)).contains("names blobs/sha256/"));
         let escape = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
         assert!(error(layout.images(escape)).contains("no digest"));
     }
@@ -528,7 +529,7 @@ mod tests {
         assert!(native && layer.index.as_ref().is_some_and(|index| index.size == 5));
         assert_eq!((layer.size, layer.diff_id.to_string().len()), (4, 71));
         for layers in [format!("{data},{index}"), index.clone(), data.clone()] {
-            assert!(error(images(&layers).1).contains("stand alone"), "{layers}");
+            assert!(error(images(&layers).1).contains("do not follow"), "{layers}");
         }
         let (native, found) = images(&format!("{index},{data},{index},{data}"));
         assert!(native && error(found).contains("1 diff IDs, but the manifest has 2"));

@@ -145,7 +145,9 @@ fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, Transf
     let file = File::from(opened);
     let found = file.metadata().map_err(TransferError::io(&whole))?;
     if !found.is_file() {
-        return Err(TransferError::Malformed { what: format!("{} is no file", whole.display()) });
+        return Err(TransferError::Malformed {
+            what: format!("{} is not a file", whole.display()),
+        });
     }
     Ok(Some(Part { file: Arc::new(file), at: 0, end: found.len() }))
 }

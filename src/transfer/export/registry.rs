@@ -8,9 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
-
 use super::Target;
+use crate::format::oci::{Index, MANIFEST};
 use crate::transfer::error::{Result, TransferError};
 use crate::transfer::registry::Registry;
 use crate::types::Digest;
@@ -22,20 +21,8 @@ pub struct RegistryTarget {
     registry: Registry,
     /// Short blobs, of which one is the manifest.
     short: HashMap<Digest, Vec<u8>>,
-    manifest: Option<Listed>,
+    manifest: Option<Digest>,
     pushed: Arc<OnceLock<Digest>>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Listed {
-    media_type: String,
-    digest: Digest,
 }
 
 /// Reads a file from its beginning, whoever else reads it.
@@ -88,21 +75,22 @@ impl Target for RegistryTarget {
         if name == "index.json" {
             let index: Index = serde_json::from_slice(content)
                 .map_err(|error| lost(&format!("the index of what is pushed: {error}")))?;
-            self.manifest = index.manifests.into_iter().next();
+            let listed = index.manifests.into_iter().flatten().next();
+            self.manifest = listed.and_then(|manifest| manifest.digest.parse().ok());
         }
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        let listed = self.manifest.take().ok_or_else(|| lost("no image is pushed"))?;
-        let manifest = self.short.remove(&listed.digest).ok_or_else(|| lost("no manifest"))?;
+        let digest = self.manifest.take().ok_or_else(|| lost("no image is pushed"))?;
+        let manifest = self.short.remove(&digest).ok_or_else(|| lost("no manifest"))?;
         for (digest, content) in &self.short {
             let again = || Ok(Box::new(Cursor::new(content.clone())) as Box<dyn Read>);
             self.registry.upload(digest, content.len() as u64, &again)?;
         }
         // Last: what it names is there.
-        self.registry.put_manifest(&manifest, &listed.media_type)?;
-        drop(self.pushed.set(listed.digest));
+        self.registry.put_manifest(&manifest, MANIFEST)?;
+        drop(self.pushed.set(digest));
         Ok(())
     }
 }

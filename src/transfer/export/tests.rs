@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::tar::{Builder, EntryType, Header};
 
 use super::write_layer;
 use crate::cache::BlockCache;
-use crate::store::Layer;
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
+use crate::store::{DiffId, Layer, LayerId};
 use crate::transfer::error::TransferError;
-use crate::transfer::tar::layer_from_tar_heard;
+use crate::transfer::tar::layer_from_tar_recorded;
 use crate::types::{Name, Time, name};
 
 struct Place {
@@ -29,19 +30,25 @@ fn place() -> Place {
 
 impl Place {
     /// Imports a tar; answers the layer and the diff ID.
-    fn import(&self, bytes: &[u8]) -> (Arc<Layer>, String) {
+    fn import(&self, bytes: &[u8]) -> (Arc<Layer>, DiffId) {
         let mut build = self.store.build().unwrap();
         let mut recipe = self.store.recipes().begin().unwrap();
-        let outcome = layer_from_tar_heard(bytes, &mut build.builder, Some(&mut recipe)).unwrap();
+        let outcome =
+            layer_from_tar_recorded(bytes, &mut build.builder, Some(&mut recipe)).unwrap();
         let recipe = recipe.finish().unwrap();
         let (id, written) = self.store.publish_written(build).unwrap();
         let layer = self.store.layer(&id).unwrap();
-        let diff_id = outcome.diff_id.to_string();
+        let diff_id = DiffId::Tar(outcome.diff_id);
         self.store.recipes().keep(recipe, &diff_id, &layer, &written).unwrap();
         (layer, diff_id)
     }
 
-    fn export(&self, layer: &Layer, diff_id: &str) -> Result<Vec<u8>, TransferError> {
+    /// The file of a recipe.
+    fn recipe(&self, diff_id: &DiffId) -> PathBuf {
+        self.dir.path().join("recipes").join(diff_id.tar().unwrap().hex())
+    }
+
+    fn export(&self, layer: &Layer, diff_id: &DiffId) -> Result<Vec<u8>, TransferError> {
         let mut bytes = Vec::new();
         write_layer(self.store.recipes(), layer, diff_id, &mut bytes).map(|_| bytes)
     }
@@ -51,6 +58,11 @@ impl Place {
         fill(&mut build.builder);
         self.store.layer(&self.store.publish(build).unwrap()).unwrap()
     }
+}
+
+/// The diff ID of a layer that was made without a tar.
+fn no_tar() -> DiffId {
+    DiffId::Tree(LayerId::of(b"no tar"))
 }
 
 fn noise(len: usize) -> Vec<u8> {
@@ -96,7 +108,7 @@ fn what_was_imported_is_written_again_to_the_byte() {
     let bytes = sample();
     let (layer, diff_id) = place.import(&bytes);
     assert!(place.export(&layer, &diff_id).unwrap() == bytes);
-    let recipe = place.dir.path().join("recipes").join(diff_id.trim_start_matches("sha256:"));
+    let recipe = place.recipe(&diff_id);
     let len = fs::metadata(&recipe).unwrap().len();
     assert!(len < 8000, "contents are not kept twice: {len} bytes");
 }
@@ -135,15 +147,15 @@ fn what_a_tar_has_beside_its_contents_may_be_long() {
     let mut build = place.store.build().unwrap();
     // What follows the end of a tar belongs to its digest.
     let long = tar.chain(io::repeat(0).take(600 << 20));
-    let read = layer_from_tar_heard(long, &mut build.builder, Some(&mut recipe)).unwrap();
-    let diff_id = read.diff_id.to_string();
+    let read = layer_from_tar_recorded(long, &mut build.builder, Some(&mut recipe)).unwrap();
+    let diff_id = DiffId::Tar(read.diff_id);
     let (id, written) = place.store.publish_written(build).unwrap();
     let layer = place.store.layer(&id).unwrap();
     let recipes = place.store.recipes();
     recipes.keep(recipe.finish().unwrap(), &diff_id, &layer, &written).unwrap();
     let found = write_layer(recipes, &layer, &diff_id, &mut io::sink()).unwrap();
-    assert_eq!(found.to_string(), diff_id);
-    let kept = place.dir.path().join("recipes").join(diff_id.trim_start_matches("sha256:"));
+    assert_eq!(Some(&found), diff_id.tar());
+    let kept = place.recipe(&diff_id);
     assert!(fs::metadata(kept).unwrap().len() < 1 << 20);
 }
 
@@ -151,7 +163,7 @@ fn what_a_tar_has_beside_its_contents_may_be_long() {
 fn a_changed_recipe_is_told() {
     let place = place();
     let (layer, diff_id) = place.import(&sample());
-    let file = place.dir.path().join("recipes").join(diff_id.trim_start_matches("sha256:"));
+    let file = place.recipe(&diff_id);
     let good = fs::read(&file).unwrap();
     for at in (0..good.len()).step_by(7) {
         let mut bad = good.clone();
@@ -213,13 +225,13 @@ fn a_layer_survives_a_tar_of_our_own() {
         sink.whiteout(&path("d/gone")).unwrap();
         sink.opaque(&path("d")).unwrap();
     });
-    let bytes = place.export(&layer, "blake3:x").unwrap();
+    let bytes = place.export(&layer, &no_tar()).unwrap();
     assert!(bytes.len() < 250_000, "holes stay holes: {}", bytes.len());
-    assert_eq!(bytes, place.export(&layer, "blake3:x").unwrap(), "the same each time");
+    assert_eq!(bytes, place.export(&layer, &no_tar()).unwrap(), "the same each time");
     // Names, attributes and contents are all in the tar; the order of the blob is that of the
     // stream.
     let (again, _) = place.import(&bytes);
-    assert!(place.export(&again, "blake3:x").unwrap() == bytes);
+    assert!(place.export(&again, &no_tar()).unwrap() == bytes);
     assert_eq!(again.index().inodes().len(), layer.index().inodes().len());
 }
 
@@ -231,7 +243,7 @@ fn an_implied_directory_stays_implied_in_a_tar() {
         sink.whiteout(&path("a/b/gone")).unwrap();
         sink.opaque(&path("o")).unwrap();
     });
-    let bytes = place.export(&layer, "blake3:x").unwrap();
+    let bytes = place.export(&layer, &no_tar()).unwrap();
     let mut names = Vec::new();
     for entry in ::tar::Archive::new(&bytes[..]).entries().unwrap() {
         names.push(String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned());
@@ -247,6 +259,6 @@ fn what_no_tar_can_hold_is_refused_by_name() {
     let layer = place.build(|sink| {
         sink.put(&path("d/.wh.x"), Meta::default(), Body::Fifo).unwrap();
     });
-    let error = place.export(&layer, "blake3:x").unwrap_err();
+    let error = place.export(&layer, &no_tar()).unwrap_err();
     assert!(error.to_string().contains("d/.wh.x"), "{error}");
 }

@@ -12,7 +12,7 @@ use crate::transfer::error::{Result, TransferError};
 
 /// What was said of a registry.
 #[derive(Debug, Clone, Default)]
-pub struct Words {
+pub struct AccessOptions {
     /// `USER[:PASSWORD]`.
     pub creds: Option<String>,
     /// Where passwords are kept.
@@ -43,7 +43,7 @@ impl Access {
     /// # Errors
     /// [`TransferError::Io`] for a file of passwords that cannot be read, or that was asked for by
     /// name and is not there.
-    pub fn find(reference: &Reference, words: Words) -> Result<Self> {
+    pub fn find(reference: &Reference, words: AccessOptions) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
             Some(pair) => (Some(Credentials::of(pair)), None),
             None if words.again => kept(words.authfile.filter(|file| file.exists()), reference)

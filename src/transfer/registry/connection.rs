@@ -116,14 +116,14 @@ fn read_certs(dir: &Path) -> Result<Certs> {
             Some("cert") => {
                 let key = path.with_extension("key");
                 if !files.contains(&key) {
-                    return Err(bad(path, format!("there is no {} for it", key.display())));
+                    return Err(bad(path, format!("{} is missing beside it", key.display())));
                 }
                 let pem = read(&key)?;
                 let key = PrivateKey::from_pem(&pem).map_err(|_| bad(&key, "holds no key"))?;
                 found.shown = Some(ClientCert::new_with_certs(&certificates(path)?, key));
             }
             Some("key") if !files.contains(&path.with_extension("cert")) => {
-                return Err(bad(path, "there is no .cert for it"));
+                return Err(bad(path, "its .cert file is missing"));
             }
             _ => {}
         }

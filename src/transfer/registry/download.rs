@@ -40,7 +40,7 @@ fn path_of(dir: &Path, digest: &Digest) -> PathBuf {
     dir.join(digest.to_string().replace(':', "-"))
 }
 
-/// One blob on its way, and who is told how many bytes came.
+/// A download, and the counter of the bytes that came.
 pub struct Transfer<'a> {
     /// Where from.
     pub registry: &'a Registry,
@@ -49,7 +49,7 @@ pub struct Transfer<'a> {
     /// Set when the pull ends: then it fails at the next block.
     pub ended: &'a AtomicBool,
     /// Is given bytes that are there; those of an earlier attempt too. Negative if given up.
-    pub told: &'a (dyn Fn(i64) + Sync),
+    pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
 /// Whether another attempt may help.
@@ -73,7 +73,7 @@ impl Transfer<'_> {
         if have > size {
             self.restart(&mut file, &mut have).map_err(TransferError::io(&path))?;
         }
-        (self.told)(i64::try_from(have).unwrap_or(i64::MAX));
+        (self.progress)(i64::try_from(have).unwrap_or(i64::MAX));
         // Once more from the start if what an earlier pull left is not the beginning of it.
         let mut resumed = have > 0;
         loop {
@@ -93,7 +93,7 @@ impl Transfer<'_> {
     }
 
     fn restart(&self, file: &mut File, have: &mut u64) -> io::Result<()> {
-        (self.told)(-i64::try_from(*have).unwrap_or(i64::MAX));
+        (self.progress)(-i64::try_from(*have).unwrap_or(i64::MAX));
         *have = 0;
         file.set_len(0)
     }
@@ -177,7 +177,7 @@ impl Transfer<'_> {
             room.take(len as u64).map_err(host)?;
             file.write_all(space.get(..len).unwrap_or_default()).map_err(host)?;
             *have += len as u64;
-            (self.told)(i64::try_from(len).unwrap_or(0));
+            (self.progress)(i64::try_from(len).unwrap_or(0));
         }
         Ok(())
     }

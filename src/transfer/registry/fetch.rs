@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Registry;
-use super::access::{Access, Words};
+use super::access::{Access, AccessOptions};
 use super::reference::Reference;
 use crate::store::error::{Result, StoreError};
 use crate::store::fetch::{Fetch, Origin};
@@ -26,7 +26,7 @@ struct Repository {
 /// As [`Reference::parse`] and [`Access::find`].
 pub fn connect(origin: &Origin) -> Result<Box<dyn Fetch>> {
     let Origin { insecure, authfile, cert_dir, .. } = origin.clone();
-    let words = Words { creds: None, authfile, cert_dir, insecure, again: true };
+    let words = AccessOptions { creds: None, authfile, cert_dir, insecure, again: true };
     let reference = Reference::parse(&origin.reference).map_err(StoreError::elsewhere)?;
     let access = Access::find(&reference, words).map_err(StoreError::elsewhere)?;
     Ok(Box::new(Repository { reference, access, registry: Mutex::default() }))

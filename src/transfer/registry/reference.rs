@@ -69,7 +69,7 @@ impl Reference {
     }
 }
 
-/// States whether `HOST[:PORT]` is this machine by its very name.
+/// Whether `HOST[:PORT]` is this machine by its very name.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let bare = match host.strip_prefix('[') {

@@ -106,9 +106,9 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
         let registry = connect(&reference, None);
         let dir = tempfile::tempdir().unwrap();
         let (ended, sum) = (AtomicBool::new(false), Mutex::new(0));
-        let told = |bytes| *sum.lock() += bytes;
+        let progress = |bytes| *sum.lock() += bytes;
         let transfer =
-            Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &told };
+            Transfer { registry: &registry, dir: dir.path(), ended: &ended, progress: &progress };
         let mut whole = Vec::new();
         let mut file = transfer.fetch(&Digest::sha256(&blob), blob.len() as u64).unwrap();
         file.read_to_end(&mut whole).unwrap();
@@ -161,7 +161,7 @@ fn a_registry_that_brings_nothing_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
         let ended = AtomicBool::new(false);
         let transfer =
-            Transfer { registry: &registry, dir: dir.path(), ended: &ended, told: &|_| () };
+            Transfer { registry: &registry, dir: dir.path(), ended: &ended, progress: &|_| () };
         let error = transfer.fetch(&Digest::sha256(b""), 50_000).unwrap_err().to_string();
         assert!(error.contains("bytes came in") || error.contains("timeout"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());

@@ -42,7 +42,8 @@ impl Registry {
             return Err(self.refused(answer));
         }
         let place = answer.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
-        let place = place.ok_or_else(|| self.error("the registry says not where a blob goes"))?;
+        let place =
+            place.ok_or_else(|| self.error("the registry sent no Location for the upload"))?;
         let (place, is_own) = self.place_of_upload(place)?;
         let place =
             format!("{place}{}digest={digest}", if place.contains('?') { '&' } else { '?' });
@@ -96,8 +97,8 @@ impl Registry {
     /// Where a blob goes, and whether that is the registry itself: nobody else sees who sends it.
     fn place_of_upload(&self, place: &str) -> Result<(String, bool)> {
         let own = self.url("").parse::<Uri>().ok();
-        let own = own.ok_or_else(|| self.error("the registry has no address"))?;
-        let bad = || self.error("the registry names no address for a blob");
+        let own = own.ok_or_else(|| self.error("the registry has no host name"))?;
+        let bad = || self.error("the registry sent an invalid Location for the upload");
         if place.starts_with('/') && !place.starts_with("//") {
             let authority = own.authority().ok_or_else(bad)?;
             return Ok((format!("{}://{authority}{place}", self.scheme), true));
@@ -120,7 +121,7 @@ impl Registry {
         let answer = self.get(&format!("blobs/{digest}"), ("range", &range))?;
         match answer.status().as_u16() {
             206 => {}
-            200 => return Err(self.error("the registry sends no parts of blobs")),
+            200 => return Err(self.error("the registry does not support range requests")),
             _ => return Err(self.refused(answer)),
         }
         let said = answer.headers().get(header::CONTENT_RANGE);

@@ -44,7 +44,7 @@ fn deposit<S: Source>(
     };
     let marks = marks::take(&mut member.xattrs).map_err(&refuse)?;
     if path.is_empty() && member.kind != b'5' {
-        return Err(refuse("it is the root, but no directory"));
+        return Err(refuse("it is the root, but not a directory"));
     }
     let (kind, size) = (member.kind, member.size);
     if is_whiteout(&member, marks) {
@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn the_root_is_a_directory() {
-        assert!(error(Tar::default().link(b'2', "./", "x")).contains("no directory"));
-        assert!(error(Tar::default().link(b'1', "/", "x")).contains("no directory"));
+        assert!(error(Tar::default().link(b'2', "./", "x")).contains("not a directory"));
+        assert!(error(Tar::default().link(b'1', "/", "x")).contains("not a directory"));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(super) fn stored_size(kind: u8, own: u64, pax: Option<u64>) -> Result<u64, &
         // Old writers state the size of the target; nothing follows for GNU tar and Go.
         b'1' if pax.unwrap_or(0) == 0 => Ok(0),
         // GNU tar passes over such data, Go takes it for headers.
-        b'1'..=b'6' if pax.unwrap_or(own) != 0 => Err("it is no file, but has data"),
+        b'1'..=b'6' if pax.unwrap_or(own) != 0 => Err("it has data, but is not a file"),
         _ => Ok(pax.unwrap_or(own)),
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn device(header: &Header, kind: u8) -> Result<(u32, u32), &'static s
     Ok((unsigned(major)?, unsigned(minor)?))
 }
 
-/// States whether the checksum is right; some old writers added signed bytes.
+/// Whether the checksum is right; some old writers added signed bytes.
 pub(super) fn has_checksum(header: &Header) -> bool {
     const FIELD: std::ops::Range<usize> = 148..156;
     let Ok(stated) = number::field(&header.as_old().cksum) else { return false };

@@ -12,7 +12,7 @@ use ::tar::Header;
 use super::pax::{self, Records};
 use super::sparse::{self, HOLE_BYTES_MAX, MapReader, Next, Sparse};
 use super::{header, number};
-use crate::store::sink::Hearer;
+use crate::store::sink::TarRecorder;
 use crate::transfer::error::TransferError;
 use crate::transfer::path::refused;
 use crate::transfer::{marks, stream};
@@ -43,7 +43,7 @@ pub(in crate::transfer) trait Source: Read {
 /// A source that can only be read, and that somebody may listen to.
 pub(in crate::transfer) struct Streamed<'r, R> {
     reader: R,
-    recorder: Option<&'r mut dyn Hearer>,
+    recorder: Option<&'r mut dyn TarRecorder>,
 }
 
 impl<R> Streamed<'_, R> {
@@ -55,7 +55,7 @@ impl<R> Streamed<'_, R> {
 impl<'r, R> Streamed<'r, R> {
     pub(in crate::transfer) const fn heard(
         reader: R,
-        recorder: Option<&'r mut dyn Hearer>,
+        recorder: Option<&'r mut dyn TarRecorder>,
     ) -> Self {
         Self { reader, recorder }
     }
@@ -184,7 +184,7 @@ impl<S: Source> Members<S> {
         io::copy(&mut self.source, &mut io::sink())
     }
 
-    /// States whether a block of zeros said that no member follows.
+    /// Whether a block of zeros said that no member follows.
     pub(in crate::transfer) const fn end_marked(&self) -> bool {
         self.end_marked
     }
@@ -258,7 +258,7 @@ impl<S: Source> Members<S> {
         }
         let at = self.at - BLOCK_BYTES;
         if at == 0 {
-            let what = "this is no tar archive, plain or compressed by gzip or zstd";
+            let what = "this is not a tar archive, plain or compressed with gzip or zstd";
             return Err(TransferError::malformed(what));
         }
         let (what, found) = ("archive".to_owned(), format!("no header at byte {at}"));
@@ -393,13 +393,13 @@ impl<S: Source> Members<S> {
             return Ok(None);
         }
         if flag != b'0' {
-            return Err(refuse("it is sparse, but no file"));
+            return Err(refuse("it is sparse, but not a file"));
         }
         let size = pax.real_size.ok_or_else(|| refuse("it is sparse, but has no size"))?;
         let map = match (pax.version, &pax.map) {
             ((1, 0), None) => self.map_in_data(refuse)?,
             ((0, 0 | 1), Some(map)) => map.clone(),
-            _ => return Err(refuse("its sparse format is none of 0.0, 0.1 and 1.0")),
+            _ => return Err(refuse("its sparse format is unknown: 0.0, 0.1 and 1.0 are read")),
         };
         Sparse::new(map, size, self.left).map(Some).map_err(refuse)
     }
@@ -618,7 +618,7 @@ mod tests {
         assert!(error.contains("no header at byte 512"), "{error}");
         tar[0] ^= 1;
         let error = import(&tar).map(|seen| seen.lines).unwrap_err().to_string();
-        assert!(error.contains("no tar archive"), "{error}");
+        assert!(error.contains("not a tar archive"), "{error}");
     }
 
     #[test]
@@ -657,7 +657,7 @@ mod tests {
     fn sparse_files_that_lie_are_refused() {
         let size = ("GNU.sparse.size", b"7".as_slice());
         let other = sparse_tar(&[size, ("GNU.sparse.major", b"2")], b"abc");
-        assert!(error(other).contains("none of 0.0"));
+        assert!(error(other).contains("0.0, 0.1 and 1.0"));
         let short = sparse_tar(&[size, ("GNU.sparse.map", b"0,2")], b"abc");
         assert!(error(short).contains("contradicts"));
         let huge = ("GNU.sparse.size", b"9223372036854775807".as_slice());

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
+
 use super::number;
 use super::sparse::Segment;
 use crate::transfer::path::XATTR_NAME_MAX;
@@ -65,7 +68,7 @@ impl Records {
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     // libarchive writes both forms; the other one is exact and wins.
                     let name = percent_decoded(name).ok_or("an xattr name is malformed")?;
-                    let value = base64_decoded(value).ok_or("an xattr value is malformed")?;
+                    let value = BASE64.decode(value).ok().ok_or("an xattr value is malformed")?;
                     if !self.xattrs.contains_key(&name) {
                         self.take_xattr(&name, value)?;
                     }
@@ -90,7 +93,7 @@ impl Records {
     pub(super) fn check_global(&self) -> Result<(), &'static str> {
         let own = self.path.is_some() || self.linkpath.is_some() || self.size.is_some();
         if own || self.sparse != Sparse::default() {
-            return Err("a global PAX header states a name, a size or a sparse map");
+            return Err("a global PAX header has a name, a size or a sparse map");
         }
         Ok(())
     }
@@ -122,10 +125,11 @@ impl Sparse {
                 self.real_size = Some(number::decimal(value)?);
             }
             b"GNU.sparse.offset" if self.offset.replace(number::decimal(value)?).is_some() => {
-                return Err("a PAX sparse map states two offsets in a row");
+                return Err("a PAX sparse map has two offsets in a row");
             }
             b"GNU.sparse.numbytes" => {
-                let start = self.offset.take().ok_or("a PAX sparse map lacks an offset")?;
+                let start =
+                    self.offset.take().ok_or("a PAX sparse map has a size without an offset")?;
                 let segment = Segment { start, len: number::decimal(value)? };
                 self.map.get_or_insert_default().push(segment);
             }
@@ -192,28 +196,12 @@ fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
 }
 
 // RFC 4648 without line breaks; libarchive leaves the padding out.
-fn base64_decoded(raw: &[u8]) -> Option<Vec<u8>> {
-    let end = raw.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    let mut plain = Vec::with_capacity(end);
-    let (mut bits, mut count) = (0u32, 0u32);
-    for byte in raw.get(..end)? {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(six)) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            plain.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(plain)
-}
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 #[cfg(test)]
 mod tests {

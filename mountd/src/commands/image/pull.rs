@@ -1,49 +1,54 @@
-//! `lamina image pull` and `push`.
+//! `lamina image pull`.
 
-use std::path::Path;
+use clap::{Args, ValueEnum};
+use laminafs::service::pull::{Access, Lazy, Pull, Reference, pull};
 
-use laminafs::service::images::Images;
-use laminafs::service::pull::{Access, Lazy, Pull, Reference, Words, pull};
-use laminafs::service::push::{Push, push as push_image};
+use super::Context;
+use super::progress::with_progress;
+use crate::args::RegistryArgs;
+use crate::report::CliError;
 
-use super::with_progress;
-use crate::cli::{PullArgs, PushArgs, RegistryArgs};
-use crate::report::{Trouble, say};
+/// Arguments of `lamina image pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`; the default host is docker.io.
+    reference: String,
+    /// The name of the image, instead of the name in the reference.
+    #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<String>,
+    /// Leave the data of layers in the registry; they were pushed with `--compress native`.
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "background")]
+    lazy: Option<LazyPull>,
+    /// The registry.
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// When the data of a lazy pull is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LazyPull {
+    /// Parts that are read at once, the rest while the image is mounted.
+    Background,
+    /// Parts that are read alone.
+    Demand,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// [`Trouble`].
-pub fn run((images, root): (&Images, &Path), json: bool, args: PullArgs) -> Result<(), Trouble> {
+/// [`CliError`].
+pub(super) fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
+    context.clean_at_signal()?;
     let reference = Reference::parse(&args.reference)?;
-    let access = Access::find(&reference, words(args.registry))?;
+    let access = Access::find(&reference, args.registry.into())?;
     let lazy = args.lazy.map(|lazy| match lazy {
-        crate::cli::LazyPull::Background => Lazy::Background,
-        crate::cli::LazyPull::Demand => Lazy::Demand,
+        LazyPull::Background => Lazy::Background,
+        LazyPull::Demand => Lazy::Demand,
     });
     let request = Pull { reference, names: args.tags, access, lazy };
-    let id = with_progress(json, |told| pull(images, root, &request, told))?;
-    if json { Ok(()) } else { say(&format!("{id}\n")) }
-}
-
-/// Runs the other one.
-///
-/// # Errors
-/// [`Trouble`].
-pub fn push(images: &Images, json: bool, args: PushArgs) -> Result<(), Trouble> {
-    let form = super::oci_form(args.compress);
-    let to = match args.reference {
-        Some(reference) => reference,
-        None => images.resolved_name(&args.name)?,
-    };
-    let reference = Reference::parse(&to)?;
-    let access = Access::find(&reference, words(args.registry))?;
-    let request = Push { name: args.name, reference, form, access };
-    let digest = with_progress(json, |told| push_image(images, &request, told))?;
-    if json { Ok(()) } else { say(&format!("{digest}\n")) }
-}
-
-fn words(args: RegistryArgs) -> Words {
-    let RegistryArgs { creds, authfile, cert_dir, tls_verify } = args;
-    Words { creds, authfile, cert_dir, insecure: !tls_verify, ..Words::default() }
+    let id = with_progress(context.json, |progress| {
+        pull(&context.images, &context.root, &request, progress)
+    })?;
+    context.show_id(&id)
 }

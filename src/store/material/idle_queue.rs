@@ -42,9 +42,9 @@ pub(super) enum Task {
 
 /// The way to the thread, which the first task starts.
 #[derive(Default)]
-pub(super) struct Later(OnceLock<Option<SyncSender<Task>>>);
+pub(super) struct IdleQueue(OnceLock<Option<SyncSender<Task>>>);
 
-impl Later {
+impl IdleQueue {
     pub(super) fn add(&self, materials: &Arc<Materials>, task: Task) {
         let start = || {
             let (sender, receiver) = sync_channel(QUEUE);
@@ -63,7 +63,7 @@ impl Later {
 /// For how long the end of a process waits for syncs.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
-impl Later {
+impl IdleQueue {
     /// Does the syncs that wait, and waits for them.
     pub(super) fn finish(&self) {
         let Some(Some(queue)) = self.0.get() else { return };

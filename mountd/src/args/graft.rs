@@ -1,20 +1,38 @@
-//! Words for what is grafted into a mount: the short forms and that of `--mount`.
+//! Grafts: volumes, binds and tmpfs in the tree of a mount, in the short forms and as `--mount`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use clap::Args;
 use laminafs::service::BindFlags;
 use laminafs::service::spec::{GraftSource, GraftSpec};
 use laminafs::types::{Name, name};
 
-use super::GraftArgs;
 use crate::options::OptionError;
 
-/// All that a command is given to graft.
+/// What appears in a tree from elsewhere.
+#[derive(Debug, Args)]
+pub struct GraftArgs {
+    /// Show a named volume at a path. A missing volume is created; an empty one is filled from the
+    /// image.
+    #[arg(long = "volume", value_name = "NAME:/PATH[:ro]")]
+    pub volumes: Vec<OsString>,
+    /// Show a directory or file of the host at a path.
+    #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
+    pub binds: Vec<OsString>,
+    /// Show a file system in memory at a path.
+    #[arg(long = "tmpfs", value_name = "/PATH")]
+    pub tmpfs: Vec<OsString>,
+    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly.
+    #[arg(long = "mount", value_name = "SPEC")]
+    pub mounts: Vec<OsString>,
+}
+
+/// The grafts that the arguments of a command name.
 ///
 /// # Errors
-/// What one of the words says wrong.
+/// [`OptionError`] for the first malformed one.
 pub fn all(args: &GraftArgs) -> Result<Vec<GraftSpec>, OptionError> {
     let of = |words: &[OsString], read: fn(&OsStr) -> Result<GraftSpec, OptionError>| {
         words.iter().map(|word| read(word)).collect::<Result<Vec<_>, _>>()
@@ -36,7 +54,7 @@ fn shown(bytes: &[u8]) -> String {
 fn place(option: &str, bytes: &[u8]) -> Result<Vec<Name>, OptionError> {
     let refuse = |reason: &str| OptionError::value(option, format!("{:?} {reason}", shown(bytes)));
     let Some(relative) = bytes.strip_prefix(b"/") else {
-        return Err(refuse("is no absolute path of the mount"));
+        return Err(refuse("is not an absolute path of the mount"));
     };
     let parts: Vec<Name> = relative
         .split(|byte| *byte == b'/')
@@ -44,7 +62,7 @@ fn place(option: &str, bytes: &[u8]) -> Result<Vec<Name>, OptionError> {
         .map(name)
         .collect();
     if parts.iter().any(|part| part[..] == *b"..") {
-        return Err(refuse("goes upwards"));
+        return Err(refuse("contains .."));
     }
     if parts.is_empty() {
         return Err(refuse("is the root of the mount"));
@@ -100,7 +118,7 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
                     "volume" => "ro, rw, nosuid, nodev, noexec, nocopy",
                     _ => "ro, rw, nosuid, nodev, noexec, bind, rbind",
                 };
-                let reason = format!("{:?} is none of {known}", shown(other));
+                let reason = format!("unknown word {:?}: use one of {known}", shown(other));
                 return Err(OptionError::value(option, reason));
             }
         }
@@ -117,7 +135,7 @@ pub fn volume(word: &OsStr) -> Result<GraftSpec, OptionError> {
     let Short { source, path, flags, nocopy, .. } = short("volume", word.as_bytes())?;
     let name = shown(&source);
     if !laminafs::service::volumes::is_name(&name) {
-        return Err(OptionError::value("volume", format!("{name:?} is no name of a volume")));
+        return Err(OptionError::value("volume", format!("invalid volume name {name:?}")));
     }
     let source = GraftSource::Volume { name, nocopy };
     Ok(GraftSpec { source, path, flags, recursive: true })
@@ -167,7 +185,7 @@ impl Found {
             Some(("size" | "tmpfs-size", value)) => self.size = Some(value.to_owned()),
             Some(("mode" | "tmpfs-mode", value)) => {
                 let mode = u32::from_str_radix(value, 8).map_err(|_| {
-                    OptionError::value(option, format!("{value:?} is no octal mode"))
+                    OptionError::value(option, format!("{value:?} is not an octal mode"))
                 })?;
                 self.mode = Some(mode);
             }
@@ -203,7 +221,8 @@ impl Found {
                     b"enabled" | b"true" | b"1" => true,
                     b"disabled" | b"false" | b"0" => false,
                     _ => {
-                        let reason = format!("{:?} is none of enabled, disabled", shown(&value));
+                        let reason =
+                            format!("unknown value {:?}: use enabled or disabled", shown(&value));
                         return Err(OptionError::value("mount", reason));
                     }
                 });
@@ -212,7 +231,10 @@ impl Found {
             ("bind-nonrecursive", _, Some(truth)) => self.recursive = Some(!truth),
             ("bind-propagation", Some(value), _) => {
                 if !matches!(&value[..], b"private" | b"rprivate") {
-                    let reason = format!("bind-propagation {:?} is not possible", shown(&value));
+                    let reason = format!(
+                        "bind-propagation {:?} is not supported: a graft is private",
+                        shown(&value)
+                    );
                     return Err(OptionError::value("mount", reason));
                 }
             }
@@ -246,7 +268,7 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
             GraftSource::Volume { name: shown(&source), nocopy: found.nocopy }
         }
         ("volume", Some(source)) => {
-            let reason = format!("{:?} is no name of a volume", shown(&source));
+            let reason = format!("invalid volume name {:?}", shown(&source));
             return Err(OptionError::value("mount", reason));
         }
         ("tmpfs", None) => GraftSource::Tmpfs { size: found.size, mode: found.mode },
@@ -255,7 +277,7 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
         }
         ("bind" | "volume", None) => return Err(missing("source=")),
         (other, _) => {
-            let reason = format!("type {other:?} is none of bind, volume, tmpfs");
+            let reason = format!("unknown type {other:?}: use bind, volume or tmpfs");
             return Err(OptionError::value("mount", reason));
         }
     };
@@ -299,10 +321,10 @@ mod tests {
         for (word, part) in [
             ("data", "SOURCE:/PATH"),
             ("data:relative", "absolute"),
-            ("data:/a/../b", "upwards"),
+            ("data:/a/../b", "contains .."),
             ("data:/", "root of the mount"),
-            ("../x:/a", "no name"),
-            ("data:/a:wo", "none of ro"),
+            ("../x:/a", "invalid volume name"),
+            ("data:/a:wo", "use one of ro"),
         ] {
             let error = volume(OsStr::new(word)).unwrap_err().to_string();
             assert!(error.contains(part), "{word}: {error}");

@@ -1,0 +1,7 @@
+//! Arguments that several commands share.
+
+pub mod graft;
+pub mod registry;
+
+pub use graft::GraftArgs;
+pub use registry::RegistryArgs;

@@ -1,0 +1,32 @@
+//! `lamina container create`.
+
+use clap::Args;
+use laminafs::service::containers::NewContainer;
+
+use super::Context;
+use crate::args::{GraftArgs, graft};
+use crate::report::{CliError, say};
+
+/// Arguments of `lamina container create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The name of the container [default: the first digits of its id].
+    #[arg(long)]
+    name: Option<String>,
+    /// What appears in the container from elsewhere.
+    #[command(flatten)]
+    grafts: GraftArgs,
+    /// The image.
+    image: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
+    let grafts = graft::all(&args.grafts)?;
+    let new = NewContainer { name: args.name, image: args.image, grafts };
+    let name = context.images.create_container(new)?;
+    say(&format!("{name}\n"))
+}

@@ -1,0 +1,53 @@
+//! What a command of `lamina image` compares or commits: an upper directory, a container, or an
+//! image, and what lies below it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use laminafs::service::changes::UpperSpec;
+
+use super::Context;
+use crate::report::CliError;
+use crate::run;
+
+/// What an upper directory lies on.
+#[derive(Debug, Args)]
+pub struct BaseArgs {
+    /// The image below.
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub image: Option<String>,
+    /// The work directory of the upper directory.
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+}
+
+/// What the word of a user names.
+pub enum Source {
+    /// An upper directory, by itself or of a container.
+    Upper(UpperSpec),
+    /// Anything else: an image, if there is one of that name.
+    Image(String),
+}
+
+/// Finds what a word names.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn find(context: &Context, word: &Path, base: &BaseArgs) -> Result<Source, CliError> {
+    let (root, runtime) = (context.root.clone(), run::runtime_dir());
+    let spec = UpperSpec { root, runtime, ..UpperSpec::default() };
+    let text = word.to_string_lossy();
+    if word.is_absolute() || text.starts_with("./") || (text.contains('/') && word.is_dir()) {
+        let (upper, work, image) = (word.to_owned(), base.work.clone(), base.image.clone());
+        return Ok(Source::Upper(UpperSpec { upper, work, image, ..spec }));
+    }
+    match context.images.container(&text, None) {
+        Ok(found) => {
+            let work = Some(found.upper.with_file_name("work"));
+            let (upper, container) = (found.upper, Some(found.id));
+            Ok(Source::Upper(UpperSpec { upper, work, container, ..spec }))
+        }
+        Err(error) if error.is_missing() => Ok(Source::Image(text.into_owned())),
+        Err(error) => Err(error.into()),
+    }
+}

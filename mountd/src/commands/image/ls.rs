@@ -1,0 +1,31 @@
+//! `lamina image ls`.
+
+use laminafs::service::images::ImageInfo;
+
+use super::Context;
+use crate::commands::table::{DIGITS, mib, short};
+use crate::report::CliError;
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(context: &Context) -> Result<(), CliError> {
+    context.show(&context.images.list()?, |all| table(all))
+}
+
+fn table(images: &[ImageInfo]) -> String {
+    let none = || vec!["<none>".to_owned()];
+    let named =
+        |image: &ImageInfo| if image.names.is_empty() { none() } else { image.names.clone() };
+    let names = images.iter().flat_map(named);
+    let width = names.map(|name| name.len()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:<width$}  {:<DIGITS$}  LAYERS  {:>12}\n", "NAME", "ID", "SIZE");
+    for image in images {
+        for name in named(image) {
+            let (id, size) = (short(&image.id), mib(image.size));
+            text.push_str(&format!("{name:<width$}  {id}  {:>6}  {size:>12}\n", image.layers));
+        }
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! `lamina image push`.
+
+use clap::Args;
+use laminafs::service::pull::{Access, Reference};
+use laminafs::service::push::{Push, push};
+
+use super::Context;
+use super::export::ExportCompression;
+use super::progress::with_progress;
+use crate::args::RegistryArgs;
+use crate::report::CliError;
+
+/// Arguments of `lamina image push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// `NAME[:TAG]`, or the first digits of an id.
+    name: String,
+    /// The destination: `[HOST[:PORT]/]PATH[:TAG]` [default: the name].
+    reference: Option<String>,
+    /// The compression of the layers.
+    #[arg(long, value_enum, default_value_t = ExportCompression::Gzip)]
+    compress: ExportCompression,
+    /// The registry.
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(context: &Context, args: PushArgs) -> Result<(), CliError> {
+    let to = match args.reference {
+        Some(reference) => reference,
+        None => context.images.resolved_name(&args.name)?,
+    };
+    let reference = Reference::parse(&to)?;
+    let access = Access::find(&reference, args.registry.into())?;
+    let request = Push { name: args.name, reference, form: args.compress.into(), access };
+    let digest = with_progress(context.json, |progress| push(&context.images, &request, progress))?;
+    context.show_id(&digest)
+}

@@ -1,0 +1,41 @@
+//! `lamina image verify`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use laminafs::service::images::Finding;
+
+use super::Context;
+use crate::commands::table::short;
+use crate::report::{CliError, FAILED};
+
+/// Arguments of `lamina image verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// One image [default: the whole data root].
+    name: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, CliError> {
+    let found = context.images.verify(args.name.as_deref())?;
+    context.show(&found, |all| lines(all))?;
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn lines(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        match &finding.layer[..] {
+            "" => text.push_str(&format!("{}\n", finding.what)),
+            layer => text.push_str(&format!("layer {}: {}\n", short(layer), finding.what)),
+        }
+        for file in &finding.files {
+            text.push_str(&format!("  {file}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,27 @@
+//! `lamina volume inspect`.
+
+use std::path::Path;
+
+use clap::Args;
+use laminafs::service::volumes::{Volume, Volumes};
+
+use crate::report::{CliError, say_json};
+
+/// Arguments of `lamina volume inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Names of volumes.
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(root: &Path, args: &InspectArgs) -> Result<(), CliError> {
+    let volumes = Volumes::new(root);
+    let found: Result<Vec<Volume>, _> =
+        args.names.iter().map(|name| volumes.inspect(name)).collect();
+    say_json(&found?)
+}

@@ -1,0 +1,42 @@
+//! `lamina volume ls`.
+
+use std::path::Path;
+
+use clap::Args;
+use laminafs::service::volumes::{Volume, Volumes};
+
+use crate::report::{CliError, say, say_json};
+
+/// Arguments of `lamina volume ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print names alone.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(root: &Path, args: &LsArgs) -> Result<(), CliError> {
+    let volumes = Volumes::new(root).list()?;
+    if args.json { say_json(&volumes) } else { say(&table(&volumes, args.quiet)) }
+}
+
+fn table(volumes: &[Volume], quiet: bool) -> String {
+    if quiet {
+        return volumes.iter().map(|volume| format!("{}\n", volume.name)).collect();
+    }
+    let width = volumes.iter().map(|volume| volume.name.len()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:<width$}  {:<20}  MOUNTPOINT\n", "NAME", "CREATED");
+    for volume in volumes {
+        let (name, created) = (&volume.name, &volume.created_at);
+        let line = format!("{name:<width$}  {created:<20}  {}\n", volume.mountpoint.display());
+        text.push_str(&line);
+    }
+    text
+}
