@@ -3,7 +3,12 @@
 //!
 //! `ops meta DIR` wants `DIR/tree/dNN/fNNN` (4 KiB files) and `DIR/big/NNNNN`; `ops data DIR` wants
 //! `DIR/large` (256 MiB), `DIR/large2` and `DIR/small/NNN` (4 KiB). Each line: name, nanoseconds.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at a surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark stops at a surprise"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
