@@ -1,0 +1,61 @@
+//! A dockerd below the scratch directory, with the graph driver `fuse-overlayfs`.
+//!
+//! That driver runs the program of this name from PATH, here the one under test.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::engine::Engine;
+use crate::harness::{self, Background, Site};
+
+/// How long dockerd may take to answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A dockerd, and a client of it.
+pub struct Docker {
+    pub engine: Engine,
+    daemon: Background,
+}
+
+impl Docker {
+    /// Starts dockerd with the programs of `bin` before all others.
+    pub fn start(site: &Site, bin: &str) -> Self {
+        let place = site.directory("docker");
+        let socket = format!("unix://{place}/sock");
+        let keys = format!("{{\"deprecated-key-path\": \"{place}/key.json\"}}");
+        let config = site.write("docker/config", keys);
+        let path = format!("{bin}:{}", std::env::var("PATH").expect("PATH"));
+        let mut daemon = Command::new("dockerd");
+        daemon.env("PATH", path).args(["--config-file", &config, "-H", &socket]);
+        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")] {
+            daemon.arg(option).arg(format!("{place}/{name}"));
+        }
+        daemon.args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        daemon.args(["--ip-masq=false", "--bridge=none", "--storage-driver", "fuse-overlayfs"]);
+        daemon.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
+        let daemon = Background::start(&mut daemon, Path::new(&site.at("dockerd.log")));
+        let variables = vec![
+            ("DOCKER_HOST", socket),
+            ("DOCKER_BUILDKIT", "0".to_owned()),
+            ("DOCKER_CONFIG", format!("{place}/client")),
+        ];
+        let run_options = vec!["--network", "none"];
+        let engine = Engine { program: "docker", variables, user: None, run_options };
+        harness::until(START_LIMIT, || engine.call(&["info"]).is_ok());
+        Self { engine, daemon }
+    }
+
+    /// The graph driver that dockerd uses.
+    pub fn driver(&self) -> String {
+        let info = self.engine.call(&["info", "--format", "{{json .}}"]).json();
+        info["Driver"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Ends dockerd.
+    pub fn end(mut self) {
+        self.daemon.end(Signal::TERM);
+    }
+}

@@ -1,0 +1,44 @@
+//! The scenarios: what a client does with the program, one file for each.
+
+mod apt;
+mod buildah;
+mod containers;
+mod docker;
+mod export;
+mod images;
+mod lazy;
+mod podman;
+mod pull;
+
+use crate::harness::Site;
+
+/// A scenario.
+pub struct Scenario {
+    /// How it is called for.
+    pub name: &'static str,
+    /// The first part of the names of its checks.
+    pub prefix: &'static str,
+    /// Runs its checks.
+    pub run: fn(&mut Site),
+}
+
+const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) -> Scenario {
+    Scenario { name, prefix, run }
+}
+
+/// All of them.
+pub const ALL: [Scenario; 13] = [
+    scenario("apt", "apt", apt::run),
+    scenario("podman", "podman", podman::root::run),
+    scenario("podman-rootless", "rootless", podman::rootless::run),
+    scenario("podman-userns", "userns", podman::userns::run),
+    scenario("podman-force-mask", "force-mask", podman::force_mask::run),
+    scenario("buildah", "buildah", buildah::run),
+    scenario("as-fuse-overlayfs", "named", podman::named::run),
+    scenario("docker", "docker", docker::run),
+    scenario("image", "image", images::run),
+    scenario("container", "container", containers::run),
+    scenario("export", "export", export::run),
+    scenario("pull", "pull", pull::run),
+    scenario("lazy", "lazy", lazy::run),
+];
