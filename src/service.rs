@@ -9,7 +9,6 @@ mod binds;
 pub mod changes;
 mod collect;
 pub mod commit;
-mod configuration;
 mod confine;
 pub mod containers;
 pub mod diff;

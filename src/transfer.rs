@@ -4,6 +4,7 @@
 //! - `archive`: images in archives of `docker save`, `podman save` and in OCI layouts;
 //! - `registry`: images of registries, whole or in parts, and the way back;
 //! - `export`: layers and images as tars, OCI layouts and docker-archives;
+//! - `configuration`: the configuration of an image, made anew or changed;
 //! - `path`, `marks`, `stream` and `limits`: what these share.
 //!
 //! What comes in goes to a [`Sink`](crate::store::sink::Sink) of the store. Nothing is unpacked to
@@ -11,6 +12,7 @@
 //! length is checked against a limit before memory is taken for it.
 
 pub mod archive;
+pub mod configuration;
 pub mod directory;
 pub mod error;
 pub mod export;

@@ -68,8 +68,8 @@ pub enum CatalogError {
     BadName(String),
     /// A name that no container can have.
     #[error(
-        "invalid container name {0:?}: use 1 to 128 of A-Z a-z 0-9 _ . -, beginning with a letter or \
-         digit"
+        "invalid container name {0:?}: use 1 to 128 of A-Z a-z 0-9 _ . -, beginning with a \
+         letter or digit"
     )]
     BadContainer(String),
 }

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at};
-use super::configuration::Configuration;
 use super::failure::Refusal;
 use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
@@ -16,6 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::store::{DiffId, LayerId};
 use crate::sys::file::{major, minor};
+use crate::transfer::configuration::Configuration;
 use crate::transfer::export::diff_id;
 use crate::types::marks;
 use crate::types::{Digest, Kind, MODE_MASK, Name, NodeId, Stat};
@@ -104,7 +104,7 @@ fn image_of(
         Some(base) => (proved(&base), Configuration::parse(&base.config)),
         None => (Vec::new(), None),
     };
-    let mut config = config.unwrap_or_else(Configuration::new);
+    let mut config = config.unwrap_or_else(Configuration::default);
     layers.push(layer);
     let mut step = vec![("created", &*created), ("created_by", "lamina image commit")];
     step.extend(note.message.as_deref().map(|message| ("comment", message)));

@@ -4,19 +4,18 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use super::configuration::Configuration;
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use super::import::{OnProgress, Progress};
 use crate::catalog::name::full_name;
-use crate::format::oci::{CONFIG, Descriptor, Index, Layout, Listed, MANIFEST, Manifest};
 use crate::store::error::StoreError;
 use crate::store::packed::PackedLayer;
 use crate::store::{DiffId, LayerId};
 use crate::sys;
+use crate::transfer::configuration::Configuration;
 use crate::transfer::error::TransferError;
-use crate::transfer::export::{Compression, Digested, diff_id, write_layer};
-use crate::transfer::export::{DATA_TYPE, INDEX_TYPE};
+use crate::transfer::export::documents::{Documents, listed_blob, tar_name};
+use crate::transfer::export::{Compression, DATA_TYPE, Digested, diff_id, write_layer};
 use crate::types::Digest;
 
 pub use crate::transfer::export::{Compression as LayerCompression, DirTarget, TarTarget, Target};
@@ -39,10 +38,7 @@ struct Exporter<'a, 'b> {
     form: Form,
     target: Box<dyn Target>,
     done: HashMap<(LayerId, DiffId), PackedLayer>,
-    /// The images of a docker-archive.
-    archived: Vec<Listed>,
-    /// The images of an OCI layout.
-    manifests: Vec<Descriptor>,
+    documents: Documents,
     progress: &'a mut OnProgress<'b>,
 }
 
@@ -60,8 +56,8 @@ pub fn export(
 ) -> Result<Vec<String>> {
     let kept = images.images.importing()?;
     let mut all_names = images.images.names()?;
-    let (done, archived, manifests) = (HashMap::new(), Vec::new(), Vec::new());
-    let mut exporter = Exporter { images, form, target, done, archived, manifests, progress };
+    let (done, documents) = (HashMap::new(), documents_of(form));
+    let mut exporter = Exporter { images, form, target, done, documents, progress };
     let mut chosen: Vec<(Image, Vec<String>)> = Vec::new();
     for name in names {
         let (image, name) = images.images.find_named(name)?;
@@ -87,11 +83,12 @@ pub fn export(
         let layers = exporter.layers(&image)?;
         let config = config_with(&image, &layers)?;
         let id = Digest::sha256(&config).hex().to_owned();
-        exporter.describe(&config, &id, &layers, tags.clone())?;
+        exporter.documents.add(&mut *exporter.target, &config, &layers, tags.clone())?;
         (exporter.progress)(&Progress::Image { id: id.clone(), names: tags });
         ids.push(id);
     }
-    exporter.finish()?;
+    exporter.documents.finish(&mut *exporter.target)?;
+    exporter.target.finish()?;
     Ok(ids)
 }
 
@@ -110,6 +107,15 @@ fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     Ok(config.into_bytes())
 }
 
+/// The documents of a form.
+const fn documents_of(form: Form) -> Documents {
+    match form {
+        Form::Docker => Documents::docker(),
+        Form::Oci(compression) => Documents::oci(compression.media_type()),
+        Form::Native => Documents::oci(DATA_TYPE),
+    }
+}
+
 /// A form whose blobs are worth a record.
 const fn form_of(form: Form) -> Option<&'static str> {
     match form {
@@ -122,16 +128,12 @@ const fn form_of(form: Form) -> Option<&'static str> {
 /// The blob that a layer was made of, if it is in this form.
 fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLayer> {
     let digest = layer.digest.as_ref().filter(|digest| digest.is_sha256())?;
-    let manifest: Manifest = serde_json::from_slice(image.manifest.as_deref()?).ok()?;
-    let named = digest.to_string();
-    let listed = manifest.layers?.into_iter().find(|one| one.digest == named)?;
-    let kind = listed.media_type?;
+    let (kind, size) = listed_blob(image.manifest.as_deref()?, digest)?;
     let is_form = match form {
         "none" => kind.ends_with(".tar"),
         // `+gzip` of OCI, `.gzip` of Docker.
         _ => kind.ends_with(form),
     };
-    let size = listed.size?;
     let diff_id = layer.diff_id.tar()?.clone();
     let (asked, digest) = (layer.diff_id.clone(), digest.clone());
     is_form.then_some(PackedLayer { asked, diff_id, digest, size, index: None })
@@ -268,67 +270,4 @@ impl Exporter<'_, '_> {
         };
         Ok(self.target.file(&name, spool, size)?)
     }
-
-    /// Writes what describes an image, and notes its entries in the list of all.
-    fn describe(
-        &mut self,
-        config: &[u8],
-        id: &str,
-        layers: &[PackedLayer],
-        tags: Vec<String>,
-    ) -> Result<()> {
-        let kind = match self.form {
-            Form::Docker => {
-                let name = format!("{id}.json");
-                self.target.bytes(&name, config)?;
-                let layers = layers.iter().map(|layer| tar_name(&layer.diff_id)).collect();
-                let listed = Listed { config: name, repo_tags: Some(tags), layers: Some(layers) };
-                self.archived.push(listed);
-                return Ok(());
-            }
-            Form::Oci(compression) => compression.media_type(),
-            Form::Native => DATA_TYPE,
-        };
-        let config = self.blob(CONFIG, config)?;
-        let blobs = |layer: &PackedLayer| {
-            let index = layer.index.as_ref();
-            let index = index.map(|(digest, size)| Descriptor::new(INDEX_TYPE, digest, *size));
-            index.into_iter().chain([Descriptor::new(kind, &layer.digest, layer.size)])
-        };
-        let manifest = Manifest::new(config, layers.iter().flat_map(blobs).collect());
-        let manifest = self.blob(MANIFEST, &bytes(&manifest)?)?;
-        if tags.is_empty() {
-            self.manifests.push(manifest);
-        } else {
-            self.manifests.extend(tags.iter().map(|tag| manifest.named(tag)));
-        }
-        Ok(())
-    }
-
-    /// Writes a document of an OCI layout.
-    fn blob(&mut self, media_type: &str, content: &[u8]) -> Result<Descriptor> {
-        let digest = Digest::sha256(content);
-        self.target.bytes(&digest.part(), content)?;
-        Ok(Descriptor::new(media_type, &digest, content.len() as u64))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        if self.form == Form::Docker {
-            self.target.bytes("manifest.json", &bytes(&self.archived)?)?;
-        } else {
-            self.target.bytes("oci-layout", &bytes(&Layout::default())?)?;
-            self.target.bytes("index.json", &bytes(&Index::new(self.manifests))?)?;
-        }
-        Ok(self.target.finish()?)
-    }
-}
-
-/// The name of a layer in a docker-archive.
-fn tar_name(diff_id: &Digest) -> String {
-    format!("{}.tar", diff_id.hex())
-}
-
-fn bytes(document: &impl serde::Serialize) -> Result<Vec<u8>> {
-    let bad = |error: serde_json::Error| TransferError::Unwritable { what: error.to_string() };
-    Ok(serde_json::to_vec(document).map_err(bad)?)
 }

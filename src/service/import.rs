@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::configuration::Configuration;
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use crate::store::error::StoreError;
 use crate::store::native::{Data, Stream};
 use crate::store::{Build, DiffId, LayerId, Written};
 use crate::transfer::archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
+use crate::transfer::configuration::Configuration;
 use crate::transfer::directory::layer_from_directory;
 use crate::transfer::error::TransferError;
 use crate::transfer::tar::{TarOutcome, layer_from_tar_recorded};
@@ -165,7 +165,7 @@ fn finish_single(
             format!("{} is a single layer, so the image needs a name: add -t NAME", path.display());
         return Err(TransferError::Unsupported { what }.into());
     }
-    let mut config = Configuration::new();
+    let mut config = Configuration::default();
     config.set_layers(vec![layer.diff_id.to_string()])?;
     config.add_step([("created_by", "lamina image import")]);
     let config = config.into_bytes();

@@ -1,8 +1,9 @@
 //! Layers and images as the world outside reads them: tars, OCI layouts, docker-archives.
 //!
-//! - `tar`: a layer as a tar, the same one each time;
+//! - `tar`: a layer as a tar, the same one each time; `documents`: what names layers and images;
 //! - `target`: where an image is written: a directory, a file, a pipe; `registry`: a registry.
 
+pub(crate) mod documents;
 mod registry;
 mod tar;
 mod target;

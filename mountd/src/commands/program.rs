@@ -27,7 +27,7 @@ pub enum Quick {
     Version,
 }
 
-/// Parses the arguments. `-o` may be repeated, with its list as the next argument or in the same one.
+/// Parses the arguments. `-o` may be repeated, with its list in the next argument or the same.
 pub fn read(args: &[OsString]) -> Result<ProgramArgs, CliError> {
     let mut words = ProgramArgs::default();
     let mut rest = args.iter();

@@ -410,7 +410,8 @@ mod tests {
         assert_eq!(parsed("lowerdir=/a,bogus=1,ro").unknown, ["bogus=1"]);
         assert_eq!(
             refused("redirect_dir=maybe"),
-            "option redirect_dir: unknown value \"maybe\": use one of on|1|true|off|nofollow|follow|0"
+            "option redirect_dir: unknown value \"maybe\": \
+             use one of on|1|true|off|nofollow|follow|0"
         );
         assert!(refused("uidmapping=0:1").contains("LAYER:MOUNT:COUNT"));
         assert!(refused("lowerdir=/a::/b").contains("::"));

@@ -133,7 +133,7 @@ mod tests {
         assert!(case(b"{", "config.json", "").contains("malformed"));
         assert!(case(&good, &named, r#""../l.tar""#).contains(".."));
         let bad_id = br#"{"rootfs":{"diff_ids":["sha256:../x"]}}"#;
-        assert!(case(bad_id, "config.json", r#""l.tar""#).contains("no digest"));
+        assert!(case(bad_id, "config.json", r#""l.tar""#).contains("invalid digest"));
     }
 
     #[test]

@@ -508,7 +508,7 @@ mod tests {
         layout.blobs.remove(&gz);
         assert!(error(layout.images(&index)).contains("names blobs/sha256/"));
         let escape = r#"{"manifests":[{"digest":"sha256:../../../etc/passwd"}]}"#;
-        assert!(error(layout.images(escape)).contains("no digest"));
+        assert!(error(layout.images(escape)).contains("invalid digest"));
     }
 
     #[test]

@@ -4,29 +4,31 @@
 
 use serde_json::{Map, Value};
 
-use super::failure::Refusal;
 use crate::format::oci::RootFs;
 use crate::sys::process::architecture;
-use crate::transfer::error::TransferError;
+use crate::transfer::error::{Result, TransferError};
 
 /// A configuration.
-pub(super) struct Configuration(Map<String, Value>);
+pub struct Configuration(Map<String, Value>);
 
-impl Configuration {
+impl Default for Configuration {
     /// One for this machine, without layers.
-    pub(super) fn new() -> Self {
+    fn default() -> Self {
         let platform = [("architecture", architecture()), ("os", "linux")];
         let platform = platform.map(|(key, value)| (key.to_owned(), Value::from(value)));
         Self(platform.into_iter().collect())
     }
+}
 
+impl Configuration {
     /// The configuration that these bytes are, if they are a JSON object.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().map(Self)
     }
 
     /// Sets a field that is text.
-    pub(super) fn set(&mut self, key: &str, value: &str) {
+    pub fn set(&mut self, key: &str, value: &str) {
         self.0.insert(key.to_owned(), value.into());
     }
 
@@ -34,7 +36,7 @@ impl Configuration {
     ///
     /// # Errors
     /// [`TransferError::Malformed`] where they are no JSON, which cannot be.
-    pub(super) fn set_layers(&mut self, diff_ids: Vec<String>) -> Result<(), Refusal> {
+    pub fn set_layers(&mut self, diff_ids: Vec<String>) -> Result<()> {
         let rootfs = serde_json::to_value(RootFs::new(diff_ids));
         let bad = |error: serde_json::Error| TransferError::Malformed { what: error.to_string() };
         self.0.insert("rootfs".to_owned(), rootfs.map_err(bad)?);
@@ -42,7 +44,7 @@ impl Configuration {
     }
 
     /// Adds a step to the history.
-    pub(super) fn add_step<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    pub fn add_step<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value)));
         let step = Value::Object(fields.collect());
         match self.0.get_mut("history") {
@@ -52,7 +54,8 @@ impl Configuration {
     }
 
     /// The document.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
         Value::Object(self.0).to_string().into_bytes()
     }
 }
