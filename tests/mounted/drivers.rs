@@ -134,7 +134,7 @@ fn an_index_that_is_another_is_never_shown(s: &mut Site) {
     for more in [&[][..], &["--ephemeral"]] {
         let tried = lamina(&["mount", "--image", "a"]).args(more).arg(s.mnt()).output().unwrap();
         let said = String::from_utf8_lossy(&tried.stderr);
-        assert!(!tried.status.success() && said.contains("the index is not the one"), "{said}");
+        assert!(!tried.status.success() && said.contains("does not match its name"), "{said}");
         assert_eq!(fs::read_dir(s.mnt()).unwrap().count(), 0);
     }
     let containers = fs::read_dir(root.join("containers")).unwrap();
