@@ -147,8 +147,19 @@ impl Union {
             return Ok(file);
         }
         self.layers.refuse_aufs_name(&parent.dir, entry)?;
+        let plain = needs_plain_mark(entry, what);
+        let hides = self.layers.upper_hides(&parent.stack, entry)?;
+        if !parent.stack.has_lower() && !hides && !plain {
+            // Nothing is below: the name is free unless the upper itself refuses it.
+            let body = parent.body()?;
+            match body.step(|| self.make_in(caller, parent, &parent.dir, entry, what, owner)) {
+                // A whiteout, perhaps.
+                Err(error) if error.is(Errno::EXIST) => {}
+                made => return made.inspect(|_| body.changed()),
+            }
+        }
         let covers = self.layers.is_occupied(&parent.dir, entry)?;
-        let hidden = !covers && self.layers.upper_hides(&parent.stack, entry)?;
+        let hidden = !covers && hides;
         // Without anything in the upper, the layers below decide alone.
         let seen = if covers || hidden {
             self.layers.resolve(&parent.stack, entry)?
@@ -158,7 +169,6 @@ impl Union {
         if seen.is_some() {
             return Err(Errno::EXIST.into());
         }
-        let plain = needs_plain_mark(entry, what);
         let opaque = matches!(what, Make::Dir { .. })
             && (covers
                 || hidden
