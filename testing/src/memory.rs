@@ -20,6 +20,7 @@ mod attr;
 mod content;
 mod file;
 mod pin;
+mod shared;
 mod tree;
 
 use std::any::Any;
@@ -33,51 +34,17 @@ use laminafs::types::{
 };
 use laminafs::union::layer::{Dir, DirRef, EntrySink, File, FileRef};
 
+pub use content::Loss;
+pub use shared::Traits;
+
 use file::MemoryFile;
+use shared::Shared;
 use tree::{Body, ROOT_INO, Tree, check_name, fail};
-
-/// What a power cut leaves of bytes that were written and not synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// Nothing, not even the length: the file is as long as it was at its last sync.
-    Empty,
-    /// The length without the bytes: what was not synced reads as zeros.
-    Holes,
-}
-
-/// How a tree differs from ext4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traits {
-    /// Files can share extents (`FICLONE`).
-    pub reflink: bool,
-    /// `user.*` attributes are refused on what is neither file nor directory, as Linux does.
-    pub user_xattr_rule: bool,
-    /// File handles are given.
-    pub handles: bool,
-    /// Open files show a descriptor, which leads nowhere, so that a union registers them for
-    /// passthrough; [`MemoryTree::reopen`] serves what the kernel would.
-    pub descriptors: bool,
-}
-
-impl Default for Traits {
-    fn default() -> Self {
-        Self { reflink: false, user_xattr_rule: true, handles: true, descriptors: false }
-    }
-}
 
 /// One file system in memory; clones are the same file system.
 #[derive(Clone)]
 pub struct MemoryTree {
     shared: Arc<Shared>,
-}
-
-/// What all places and open files of a tree share.
-struct Shared {
-    dev: u64,
-    traits: Traits,
-    tree: Mutex<Tree>,
-    /// No directory is being moved any more.
-    moved: Condvar,
 }
 
 impl MemoryTree {
@@ -146,15 +113,6 @@ impl MemoryTree {
             }
         }
         left
-    }
-}
-
-impl Shared {
-    fn uuid(&self) -> [u8; 16] {
-        let mut uuid = *b"memory..........";
-        let (_, tail) = uuid.split_at_mut(8);
-        tail.copy_from_slice(&self.dev.to_be_bytes());
-        uuid
     }
 }
 

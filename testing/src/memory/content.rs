@@ -6,7 +6,14 @@ use std::sync::Arc;
 use laminafs::error::{Errno, Error, Result};
 use laminafs::types::Seek;
 
-use super::Loss;
+/// What a power cut leaves of bytes that were written and not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing, not even the length: the file is as long as it was at its last sync.
+    Empty,
+    /// The length without the bytes: what was not synced reads as zeros.
+    Holes,
+}
 
 /// Granularity of holes, as on ext4 with its usual block size.
 const BLOCK_BYTES: usize = 4096;

@@ -9,8 +9,8 @@ use laminafs::sync::OnceLock;
 use laminafs::types::{Access, FsXattr, Seek, Stat};
 use laminafs::union::layer::{File, FileRef};
 
-use super::Shared;
 use super::content::Content;
+use super::shared::Shared;
 use super::tree::{Body, Inode, fail};
 
 /// Most bytes that one copy moves.

@@ -7,9 +7,10 @@ use laminafs::types::{Access, AttrChange, Kind, Stat, StatFs, XattrFlags};
 use laminafs::union::layer::object::{Object, Pin};
 use laminafs::union::layer::{Dir, DirRef, File, FileRef};
 
+use super::MemoryDir;
 use super::file::MemoryFile;
+use super::shared::Shared;
 use super::tree::{Body, Tree, fail};
-use super::{MemoryDir, Shared};
 
 /// The object. It counts as open, so that it lives without a name.
 pub(super) struct Pinned {

@@ -11,9 +11,6 @@ use super::{Finding, Source, first_word, uses};
 /// The most files of one circle, all of one module.
 const FILES: usize = 3;
 
-/// Places whose files may make larger circles, of so many files. These are to become fewer.
-const CIRCLES: [(&str, usize); 1] = [("testing/src/memory", 5)];
-
 /// The first part of a file of `testing/src`, which no module of the library has.
 const TESTING: &str = "testing";
 
@@ -143,25 +140,15 @@ fn circles(sources: &[Source]) -> Vec<Vec<&str>> {
     found.into_iter().map(|circle| circle.into_iter().map(path).collect()).collect()
 }
 
-/// Circles that are too large or of several modules, and room for larger ones that none needs.
+/// Circles of more than [`FILES`] files, or of several modules.
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut found = Vec::new();
     let circles = circles(sources);
-    let is_below =
-        |circle: &Vec<&str>, place: &str| circle.iter().all(|path| path.starts_with(place));
     for circle in &circles {
         let modules: BTreeSet<_> = circle.iter().map(|path| module(path)).collect();
-        let room = CIRCLES.iter().find(|(place, _)| is_below(circle, place));
-        let most = room.map_or(FILES, |(_, most)| *most);
-        if modules.len() > 1 || circle.len() > most {
+        if modules.len() > 1 || circle.len() > FILES {
             let (path, object) = (circle[0].to_owned(), circle.join(" "));
             found.push(Finding { rule: "circle", path, object });
-        }
-    }
-    for (place, _) in CIRCLES {
-        if !circles.iter().any(|circle| circle.len() > FILES && is_below(circle, place)) {
-            let object = "no longer needed".to_owned();
-            found.push(Finding { rule: "circle", path: place.to_owned(), object });
         }
     }
     found
