@@ -1,6 +1,7 @@
 //! Why a request of a front end failed, with the next thing to try.
 
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::VolumeError;
@@ -92,8 +93,49 @@ impl Refusal {
             Self::Store(error)
             | Self::Catalog(CatalogError::Store(error))
             | Self::Transfer(TransferError::Store(error)) => Some(error),
+            Self::Transfer(error) => match error.root() {
+                TransferError::Store(error) => Some(error),
+                _ => None,
+            },
             _ => None,
         }
+    }
+
+    /// What the host answered, and for which path where that is known.
+    fn host(&self) -> Option<(Option<&Path>, &io::Error)> {
+        if let Some(error) = self.store() {
+            return match error {
+                StoreError::Io { path, source } => Some((Some(path), source)),
+                StoreError::Stream { source, .. } => Some((None, source)),
+                _ => None,
+            };
+        }
+        match self {
+            Self::Catalog(CatalogError::Io { path, source }) => Some((Some(path), source)),
+            Self::Transfer(error) => match error.root() {
+                TransferError::Io { path, source } => Some((Some(path), source)),
+                TransferError::Stream { source, .. } => Some((None, source)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn host_hint(&self) -> Option<String> {
+        let (path, error) = self.host()?;
+        Some(match (error.kind(), path) {
+            (ErrorKind::NotFound, Some(path)) => format!("check the path {}", path.display()),
+            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => {
+                "free space there, or use another data root: --root DIR".to_owned()
+            }
+            (ErrorKind::PermissionDenied, _) => {
+                "run as root, or use a data root of your own: --root DIR".to_owned()
+            }
+            (ErrorKind::ReadOnlyFilesystem, _) => {
+                "use a data root on a writable file system: --root DIR".to_owned()
+            }
+            _ => return None,
+        })
     }
 
     fn is_damage(&self) -> bool {
@@ -128,23 +170,28 @@ impl Refusal {
             Self::Volume(VolumeError::Named { container, .. }) => {
                 format!("remove the container first: lamina container rm {container}")
             }
-            Self::Transfer(TransferError::Other { .. } | TransferError::OtherDigest(_)) => {
-                "it was changed or damaged on the way: fetch it again".to_owned()
-            }
-            Self::Transfer(TransferError::Truncated { .. }) => {
-                "it ended early: fetch it again".to_owned()
-            }
-            _ => return None,
+            Self::Transfer(error) => match error.root() {
+                TransferError::Other { .. }
+                | TransferError::OtherDigest(_)
+                | TransferError::Damaged { .. } => {
+                    "it was changed or damaged on the way: fetch it again".to_owned()
+                }
+                TransferError::Truncated { .. } | TransferError::Lacks { .. } => {
+                    "it is incomplete: fetch it again".to_owned()
+                }
+                TransferError::Registry { .. } => {
+                    "check the name, and that the registry can be reached from here".to_owned()
+                }
+                _ => return self.host_hint(),
+            },
+            _ => return self.host_hint(),
         })
     }
 }
 
 impl Failure {
     /// Wraps a refusal for a path.
-    pub(crate) fn path(
-        what: &'static str,
-        path: &std::path::Path,
-    ) -> impl FnOnce(Error) -> Self + use<> {
+    pub(crate) fn path(what: &'static str, path: &Path) -> impl FnOnce(Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| Self::Path { what, path, error }
     }

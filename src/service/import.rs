@@ -78,13 +78,27 @@ pub fn import(
     for name in names {
         crate::catalog::name::full_name(name)?;
     }
+    let imported = import_from(images, path, names, progress);
+    imported.map_err(|error| match error {
+        Refusal::Transfer(error) => Refusal::Transfer(error.of(path)),
+        Refusal::Store(error) => Refusal::Transfer(TransferError::Store(error).of(path)),
+        other => other,
+    })
+}
+
+fn import_from(
+    images: &Images,
+    path: &Path,
+    names: &[String],
+    progress: &mut OnProgress<'_>,
+) -> Result<Vec<String>> {
     // A pipe may take its time, and nobody is to wait for it.
     let input = open_input(path, images.store.directory())?;
     let _importing = images.images.importing()?;
     match input {
         Input::Layer { file, size } => {
             let layer = one_tar(images, Box::new(file), size, progress)?;
-            finish_single(images, path, layer, names, progress)
+            finish_single(images, layer, names, progress)
         }
         Input::Directory => {
             let mut build = images.store.build()?;
@@ -93,7 +107,7 @@ pub fn import(
             // No tar stream was read: the layer's own id stands for its content.
             let diff_id = DiffId::Tree(id.clone());
             let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
-            finish_single(images, path, layer, names, progress)
+            finish_single(images, layer, names, progress)
         }
         Input::Images(source) => import_archive(images, (path, &source), names, progress),
     }
@@ -155,14 +169,12 @@ fn one_tar(
 
 fn finish_single(
     images: &Images,
-    path: &Path,
     layer: ImageLayer,
     names: &[String],
     progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
     if names.is_empty() {
-        let what =
-            format!("{} is a single layer, so the image needs a name: add -t NAME", path.display());
+        let what = "it is a single layer, so the image needs a name: add -t NAME".to_owned();
         return Err(TransferError::Unsupported { what }.into());
     }
     let mut config = Configuration::default();

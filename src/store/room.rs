@@ -28,7 +28,7 @@ impl Room {
         Ok(Self { dir: dir.to_owned(), opened: super::files::open_dir(dir)?, left: 0 })
     }
 
-    /// Says that so many bytes are to be written.
+    /// Takes room for so many bytes.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<()> {
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
@@ -37,8 +37,9 @@ impl Room {
         let found = fstatfs(self.opened.as_fd())
             .map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         self.left = allowed(&found).ok_or_else(|| {
-            let (free, dir) = (kept(&found) >> 20, self.dir.display());
-            let what = format!("{dir}: an import leaves {free} MiB of the file system free");
+            let free = found.bavail.saturating_mul(u64::from(found.frsize)) >> 20;
+            let (kept, dir) = (kept(&found) >> 20, self.dir.display());
+            let what = format!("{dir}: {free} MiB are free, and an import leaves {kept} MiB");
             io::Error::new(ErrorKind::StorageFull, what)
         })?;
         Ok(())

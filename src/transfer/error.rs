@@ -24,6 +24,14 @@ pub enum TransferError {
         /// What it answered.
         source: io::Error,
     },
+    /// What was read from a file or directory of the host cannot be imported.
+    #[error("{}: {error}", path.display())]
+    Source {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        error: Box<Self>,
+    },
     /// A stream that is read failed.
     #[error("{what}: {source}")]
     Stream {
@@ -140,12 +148,32 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// The failure itself, without the name of what was imported.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Source { error, .. } => error.root(),
+            other => other,
+        }
+    }
+
+    /// Names what was imported, unless the failure names a path by itself.
+    #[must_use]
+    pub fn of(self, path: &Path) -> Self {
+        match self {
+            Self::Io { .. }
+            | Self::Source { .. }
+            | Self::Store(StoreError::Io { .. } | StoreError::Damaged { .. }) => self,
+            other => Self::Source { path: path.to_owned(), error: Box::new(other) },
+        }
+    }
+
     /// Names the path of a refusal of the host.
     pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// The same for a system call of ours.
+    /// Names the path of a refusal of a system call of `sys`.
     pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| {
@@ -162,6 +190,7 @@ impl TransferError {
     /// Whether what was read is at fault, and not who gave or took it.
     pub(super) fn is_of_content(&self) -> bool {
         match self {
+            Self::Source { error, .. } => error.is_of_content(),
             Self::Malformed { .. }
             | Self::Truncated { .. }
             | Self::Damaged { .. }
