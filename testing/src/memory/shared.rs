@@ -14,7 +14,7 @@ pub struct Traits {
     /// File handles are given.
     pub handles: bool,
     /// Open files show a descriptor, which leads nowhere, so that a union registers them for
-    /// passthrough; [`MemoryTree::reopen`] serves what the kernel would.
+    /// passthrough; [`MemoryTree::reopen`](super::MemoryTree::reopen) serves what the kernel would.
     pub descriptors: bool,
 }
 
