@@ -1,7 +1,9 @@
 //! Arguments that several commands share.
 
 pub mod graft;
+mod list;
 pub mod registry;
 
 pub use graft::GraftArgs;
+pub use list::ListArgs;
 pub use registry::RegistryArgs;

@@ -94,7 +94,7 @@ impl CliError {
         }
     }
 
-    /// Says it on the standard error.
+    /// Prints it to the standard error.
     pub fn report(&self) -> ExitCode {
         let code = ExitCode::from(self.code());
         if let Self::Clap(error) = self {
@@ -110,14 +110,14 @@ impl CliError {
     }
 }
 
-/// Says something that does not stop the program.
+/// Prints a warning.
 pub fn warn(text: &str) {
     if let Err(error) = writeln!(std::io::stderr(), "lamina: warning: {text}") {
         tracing::debug!(%error, "printing a warning failed");
     }
 }
 
-/// Writes to the standard output; whoever closed it does not want the rest.
+/// Writes to the standard output. A reader that closed it does not want the rest.
 pub fn say(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

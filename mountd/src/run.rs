@@ -156,7 +156,7 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, CliError> {
     }
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let watching = watch.spawn(move || {
-        // Whoever still uses the mount is served; a further signal finds nothing to do.
+        // Users of the mount are still served; a further signal finds nothing to do.
         loop {
             signals.wait();
             if let Err(failure) = ender.end() {

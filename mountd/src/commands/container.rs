@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use laminafs::service::images::Images;
 
+use crate::args::ListArgs;
 use crate::report::CliError;
 use crate::run;
 
@@ -39,7 +40,7 @@ pub enum ContainerCommand {
     /// Remove containers and what was written to them; volumes stay.
     Rm(rm::RmArgs),
     /// List the containers.
-    Ls(ls::LsArgs),
+    Ls(ListArgs),
     /// Show the records of containers, as JSON.
     Inspect(inspect::InspectArgs),
 }

@@ -75,7 +75,7 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
     }
     let mut flags = parsed.flags.vfs;
     if !parsed.images.is_empty() {
-        // Whoever made an image is not trusted with this host.
+        // The author of an image is not trusted with this host.
         flags.nosuid = parsed.flags.suid != Some(true);
         flags.nodev = parsed.flags.dev != Some(true);
     }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::args::ListArgs;
 use crate::report::CliError;
 use crate::run;
 
@@ -30,7 +31,7 @@ pub enum VolumeCommand {
     /// Create a volume; an existing one is left as it is.
     Create(create::CreateArgs),
     /// List the volumes.
-    Ls(ls::LsArgs),
+    Ls(ListArgs),
     /// Show the records of volumes, as JSON.
     Inspect(inspect::InspectArgs),
     /// Remove volumes and their content.

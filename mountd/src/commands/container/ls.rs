@@ -1,28 +1,17 @@
 //! `lamina container ls`.
 
-use clap::Args;
 use laminafs::service::containers::ContainerInfo;
 
 use super::Context;
+use crate::args::ListArgs;
 use crate::commands::table::{DIGITS, short};
 use crate::report::{CliError, say, say_json};
-
-/// Arguments of `lamina container ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// Print names alone.
-    #[arg(short, long)]
-    quiet: bool,
-}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(context: &Context, args: &LsArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: &ListArgs) -> Result<(), CliError> {
     let containers = context.images.containers(context.runtime.as_deref())?;
     if args.json { say_json(&containers) } else { say(&table(&containers, args.quiet)) }
 }

@@ -2,27 +2,16 @@
 
 use std::path::Path;
 
-use clap::Args;
 use laminafs::service::volumes::{Volume, Volumes};
 
+use crate::args::ListArgs;
 use crate::report::{CliError, say, say_json};
-
-/// Arguments of `lamina volume ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// Print names alone.
-    #[arg(short, long)]
-    quiet: bool,
-}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &LsArgs) -> Result<(), CliError> {
+pub(super) fn run(root: &Path, args: &ListArgs) -> Result<(), CliError> {
     let volumes = Volumes::new(root).list()?;
     if args.json { say_json(&volumes) } else { say(&table(&volumes, args.quiet)) }
 }
