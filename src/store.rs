@@ -222,7 +222,7 @@ impl Store {
         self.publish_written(build).map(|(id, _)| id)
     }
 
-    /// The same for whoever needs to know where its contents are.
+    /// [`Store::publish`], with the places of the contents.
     ///
     /// # Errors
     /// As [`Store::publish`].
@@ -272,7 +272,7 @@ impl Store {
         discard(build.builder.dir());
     }
 
-    /// A layer, its index checked. The same one while somebody holds it.
+    /// A layer, its index checked. While it is held, further calls return the one that is open.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Damaged`].
@@ -282,7 +282,7 @@ impl Store {
         Ok(layer)
     }
 
-    /// The same before its index is compared with its id: nothing of it may be shown before
+    /// [`Store::layer`] before its index is compared with its id: nothing of it may be shown before
     /// [`Layer::confirm`] was asked.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! `containers/ID/` of the data root holds `record`, and `upper` and `work` of the mount. It grows
 //! as `.new-…` and is renamed; it loses its name before it is removed. The record has all that
 //! the image was, so that a container outlives the names of its image. A writable layer that ends
-//! with its mount is `.ephemeral-…`, locked by whoever uses it.
+//! with its mount is `.ephemeral-…`, locked while it is in use.
 
 use std::fs;
 use std::io;

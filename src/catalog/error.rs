@@ -57,7 +57,7 @@ pub enum CatalogError {
         /// Its name.
         name: String,
     },
-    /// The same configuration is there with other layers.
+    /// An image with this configuration has other layers.
     #[error("image {id} already exists with other layers: remove it first")]
     OtherLayers {
         /// The id of the image.
@@ -80,7 +80,7 @@ impl CatalogError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// The same for a system call of ours.
+    /// Names the path of a refusal of a system call of `sys`.
     pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| {

@@ -150,7 +150,7 @@ impl Descriptor {
         }
     }
 
-    /// The same blob under a name.
+    /// This blob under a name.
     pub(crate) fn named(&self, name: &str) -> Self {
         let name = [(NAME_OCI.to_owned(), name.to_owned())];
         Self { annotations: Some(name.into_iter().collect()), ..self.clone() }

@@ -48,7 +48,7 @@ pub struct Ahead {
     target: PathBuf,
     /// The file system of the mount.
     device: u64,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<Resources>>,
     counters: Arc<Counters>,
     thread: OnceLock<Option<Thread>>,
     /// The directory that a reader listed last; 0 once that is known.
@@ -63,12 +63,12 @@ pub struct Ahead {
 
 /// What has descriptors of the process. The thread looks at it under the lock and never ends it:
 /// it would close those of its own table.
-struct Held {
+struct Resources {
     union: Arc<Union>,
     plan: Plan,
 }
 
-enum News {
+enum Event {
     None,
     At(NodeId),
     Ended,
@@ -90,7 +90,7 @@ impl Ahead {
         Ok(Arc::new(Self {
             target,
             device: sys::file::device(mount.as_fd())?,
-            held: Mutex::new(Some(Held { union: Arc::clone(union), plan: Plan::default() })),
+            held: Mutex::new(Some(Resources { union: Arc::clone(union), plan: Plan::default() })),
             counters: Arc::clone(counters),
             thread: OnceLock::new(),
             at: AtomicU64::new(0),
@@ -101,7 +101,7 @@ impl Ahead {
         }))
     }
 
-    /// States whether a request is of the thread itself.
+    /// Whether a request is of the thread itself.
     pub fn is_own(&self, pid: u32) -> bool {
         let own = pid != 0 && self.own.load(Ordering::Relaxed) == pid;
         if own {
@@ -110,7 +110,7 @@ impl Ahead {
         own
     }
 
-    /// Says that a reader of attributes lists a directory.
+    /// Notes that a reader of attributes lists a directory.
     pub fn reached(self: &Arc<Self>, dir: NodeId) {
         self.at.store(dir.0, Ordering::SeqCst);
         let thread = self.thread.get_or_init(|| self.start());
@@ -144,17 +144,17 @@ impl Ahead {
         started.ok().map(|handle| handle.thread().clone())
     }
 
-    fn news(&self, patience: Option<Duration>) -> News {
+    fn event(&self, patience: Option<Duration>) -> Event {
         loop {
             if self.ended.load(Ordering::SeqCst) {
-                return News::Ended;
+                return Event::Ended;
             }
             match self.at.swap(0, Ordering::SeqCst) {
                 0 => {}
-                at => return News::At(NodeId(at)),
+                at => return Event::At(NodeId(at)),
             }
             if patience == Some(Duration::ZERO) {
-                return News::None;
+                return Event::None;
             }
             self.sleeps.store(true, Ordering::SeqCst);
             let idle = self.at.load(Ordering::SeqCst) == 0 && !self.ended.load(Ordering::SeqCst);
@@ -165,7 +165,7 @@ impl Ahead {
             }
             self.sleeps.store(false, Ordering::SeqCst);
             if patience.is_some() && self.at.load(Ordering::SeqCst) == 0 {
-                return News::None;
+                return Event::None;
             }
         }
     }
@@ -177,11 +177,11 @@ impl Ahead {
         self.own.store(sys::process::thread_id(), Ordering::SeqCst);
         let mut tree = None;
         loop {
-            let news = self.news(tree.is_some().then_some(KEEP));
-            match news {
-                News::Ended => return Ok(()),
-                News::None => tree = None,
-                News::At(at) => {
+            let event = self.event(tree.is_some().then_some(KEEP));
+            match event {
+                Event::Ended => return Ok(()),
+                Event::None => tree = None,
+                Event::At(at) => {
                     let tree = match &mut tree {
                         Some(tree) => tree,
                         none => none.insert(self.open()?),
@@ -196,19 +196,19 @@ impl Ahead {
 
     // Lists until the window is full, or the reader is gone; false at the end of the session.
     fn follow(&self, at: NodeId, tree: &OwnedFd) -> bool {
-        let (mut news, mut seen) = (News::At(at), Instant::now());
+        let (mut event, mut seen) = (Event::At(at), Instant::now());
         loop {
             let (step, room) = {
                 let mut held = self.held.lock();
-                let Some(Held { union, plan }) = &mut *held else { return false };
-                match news {
-                    News::Ended => return false,
-                    News::At(at) => {
+                let Some(Resources { union, plan }) = &mut *held else { return false };
+                match event {
+                    Event::Ended => return false,
+                    Event::At(at) => {
                         plan.reach(union, at);
                         seen = Instant::now();
                     }
-                    News::None if seen.elapsed() > KEEP => return true,
-                    News::None => {}
+                    Event::None if seen.elapsed() > KEEP => return true,
+                    Event::None => {}
                 }
                 (plan.next(union), plan.room)
             };
@@ -220,7 +220,7 @@ impl Ahead {
                     held.plan.room -= entries;
                 }
             }
-            news = self.news(Some(Duration::ZERO));
+            event = self.event(Some(Duration::ZERO));
         }
     }
 

@@ -247,7 +247,7 @@ impl Locks {
                     Err(error) => drop(reply.error(&error)),
                 }
             }
-            // Whoever holds a lock on the host tells nobody that it is free.
+            // The holder of a lock on the host notifies nobody when it is free.
             self.news.wait_for(&mut files, step);
             step = (step * 2).min(STEP_MAX);
         }

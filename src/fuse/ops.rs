@@ -88,7 +88,7 @@ impl Adapter {
         }
     }
 
-    /// Says that the session has ended.
+    /// Notes that the session has ended.
     pub fn end(&self) {
         if let Some(ahead) = &self.ahead {
             ahead.end();
@@ -127,7 +127,7 @@ impl Adapter {
     }
 }
 
-/// States whether the kernel expects no answer.
+/// Whether the kernel expects no answer.
 const fn is_silent(op: &Operation<'_>) -> bool {
     use Operation::{BatchForget, Forget, Interrupt};
     matches!(op, Forget { .. } | BatchForget { .. } | Interrupt { .. })

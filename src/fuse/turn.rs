@@ -4,7 +4,7 @@
 //! several times a whole request. So one thread, the *leader*, reads and serves; the others are
 //! parked. It stops being the leader in one of two ways: it hands over before a request that is
 //! known to be long, or the watch thread takes its place away when it has been at one request for
-//! longer than `PATIENCE`. Whoever lost the place finishes its request and parks.
+//! longer than `PATIENCE`. A thread that lost the place finishes its request and parks.
 //!
 //! Invariants: at most one thread is leader, and only the leader reads. `state` is odd while the
 //! leader serves and even while it reads; it only grows, so a place that was lost is never
@@ -27,13 +27,13 @@ const QUIET_LOOKS: u32 = 20;
 
 /// A worker thread that can be called.
 #[derive(Debug)]
-pub struct Seat {
+pub struct WorkerThread {
     thread: Thread,
     called: AtomicBool,
 }
 
-impl Seat {
-    /// The seat of the calling thread.
+impl WorkerThread {
+    /// The calling thread.
     pub fn here() -> Arc<Self> {
         Arc::new(Self { thread: thread::current(), called: AtomicBool::new(false) })
     }
@@ -59,7 +59,7 @@ struct Waiting {
     /// The place is free: nobody came yet.
     vacant: bool,
     /// Parked workers; the last one is called first, its caches are warmest.
-    parked: Vec<Arc<Seat>>,
+    parked: Vec<Arc<WorkerThread>>,
     watch: Option<Thread>,
 }
 
@@ -80,7 +80,7 @@ impl Turn {
     }
 
     /// Parks until the calling thread is leader; answers false when the session has ended.
-    pub fn wait(&self, seat: &Arc<Seat>) -> bool {
+    pub fn wait(&self, worker: &Arc<WorkerThread>) -> bool {
         {
             let mut waiting = self.waiting.lock();
             if self.ended.load(Ordering::Acquire) {
@@ -89,15 +89,15 @@ impl Turn {
             if std::mem::take(&mut waiting.vacant) {
                 return true;
             }
-            waiting.parked.push(Arc::clone(seat));
+            waiting.parked.push(Arc::clone(worker));
         }
-        while !seat.called.swap(false, Ordering::Acquire) {
+        while !worker.called.swap(false, Ordering::Acquire) {
             thread::park();
         }
         !self.ended.load(Ordering::Acquire)
     }
 
-    /// Says that the leader begins to serve a request.
+    /// Notes that the leader begins to serve a request.
     pub fn begin(&self) -> Serving {
         let now = self.state.load(Ordering::Relaxed) + 1;
         // With the watch's own order of operations, one of the two sees the other.
@@ -111,7 +111,7 @@ impl Turn {
         Serving(now)
     }
 
-    /// Says that the request is served; answers whether the thread is still leader.
+    /// Notes that the request is served; returns whether the thread is still leader.
     pub fn finish(&self, serving: Serving) -> bool {
         let Serving(now) = serving;
         self.state.compare_exchange(now, now + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -131,8 +131,8 @@ impl Turn {
             return false;
         }
         match waiting.parked.pop() {
-            Some(seat) => {
-                seat.call();
+            Some(worker) => {
+                worker.call();
                 true
             }
             None => false,
@@ -143,8 +143,8 @@ impl Turn {
     pub fn end(&self) {
         let mut waiting = self.waiting.lock();
         self.ended.store(true, Ordering::Release);
-        for seat in waiting.parked.drain(..) {
-            seat.call();
+        for worker in waiting.parked.drain(..) {
+            worker.call();
         }
         if let Some(watch) = &waiting.watch {
             watch.unpark();
@@ -202,7 +202,7 @@ mod tests {
     /// A worker that reports when it became leader and ends the session.
     fn follower(turn: &Arc<Turn>, told: mpsc::Sender<bool>) -> thread::JoinHandle<()> {
         let turn = Arc::clone(turn);
-        thread::spawn(move || told.send(turn.wait(&Seat::here())).unwrap())
+        thread::spawn(move || told.send(turn.wait(&WorkerThread::here())).unwrap())
     }
 
     fn wait_for_parked(turn: &Turn) {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_leader_keeps_its_place_over_short_requests() {
         let turn = turn();
-        assert!(turn.wait(&Seat::here()));
+        assert!(turn.wait(&WorkerThread::here()));
         for _ in 0..3 {
             let serving = turn.begin();
             assert!(turn.finish(serving));
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn without_a_parked_thread_the_place_is_kept() {
         let turn = turn();
-        assert!(turn.wait(&Seat::here()));
+        assert!(turn.wait(&WorkerThread::here()));
         let serving = turn.begin();
         turn.hand_over(serving);
         assert!(turn.finish(serving));
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_place_that_was_handed_over_is_lost() {
         let turn = turn();
-        assert!(turn.wait(&Seat::here()));
+        assert!(turn.wait(&WorkerThread::here()));
         let (told, hears) = mpsc::channel();
         let other = follower(&turn, told);
         wait_for_parked(&turn);
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn the_watch_takes_the_place_of_a_stuck_leader() {
         let turn = turn();
-        assert!(turn.wait(&Seat::here()));
+        assert!(turn.wait(&WorkerThread::here()));
         let (told, hears) = mpsc::channel();
         let other = follower(&turn, told);
         let watch = {
@@ -276,13 +276,13 @@ mod tests {
     #[test]
     fn the_end_calls_everyone() {
         let turn = turn();
-        assert!(turn.wait(&Seat::here()));
+        assert!(turn.wait(&WorkerThread::here()));
         let (told, hears) = mpsc::channel();
         let other = follower(&turn, told);
         wait_for_parked(&turn);
         turn.end();
         assert!(!hears.recv_timeout(Duration::from_secs(10)).unwrap());
-        assert!(!turn.wait(&Seat::here()));
+        assert!(!turn.wait(&WorkerThread::here()));
         other.join().unwrap();
     }
 }

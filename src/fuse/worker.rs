@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 use crate::error::Errno;
 use crate::fuse::counters::Counters;
 use crate::fuse::ops::{Adapter, Scratch};
-use crate::fuse::turn::{Seat, Turn};
+use crate::fuse::turn::{Turn, WorkerThread};
 use crate::fuse::wire::abi;
 use crate::fuse::wire::abi::MAX_WRITE;
 use crate::fuse::wire::reply::{Before, Reply};
@@ -45,10 +45,10 @@ impl Workers {
     /// # Errors
     /// What read(2) of the device answered, unless it says that the mount has ended.
     pub fn run(&self) -> Result<(), Errno> {
-        let seat = Seat::here();
+        let thread = WorkerThread::here();
         let mut buffer = vec![0_u64; (usize::try_from(MAX_WRITE).unwrap_or(0) + HEADERS) / 8];
         let mut scratch = Scratch::default();
-        while self.turn.wait(&seat) {
+        while self.turn.wait(&thread) {
             let led = self.lead(buffer.as_mut_slice().as_mut_bytes(), &mut scratch);
             if let Err(errno) = led {
                 self.turn.end();
@@ -130,7 +130,7 @@ impl Pace {
         self.0.get(usize::try_from(opcode).ok()?)
     }
 
-    /// States whether a request is expected to keep its thread for long.
+    /// Whether a request is expected to keep its thread for long.
     fn is_long(&self, request: &Request<'_>) -> bool {
         let data = match &request.op {
             Operation::Read(arg) => arg.size,

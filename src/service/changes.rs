@@ -109,7 +109,7 @@ impl Changed {
         self.over.end()
     }
 
-    /// Tells all changes.
+    /// Reports all changes.
     pub(super) fn walk(&self, to: &mut dyn Changes) -> ServiceResult<()> {
         let below = self.below.as_ref().map(|_| NodeId::ROOT);
         let mut telling = Telling { to, told: HashSet::new() };

@@ -73,7 +73,7 @@ pub fn export(
             None => chosen.push((image, tags)),
         }
     }
-    // A layer that is open is not collected. So nobody waits for whoever takes the image.
+    // A layer that is open is not collected. So nobody waits for the reader of the image.
     let layers = chosen.iter().flat_map(|(image, _)| &image.layers);
     let _held = layers.map(|layer| Ok(images.store.layer(&layer.id)?));
     let _held: Vec<_> = _held.collect::<Result<_>>()?;

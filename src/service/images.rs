@@ -103,7 +103,7 @@ impl Images {
         Self::open_with(root, Keep::default())
     }
 
-    /// The same for a mount.
+    /// The layers of an image for a mount.
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
         let store = Store::open_with(
             root,

@@ -297,7 +297,7 @@ impl Prepared {
         let granted = session.granted();
         let other = self.setup.io.filter(|io| *io != granted.io);
         let spread = self.propagation.map_or(Ok(()), |how| propagate(&target, how));
-        // Nothing was shown so far: whoever asks waits until somebody serves.
+        // Nothing was shown so far: a request waits until a thread serves it.
         let wrong = other.map_or(Ok(()), |io| Err(refused(io, self.setup.flags.sync)));
         if let Err(failure) = wrong.and(spread).and_then(|()| self.early.confirm()) {
             unmount(&target, true)?;
@@ -387,7 +387,7 @@ fn can_list_ahead(spec: &MountSpec) -> bool {
 
 fn propagate(target: &Path, how: Propagation) -> ServiceResult<()> {
     match crate::sys::mount::set_propagation(target, how) {
-        // Whoever mounts through `fusermount3` sees the mount spread as its place says.
+        // A mount through `fusermount3` spreads as its place says.
         Err(error) if error.is(Errno::PERM) && how == Propagation::Private => Ok(()),
         done => done.map_err(|error| Failure::Mount { path: target.to_owned(), error }),
     }

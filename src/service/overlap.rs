@@ -64,7 +64,7 @@ impl Role {
 }
 
 impl Named {
-    /// Finds a directory. One that cannot be opened is left to whoever needs it.
+    /// Finds a directory. One that cannot be opened is refused where it is needed.
     fn find(role: Role, path: &Path, table: &[MountEntry]) -> Option<Self> {
         let fd = file::find_directory(path).ok()?;
         let chain = chain(&fd).ok()?;

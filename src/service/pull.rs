@@ -36,7 +36,7 @@ const REPORT: i64 = 1 << 20;
 /// When the data of layers comes that are in our own form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lazy {
-    /// What is read at once, the rest while nobody asks, by whoever mounts the image.
+    /// Parts that are read at once, the rest by a mount of the image while nothing is read.
     Background,
     /// When it is read.
     Demand,
@@ -211,7 +211,7 @@ impl Work<'_> {
         })?;
         let files = self.download_once(indexes.iter().copied(), progress)?;
         let absolute = |path: &Option<PathBuf>| match path {
-            // Whoever reads it works elsewhere.
+            // The reader has another working directory.
             Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),
             None => Ok(None),
         };

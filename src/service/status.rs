@@ -1,7 +1,7 @@
 //! What a mount says of itself: one socket for each, below a directory of the host.
 //!
-//! Whoever connects reads one JSON object. A socket that nobody answers was left by a process that
-//! was killed; it is removed by the next who looks.
+//! A client that connects reads one JSON object. A socket without an answer was left by a process
+//! that was killed; the next reader removes it.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

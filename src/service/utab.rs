@@ -80,7 +80,7 @@ pub(super) fn enter(target: &Path, device: &str, grafts: Vec<Bound>) -> Option<E
     }
     let (target, device, pid) = (target.to_owned(), device.to_owned(), std::process::id());
     let row = Row { target, pid, device, grafts };
-    // The number of the file system is ours now, whoever had it.
+    // The number of the file system is ours now, whichever mount had it.
     let is_old = |other: &Row| other.device == row.device || is_stale(other);
     log(change(Path::new(DIR), is_old, Some(&row))).then_some(Entry(row))
 }

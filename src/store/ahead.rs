@@ -3,7 +3,7 @@
 //! Small files lie in a blob in the order of their directories and large files as they are, so a
 //! walk through a tree and the reading of one file both ask for frame after frame. Two requests
 //! for neighbours make a run; of a run, the next frames are fetched into the cache before they are
-//! asked for. Whoever needs one that is under way waits for it: no frame is fetched twice.
+//! asked for. A reader that needs one that is under way waits for it: no frame is fetched twice.
 //!
 //! Where a whole file is materialised while OPEN waits, the thread takes the second half of its
 //! frames. Two such files one behind the other in the blob make a walk: of a walk, the frames
@@ -31,7 +31,7 @@ const SHARED_MIN: u32 = 4;
 
 /// A layer whose frames are fetched.
 pub(super) trait Frames: Send + Sync {
-    /// Puts a frame into the cache. What fails, fails again for whoever asks for it.
+    /// Puts a frame into the cache. A failure shows again when the frame is read.
     fn warm(&self, number: u32);
 }
 
@@ -52,7 +52,7 @@ impl Ahead {
         self.send(Task { layer, frames, done: None });
     }
 
-    /// The same for a file of which somebody else makes use from its first frame on.
+    /// Fetches ahead for a file that another thread uses from its first frame on.
     pub(super) fn share(&self, layer: &Weak<dyn Frames>, share: Prefetch) {
         for frames in share.frames.into_iter().filter(|frames| !frames.is_empty()) {
             let done = Some(Arc::clone(&share.done));

@@ -88,7 +88,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A failure of whoever gives what is read from elsewhere.
+    /// A failure of the source of what is read from elsewhere.
     pub fn elsewhere(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Elsewhere(Box::new(error))
     }
@@ -98,7 +98,7 @@ impl StoreError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// The same for a system call of ours.
+    /// Names the path of a refusal of a system call of `sys`.
     pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| {

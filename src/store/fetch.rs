@@ -1,6 +1,6 @@
 //! The way to the data of a layer that is elsewhere, as far as the reading of one knows of it.
 //!
-//! Whoever opens a store hands over a [`Connect`]; nothing here knows registries.
+//! The caller that opens a store hands over a [`Connect`]; nothing here knows registries.
 
 use std::io;
 use std::path::PathBuf;

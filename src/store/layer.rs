@@ -426,7 +426,7 @@ impl Layer {
         self.reading.materials.stop();
     }
 
-    /// The same, if it is there already.
+    /// The block, if it is in the cache.
     #[must_use]
     pub fn material_at_hand(&self, inode: &Inode) -> Option<File> {
         let digest = self.content_digest(inode)?;

@@ -6,7 +6,7 @@
 //! waits for the disk: what an earlier boot wrote is compared again before it is used, so a power
 //! cut leaves nothing that counts.
 //!
-//! Whoever uses a file holds a shared flock(2) on it, and the kernel keeps that lock for as long
+//! A user of a file holds a shared flock(2) on it, and the kernel keeps that lock for as long
 //! as the file is registered to be passed through. So the least recently used go when the budget
 //! is spent, and never one that is in use, by whichever process.
 //!
@@ -75,7 +75,7 @@ pub struct Materials {
     /// Compared or written by this process.
     trusted: Mutex<HashSet<[u8; 32]>>,
     later: IdleQueue,
-    /// Tells whether somebody reads.
+    /// Whether there are reads.
     cache: Arc<BlockCache>,
     stopped: AtomicBool,
     made: AtomicU64,
@@ -378,7 +378,7 @@ impl Materials {
                 found.push(Kept { path: entry.path(), bytes, used });
             }
             if found.len() == before && dir.file_name().to_string_lossy() != current {
-                // Whoever comes between keeps it.
+                // A user that comes between keeps it.
                 drop(fs::remove_dir(dir.path()));
             }
         }

@@ -138,7 +138,7 @@ impl Store {
         }
     }
 
-    /// The two files of a layer, for whoever sends them.
+    /// The two files of a layer, to be sent.
     ///
     /// # Errors
     /// As open(2).

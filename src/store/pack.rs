@@ -4,7 +4,7 @@
 //! With two, the import of a Debian tree takes about a seventh less time: the thread that reads,
 //! hashes and writes stays the slowest.
 //!
-//! Memory is bounded by [`IN_FLIGHT`] frames; whoever sends more takes the oldest back first.
+//! Memory is bounded by [`IN_FLIGHT`] frames; a caller that sends more takes the oldest back first.
 
 use std::io;
 use std::num::NonZero;

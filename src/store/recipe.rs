@@ -138,7 +138,7 @@ impl Recipes {
         fs::rename(&recipe.path, &to).map_err(StoreError::io(&to))
     }
 
-    /// The same recipe, in which contents that no file of the layer has stand themselves.
+    /// The recipe with the contents in it that no file of the layer has.
     fn fill(&self, recipe: NewRecipe, layer: &Layer, written: &Written) -> Result<NewRecipe> {
         let there = contents(layer);
         if recipe.named.keys().all(|digest| there.contains_key(digest)) {

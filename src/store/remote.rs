@@ -39,7 +39,7 @@ const VERSION: u16 = 1;
 /// there already.
 const SPAN: u64 = 256 << 10;
 const SPAN_ON: u64 = 1 << 20;
-/// The same for whoever wants all of it.
+/// Compressed bytes of one fetch for a reader of the whole layer.
 const SPAN_ALL: u64 = 2 << 20;
 /// Frames that are there and are fetched again rather than asked for around them.
 const GAP: u64 = 64 << 10;
@@ -84,7 +84,7 @@ impl Counters {
     }
 }
 
-/// What lacks of a layer, and the way to it.
+/// The missing parts of a layer, and the way to them.
 pub(super) struct Remote {
     dir: PathBuf,
     origin: Origin,
@@ -112,7 +112,7 @@ struct Flights {
     failed: Option<Instant>,
 }
 
-/// A span under way: however it ends, whoever waits for it goes on.
+/// A span under way: however it ends, its waiters go on.
 struct Flight<'a> {
     remote: &'a Remote,
     span: Range<u32>,
@@ -132,7 +132,7 @@ pub(super) fn is_partial(dir: &Path) -> bool {
     dir.join(PRESENT).exists()
 }
 
-/// Says in a new layer that none of its frames is there.
+/// Notes in a new layer that none of its frames is there.
 pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
     let path = dir.join(PRESENT);
     fs::write(&path, vec![0; frames.div_ceil(8)]).map_err(StoreError::io(&path))?;
@@ -143,14 +143,14 @@ pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
     fs::write(&path, record).map_err(StoreError::io(&path))
 }
 
-/// Gives the origin of a new layer to one of the same name, for whoever opens that from now on.
+/// Gives the origin of a new layer to one of the same name, for every later open of that.
 pub(super) fn take_origin(from: &Path, to: &Path) -> Result<()> {
     let from = from.join(ORIGIN);
     let record = fs::read(&from).map_err(StoreError::io(&from))?;
     write_whole(&to.join(ORIGIN), &record)
 }
 
-/// Says that all of a layer is there.
+/// Notes that all of a layer is there.
 pub(super) fn end(dir: &Path) -> Result<()> {
     for name in [PRESENT, ORIGIN] {
         let path = dir.join(name);
@@ -163,7 +163,7 @@ pub(super) fn end(dir: &Path) -> Result<()> {
 }
 
 impl Remote {
-    /// Opens what lacks of a layer, if anything does.
+    /// Opens the missing parts of a layer, if there are any.
     pub(super) fn open(dir: &Path, frames: usize, connect: &Connect) -> Result<Option<Self>> {
         let path = dir.join(PRESENT);
         let present = match File::options().read(true).write(true).open(&path) {
@@ -223,7 +223,7 @@ impl Remote {
         sys::file::try_flock(self.record.as_fd()).is_ok()
     }
 
-    /// Says that a frame is not what it should be, so that it is fetched again.
+    /// Notes that a frame is not what it should be, so that it is fetched again.
     pub(super) fn lost(&self, frame: u32) {
         if let Some(byte) = self.bits.get(frame as usize / 8) {
             byte.fetch_and(!(1 << (frame % 8)), Ordering::AcqRel);
@@ -252,12 +252,12 @@ impl Remote {
         brought
     }
 
-    /// Bytes of the blob that lack.
+    /// Missing bytes of the blob.
     pub(super) fn missing(&self, index: &Index) -> u64 {
-        let lacks = |(frame, _): &(u32, &Frame)| !self.has(*frame);
+        let is_missing = |(frame, _): &(u32, &Frame)| !self.has(*frame);
         (0..)
             .zip(index.frames())
-            .filter(lacks)
+            .filter(is_missing)
             .map(|(_, frame)| u64::from(frame.stored.get()))
             .sum()
     }
@@ -306,7 +306,7 @@ impl Remote {
         if self.has(frame) { Ok(()) } else { brought.and(Err(Errno::IO.into())) }
     }
 
-    // Frames from one on that lack, with short gaps between them, and that nobody fetches.
+    // Missing frames from one on, with short gaps between them, that nobody fetches.
     fn span(&self, index: &Index, first: u32, most: u64, taken: &[Range<u32>]) -> Range<u32> {
         let (mut end, mut gap, mut start) = (first + 1, 0, None);
         for (number, frame) in (first..).zip(index.frames().iter().skip(first as usize)) {
@@ -440,7 +440,7 @@ impl Remote {
         }
     }
 
-    /// Fetches all that lacks, as long as `goes_on` says so, which is told how much that is.
+    /// Fetches all that is missing while `goes_on` agrees, which receives how much that is.
     ///
     /// # Errors
     /// As [`Remote::need`].

@@ -36,7 +36,7 @@ impl Store {
         }
     }
 
-    /// A layer, read again from the disk, whoever else has it open.
+    /// A layer, read again from the disk, even while it is open elsewhere.
     ///
     /// # Errors
     /// As [`Store::layer`].
@@ -56,7 +56,7 @@ impl Store {
     /// Whether a new layer has to take the place of the one with its id.
     pub(super) fn is_to_be_replaced(&self, id: &LayerId) -> bool {
         let target = self.layers.join(id.as_str());
-        // What lacks of a layer in part is fetched anyway, and so is what the disk lost of it.
+        // Missing parts of a lazy layer are fetched anyway, those that the disk lost among them.
         match remote::is_partial(&target) {
             true => self.opens(&target, id).is_err(),
             false => !self.is_sound(id),
@@ -142,7 +142,7 @@ mod tests {
             let path = place.file(&id, file);
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
-            // In place, as a disk does it: whoever has the file open sees it.
+            // In place, as a disk does it: an open file shows it.
             let was = inode(file);
             fs::write(&path, &bytes).unwrap();
             assert_eq!(inode(file), was);

@@ -99,7 +99,7 @@ const DENIED: &[i64] = &[
     libc::SYS_setdomainname,
 ];
 
-/// The same, on this processor alone.
+/// Calls that are denied on this processor alone.
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[i64] = &[
     libc::SYS_kexec_file_load,
@@ -108,7 +108,7 @@ const DENIED_HERE: &[i64] = &[
     libc::SYS_modify_ldt,
     libc::SYS_uselib,
 ];
-/// The same, on this processor alone.
+/// Calls that are denied on this processor alone.
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[i64] = &[libc::SYS_kexec_file_load];
 

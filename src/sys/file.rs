@@ -217,7 +217,7 @@ pub fn unnamed(dir: &Path, mode: u32) -> Result<std::fs::File> {
 /// # Errors
 /// As linkat(2).
 pub fn link(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    // The way of open(2) for whoever lacks CAP_DAC_READ_SEARCH.
+    // The way of open(2) without CAP_DAC_READ_SEARCH.
     let from = format!("/proc/self/fd/{}", fd.as_raw_fd());
     rustix::fs::linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(refused("linkat"))
 }

@@ -30,7 +30,7 @@ pub fn clone_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::mount::open_tree(dir, c"", flags).map_err(refused("open_tree"))
 }
 
-/// The same for the mount on a directory, by its path.
+/// Changes the mount on a directory, by its path.
 ///
 /// # Errors
 /// As [`clone_mount`].

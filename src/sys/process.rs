@@ -46,7 +46,7 @@ pub fn wait_for(child: Pid) -> Result<u8> {
     Ok(waited(child, WaitOptions::empty())?.unwrap_or(1))
 }
 
-/// The same without waiting: `None` while the child runs.
+/// [`wait_for`] without waiting: `None` while the child runs.
 ///
 /// # Errors
 /// As waitpid(2).

@@ -1,4 +1,4 @@
-//! Names by which layers state absence, for whoever writes such layers and whoever reads them.
+//! Names by which layers state absence, for writers and readers of such layers.
 //!
 //! Those of AUFS are the form of archives of images; those of overlayfs are attributes (kernel
 //! `fs/overlayfs/overlayfs.h`, `ovl_xattr_table`).

@@ -68,7 +68,7 @@ impl Union {
         self.getattr(id)
     }
 
-    /// Tells the kernel that another node, which shares the object, changed.
+    /// Notifies the kernel that another node, which shares the object, changed.
     pub(super) fn changed_elsewhere(&self, held: &Held<'_>, place: &Place) -> Result<()> {
         if held.state.life == Life::Detached
             && let Some(other) = self.table.find_key(self.layers.key(place.layer, &place.stat()?))

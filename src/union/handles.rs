@@ -101,7 +101,7 @@ impl Handles {
         self.passthrough_off.load(Ordering::Relaxed)
     }
 
-    /// Tells the kernel that attributes of a node changed.
+    /// Notifies the kernel that attributes of a node changed.
     pub(super) fn changed(&self, id: NodeId) {
         if let Some(kernel) = self.kernel() {
             kernel.changed(id);

@@ -28,7 +28,7 @@ use crate::union::api::{DirSink, Entry, Tell};
 use crate::union::body::{DirBody, LayerDir, Stack, UPPER};
 use crate::union::handles::is_small_lower;
 use crate::union::mark;
-use crate::union::plus::Told;
+use crate::union::plus::Selection;
 use crate::union::table::{Key, NewNode, Node};
 
 use item::Item;
@@ -50,7 +50,7 @@ struct Reading<'a> {
     version: u64,
     /// The position behind which it goes on, 2 or above.
     from: u64,
-    told: &'a Told,
+    told: &'a Selection,
 }
 
 impl Union {

@@ -3,7 +3,7 @@
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
 use crate::union::api::Tell;
 use crate::union::listing::kept::Kept;
-use crate::union::plus::{Plus, Told};
+use crate::union::plus::{Plus, Selection};
 
 /// What is kept for listings.
 pub(super) struct Listings {
@@ -28,9 +28,9 @@ impl Listings {
     }
 
     /// Which entries a request gets with their attributes: see [`Plus::listing`].
-    pub(super) fn told(&self, tell: Tell, looked_up: &AtomicU32, first: bool) -> Told {
+    pub(super) fn told(&self, tell: Tell, looked_up: &AtomicU32, first: bool) -> Selection {
         match tell {
-            Tell::Names => Told::default(),
+            Tell::Names => Selection::default(),
             Tell::Likely => self.plus.listing(looked_up, first),
             Tell::All => self.plus.listing_ahead(first),
         }

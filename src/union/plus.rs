@@ -29,9 +29,9 @@ pub(super) struct Plus {
     run: AtomicI32,
 }
 
-/// Which entries of a listing are told with their attributes.
+/// The entries of a listing that come with their attributes.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Selection {
     all: bool,
     /// Of a listing by names, so many directories more.
     dirs: Cell<u32>,
@@ -39,7 +39,7 @@ pub(super) struct Told {
     samples: Cell<u32>,
 }
 
-impl Told {
+impl Selection {
     /// All entries.
     pub(super) fn everything() -> Self {
         Self { all: true, ..Self::default() }
@@ -71,7 +71,7 @@ impl Told {
 impl Plus {
     /// Decides for a request of a listing, of which it may be the first. `looked_up` counts for
     /// the directory and begins at `u32::MAX`.
-    pub(super) fn listing(&self, looked_up: &AtomicU32, first: bool) -> Told {
+    pub(super) fn listing(&self, looked_up: &AtomicU32, first: bool) -> Selection {
         let left = self.left.load(Ordering::Relaxed);
         let runs = self.runs() && left > -SAMPLES;
         match (runs, first) {
@@ -81,25 +81,29 @@ impl Plus {
                     // One lookup is enough to show it.
                     looked_up.store(WANTED - 1, Ordering::Relaxed);
                 }
-                Told { all: true, samples: Cell::new(u32::from(left <= 0)), ..Told::default() }
+                Selection {
+                    all: true,
+                    samples: Cell::new(u32::from(left <= 0)),
+                    ..Selection::default()
+                }
             }
-            (true, false) => Told::everything(),
+            (true, false) => Selection::everything(),
             (false, _) => {
                 if first {
                     self.run.store(0, Ordering::Relaxed);
                     looked_up.store(0, Ordering::Relaxed);
                 }
-                Told { dirs: Cell::new(DIRS_TOLD), ..Told::default() }
+                Selection { dirs: Cell::new(DIRS_TOLD), ..Selection::default() }
             }
         }
     }
 
     /// [`Plus::listing`] for a thread that lists ahead of a reader: its directories are of the run.
-    pub(super) fn listing_ahead(&self, first: bool) -> Told {
+    pub(super) fn listing_ahead(&self, first: bool) -> Selection {
         if first && self.left.load(Ordering::Relaxed) > 0 {
             self.left.fetch_sub(1, Ordering::Relaxed);
         }
-        Told::everything()
+        Selection::everything()
     }
 
     /// Notes that an entry was looked up by itself in a directory.

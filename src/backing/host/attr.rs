@@ -15,7 +15,7 @@ pub(super) fn change(dir: &DirFd, name: &[u8], change: &AttrChange) -> Result<()
     change_at(dir.fd(), name, change)
 }
 
-/// The same of an open file, but for its size.
+/// The attributes of an open file, without its size.
 pub(super) fn change_itself(file: BorrowedFd<'_>, change: &AttrChange) -> Result<()> {
     change_at(file, b"", change)
 }

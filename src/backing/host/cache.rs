@@ -39,7 +39,7 @@ impl DirFd {
         }
     }
 
-    /// Opens an entry of an open directory for reading, as whoever does not own it may.
+    /// Opens an entry of an open directory for reading, as a user who does not own it may.
     pub(super) fn open_to_read(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
         match openat(parent, name, READ) {
             Err(error) if error.is(Errno::PERM) => {
@@ -58,7 +58,7 @@ impl DirFd {
         self.fd.as_fd()
     }
 
-    /// States whether the descriptor serves more than names and attributes.
+    /// Whether the descriptor serves more than names and attributes.
     pub(super) fn is_readable(&self) -> bool {
         self.readable
     }
@@ -103,7 +103,7 @@ impl FdCache {
         (self.open.lock().cap().get() / 4).max(1)
     }
 
-    /// States whether it holds nothing open.
+    /// Whether it holds nothing open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -40,7 +40,7 @@ impl HostFile {
         };
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match sys::file::openat(dir, name, flags) {
-            // A file that may only grow is opened so; whoever may not write it is refused again.
+            // A file that may only grow is opened so; who may not write it is refused again.
             Err(error) if error.is(Errno::PERM) && access == OFlags::RDWR => {
                 sys::file::openat(dir, name, flags | OFlags::APPEND)?
             }
@@ -49,7 +49,7 @@ impl HostFile {
         if safe && access == OFlags::RDONLY {
             return Ok(Self::wrap(fd));
         }
-        // Asked of the descriptor: whoever may make devices could have swapped the name.
+        // Asked of the descriptor: a user who may make devices could have swapped the name.
         match sys::file::statx(fd.as_fd(), b"")?.kind() {
             Kind::File => Ok(Self::wrap(fd)),
             Kind::Dir => Err(Error::os("openat", Errno::ISDIR)),
@@ -69,7 +69,7 @@ impl HostFile {
         to.write_at(data, to_offset).map(|written| written as u64)
     }
 
-    /// States whether the kernel's EINVAL is about a range that overlaps itself.
+    /// Whether the kernel's EINVAL is about a range that overlaps itself.
     fn is_same(&self, other: &Self) -> Result<bool> {
         let (one, two) = (self.stat()?, other.stat()?);
         Ok((one.dev, one.ino) == (two.dev, two.ino))

@@ -86,7 +86,7 @@ impl HostDir {
         &self.tree.cache
     }
 
-    /// States whether the tree is a clone of its mount, through which no device can be opened.
+    /// Whether the tree is a clone of its mount, through which no device can be opened.
     pub(super) fn is_cloned(&self) -> bool {
         self.tree.cloned
     }

@@ -29,7 +29,7 @@ impl<'a> DirentBuffer<'a> {
         Self { bytes, limit, plus }
     }
 
-    /// States whether one more entry with a name of this length fits.
+    /// Whether one more entry with a name of this length fits.
     #[must_use]
     pub fn has_room(&self, name_len: usize) -> bool {
         self.bytes.len().saturating_add(record(self.plus, name_len)) <= self.limit

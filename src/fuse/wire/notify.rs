@@ -20,7 +20,7 @@ pub fn forget_attributes(device: &Device, node: NodeId) -> Result<(), Errno> {
     notify(device, NOTIFY_INVAL_INODE, &body, &[])
 }
 
-/// The same, and drops its pages: of a directory, the listing that is kept.
+/// Drops attributes and pages of a node: of a directory, the listing that is kept.
 ///
 /// # Errors
 /// As [`forget_attributes`].

@@ -48,7 +48,7 @@ impl<'d> Reply<'d> {
         self
     }
 
-    /// States whether an answer was written.
+    /// Whether an answer was written.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.sent.get()

@@ -39,7 +39,7 @@ impl Layer {
         self.remote.as_ref().map_or(0, |remote| remote.missing(&self.index))
     }
 
-    /// Fetches all that lacks; `goes_on` is told how many bytes that is.
+    /// Fetches all that is missing; `goes_on` receives how many bytes that is.
     ///
     /// # Errors
     /// `EIO` where the registry does not give it; as pwrite(2).
@@ -56,7 +56,7 @@ impl Layer {
         used.for_each(|layer| layer.remote.iter().for_each(Remote::write_down));
     }
 
-    /// Fetches what lacks of layers while nobody asks for it, if they were pulled so: by one thread
+    /// Fetches missing parts of layers while nothing is read, if they were pulled so: by one thread
     /// that ends with their last user.
     pub fn complete_beside(layers: &[Arc<Self>]) {
         let wants = |layer: &&Arc<Self>| {

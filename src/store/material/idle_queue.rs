@@ -155,7 +155,7 @@ fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
         looked = Instant::now();
         while let Some(task) = waiting.take(quiet) {
             materials.run(task);
-            // Whoever came meanwhile goes before the next.
+            // Readers that came meanwhile go before the next.
             if materials.cache.requests() != reads {
                 break;
             }

@@ -25,7 +25,7 @@ pub struct RegistryTarget {
     pushed: Arc<OnceLock<Digest>>,
 }
 
-/// Reads a file from its beginning, whoever else reads it.
+/// Reads a file from its beginning, with a position of its own.
 struct FromStart(File, u64);
 
 impl Read for FromStart {

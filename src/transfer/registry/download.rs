@@ -1,6 +1,6 @@
 //! Blobs of a registry to files below `ROOT/downloads`, which an interrupted pull continues.
 //!
-//! `sha256-HEX` holds the first bytes of the blob with that digest. Whoever writes it holds a lock
+//! `sha256-HEX` holds the first bytes of the blob with that digest. Its writer holds a lock
 //! (flock) on it; a second pull waits and finds it whole. It is removed when the image is there, or
 //! by a collection when nobody writes it.
 
@@ -59,7 +59,7 @@ enum Failure {
 }
 
 impl Transfer<'_> {
-    /// Downloads a blob, or what lacks of it, and answers the whole file, verified, at its start.
+    /// Downloads a blob, or its missing end, and returns the whole file, verified, at its start.
     ///
     /// # Errors
     /// [`TransferError::Registry`], after several attempts; what the host answers.

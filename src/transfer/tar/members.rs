@@ -430,7 +430,7 @@ pub(in crate::transfer) struct Data<'a, S> {
 }
 
 impl<S> Data<'_, S> {
-    /// Says that no more is read of it.
+    /// Ends the reading of it.
     pub(in crate::transfer) fn end(&mut self)
     where
         S: Source,
