@@ -75,8 +75,13 @@ impl Union {
         loop {
             let Some(object) = found else { return Ok(None) };
             let (entered, fresh) = self.enter(node.id, entry, &object)?;
+            let give_up = |error| {
+                self.table.clear_key_if(entered.node, self.layers.key_of(&object));
+                self.forget(entered.node, 1);
+                error
+            };
             if fresh && object.data.is_some() {
-                self.confirm_data(entered.node)?;
+                self.confirm_data(entered.node).map_err(give_up)?;
             }
             if !object.is_lower() || self.layers.published() == published {
                 return Ok(Some((object, entered)));
@@ -85,7 +90,8 @@ impl Union {
             // to a second node, which was made just now and goes. One that was copied up since it
             // was made has another key, and is the right one.
             published = self.layers.published();
-            let again = self.layers.resolve(&body.stack(), entry)?;
+            let again = self.layers.resolve(&body.stack(), entry);
+            let again = again.inspect_err(|_| self.forget(entered.node, 1))?;
             if again
                 .as_ref()
                 .is_some_and(|found| self.layers.key_of(found) == self.layers.key_of(&object))
@@ -111,6 +117,10 @@ impl Union {
             let place = self.table.place(&held.node, Some(held.state))?;
             if !self.layers.is_metacopy(&place)? {
                 held.state.data = None;
+                if held.state.opens == 0 {
+                    held.state.file = None;
+                    self.handles.release_id(held.state);
+                }
             }
             Ok(())
         })
