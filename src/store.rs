@@ -298,6 +298,9 @@ impl Store {
         if let Some(layer) = known.upgrade() {
             return Ok(layer);
         }
+        if !dir.exists() {
+            return Err(StoreError::Missing { kind: "layer", name: id.to_string() });
+        }
         let layer = Layer::open(&dir, id.clone(), &self.reading)?;
         *known = Arc::downgrade(&layer);
         Ok(layer)
