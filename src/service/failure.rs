@@ -123,15 +123,18 @@ impl Refusal {
 
     fn host_hint(&self) -> Option<String> {
         let (path, error) = self.host()?;
+        // Other paths are those of archives, whose place the user chose.
+        let is_of_root = self.store().is_some() || matches!(self, Self::Catalog(_));
         Some(match (error.kind(), path) {
             (ErrorKind::NotFound, Some(path)) => format!("check the path {}", path.display()),
-            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => {
+            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) if is_of_root => {
                 "free space there, or use another data root: --root DIR".to_owned()
             }
-            (ErrorKind::PermissionDenied, _) => {
+            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => "free space there".to_owned(),
+            (ErrorKind::PermissionDenied, _) if is_of_root => {
                 "run as root, or use a data root of your own: --root DIR".to_owned()
             }
-            (ErrorKind::ReadOnlyFilesystem, _) => {
+            (ErrorKind::ReadOnlyFilesystem, _) if is_of_root => {
                 "use a data root on a writable file system: --root DIR".to_owned()
             }
             _ => return None,
