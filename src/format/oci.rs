@@ -4,6 +4,9 @@
 //! One set of types reads and writes. A field that other programs leave out is optional here; the
 //! reader of a document checks what it needs. Configurations are no type: an image keeps the bytes
 //! of its configuration, and a changed one keeps every field that is not known here.
+//!
+//! Fields stand, and are written, in the order of their names: a manifest has the digest that it
+//! had from earlier versions.
 
 use std::collections::BTreeMap;
 
@@ -44,19 +47,19 @@ pub(crate) struct Layout {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
-    schema_version: Option<u32>,
-    media_type: Option<String>,
     pub(crate) manifests: Option<Vec<Descriptor>>,
+    media_type: Option<String>,
+    schema_version: Option<u32>,
 }
 
 /// An image.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
-    schema_version: Option<u32>,
-    media_type: Option<String>,
     pub(crate) config: Option<Descriptor>,
     pub(crate) layers: Option<Vec<Descriptor>>,
+    media_type: Option<String>,
+    schema_version: Option<u32>,
 }
 
 /// What a registry may answer: an index or a manifest.
@@ -72,13 +75,13 @@ pub(crate) struct Answer {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) media_type: Option<String>,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) digest: String,
-    pub(crate) size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) media_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<Platform>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    pub(crate) size: Option<u64>,
 }
 
 /// What an image runs on.
