@@ -90,9 +90,7 @@ pub enum Failure {
 impl Refusal {
     fn store(&self) -> Option<&StoreError> {
         match self {
-            Self::Store(error)
-            | Self::Catalog(CatalogError::Store(error))
-            | Self::Transfer(TransferError::Store(error)) => Some(error),
+            Self::Store(error) | Self::Catalog(CatalogError::Store(error)) => Some(error),
             Self::Transfer(error) => match error.root() {
                 TransferError::Store(error) => Some(error),
                 _ => None,
