@@ -1,8 +1,10 @@
 //! Failures of the library, and the only table that turns them into errno values.
 
 pub mod errno;
+mod host;
 
 pub use errno::Errno;
+pub use host::{FromHost, HostError};
 
 /// Why an operation on the union failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -39,8 +39,8 @@ mod verify;
 pub mod volumes;
 
 pub use crate::backing::stated::Form as StatOverride;
+pub use crate::catalog::error::CatalogError;
 pub use crate::fuse::session::IoDriver;
-pub use crate::sys::bind::BindFlags;
 pub use crate::sys::fuse::{UnmountFlags, VfsFlags, has_selinux};
 pub use crate::sys::mount::Propagation;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};

@@ -43,7 +43,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::cache::{BlockCache, CacheStats};
-use crate::error::Errno;
+use crate::error::{Errno, FromHost};
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::hex;

@@ -4,13 +4,17 @@
 //! bytes; times are signed seconds with nanoseconds, so that times before 1970 survive.
 
 pub mod digest;
+mod graft;
 pub mod hashing;
 pub mod hex;
 pub mod marks;
+mod object;
 
 use smallvec::SmallVec;
 
 pub use digest::Digest;
+pub use graft::{BindFlags, Graft, GraftSource};
+pub use object::{BadObjectName, ContainerName, OBJECT_NAME_MAX, VolumeName};
 
 /// The longest name of one directory entry, in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;

@@ -60,7 +60,7 @@ use crate::types::{NodeId, StatFs};
 
 pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened, Tell};
 pub use config::{
-    Config, Graft, GraftRoot, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
+    Config, GraftRoot, GraftTree, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };
 pub use data::copy_data;
 pub use empty::empty_dir;

@@ -12,8 +12,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use laminafs::service::pull::TransferError;
-use laminafs::service::volumes::VolumeError;
-use laminafs::service::{Failure, Refusal};
+use laminafs::service::{CatalogError, Failure, Refusal};
+
+use laminafs::types::BadObjectName;
 
 use crate::options::OptionError;
 
@@ -60,9 +61,15 @@ pub enum CliError {
     Helper(Box<CliError>),
 }
 
-impl From<VolumeError> for CliError {
-    fn from(error: VolumeError) -> Self {
+impl From<CatalogError> for CliError {
+    fn from(error: CatalogError) -> Self {
         Self::Refusal(error.into())
+    }
+}
+
+impl From<BadObjectName> for CliError {
+    fn from(error: BadObjectName) -> Self {
+        CatalogError::from(error).into()
     }
 }
 

@@ -5,6 +5,8 @@
 //! the image was, so that a container outlives the names of its image. A writable layer that ends
 //! with its mount is `.ephemeral-…`, locked while it is in use.
 
+mod record;
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,27 +14,26 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
-use super::error::{CatalogError, Result};
+use self::record::Record;
+use super::error::{CatalogError, Result, User};
 use super::image::Image;
-use crate::error::Errno;
+use crate::error::{Errno, FromHost};
 use crate::format::codec;
 use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::sys;
-use crate::types::hex;
+use crate::types::{ContainerName, Graft, hex};
 
 const VERSION: u16 = 1;
 const RECORD: &str = "record";
 const KIND: &str = "container";
 
 /// A container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// 64 hexadecimal digits, by chance.
     pub id: String,
-    /// What it is called.
-    pub name: String,
+    /// Its name.
+    pub name: ContainerName,
     /// The image as it was asked for.
     pub image_name: String,
     /// What that was.
@@ -41,63 +42,6 @@ pub struct Container {
     pub created: i64,
     /// What appears in it from elsewhere.
     pub grafts: Vec<Graft>,
-}
-
-/// Something that appears in a container from elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Graft {
-    /// What.
-    pub source: GraftSource,
-    /// Where, as components below the root.
-    pub path: Vec<Vec<u8>>,
-    /// Changes are refused.
-    pub read_only: bool,
-}
-
-/// What appears.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GraftSource {
-    /// A path of the host.
-    Bind(Vec<u8>),
-    /// A volume, and whether it is left empty at first.
-    Volume {
-        /// Its name.
-        name: String,
-        /// It is not filled from the image.
-        nocopy: bool,
-    },
-    /// A file system in memory.
-    Tmpfs {
-        /// As tmpfs takes it.
-        size: Option<String>,
-        /// Of its root.
-        mode: Option<u32>,
-    },
-    /// One of the above that is mounted with more than `read_only` says.
-    Mount {
-        /// Which.
-        source: Box<GraftSource>,
-        /// What is mounted beneath it is shown too.
-        recursive: bool,
-        /// Set-id bits have no effect.
-        nosuid: bool,
-        /// Devices cannot be opened.
-        nodev: bool,
-        /// Nothing can be run.
-        noexec: bool,
-    },
-}
-
-impl GraftSource {
-    /// The name of the volume, of one.
-    #[must_use]
-    pub fn volume(&self) -> Option<&str> {
-        match self {
-            Self::Volume { name, .. } => Some(name),
-            Self::Mount { source, .. } => source.volume(),
-            Self::Bind(_) | Self::Tmpfs { .. } => None,
-        }
-    }
 }
 
 /// The containers of a data root.
@@ -131,15 +75,6 @@ impl Drop for Ephemeral {
             tracing::warn!(%error, dir = %self.dir.display(), "stays until `lamina image gc`");
         }
     }
-}
-
-fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    // Never what could be the id of another one.
-    name.len() <= 128
-        && !hex::is_hex(name, 64)
-        && name.bytes().all(plain)
-        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
 fn missing(name: &str) -> CatalogError {
@@ -180,23 +115,23 @@ impl Containers {
     /// the first digits of its id.
     ///
     /// # Errors
-    /// [`CatalogError::Exists`], [`CatalogError::BadContainer`]; what `fill` and the host answer.
+    /// [`CatalogError::Exists`]; the errors of `fill` and of the host.
     pub fn create(
         &self,
-        name: Option<&str>,
+        name: Option<ContainerName>,
         (image_name, image): (&str, Image),
         grafts: Vec<Graft>,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Container> {
         let random = sys::process::random().map_err(CatalogError::host(&self.dir))?;
         let id = hex::encode(&random);
-        let name = name.unwrap_or_else(|| id.get(..12).unwrap_or(&id)).to_owned();
-        if !is_name(&name) {
-            return Err(CatalogError::BadContainer(name));
-        }
+        let name = match name {
+            Some(name) => name,
+            None => id.get(..12).unwrap_or(&id).parse()?,
+        };
         let _alone = self.alone()?;
         if self.all()?.iter().any(|other| other.name == name) {
-            return Err(CatalogError::Exists { kind: KIND, name });
+            return Err(CatalogError::Exists { kind: KIND, name: name.into() });
         }
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let container = Container {
@@ -231,7 +166,7 @@ impl Containers {
             path: record.clone(),
             what: error.to_string(),
         };
-        write_whole(&record, &codec::encode(VERSION, container).map_err(damaged)?)?;
+        write_whole(&record, &codec::encode(VERSION, &Record::from(container)).map_err(damaged)?)?;
         let target = self.path(container);
         fs::rename(new, &target).map_err(CatalogError::io(&target))?;
         let parent = open_dir(&self.dir)?;
@@ -245,8 +180,9 @@ impl Containers {
             read => read.map_err(CatalogError::io(&path))?,
         };
         let damaged = |what: String| CatalogError::Damaged { path: path.clone(), what };
-        let found: Container =
+        let found: Record =
             codec::decode(VERSION, &bytes).map_err(|error| damaged(error.to_string()))?;
+        let found = Container::from(found);
         if found.id != id {
             return Err(damaged("the record of another container".to_owned()));
         }
@@ -296,7 +232,7 @@ impl Containers {
     /// [`CatalogError::Missing`].
     pub fn find(&self, text: &str) -> Result<Container> {
         let all = self.all()?;
-        if let Some(named) = all.iter().find(|container| container.name == text) {
+        if let Some(named) = all.iter().find(|container| container.name.as_str() == text) {
             return Ok(named.clone());
         }
         let mut like = all.iter().filter(|one| text.len() >= 3 && one.id.starts_with(text));
@@ -330,7 +266,7 @@ impl Containers {
         let lock = open_dir(&upper)?;
         match sys::file::try_flock(lock.as_fd()) {
             Err(error) if error.is(Errno::AGAIN) => {
-                let (name, by) = (container.name.clone(), "a mount".to_owned());
+                let (name, by) = (container.name.to_string(), User::Mount);
                 return Err(CatalogError::InUse { kind: KIND, name, by });
             }
             locked => locked.map_err(CatalogError::host(&upper))?,
@@ -397,7 +333,11 @@ impl Containers {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+    use crate::types::{BindFlags, GraftSource, name};
 
     fn image() -> Image {
         Image { id: "0".repeat(64), layers: Vec::new(), config: b"{}".to_vec(), manifest: None }
@@ -409,23 +349,22 @@ mod tests {
         (dir, containers)
     }
 
+    fn named(name: &str) -> Option<ContainerName> {
+        Some(name.parse().unwrap())
+    }
+
     #[test]
     fn one_is_found_by_name_and_digits_until_it_is_removed() {
         let (_dir, containers) = place();
-        let graft = Graft {
-            source: GraftSource::Bind(b"/x\xff".to_vec()),
-            path: vec![b"a".to_vec()],
-            read_only: true,
-        };
         let made = containers
-            .create(Some("web"), ("app", image()), vec![graft], |upper| {
+            .create(named("web"), ("app", image()), Vec::new(), |upper| {
                 fs::write(upper.join("f"), b"x").map_err(CatalogError::io(upper))
             })
             .unwrap();
         assert_eq!(containers.find("web").unwrap(), made);
         assert_eq!(containers.find(&made.id[..5]).unwrap(), made);
         assert!(containers.path(&made).join("upper/f").exists());
-        let again = containers.create(Some("web"), ("app", image()), Vec::new(), |_| Ok(()));
+        let again = containers.create(named("web"), ("app", image()), Vec::new(), |_| Ok(()));
         assert!(matches!(again, Err(CatalogError::Exists { .. })));
         containers.remove(&made).unwrap();
         assert!(matches!(containers.find("web"), Err(CatalogError::Missing { .. })));
@@ -433,19 +372,30 @@ mod tests {
     }
 
     #[test]
-    fn names_are_never_paths() {
+    fn each_graft_is_read_as_it_was_written() {
         let (_dir, containers) = place();
-        for bad in ["", "..", "a/b", ".a", "a b"] {
-            let made = containers.create(Some(bad), ("app", image()), Vec::new(), |_| Ok(()));
-            assert!(matches!(made, Err(CatalogError::BadContainer(_))), "{bad:?}");
+        let path = PathBuf::from(OsStr::from_bytes(b"/x\xff"));
+        let volume = GraftSource::Volume { name: "data".parse().unwrap(), nocopy: true };
+        let tmpfs = GraftSource::Tmpfs { size: Some("1m".to_owned()), mode: Some(0o700) };
+        let mut grafts = Vec::new();
+        for source in [GraftSource::Bind(path), volume, tmpfs] {
+            for (recursive, nosuid, read_only) in
+                [(true, false, false), (false, false, true), (true, true, true)]
+            {
+                let flags = BindFlags { nosuid, read_only, ..BindFlags::default() };
+                let path = vec![name(b"a"), name(b"\xff")];
+                grafts.push(Graft { source: source.clone(), path, flags, recursive });
+            }
         }
+        let made = containers.create(None, ("app", image()), grafts.clone(), |_| Ok(())).unwrap();
+        assert_eq!(containers.find(&made.id).unwrap().grafts, grafts);
     }
 
     #[test]
     fn one_in_use_stays() {
         let (_dir, containers) = place();
         let made = containers.create(None, ("app", image()), Vec::new(), |_| Ok(())).unwrap();
-        assert_eq!(made.name, made.id[..12]);
+        assert_eq!(made.name.as_str(), &made.id[..12]);
         let lock = open_dir(&containers.path(&made).join("upper")).unwrap();
         sys::file::try_flock(lock.as_fd()).unwrap();
         assert!(containers.is_mounted(&made).unwrap());
@@ -473,7 +423,7 @@ mod tests {
     #[test]
     fn a_failure_leaves_nothing() {
         let (_dir, containers) = place();
-        let made = containers.create(Some("a"), ("app", image()), Vec::new(), |_| {
+        let made = containers.create(named("a"), ("app", image()), Vec::new(), |_| {
             Err(CatalogError::BadName("no".to_owned()))
         });
         assert!(made.is_err());

@@ -1,28 +1,24 @@
 //! Why a record is not there, cannot be made or does not go.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-use crate::error::Error;
+use crate::error::HostError;
 use crate::store::error::StoreError;
+use crate::types::BadObjectName;
 
-/// Result of a request for images or containers.
+/// Result of a request for images, containers or volumes.
 pub type Result<T> = std::result::Result<T, CatalogError>;
 
-/// Why a request for images or containers failed.
+/// Why a request for images, containers or volumes failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The data root refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The host refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which object.
-        path: PathBuf,
-        /// What it answered.
-        source: io::Error,
-    },
+    /// A system call on a path of the host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A record is not what was put there.
     #[error("{}: {what}", path.display())]
     Damaged {
@@ -31,23 +27,23 @@ pub enum CatalogError {
         /// What differs.
         what: String,
     },
-    /// There is no such image or container.
+    /// There is no object of this kind and name.
     #[error("{kind} {name:?} does not exist")]
     Missing {
-        /// `image` or `container`.
+        /// `image`, `container` or `volume`.
         kind: &'static str,
-        /// As it was asked for.
+        /// The name in the request.
         name: String,
     },
-    /// An image or container is needed by something else.
+    /// An object cannot be removed while it has a user.
     #[error("{kind} {name:?} is in use by {by}")]
     InUse {
-        /// `image` or `container`.
+        /// `image`, `container` or `volume`.
         kind: &'static str,
-        /// As it was asked for.
+        /// The name in the request.
         name: String,
-        /// What needs it.
-        by: String,
+        /// The user.
+        by: User,
     },
     /// Something of this name is there already.
     #[error("{kind} {name:?} already exists")]
@@ -66,26 +62,25 @@ pub enum CatalogError {
     /// A name that no image can have.
     #[error("invalid image name {0:?}: use NAME[:TAG] in lower case, as in a registry reference")]
     BadName(String),
-    /// A name that no container can have.
-    #[error(
-        "invalid container name {0:?}: use 1 to 128 of A-Z a-z 0-9 _ . -, beginning with a \
-         letter or digit"
-    )]
-    BadContainer(String),
+    /// A text that cannot be the name of a container or a volume.
+    #[error(transparent)]
+    BadObjectName(#[from] BadObjectName),
 }
 
-impl CatalogError {
-    /// Names the path of a refusal of the host.
-    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.to_owned(), source }
-    }
+/// The user of an object that cannot be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum User {
+    /// A mount shows it, or a command works on it.
+    Mount,
+    /// A container is made of it, mounted or not.
+    Container(String),
+}
 
-    /// Names the path of a refusal of a system call of `sys`.
-    pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |error| {
-            let source = io::Error::from_raw_os_error(error.errno().0);
-            Self::Io { path: path.clone(), source }
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount => f.write_str("a mount"),
+            Self::Container(name) => write!(f, "container {name:?}"),
         }
     }
 }

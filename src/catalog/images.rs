@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CatalogError, Result};
 use super::image::{Image, ImageLayer};
 use super::name::{candidates, digest_name, file_name, full_name, name_of};
+use crate::error::FromHost;
 use crate::format::codec;
 use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::store::id::LayerId;

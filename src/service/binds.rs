@@ -13,15 +13,15 @@ use std::path::Path;
 use super::failure::ServiceResult;
 use super::holders::{self, Wanted};
 use super::mounts::{self, MountEntry};
-use super::spec::{GraftDriver, GraftSpec, MountSpec};
+use super::spec::{GraftDriver, MountSpec};
 use super::status::GraftStatus;
 use super::utab::{Bound, Row};
 use super::{Failure, VfsFlags};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
-use crate::sys::bind::{self, BindFlags};
+use crate::sys::bind;
 use crate::sys::file::OFlags;
-use crate::types::Name;
+use crate::types::{BindFlags, Graft, Name};
 
 /// What the kernel answers where this process may not mount, or a mount beneath is locked.
 const REFUSALS: [Errno; 3] = [Errno::PERM, Errno::INVAL, Errno::NOSYS];
@@ -35,7 +35,7 @@ pub(super) struct Bind {
 }
 
 /// The flags of a graft in force: its own and those of the mount that it appears in.
-fn flags(spec: &MountSpec, graft: &GraftSpec) -> BindFlags {
+fn flags(spec: &MountSpec, graft: &Graft) -> BindFlags {
     graft.flags.or(of_union(spec.flags))
 }
 
@@ -79,7 +79,7 @@ fn joined(path: &[Name]) -> Vec<u8> {
 /// Clones the source of a graft; `None` where it is to be served.
 pub(super) fn prepare(
     spec: &MountSpec,
-    graft: &GraftSpec,
+    graft: &Graft,
     source: BorrowedFd<'_>,
     path: &[Name],
 ) -> ServiceResult<Option<Bind>> {

@@ -1,6 +1,5 @@
 //! Containers: a writable layer over an image, under a name, mounted when it is wanted.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,14 +7,13 @@ use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::Images;
-use super::spec::{GraftSource, GraftSpec, MountSpec, UpperDirs};
+use super::spec::{MountSpec, UpperDirs};
 use super::status;
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::containers as record;
-use crate::catalog::error::CatalogError;
-use crate::error::{Errno, Result};
-use crate::sys::bind::BindFlags;
-use crate::types::{AttrChange, MODE_MASK, Name, SetTime, XattrFlags};
+use crate::catalog::containers::Container;
+use crate::catalog::error::{CatalogError, User};
+use crate::error::{Errno, FromHost, Result};
+use crate::types::{AttrChange, ContainerName, Graft, MODE_MASK, SetTime, XattrFlags};
 use crate::union::{DirRef, Lower};
 
 type Refused<T> = std::result::Result<T, Refusal>;
@@ -47,11 +45,11 @@ pub struct ContainerInfo {
 #[derive(Debug, Clone, Default)]
 pub struct NewContainer {
     /// What it is called; by the first digits of its id without one.
-    pub name: Option<String>,
+    pub name: Option<ContainerName>,
     /// Its image.
     pub image: String,
     /// What appears in it from elsewhere.
-    pub grafts: Vec<GraftSpec>,
+    pub grafts: Vec<Graft>,
 }
 
 impl Images {
@@ -63,14 +61,13 @@ impl Images {
         let _kept = self.images.importing()?;
         let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
-        let grafts = new.grafts.iter().map(to_record).collect();
         let fill = |upper: &Path| match lowers.first() {
             Some(top) => root_like(top, upper).map_err(CatalogError::host(upper)),
             None => Ok(()),
         };
         let image = (name.as_str(), image);
-        let made = self.containers.create(new.name.as_deref(), image, grafts, fill)?;
-        Ok(made.name)
+        let made = self.containers.create(new.name, image, new.grafts, fill)?;
+        Ok(made.name.into())
     }
 
     /// All containers, by name. `runtime` is where mounts tell their status.
@@ -92,7 +89,7 @@ impl Images {
 
     fn container_info(
         &self,
-        container: &record::Container,
+        container: &Container,
         runtime: Option<&Path>,
     ) -> Refused<ContainerInfo> {
         let mounted = self.containers.is_mounted(container)?;
@@ -100,13 +97,10 @@ impl Images {
         let holder = || status::holder_of(runtime?, &std::fs::canonicalize(&upper).ok()?);
         let mountpoint = if mounted { holder().map(|status| status.target) } else { None };
         let created = UNIX_EPOCH + Duration::from_secs(container.created.try_into().unwrap_or(0));
-        let shown = |graft: &record::Graft| {
-            let graft = from_record(graft);
-            format!("{} at {}", graft.source.label(), graft.shown_path())
-        };
+        let shown = |graft: &Graft| format!("{} at {}", graft.source.label(), graft.shown_path());
         Ok(ContainerInfo {
             id: container.id.clone(),
-            name: container.name.clone(),
+            name: container.name.to_string(),
             image: container.image_name.clone(),
             image_id: container.image.id.clone(),
             created: humantime::format_rfc3339_seconds(created).to_string(),
@@ -129,7 +123,7 @@ impl Images {
     ) -> Refused<()> {
         let container = self.containers.find(name)?;
         if self.containers.is_mounted(&container)? {
-            let (name, by) = (container.name, "a mount".to_owned());
+            let (name, by) = (container.name.into(), User::Mount);
             return Err(CatalogError::InUse { kind: "container", name, by }.into());
         }
         let dir = self.containers.path(&container);
@@ -142,10 +136,9 @@ impl Images {
             Ok(merged)
         };
         spec.target = target.map_or_else(own, Ok)?;
-        spec.source.get_or_insert_with(|| container.name.clone().into_bytes());
+        spec.source.get_or_insert_with(|| container.name.as_str().into());
         spec.upper = Some(UpperDirs { upper: dir.join("upper"), work: Some(dir.join("work")) });
-        let grafts: Vec<GraftSpec> = container.grafts.iter().map(from_record).collect();
-        spec.grafts.splice(..0, grafts);
+        spec.grafts.splice(..0, container.grafts);
         spec.container = Some(container.id);
         Ok(())
     }
@@ -156,49 +149,6 @@ impl Images {
     /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter while it is mounted.
     pub fn remove_container(&self, name: &str) -> Refused<()> {
         Ok(self.containers.remove(&self.containers.find(name)?)?)
-    }
-}
-
-fn to_record(graft: &GraftSpec) -> record::Graft {
-    let source = match graft.source.clone() {
-        GraftSource::Bind(path) => record::GraftSource::Bind(path.into_os_string().into_vec()),
-        GraftSource::Volume { name, nocopy } => record::GraftSource::Volume { name, nocopy },
-        GraftSource::Tmpfs { size, mode } => record::GraftSource::Tmpfs { size, mode },
-    };
-    let BindFlags { read_only, nosuid, nodev, noexec } = graft.flags;
-    let usual = graft.recursive != matches!(graft.source, GraftSource::Bind(_));
-    let source = match usual && !(nosuid || nodev || noexec) {
-        true => source,
-        false => {
-            let (source, recursive) = (Box::new(source), graft.recursive);
-            record::GraftSource::Mount { source, recursive, nosuid, nodev, noexec }
-        }
-    };
-    let path = graft.path.iter().map(|part| part.to_vec()).collect();
-    record::Graft { source, path, read_only }
-}
-
-fn from_record(graft: &record::Graft) -> GraftSpec {
-    let mut flags = BindFlags { read_only: graft.read_only, ..BindFlags::default() };
-    let (source, recursive) = match &graft.source {
-        record::GraftSource::Mount { source, recursive, nosuid, nodev, noexec } => {
-            flags = BindFlags { nosuid: *nosuid, nodev: *nodev, noexec: *noexec, ..flags };
-            (source_of(source), *recursive)
-        }
-        source => (source_of(source), !matches!(source, record::GraftSource::Bind(_))),
-    };
-    let path = graft.path.iter().map(|part| Name::from_slice(part)).collect();
-    GraftSpec { source, path, flags, recursive }
-}
-
-fn source_of(source: &record::GraftSource) -> GraftSource {
-    match source.clone() {
-        record::GraftSource::Bind(path) => {
-            GraftSource::Bind(PathBuf::from(std::ffi::OsStr::from_bytes(&path)))
-        }
-        record::GraftSource::Volume { name, nocopy } => GraftSource::Volume { name, nocopy },
-        record::GraftSource::Tmpfs { size, mode } => GraftSource::Tmpfs { size, mode },
-        record::GraftSource::Mount { source, .. } => source_of(&source),
     }
 }
 

@@ -8,6 +8,7 @@ use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use super::import::{OnProgress, Progress};
 use crate::catalog::name::full_name;
+use crate::error::FromHost;
 use crate::store::error::StoreError;
 use crate::store::packed::PackedLayer;
 use crate::store::{DiffId, LayerId};

@@ -3,27 +3,23 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::catalog::error::CatalogError;
-use crate::catalog::volumes::VolumeError;
-use crate::error::{Errno, Error};
+use crate::catalog::error::{CatalogError, User};
+use crate::error::{Errno, Error, HostError};
 use crate::store::error::StoreError;
 use crate::transfer::error::TransferError;
 
-/// A refusal of the store, of the catalog, of the world outside or of a volume.
+/// An error of the store, of the catalog or of a transfer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Images, their names or containers refused.
+    /// A request for images, containers or volumes failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// An import or an export failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// Volumes refused.
-    #[error(transparent)]
-    Volume(#[from] VolumeError),
 }
 
 /// A failure that a person is to understand: what happened, to which object.
@@ -103,15 +99,17 @@ impl Refusal {
     fn host(&self) -> Option<(Option<&Path>, &io::Error)> {
         if let Some(error) = self.store() {
             return match error {
-                StoreError::Io { path, source } => Some((Some(path), source)),
+                StoreError::Host(HostError { path, source }) => Some((Some(path), source)),
                 StoreError::Stream { source, .. } => Some((None, source)),
                 _ => None,
             };
         }
         match self {
-            Self::Catalog(CatalogError::Io { path, source }) => Some((Some(path), source)),
+            Self::Catalog(CatalogError::Host(HostError { path, source })) => {
+                Some((Some(path), source))
+            }
             Self::Transfer(error) => match error.root() {
-                TransferError::Io { path, source } => Some((Some(path), source)),
+                TransferError::Host(HostError { path, source }) => Some((Some(path), source)),
                 TransferError::Stream { source, .. } => Some((None, source)),
                 _ => None,
             },
@@ -148,7 +146,6 @@ impl Refusal {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Catalog(CatalogError::Missing { .. }))
-            || matches!(self, Self::Volume(VolumeError::Missing(_)))
             || matches!(self.store(), Some(StoreError::Missing { .. }))
     }
 
@@ -164,12 +161,11 @@ impl Refusal {
             }
             Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
             Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
-            Self::Volume(VolumeError::Missing(_)) => "list them: lamina volume ls".to_owned(),
-            Self::Volume(VolumeError::InUse(_)) => {
-                "unmount the mount that uses it: lamina status lists them".to_owned()
+            Self::Catalog(CatalogError::InUse { by: User::Container(name), .. }) => {
+                format!("remove the container first: lamina container rm {name}")
             }
-            Self::Volume(VolumeError::Named { container, .. }) => {
-                format!("remove the container first: lamina container rm {container}")
+            Self::Catalog(CatalogError::InUse { by: User::Mount, .. }) => {
+                "unmount it first: lamina status lists the mounts".to_owned()
             }
             Self::Transfer(error) => match error.root() {
                 TransferError::Other { .. }
@@ -280,9 +276,10 @@ mod tests {
             (CatalogError::from(damaged()).into(), "/p: differs", verify),
             (TransferError::from(damaged()).into(), "/p: differs", verify),
             (
-                VolumeError::InUse("v".to_owned()).into(),
-                "volume \"v\" is in use",
-                "unmount the mount that uses it: lamina status lists them",
+                CatalogError::InUse { kind: "volume", name: "v".to_owned(), by: User::Mount }
+                    .into(),
+                "volume \"v\" is in use by a mount",
+                "unmount it first: lamina status lists the mounts",
             ),
         ];
         for (refusal, text, hint) in cases {

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use super::binds::{self, Bind};
 use super::failure::ServiceResult;
 use super::made::Made;
-use super::spec::{GraftDriver, GraftSource, GraftSpec, MountSpec};
+use super::spec::{GraftDriver, MountSpec};
 use super::status::GraftStatus;
 use super::{Failure, layers, prefill};
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::volumes::{OpenVolume, VolumeError, Volumes, is_name};
+use crate::catalog::error::CatalogError;
+use crate::catalog::volumes::{OpenVolume, Volumes};
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::{Kind, Name, NodeId, name};
-use crate::union::{Caller, Entry, Graft, GraftRoot, Union};
+use crate::types::{Graft, GraftSource, Kind, Name, NodeId, VolumeName, name};
+use crate::union::{Caller, Entry, GraftRoot, GraftTree, Union};
 
 /// How many links the way to a place may have (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
@@ -27,7 +28,7 @@ const LINKS_MAX: u32 = 40;
 /// Grafts that are ready, and what must live as long as they do.
 #[derive(Default)]
 pub(super) struct OpenGrafts {
-    pub(super) grafts: Vec<Graft>,
+    pub(super) grafts: Vec<GraftTree>,
     pub(super) binds: Vec<Bind>,
     pub(super) status: Vec<GraftStatus>,
     pub(super) volumes: Vec<OpenVolume>,
@@ -47,7 +48,7 @@ struct Source {
 pub(super) fn open(
     spec: &MountSpec,
     cache: &Arc<FdCache>,
-    build: &dyn Fn(&[Graft]) -> Result<Union>,
+    build: &dyn Fn(&[GraftTree]) -> Result<Union>,
 ) -> ServiceResult<OpenGrafts> {
     // What is wrong from the start is said before anything is made.
     for graft in &spec.grafts {
@@ -66,10 +67,10 @@ pub(super) fn open(
 fn open_all(
     spec: &MountSpec,
     cache: &Arc<FdCache>,
-    build: &dyn Fn(&[Graft]) -> Result<Union>,
+    build: &dyn Fn(&[GraftTree]) -> Result<Union>,
     made: &mut Made,
 ) -> ServiceResult<OpenGrafts> {
-    let mut order: Vec<&GraftSpec> = spec.grafts.iter().collect();
+    let mut order: Vec<&Graft> = spec.grafts.iter().collect();
     order.sort_by_key(|graft| graft.path.len());
     let mut open = OpenGrafts::default();
     for graft in order {
@@ -94,7 +95,7 @@ fn open_all(
             flags: sys::bind::flags_of(object.as_fd()).map_err(broken)?.or(graft.flags),
         });
         let (label, read_only) = (graft.source.label(), graft.flags.read_only);
-        open.grafts.push(Graft { root, path, read_only, label });
+        open.grafts.push(GraftTree { root, path, read_only, label });
         open.binds.extend(bind);
         open.volumes.extend(volume);
     }
@@ -102,36 +103,34 @@ fn open_all(
 }
 
 /// Whether a graft is a directory.
-fn is_directory(graft: &GraftSpec) -> ServiceResult<bool> {
+fn is_directory(graft: &Graft) -> ServiceResult<bool> {
     match &graft.source {
         GraftSource::Bind(path) => {
             layers::is_directory(path).map_err(Failure::path("bind source", path))
         }
-        GraftSource::Tmpfs { .. } => Ok(true),
-        GraftSource::Volume { name, .. } if is_name(name) => Ok(true),
-        GraftSource::Volume { name, .. } => Err(refused(name, &VolumeError::BadName(name.clone()))),
+        GraftSource::Tmpfs { .. } | GraftSource::Volume { .. } => Ok(true),
     }
 }
 
-fn refused(name: &str, error: &VolumeError) -> Failure {
-    Failure::Volume { name: name.to_owned(), reason: error.to_string() }
+fn refused(name: &VolumeName, error: &CatalogError) -> Failure {
+    Failure::Volume { name: name.to_string(), reason: error.to_string() }
 }
 
 /// Why a volume is not there, or not full.
 enum Unfilled {
-    Volume(VolumeError),
+    Volume(CatalogError),
     Union(Error),
 }
 
-impl From<VolumeError> for Unfilled {
-    fn from(error: VolumeError) -> Self {
+impl From<CatalogError> for Unfilled {
+    fn from(error: CatalogError) -> Self {
         Self::Volume(error)
     }
 }
 
 fn source(
     spec: &MountSpec,
-    graft: &GraftSpec,
+    graft: &Graft,
     cache: &Arc<FdCache>,
     fill: &dyn Fn(&Path) -> Result<()>,
 ) -> ServiceResult<Source> {
@@ -158,7 +157,7 @@ fn source(
             let volume = opened.map_err(|error| match error {
                 Unfilled::Volume(error) => refused(name, &error),
                 Unfilled::Union(error) => {
-                    Failure::Volume { name: name.clone(), reason: error.to_string() }
+                    Failure::Volume { name: name.to_string(), reason: error.to_string() }
                 }
             })?;
             let data = volume.data();
@@ -184,12 +183,7 @@ fn bind(path: &Path, recursive: bool, cache: &Arc<FdCache>) -> Result<GraftRoot>
 }
 
 /// Finds the place of a graft, made where it is missing; answers its path without links.
-fn place(
-    union: &Union,
-    graft: &GraftSpec,
-    is_dir: bool,
-    made: &mut Made,
-) -> ServiceResult<Vec<Name>> {
+fn place(union: &Union, graft: &Graft, is_dir: bool, made: &mut Made) -> ServiceResult<Vec<Name>> {
     let shown = graft.shown_path();
     let broken = |error| Failure::Graft { path: shown.clone(), error };
     let mut walk = Walk { union, path: vec![(NodeId::ROOT, Name::new())], links: 0 };

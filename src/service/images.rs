@@ -11,7 +11,7 @@ use super::spec::Keep;
 use crate::backing::blob;
 use crate::cache::BlockCache;
 use crate::catalog::containers::Containers;
-use crate::catalog::error::CatalogError;
+use crate::catalog::error::{CatalogError, User};
 use crate::store::{Layer, LayerId, Store};
 use crate::transfer::registry::fetch::connect;
 use crate::types::Digest;
@@ -177,7 +177,7 @@ impl Images {
         let id = self.images.find(name)?.id;
         let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
         if let Some(user) = user {
-            let (name, by) = (name.to_owned(), format!("container {:?}", user.name));
+            let (name, by) = (name.to_owned(), User::Container(user.name.into()));
             return Err(CatalogError::InUse { kind: "image", name, by }.into());
         }
         Ok(self.images.remove(name)?)

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::volumes::{VolumeError, Volumes};
+use crate::catalog::error::CatalogError;
+use crate::catalog::volumes::Volumes;
 use crate::error::{Errno, Result};
-use crate::types::{Kind, Name, NodeId};
-use crate::union::{DirRef, Graft, Union};
+use crate::types::{Kind, Name, NodeId, VolumeName};
+use crate::union::{DirRef, GraftTree, Union};
 
 /// What was made so far.
 pub(super) struct Made {
     volumes: Volumes,
-    names: Vec<String>,
+    names: Vec<VolumeName>,
     /// Paths in the mount, each after the one that holds it.
     places: Vec<Vec<Name>>,
     /// Directories of the data root that were not there, each after the one that holds it.
@@ -36,9 +37,9 @@ impl Made {
     }
 
     /// Makes a volume that is not there.
-    pub(super) fn volume(&mut self, name: &str) -> std::result::Result<(), VolumeError> {
-        if matches!(self.volumes.inspect(name), Err(VolumeError::Missing(_))) {
-            self.names.push(name.to_owned());
+    pub(super) fn volume(&mut self, name: &VolumeName) -> std::result::Result<(), CatalogError> {
+        if matches!(self.volumes.inspect(name), Err(CatalogError::Missing { .. })) {
+            self.names.push(name.clone());
         }
         self.volumes.create(name, BTreeMap::new()).map(drop)
     }
@@ -60,7 +61,7 @@ impl Made {
     }
 
     /// Takes all of it away.
-    pub(super) fn undo(self, build: &dyn Fn(&[Graft]) -> Result<Union>) {
+    pub(super) fn undo(self, build: &dyn Fn(&[GraftTree]) -> Result<Union>) {
         if !self.places.is_empty() {
             let removed = build(&[]).and_then(|union| {
                 let last_first = self.places.iter().rev();
@@ -79,7 +80,7 @@ impl Made {
     fn undo_volumes(self) {
         for name in &self.names {
             if let Err(error) = self.volumes.remove(name) {
-                tracing::warn!(%error, name, "a volume stays");
+                tracing::warn!(%error, %name, "a volume stays");
             }
         }
         for path in self.directories.iter().rev() {

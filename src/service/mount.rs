@@ -22,7 +22,7 @@ use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::mount::Propagation;
 use crate::sys::process::{self, Capability};
-use crate::union::{Config, Graft, Lower, Marks, Options, Union, Upper, WhiteoutForm};
+use crate::union::{Config, GraftTree, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 
 /// A mount that is ready to be made.
 pub struct Prepared {
@@ -160,7 +160,7 @@ impl Layers {
         Ok(())
     }
 
-    fn union(&self, grafts: &[Graft]) -> Result<Union> {
+    fn union(&self, grafts: &[GraftTree]) -> Result<Union> {
         Union::new(Config {
             lowers: self.lowers.clone(),
             upper: self.upper.clone(),
@@ -445,11 +445,11 @@ fn status_of(
     target: &Path,
     source: &[u8],
     layers: &Layers,
-    grafts: &[Graft],
+    grafts: &[GraftTree],
 ) -> MountStatus {
     let resolved = |path: &PathBuf| layers::resolved(path).unwrap_or_else(|_| path.clone());
     let held = layers.upper.as_ref().and(spec.upper.as_ref());
-    let place = |graft: &Graft| {
+    let place = |graft: &GraftTree| {
         let parts = graft.path.iter().map(|part| String::from_utf8_lossy(part));
         let path = parts.fold(String::new(), |path, part| path + "/" + &part);
         format!("{} at {path}", graft.label)

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 use super::failure::ServiceResult;
 use super::mounts::{self, MountEntry};
-use super::spec::{GraftSource, GraftSpec, MountSpec};
+use super::spec::MountSpec;
 use super::{Failure, layers};
 use crate::error::Result;
 use crate::sys::file::{self, OFlags};
+use crate::types::{Graft, GraftSource};
 
 /// What a directory is for; its options share a name with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +119,7 @@ fn chain(dir: &OwnedFd) -> Result<Vec<Identity>> {
 }
 
 /// The directory of a writable bind, or the one that holds its file.
-fn bound(graft: &GraftSpec) -> Option<PathBuf> {
+fn bound(graft: &Graft) -> Option<PathBuf> {
     let GraftSource::Bind(path) = &graft.source else { return None };
     if graft.flags.read_only {
         return None;
@@ -172,7 +173,7 @@ pub(super) fn check(spec: &MountSpec) -> ServiceResult<()> {
 mod tests {
     use super::*;
     use crate::service::spec::UpperDirs;
-    use crate::sys::bind::BindFlags;
+    use crate::types::BindFlags;
 
     fn site() -> tempfile::TempDir {
         let site = tempfile::tempdir().unwrap();
@@ -252,7 +253,7 @@ mod tests {
             let source = GraftSource::Bind(site.path().join(source));
             let path = vec![crate::types::name(b"at")];
             let flags = BindFlags { read_only, ..BindFlags::default() };
-            let grafts = vec![GraftSpec { source, path, flags, recursive: false }];
+            let grafts = vec![Graft { source, path, flags, recursive: false }];
             check(&MountSpec { grafts, ..spec(&site, &["lower"], "upper", "work") })
         };
         for source in ["upper", "upper/sub", "work", "work/sub", "work/file"] {

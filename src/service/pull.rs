@@ -13,6 +13,7 @@ use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use super::import::{OnProgress, Progress, forget_damaged, import_layers, put};
 use crate::catalog::images::Importing;
+use crate::error::FromHost;
 use crate::store::DiffId;
 use crate::store::error::StoreError;
 use crate::store::fetch::Origin;

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use crate::backing::stated::Form as StatOverride;
 use crate::fuse::session::IoDriver;
-use crate::sys::bind::BindFlags;
 use crate::sys::fuse::VfsFlags;
 use crate::sys::mount::Propagation;
-use crate::types::Name;
+use crate::types::Graft;
 use crate::union::{IdMap, WhiteoutForm};
 
 /// A mount that is asked for.
@@ -32,7 +31,7 @@ pub struct MountSpec {
     /// The layer that takes changes.
     pub upper: Option<UpperDirs>,
     /// What appears inside the tree from elsewhere.
-    pub grafts: Vec<GraftSpec>,
+    pub grafts: Vec<Graft>,
     /// The data root, where volumes are.
     pub root: PathBuf,
     /// Where the sockets of running mounts are, if anywhere.
@@ -130,59 +129,4 @@ pub struct Keep {
     pub cache_bytes: Option<u64>,
     /// Bytes of files on the host, of all mounts together; 0 for none.
     pub material_bytes: Option<u64>,
-}
-
-/// Something of the host that appears in the mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GraftSpec {
-    /// What.
-    pub source: GraftSource,
-    /// Where, as components below the root of the mount; at least one.
-    pub path: Vec<Name>,
-    /// Flags of its own; those of the mount count too.
-    pub flags: BindFlags,
-    /// What is mounted beneath the source is shown too.
-    pub recursive: bool,
-}
-
-/// What is grafted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GraftSource {
-    /// A directory or file of the host.
-    Bind(PathBuf),
-    /// A named volume, made if it does not exist.
-    Volume {
-        /// Its name.
-        name: String,
-        /// An empty volume is not filled from the image.
-        nocopy: bool,
-    },
-    /// A file system in memory that ends with the mount.
-    Tmpfs {
-        /// Size limit as tmpfs takes it, `64m` or `10%`.
-        size: Option<String>,
-        /// Permission bits of its root.
-        mode: Option<u32>,
-    },
-}
-
-impl GraftSource {
-    /// What a message calls it.
-    #[must_use]
-    pub fn label(&self) -> String {
-        match self {
-            Self::Bind(path) => path.display().to_string(),
-            Self::Volume { name, .. } => format!("volume {name}"),
-            Self::Tmpfs { .. } => "tmpfs".to_owned(),
-        }
-    }
-}
-
-impl GraftSpec {
-    /// The place as a path from the root of the mount.
-    #[must_use]
-    pub fn shown_path(&self) -> String {
-        let parts = self.path.iter().map(|part| String::from_utf8_lossy(part));
-        parts.fold(String::new(), |path, part| path + "/" + &part)
-    }
 }

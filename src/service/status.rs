@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::mounts;
 use crate::fuse::counters::CounterValues;
 use crate::store::StoreStats;
-use crate::sys::bind::BindFlags;
+use crate::types::BindFlags;
 use crate::union::Stats;
 
 /// How long an answer may take.

@@ -1,35 +1,34 @@
-//! Volumes, as front ends ask for them.
+//! Volumes, as front ends use them.
 
-use std::io;
 use std::path::Path;
 
 use crate::catalog::containers::Containers;
+use crate::catalog::error::{CatalogError, User};
+use crate::types::{Graft, VolumeName};
 
-pub use crate::catalog::volumes::{Volume, VolumeError, Volumes, is_name};
+pub use crate::catalog::volumes::{Volume, Volumes};
 
 /// Removes a volume with its content.
 ///
 /// # Errors
-/// [`VolumeError`]: `InUse` while a mount uses it, `Named` while a container names it, mounted or
-/// not.
-pub fn remove(root: &Path, name: &str) -> Result<(), VolumeError> {
+/// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it.
+pub fn remove(root: &Path, name: &VolumeName) -> Result<(), CatalogError> {
     let volumes = Volumes::new(root);
     volumes.inspect(name)?;
     if let Some(container) = user_of(root, name)? {
-        return Err(VolumeError::Named { name: name.to_owned(), container });
+        let (kind, by) = ("volume", User::Container(container));
+        return Err(CatalogError::InUse { kind, name: name.to_string(), by });
     }
     volumes.remove(name)
 }
 
-/// The container that names a volume, if there is one.
-fn user_of(root: &Path, name: &str) -> Result<Option<String>, VolumeError> {
-    let path = root.join("containers");
-    if !path.is_dir() {
+/// The container that uses a volume, if there is one.
+fn user_of(root: &Path, name: &VolumeName) -> Result<Option<String>, CatalogError> {
+    if !root.join("containers").is_dir() {
         return Ok(None);
     }
-    let all = Containers::open(root).and_then(|containers| containers.all());
-    let all = all.map_err(|error| VolumeError::Io { path, source: io::Error::other(error) })?;
-    let names = |graft: &crate::catalog::containers::Graft| graft.source.volume() == Some(name);
-    let user = all.into_iter().find(|container| container.grafts.iter().any(names));
-    Ok(user.map(|container| container.name))
+    let all = Containers::open(root)?.all()?;
+    let uses = |graft: &Graft| graft.source.volume() == Some(name);
+    let user = all.into_iter().find(|container| container.grafts.iter().any(uses));
+    Ok(user.map(|container| container.name.into()))
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use super::error::StoreError;
 use super::pack::{Packed, Packer};
 use super::room::Room;
+use crate::error::FromHost;
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX, blob_head};
 use crate::format::tables::Tables;
 

@@ -1,9 +1,9 @@
 //! Why the store refused.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::error::Error;
+use crate::error::HostError;
 use crate::types::Digest;
 
 /// Result of a request to the store.
@@ -12,14 +12,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// Why a request to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The host refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which object.
-        path: PathBuf,
-        /// What it answered.
-        source: io::Error,
-    },
+    /// A system call on a path of the host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A stream that is imported ended or failed.
     #[error("{what}: {source}")]
     Stream {
@@ -91,19 +86,5 @@ impl StoreError {
     /// A failure of the source of what is read from elsewhere.
     pub fn elsewhere(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Elsewhere(Box::new(error))
-    }
-
-    /// Names the path of a refusal of the host.
-    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.to_owned(), source }
-    }
-
-    /// Names the path of a refusal of a system call of `sys`.
-    pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |error| {
-            let source = io::Error::from_raw_os_error(error.errno().0);
-            Self::Io { path: path.clone(), source }
-        }
     }
 }

@@ -3,9 +3,11 @@
 //! The caller that opens a store hands over a [`Connect`]; nothing here knows registries.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::FromHost;
 
 use super::error::{Result, StoreError};
 use crate::types::Digest;
@@ -46,6 +48,6 @@ pub type Connect = dyn Fn(&Origin) -> Result<Box<dyn Fetch>> + Send + Sync;
 
 /// The way of a store that was opened without one: there is none.
 pub(super) fn nowhere(origin: &Origin) -> Result<Box<dyn Fetch>> {
-    let path = PathBuf::from(&origin.reference);
-    Err(StoreError::Io { path, source: io::ErrorKind::NotConnected.into() })
+    let path = Path::new(&origin.reference);
+    Err(StoreError::io(path)(io::ErrorKind::NotConnected.into()))
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::error::{Result, StoreError};
+use crate::error::FromHost;
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::hex;

@@ -21,7 +21,7 @@ use super::material::Source;
 use super::reading::Reading;
 use super::remote::Remote;
 use crate::cache::{Block, Buffer, Key};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, FromHost, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::error::{Result, StoreError};
 use super::files::{DATA, discard};
 use super::remote;
+use crate::error::FromHost;
 
 /// Gives what a new layer has to one of the same name that is there, and gives it up.
 pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {

@@ -15,6 +15,7 @@ use super::files::{DATA, INDEX, discard};
 use super::id::LayerId;
 use super::remote;
 use super::room::Room;
+use crate::error::FromHost;
 use crate::format::index::Index;
 use crate::format::layout::{HEAD_LEN, blob_head};
 use crate::types::Digest;

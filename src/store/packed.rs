@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, StoreError};
 use super::files::{listed, make_dir, write_whole};
 use super::id::{DiffId, LayerId};
+use crate::error::FromHost;
 use crate::format::codec;
 use crate::types::Digest;
 

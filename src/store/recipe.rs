@@ -19,7 +19,7 @@ use super::id::DiffId;
 use super::layer::Layer;
 use super::room::Room;
 use super::sink::TarRecorder;
-use crate::error::Errno;
+use crate::error::{Errno, FromHost};
 use crate::format::layout::{INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Digest;

@@ -25,7 +25,7 @@ use super::error::{Result, StoreError};
 use super::fetch::{Connect, Fetch, Origin};
 use super::files::{DATA, open_dir, write_whole};
 use super::room::Room;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, FromHost};
 use crate::format::codec;
 use crate::format::index::Index;
 use crate::format::layout::Frame;
@@ -420,7 +420,7 @@ impl Remote {
         let ended = match merged {
             Ok(true) if is_whole && self.is_named() => end(&self.dir),
             Ok(_) => Ok(()),
-            Err(error) => Err(StoreError::Io { path: self.dir.clone(), source: error }),
+            Err(error) => Err(StoreError::io(&self.dir)(error)),
         };
         sys::file::unlock(self.present.as_fd()).map_err(StoreError::host(&self.dir))?;
         ended

@@ -12,6 +12,7 @@ use super::files::{NEW, open_dir};
 use super::id::LayerId;
 use super::layer::Layer;
 use super::{Store, remote};
+use crate::error::FromHost;
 use crate::sys;
 use crate::types::RenameFlags;
 

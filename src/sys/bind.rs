@@ -11,52 +11,16 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use super::mount::RawMountAttr;
 use crate::error::Result;
 use crate::sys::{last, refused};
+use crate::types::BindFlags;
 
-/// Flags of a bind mount that its user chooses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BindFlags {
-    /// `MOUNT_ATTR_RDONLY`.
-    pub read_only: bool,
-    /// `MOUNT_ATTR_NOSUID`.
-    pub nosuid: bool,
-    /// `MOUNT_ATTR_NODEV`.
-    pub nodev: bool,
-    /// `MOUNT_ATTR_NOEXEC`.
-    pub noexec: bool,
-}
-
-impl BindFlags {
-    fn bits(self) -> u64 {
-        let table = [
-            (self.read_only, libc::MOUNT_ATTR_RDONLY),
-            (self.nosuid, libc::MOUNT_ATTR_NOSUID),
-            (self.nodev, libc::MOUNT_ATTR_NODEV),
-            (self.noexec, libc::MOUNT_ATTR_NOEXEC),
-        ];
-        table.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
-    }
-
-    /// All flags that these leave out.
-    #[must_use]
-    pub const fn others(self) -> Self {
-        Self {
-            read_only: !self.read_only,
-            nosuid: !self.nosuid,
-            nodev: !self.nodev,
-            noexec: !self.noexec,
-        }
-    }
-
-    /// The flags that either side sets.
-    #[must_use]
-    pub const fn or(self, other: Self) -> Self {
-        Self {
-            read_only: self.read_only || other.read_only,
-            nosuid: self.nosuid || other.nosuid,
-            nodev: self.nodev || other.nodev,
-            noexec: self.noexec || other.noexec,
-        }
-    }
+fn bits(flags: BindFlags) -> u64 {
+    let table = [
+        (flags.read_only, libc::MOUNT_ATTR_RDONLY),
+        (flags.nosuid, libc::MOUNT_ATTR_NOSUID),
+        (flags.nodev, libc::MOUNT_ATTR_NODEV),
+        (flags.noexec, libc::MOUNT_ATTR_NOEXEC),
+    ];
+    table.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 /// Clones the mount of an open directory or file, so that the object is its root. With
@@ -106,8 +70,8 @@ pub fn set_flags(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags) -> Res
 
 fn change(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags, private: bool) -> Result<()> {
     let attr = RawMountAttr {
-        set: set.bits(),
-        clear: clear.bits(),
+        set: bits(set),
+        clear: bits(clear),
         propagation: if private { libc::MS_PRIVATE } else { 0 },
         user_namespace: 0,
     };

@@ -17,7 +17,7 @@ use super::limits::ENTRIES_MAX;
 use super::marks::{self, Marks, Xattrs};
 use super::path::{self, Place, joined, refused};
 use super::stream;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, FromHost};
 use crate::store::sink::{Body, Meta, Sink};
 use crate::sys::file::{self, OFlags};
 use crate::sys::{dir, xattr};
@@ -217,7 +217,7 @@ impl Walk<'_> {
         let body = Body::File { size: stat.size, data: &mut data };
         let put = self.sink.put(&entry.path, meta(&stat, xattrs), body);
         if let Some(source) = data.failure {
-            return Err(TransferError::Io { path: self.on_host(&entry.path), source });
+            return Err(TransferError::io(&self.on_host(&entry.path))(source));
         }
         put?;
         self.remember(entry);
@@ -442,7 +442,7 @@ mod tests {
         let tree = tree();
         let missing = tree.path().join("missing");
         let error = import(&missing).map(|seen| seen.lines).unwrap_err();
-        assert!(matches!(&error, TransferError::Io { path, .. } if *path == missing), "{error}");
+        assert!(matches!(&error, TransferError::Host(error) if error.path == missing), "{error}");
         fs::write(&missing, "").unwrap();
         assert!(import(&missing).is_err());
     }

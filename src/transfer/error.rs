@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::HostError;
 use crate::store::error::StoreError;
 use crate::types::digest::{BadDigest, Digest, OtherDigest};
 
@@ -16,14 +16,9 @@ pub enum TransferError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The host refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which object.
-        path: PathBuf,
-        /// What it answered.
-        source: io::Error,
-    },
+    /// A system call on a path of the host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// What was read from a file or directory of the host cannot be imported.
     #[error("{}: {error}", path.display())]
     Source {
@@ -161,24 +156,10 @@ impl TransferError {
     #[must_use]
     pub fn of(self, path: &Path) -> Self {
         match self {
-            Self::Io { .. }
+            Self::Host(_)
             | Self::Source { .. }
-            | Self::Store(StoreError::Io { .. } | StoreError::Damaged { .. }) => self,
+            | Self::Store(StoreError::Host(_) | StoreError::Damaged { .. }) => self,
             other => Self::Source { path: path.to_owned(), error: Box::new(other) },
-        }
-    }
-
-    /// Names the path of a refusal of the host.
-    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.to_owned(), source }
-    }
-
-    /// Names the path of a refusal of a system call of `sys`.
-    pub fn host(path: &Path) -> impl Fn(Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |error| {
-            let source = io::Error::from_raw_os_error(error.errno().0);
-            Self::Io { path: path.clone(), source }
         }
     }
 
@@ -202,7 +183,7 @@ impl TransferError {
             | Self::OtherDigest(_)
             | Self::Other { .. } => true,
             Self::Store(_)
-            | Self::Io { .. }
+            | Self::Host(_)
             | Self::Stream { .. }
             | Self::Entry { .. }
             | Self::Unwritable { .. }

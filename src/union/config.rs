@@ -10,7 +10,7 @@ pub struct Config {
     /// The writable layer; without one the mount is read-only.
     pub upper: Option<Upper>,
     /// Host trees that appear at a path of the mount.
-    pub grafts: Vec<Graft>,
+    pub grafts: Vec<GraftTree>,
     /// Rules that differ from mount to mount.
     pub options: Options,
 }
@@ -41,7 +41,7 @@ pub struct Upper {
 
 /// A host tree shown at a path of the mount: no union, no copy-up, no whiteouts inside.
 #[derive(Clone)]
-pub struct Graft {
+pub struct GraftTree {
     /// What is shown.
     pub root: GraftRoot,
     /// Where, as components below the root of the mount; they exist in the union.

@@ -5,9 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::service::BindFlags;
-use laminafs::service::spec::{GraftSource, GraftSpec};
-use laminafs::types::{Name, name};
+use laminafs::types::{BadObjectName, BindFlags, Graft, GraftSource, Name, VolumeName, name};
 
 use crate::options::OptionError;
 
@@ -33,8 +31,8 @@ pub struct GraftArgs {
 ///
 /// # Errors
 /// [`OptionError`] for the first malformed one.
-pub fn all(args: &GraftArgs) -> Result<Vec<GraftSpec>, OptionError> {
-    let of = |words: &[OsString], read: fn(&OsStr) -> Result<GraftSpec, OptionError>| {
+pub fn all(args: &GraftArgs) -> Result<Vec<Graft>, OptionError> {
+    let of = |words: &[OsString], read: fn(&OsStr) -> Result<Graft, OptionError>| {
         words.iter().map(|word| read(word)).collect::<Result<Vec<_>, _>>()
     };
     let groups = [
@@ -127,35 +125,38 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
     Ok(Short { source: source.to_vec(), path, flags, nocopy, recursive })
 }
 
+fn volume_name(option: &str, bytes: &[u8]) -> Result<VolumeName, OptionError> {
+    shown(bytes)
+        .parse()
+        .map_err(|error: BadObjectName| OptionError::value(option, error.to_string()))
+}
+
 /// `NAME:/PATH[:ro]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
-pub fn volume(word: &OsStr) -> Result<GraftSpec, OptionError> {
+pub fn volume(word: &OsStr) -> Result<Graft, OptionError> {
     let Short { source, path, flags, nocopy, .. } = short("volume", word.as_bytes())?;
-    let name = shown(&source);
-    if !laminafs::service::volumes::is_name(&name) {
-        return Err(OptionError::value("volume", format!("invalid volume name {name:?}")));
-    }
+    let name = volume_name("volume", &source)?;
     let source = GraftSource::Volume { name, nocopy };
-    Ok(GraftSpec { source, path, flags, recursive: true })
+    Ok(Graft { source, path, flags, recursive: true })
 }
 
 /// `SOURCE:/PATH[:ro][:rbind]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
-pub fn bind(word: &OsStr) -> Result<GraftSpec, OptionError> {
+pub fn bind(word: &OsStr) -> Result<Graft, OptionError> {
     let Short { source, path, flags, recursive, .. } = short("bind", word.as_bytes())?;
     let source = PathBuf::from(OsString::from_vec(source));
-    Ok(GraftSpec { source: GraftSource::Bind(source), path, flags, recursive })
+    Ok(Graft { source: GraftSource::Bind(source), path, flags, recursive })
 }
 
 /// `/PATH[:size=SIZE,mode=MODE]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
-pub fn tmpfs(word: &OsStr) -> Result<GraftSpec, OptionError> {
+pub fn tmpfs(word: &OsStr) -> Result<Graft, OptionError> {
     let mut parts = word.as_bytes().splitn(2, |byte| *byte == b':');
     let path = place("tmpfs", parts.next().unwrap_or_default())?;
     let mut found = Found::default();
@@ -163,7 +164,7 @@ pub fn tmpfs(word: &OsStr) -> Result<GraftSpec, OptionError> {
         found.take_tmpfs("tmpfs", option)?;
     }
     let source = GraftSource::Tmpfs { size: found.size, mode: found.mode };
-    Ok(GraftSpec { source, path, flags: found.flags, recursive: true })
+    Ok(Graft { source, path, flags: found.flags, recursive: true })
 }
 
 #[derive(Default)]
@@ -252,7 +253,7 @@ impl Found {
 ///
 /// # Errors
 /// [`OptionError::Value`].
-pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
+pub fn mount(word: &OsStr) -> Result<Graft, OptionError> {
     let mut found = Found::default();
     for part in word.as_bytes().split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
         found.take(part)?;
@@ -264,12 +265,8 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
     let path = place("mount", &target)?;
     let source = match (found.kind.as_deref().unwrap_or("volume"), found.source) {
         ("bind", Some(source)) => GraftSource::Bind(PathBuf::from(OsString::from_vec(source))),
-        ("volume", Some(source)) if laminafs::service::volumes::is_name(&shown(&source)) => {
-            GraftSource::Volume { name: shown(&source), nocopy: found.nocopy }
-        }
         ("volume", Some(source)) => {
-            let reason = format!("invalid volume name {:?}", shown(&source));
-            return Err(OptionError::value("mount", reason));
+            GraftSource::Volume { name: volume_name("mount", &source)?, nocopy: found.nocopy }
         }
         ("tmpfs", None) => GraftSource::Tmpfs { size: found.size, mode: found.mode },
         ("tmpfs", Some(_)) => {
@@ -285,14 +282,14 @@ pub fn mount(word: &OsStr) -> Result<GraftSpec, OptionError> {
         GraftSource::Bind(_) => found.recursive.unwrap_or(false),
         _ => true,
     };
-    Ok(GraftSpec { source, path, flags: found.flags, recursive })
+    Ok(Graft { source, path, flags: found.flags, recursive })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(graft: &GraftSpec) -> String {
+    fn text(graft: &Graft) -> String {
         let ro = if graft.flags.read_only { " ro" } else { "" };
         format!("{} at {}{ro}", graft.source.label(), graft.shown_path())
     }

@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use laminafs::service::spec::{GraftDriver, GraftSpec, Rules};
+use laminafs::service::spec::{GraftDriver, Rules};
 use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
+use laminafs::types::Graft;
 
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::args::graft;
@@ -43,7 +44,7 @@ pub struct Parsed {
     /// Rules of the union.
     pub rules: Rules,
     /// Volumes and binds.
-    pub grafts: Vec<GraftSpec>,
+    pub grafts: Vec<Graft>,
     /// Data root.
     pub root: Option<PathBuf>,
     /// Options that nobody knows.
@@ -109,7 +110,7 @@ fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, O
         "volume" => parsed.grafts.push(graft::volume(&os(value))?),
         "bind" => parsed.grafts.push(graft::bind(&os(value))?),
         "rbind" => {
-            parsed.grafts.push(GraftSpec { recursive: true, ..graft::bind(&os(value))? });
+            parsed.grafts.push(Graft { recursive: true, ..graft::bind(&os(value))? });
         }
         "tmpfs" => parsed.grafts.push(graft::tmpfs(&os(value))?),
         "fsname" => parsed.source = Some(unescape(value)),

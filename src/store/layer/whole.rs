@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Layer, ZEROES};
 use crate::cache::Key;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, FromHost, Result};
 use crate::format::index::{Content, Index};
 use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Inode, blob_head};
 use crate::store::ahead::{Frames, Prefetch};

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::ImageSource;
 use super::parts::{Parts, Seekable};
 use super::spool::Spool;
+use crate::error::FromHost;
 use crate::transfer::error::TransferError;
 use crate::transfer::path::components;
 use crate::transfer::stream::{self, Packing};

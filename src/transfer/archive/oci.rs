@@ -417,7 +417,7 @@ mod tests {
         std::fs::write(at("index.json"), Layout::index(&[&image])).unwrap();
         std::fs::write(at("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let error = directory(dir.path()).images().unwrap_err();
-        assert!(matches!(error, TransferError::Io { .. }), "{error:?}");
+        assert!(matches!(error, TransferError::Host(_)), "{error:?}");
     }
 
     #[test]

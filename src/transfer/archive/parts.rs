@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Errno;
+use crate::error::{Errno, FromHost};
 use crate::sys::file::{self, OFlags};
 use crate::transfer::error::TransferError;
 use crate::transfer::path::{self, joined, refused};
@@ -101,7 +101,7 @@ impl Parts {
 }
 
 fn refused_by_host(path: &Path, errno: Errno) -> TransferError {
-    TransferError::Io { path: path.to_owned(), source: io::Error::from_raw_os_error(errno.0) }
+    TransferError::io(path)(io::Error::from_raw_os_error(errno.0))
 }
 
 // A symbolic link of an archive of images, as podman and old dockers make them for layers that

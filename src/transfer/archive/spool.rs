@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::error::FromHost;
 use crate::store::room::Room;
 use crate::sys::file::{self, OFlags};
 use crate::transfer::error::TransferError;

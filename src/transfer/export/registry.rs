@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::Target;
+use crate::error::FromHost;
 use crate::format::oci::{Index, MANIFEST};
 use crate::transfer::error::{Result, TransferError};
 use crate::transfer::registry::Registry;

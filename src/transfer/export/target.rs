@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::tar::{EntryType, Header};
 
+use crate::error::FromHost;
 use crate::store::recipe::written;
 use crate::transfer::error::{Result, TransferError};
 use crate::types::hex;
@@ -90,9 +91,7 @@ impl DirTarget {
     /// # Errors
     /// As mkdir(2); one that holds something is refused.
     pub fn new(path: &Path) -> Result<Self> {
-        let refuse = |kind: io::ErrorKind| {
-            Err(TransferError::Io { path: path.to_owned(), source: io::Error::from(kind) })
-        };
+        let refuse = |kind: io::ErrorKind| Err(TransferError::io(path)(io::Error::from(kind)));
         match fs::symlink_metadata(path) {
             Ok(found) if !found.is_dir() => return refuse(io::ErrorKind::AlreadyExists),
             Ok(_) if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::auth::Credentials;
 use super::connection::Connection;
 use super::reference::Reference;
+use crate::error::FromHost;
 use crate::sys::process::variable;
 use crate::transfer::error::{Result, TransferError};
 
@@ -104,7 +105,7 @@ fn kept(
         let found = Credentials::from_auth_file(&text, reference);
         let found = found.map_err(|error| {
             let source = std::io::Error::new(ErrorKind::InvalidData, error);
-            TransferError::Io { path: file.clone(), source }
+            TransferError::io(&file)(source)
         })?;
         if found.is_some() {
             return Ok((found, Some(file)));

@@ -13,6 +13,7 @@ use ureq::Proxy;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::reference::is_loopback;
+use crate::error::FromHost;
 use crate::transfer::error::{Result, TransferError};
 
 /// A registry that brings nothing for so long is gone.

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Registry;
 use super::pace::{LEAST, Paced};
+use crate::error::FromHost;
 use crate::store::files::make_dir;
 use crate::store::room::Room;
 use crate::sys;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Errno, Result};
 use crate::types::{Name, NodeId};
 use crate::union::body::FIRST_GRAFT;
-use crate::union::config::{Graft, GraftRoot};
+use crate::union::config::{GraftRoot, GraftTree};
 
 /// A host tree in a mount.
 pub(in crate::union) struct GraftState {
@@ -43,8 +43,8 @@ impl Grafts {
     ///
     /// # Errors
     /// `EINVAL` for one at the root.
-    pub(super) fn new(grafts: Vec<Graft>) -> Result<Self> {
-        let state = |graft: Graft| {
+    pub(super) fn new(grafts: Vec<GraftTree>) -> Result<Self> {
+        let state = |graft: GraftTree| {
             let (entry, parents) = graft.path.split_last().ok_or(Errno::INVAL)?;
             Ok(GraftState {
                 parents: parents.to_vec(),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use laminafs::service::containers::NewContainer;
+use laminafs::types::ContainerName;
 
 use super::Context;
 use crate::args::{GraftArgs, graft};
@@ -26,7 +27,8 @@ pub struct CreateArgs {
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
     let grafts = graft::all(&args.grafts)?;
-    let new = NewContainer { name: args.name, image: args.image, grafts };
+    let name = args.name.map(ContainerName::try_from).transpose()?;
+    let new = NewContainer { name, image: args.image, grafts };
     let name = context.images.create_container(new)?;
     say(&format!("{name}\n"))
 }

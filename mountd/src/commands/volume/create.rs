@@ -23,7 +23,7 @@ pub struct CreateArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &CreateArgs) -> Result<(), CliError> {
-    let volume = Volumes::new(root).create(&args.name, labels(&args.labels)?)?;
+    let volume = Volumes::new(root).create(&args.name.parse()?, labels(&args.labels)?)?;
     say(&format!("{}\n", volume.name))
 }
 

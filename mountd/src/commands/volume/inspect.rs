@@ -21,7 +21,8 @@ pub struct InspectArgs {
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &InspectArgs) -> Result<(), CliError> {
     let volumes = Volumes::new(root);
-    let found: Result<Vec<Volume>, _> =
-        args.names.iter().map(|name| volumes.inspect(name)).collect();
+    let inspect =
+        |name: &String| -> Result<Volume, CliError> { Ok(volumes.inspect(&name.parse()?)?) };
+    let found: Result<Vec<Volume>, CliError> = args.names.iter().map(inspect).collect();
     say_json(&found?)
 }

@@ -20,10 +20,10 @@ fn table(volumes: &[Volume], quiet: bool) -> String {
     if quiet {
         return volumes.iter().map(|volume| format!("{}\n", volume.name)).collect();
     }
-    let width = volumes.iter().map(|volume| volume.name.len()).max().unwrap_or(0).max(4);
+    let width = volumes.iter().map(|volume| volume.name.as_str().len()).max().unwrap_or(0).max(4);
     let mut text = format!("{:<width$}  {:<20}  MOUNTPOINT\n", "NAME", "CREATED");
     for volume in volumes {
-        let (name, created) = (&volume.name, &volume.created_at);
+        let (name, created) = (volume.name.as_str(), &volume.created_at);
         let line = format!("{name:<width$}  {created:<20}  {}\n", volume.mountpoint.display());
         text.push_str(&line);
     }

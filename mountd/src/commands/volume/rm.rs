@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::{VolumeError, remove};
+use laminafs::service::CatalogError;
+use laminafs::service::volumes::remove;
 
 use crate::report::{CliError, say};
 
@@ -24,8 +25,8 @@ pub struct RmArgs {
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &RmArgs) -> Result<(), CliError> {
     for name in &args.names {
-        match remove(root, name) {
-            Err(VolumeError::Missing(_)) if args.force => {}
+        match remove(root, &name.parse()?) {
+            Err(CatalogError::Missing { .. }) if args.force => {}
             done => {
                 done?;
                 say(&format!("{name}\n"))?;
