@@ -1,10 +1,10 @@
 //! The front end: a union as a FUSE file system.
 //!
-//! - [`wire`]: the kernel's protocol, bytes to requests and answers to bytes;
+//! - [`wire`]: the kernel's protocol: decodes requests and encodes replies;
 //! - [`ops`]: the adapter, one function for each operation; [`convert`]: its values;
 //! - [`session`]: mounting and negotiation, the only code that names fuser;
-//! - [`worker`], [`turn`]: the threads, and who reads; [`counters`];
-//! - [`ahead`]: directories are listed before a walk comes to them; [`locks`]: of mounts that serve
+//! - [`worker`], [`turn`]: the threads, and which of them reads; [`counters`];
+//! - [`ahead`]: lists directories before a walk reaches them; [`locks`]: locks of mounts that serve
 //!   grafts.
 //!
 //! The front end keeps no state of an inode: node numbers and handles are the union's own.

@@ -1,16 +1,16 @@
-//! Directories that a walk will come to are listed before it asks.
+//! Lists directories before a walk requests them.
 //!
-//! Of a walk through a tree with attributes most of the time goes into the kernel: it makes an
-//! inode and a name for each entry, on the processor of whoever walks. So a thread of ours walks
-//! ahead of the reader through a private clone of the mount and lists directories with all
-//! attributes; the reader finds them in the kernel's caches. The two share the work: what the
-//! reader is about to ask is left to it, and so is one directory of `MARK`, which says where
-//! it is.
+//! A walk through a tree with attributes spends most of its time in the kernel: the kernel makes an
+//! inode and a name for each entry, on the processor of the walking process. So a thread of ours
+//! walks ahead of the reader through a private clone of the mount and lists directories with all
+//! attributes; the reader finds them in the kernel's caches. The two share the work: the thread
+//! leaves to the reader the directory that the reader is about to request, and one directory of
+//! each `MARK`, whose request shows how far the reader has come.
 //!
-//! The thread is a client of the mount that its own process serves. Nothing of the process waits
-//! for it, and it has a table of descriptors of its own, without the device: were the process
-//! killed while a request of the thread is under way, the device is closed all the same, the
-//! kernel ends the request, and the thread can die. The clone is held while there is work alone,
+//! The thread is a client of the mount that its own process serves. No other thread of the process
+//! waits for it. It has its own table of descriptors, which does not hold the device: if the
+//! process is killed during a request of the thread, the device is closed all the same, the kernel
+//! ends the request, and the thread can exit. The thread holds the clone only while there is work,
 //! so that an unmount finds the mount free and the session ends soon after.
 
 use std::collections::VecDeque;
@@ -30,20 +30,20 @@ use crate::types::NodeId;
 use crate::union::Union;
 use crate::union::walk::{Step, Walk};
 
-/// How many directories the thread is ahead of the reader at most.
+/// The largest number of directories that the thread is ahead of the reader.
 const WINDOW: u64 = 64;
-/// One directory of so many is left to the reader.
+/// One directory of this many is left to the reader.
 const MARK: u64 = 16;
-/// Directories elsewhere that readers have to list before the thread goes there; each time that
-/// nobody was where it had gone, twice as many.
+/// Directories elsewhere that readers have to list before the thread goes there. The number doubles
+/// each time that no reader came to where the thread had gone.
 const STRAYS: u32 = 4;
 const STRAYS_MAX: u32 = 1024;
 /// Entries of the directories that are listed ahead, above which the thread waits for the reader.
 const ENTRIES: usize = 8192;
-/// For how long the thread works, and keeps the clone of the mount, without a reader.
+/// How long the thread works, and keeps the clone of the mount, without a reader.
 const KEEP: Duration = Duration::from_millis(25);
 
-/// What the threads that serve tell the one that walks ahead.
+/// State that the serving threads share with the thread that walks ahead.
 pub struct Ahead {
     target: PathBuf,
     /// The file system of the mount.
@@ -51,18 +51,18 @@ pub struct Ahead {
     held: Mutex<Option<Resources>>,
     counters: Arc<Counters>,
     thread: OnceLock<Option<Thread>>,
-    /// The directory that a reader listed last; 0 once that is known.
+    /// The directory that a reader listed last; 0 once the thread has taken it.
     at: AtomicU64,
     sleeps: AtomicBool,
     ended: AtomicBool,
     /// The thread's number as requests carry it.
     own: AtomicU32,
-    /// A request of the thread was served.
+    /// Whether a request of the thread was served.
     seen: AtomicBool,
 }
 
-/// What has descriptors of the process. The thread looks at it under the lock and never ends it:
-/// it would close those of its own table.
+/// Values that own descriptors of the process. The thread uses them under the lock and never drops
+/// them: that would close descriptors of its own table.
 struct Resources {
     union: Arc<Union>,
     plan: Plan,
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Ahead {
 }
 
 impl Ahead {
-    /// For the mount on `target`. No thread is started before somebody walks.
+    /// For the mount on `target`. The thread starts at the first walk.
     ///
     /// # Errors
     /// As statx(2) of the target.
@@ -101,7 +101,7 @@ impl Ahead {
         }))
     }
 
-    /// Whether a request is of the thread itself.
+    /// Whether a request comes from the thread itself.
     pub fn is_own(&self, pid: u32) -> bool {
         let own = pid != 0 && self.own.load(Ordering::Relaxed) == pid;
         if own {
@@ -121,7 +121,7 @@ impl Ahead {
         }
     }
 
-    /// Ends the thread; nobody waits for it.
+    /// Ends the thread, without waiting for it.
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         drop(self.held.lock().take());
@@ -131,7 +131,7 @@ impl Ahead {
     }
 
     fn start(self: &Arc<Self>) -> Option<Thread> {
-        // A dump waits for all threads, and this one may wait for one that is dumped.
+        // A dump waits for all threads, and this thread may wait for one that is being dumped.
         sys::process::dump_no_core().ok()?;
         let ahead = Arc::clone(self);
         let run = move || {
@@ -170,7 +170,7 @@ impl Ahead {
         }
     }
 
-    // The body of the thread. An error is its end, and no loss.
+    // The body of the thread. An error ends it, which does no harm.
     fn run(&self) -> Result<()> {
         sys::process::leave_descriptors()?;
         sys::process::replace_standard(sys::process::open_null()?.as_fd())?;
@@ -194,7 +194,8 @@ impl Ahead {
         }
     }
 
-    // Lists until the window is full, or the reader is gone; false at the end of the session.
+    // Lists until the window is full or the reader is gone. Returns false at the end of the
+    // session.
     fn follow(&self, at: NodeId, tree: &OwnedFd) -> bool {
         let (mut event, mut seen) = (Event::At(at), Instant::now());
         loop {
@@ -213,7 +214,7 @@ impl Ahead {
                 (plan.next(union), plan.room)
             };
             let Some(step) = step else { return true };
-            // What cannot be listed is not listed ahead.
+            // A directory that cannot be listed is skipped.
             if let Ok(entries) = list(tree, &step.path, room) {
                 self.counters.listed_ahead();
                 if let Some(held) = &mut *self.held.lock() {
@@ -226,7 +227,7 @@ impl Ahead {
 
     fn open(&self) -> Result<OwnedFd> {
         let tree = sys::mount::clone_mount_at(&self.target)?;
-        // Something else may be mounted there by now, which is not asked for anything.
+        // Another file system may be mounted there by now; it receives no request.
         if sys::file::device(tree.as_fd())? != self.device {
             return Err(Errno::XDEV.into());
         }
@@ -239,7 +240,7 @@ impl Ahead {
     }
 }
 
-// Lists a directory, or as much of it as there is room; answers how much that is.
+// Lists a directory, up to `room` entries, and returns the number of entries listed.
 fn list(tree: &OwnedFd, path: &[u8], room: usize) -> Result<usize> {
     let dir = sys::file::open_listing(tree.as_fd(), path)?;
     let mut entries = 0;
@@ -250,18 +251,18 @@ fn list(tree: &OwnedFd, path: &[u8], room: usize) -> Result<usize> {
     Ok(entries.min(room))
 }
 
-/// Which directories come next, and where the reader is among them.
+/// The next directories of the walk, and the position of the reader among them.
 #[derive(Default)]
 struct Plan {
     walk: Option<Walk>,
-    /// Numbers of the directories from the reader's on: inode numbers in the order of the walk.
+    /// Inode numbers of the directories from the reader's on, in the order of the walk.
     steps: VecDeque<u64>,
     /// The reader's place in the walk.
     reader: u64,
     strays: u32,
-    /// How many of them are enough.
+    /// The number of strays after which the walk starts anew.
     patience: u32,
-    /// How many entries more may be listed until the reader is seen again.
+    /// The number of entries that may still be listed before the reader is seen again.
     room: usize,
 }
 
@@ -287,7 +288,7 @@ impl Plan {
         }
     }
 
-    /// The next directory to be listed ahead.
+    /// Returns the next directory to list ahead.
     fn next(&mut self, union: &Union) -> Option<Step> {
         while self.steps.len() as u64 <= WINDOW && self.room > 0 {
             let step = union.walk_on(self.walk.as_mut()?)?;

@@ -8,7 +8,7 @@ use crate::sys::fuse::{FMODE_EXEC, O_ACCMODE, O_APPEND, O_RDONLY, O_TRUNC};
 use crate::types::{AttrChange, FsXattr, MODE_MASK, SetTime, Stat, StatFs, Time};
 use crate::union::{Caller, Entry, OpenFlags, OpenMode, Opened};
 
-/// How long the kernel may use an entry or attributes without asking again, and a file handle.
+/// How long the kernel may use an entry or attributes, and a file handle, without a new request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
     secs: u64,
@@ -17,10 +17,10 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// For ever: beyond what the kernel's clock of jiffies holds, which it cuts off by itself.
+    /// For ever: more than the kernel's clock of jiffies holds; the kernel cuts it off.
     pub const INFINITE: Self = Self { secs: u64::MAX / 4, nanos: 0, session: 0 };
 
-    /// A number of seconds; `None`, and what is too large to count, is for ever.
+    /// A number of seconds; `None`, or a number too large to count, is for ever.
     #[must_use]
     pub fn from_secs(secs: Option<f64>) -> Self {
         let duration = secs.map(|secs| std::time::Duration::try_from_secs_f64(secs.max(0.0)));
@@ -32,8 +32,9 @@ impl Lifetime {
         }
     }
 
-    /// The same in a session with this number. It is told as the generation of every node, so that
-    /// a file handle of another session, whose nodes have the same numbers, is `ESTALE`.
+    /// This lifetime in the session with this number. The number is sent as the generation of every
+    /// node, so that a file handle of another session, whose nodes have the same numbers, fails
+    /// with `ESTALE`.
     #[must_use]
     pub const fn in_session(self, session: u32) -> Self {
         Self { session, ..self }
@@ -45,16 +46,16 @@ impl Lifetime {
         self.session
     }
 
-    /// The same for names; attributes are for the moment only.
+    /// The reply of [`Lifetime::entry`] with attributes that the kernel does not keep.
     #[must_use]
     pub fn entry_live(self, entry: &Entry) -> EntryOut {
         EntryOut { attr_valid: 0, attr_valid_nsec: 0, ..self.entry(entry) }
     }
 
-    /// Attributes are for the moment only.
+    /// The kernel keeps nothing.
     pub const NONE: Self = Self { secs: 0, nanos: 0, session: 0 };
 
-    /// The answer to LOOKUP and to what makes an object.
+    /// The reply to LOOKUP and to operations that make an object.
     #[must_use]
     pub fn entry(self, entry: &Entry) -> EntryOut {
         EntryOut {
@@ -65,7 +66,7 @@ impl Lifetime {
         }
     }
 
-    /// The answer that a name does not exist, which the kernel keeps like an entry.
+    /// The reply for a name that does not exist, which the kernel keeps like an entry.
     #[must_use]
     pub fn absent(self) -> EntryOut {
         EntryOut {
@@ -77,13 +78,13 @@ impl Lifetime {
         }
     }
 
-    /// The answer to GETATTR and SETATTR.
+    /// The reply to GETATTR and SETATTR.
     #[must_use]
     pub fn attr(self, stat: &Stat) -> AttrOut {
         AttrOut { attr_valid: self.secs, attr_valid_nsec: self.nanos, dummy: 0, attr: attr(stat) }
     }
 
-    /// The answer to STATX.
+    /// The reply to STATX.
     #[must_use]
     pub fn statx(self, stat: &Stat) -> StatxOut {
         StatxOut {
@@ -95,8 +96,8 @@ impl Lifetime {
     }
 }
 
-/// The kernel takes 32 bits of a device number, which hold 12 bits of major and 20 of minor as
-/// the low half of the C library's encoding does.
+/// The kernel takes 32 bits of a device number: 12 bits of major and 20 of minor, laid out as in
+/// the low half of the C library's encoding.
 #[allow(clippy::cast_possible_truncation)]
 const fn device(rdev: u64) -> u32 {
     rdev as u32
@@ -150,8 +151,8 @@ const fn sx_time(time: Time) -> SxTime {
     SxTime { tv_sec: time.secs, tv_nsec: time.nanos, reserved: 0 }
 }
 
-/// The answer to OPEN. FLUSH is wanted where it gives locks back alone: writes are in the backing
-/// file when they are answered. `FOPEN_KEEP_CACHE` may not accompany passthrough.
+/// The reply to OPEN. FLUSH is needed only where it releases locks: a write is in the backing file
+/// before its reply is sent. `FOPEN_KEEP_CACHE` may not accompany passthrough.
 #[must_use]
 pub const fn open(opened: Opened, locks: bool) -> OpenOut {
     let (how, backing_id) = match opened.mode {
@@ -164,7 +165,7 @@ pub const fn open(opened: Opened, locks: bool) -> OpenOut {
     OpenOut { fh: opened.fh, open_flags: flush | how, backing_id }
 }
 
-/// The answer to STATFS.
+/// The reply to STATFS.
 #[must_use]
 pub fn statfs(stat: &StatFs) -> StatfsOut {
     StatfsOut {
@@ -180,7 +181,8 @@ pub fn statfs(stat: &StatFs) -> StatfsOut {
     }
 }
 
-/// What SETATTR asks. The change time of the request is ignored: it follows from the change.
+/// The change that SETATTR requests. The change time of the request is ignored: it follows from the
+/// change.
 #[must_use]
 pub fn change(arg: &SetAttrIn) -> AttrChange {
     let asked = |bit| arg.valid & bit != 0;
@@ -199,7 +201,7 @@ pub fn change(arg: &SetAttrIn) -> AttrChange {
     }
 }
 
-/// What OPEN asks, from the flags of open(2) and those of FUSE.
+/// The flags of OPEN, from those of open(2) and of FUSE.
 #[must_use]
 pub const fn open_flags(flags: u32, fuse_flags: u32) -> OpenFlags {
     OpenFlags {
@@ -211,7 +213,7 @@ pub const fn open_flags(flags: u32, fuse_flags: u32) -> OpenFlags {
     }
 }
 
-/// Who asks.
+/// The caller of a request.
 #[must_use]
 pub const fn caller(header: &InHeader, umask: u32) -> Caller {
     Caller { uid: header.uid, gid: header.gid, pid: header.pid, umask }

@@ -1,8 +1,8 @@
-//! What the front end counts. Every counter only grows and is read without a lock.
+//! Counters of the front end. Every counter only grows and is read without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One more than the highest operation number that is counted by itself.
+/// One more than the highest operation number with a counter of its own.
 const OPERATIONS: usize = 64;
 
 /// Counters of one session.
@@ -22,11 +22,11 @@ pub struct Counters {
 pub struct CounterValues {
     /// Requests read from the kernel.
     pub requests: u64,
-    /// Requests by operation number of the protocol; only those that came.
+    /// Requests by operation number of the protocol; operations that never came are left out.
     pub by_opcode: Vec<(u32, u64)>,
     /// Requests that could not be decoded.
     pub malformed: u64,
-    /// Handlers that panicked and were answered with `EIO`.
+    /// Handlers that panicked; the reply was `EIO`.
     pub panics: u64,
     /// Times that the reading thread passed its place on before a long request.
     pub handovers: u64,
@@ -35,7 +35,7 @@ pub struct CounterValues {
     /// Directories that were listed before a walk came to them.
     #[serde(default)]
     pub listed_ahead: u64,
-    /// Answers that waited until the change was on the disk (`sync`, `dirsync`).
+    /// Replies that waited until the change was on the disk (`sync`, `dirsync`).
     #[serde(default)]
     pub synced: u64,
 }

@@ -1,12 +1,13 @@
-//! Locks of a mount in which grafts are served: flock(2) and fcntl(2).
+//! Locks of a mount that serves grafts: flock(2) and fcntl(2).
 //!
-//! The kernel forwards all locks of a mount or none. Those of a file of a graft are taken on the
-//! file of the host, so that they exclude whoever locks it there; those of a file of the union on
-//! a file in memory. Each owner (a process, an open file) has an open file of its own, and locks by
-//! open file (`F_OFD_SETLK`), so that the kernel decides what excludes what.
+//! The kernel forwards all locks of a mount or none. Locks of a file in a graft are taken on the
+//! file of the host, so that they exclude processes that lock it there; locks of a file of the
+//! union are taken on a file in memory. Each owner (a process, an open file) has an open file of
+//! its own, and locks are those of open files (`F_OFD_SETLK`), so that the kernel decides which
+//! locks conflict.
 //!
-//! Whoever has to wait is tried again by one thread, at first each millisecond. A deadlock between
-//! two who wait for ranges is not found (`EDEADLK`); either can be interrupted.
+//! One thread retries the locks that have to wait, at first every millisecond. A deadlock between
+//! two waiting owners of ranges is not detected (`EDEADLK`); either can be interrupted.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +25,7 @@ use crate::sys::lock::{self, LockKind, RangeLock};
 use crate::types::NodeId;
 use crate::union::Union;
 
-/// How often those who wait are tried, at first and at last.
+/// The interval between two tries of the waiting locks, at first and at last.
 const STEP: Duration = Duration::from_millis(1);
 const STEP_MAX: Duration = Duration::from_millis(16);
 
@@ -34,29 +35,29 @@ fn open_again(file: BorrowedFd<'_>) -> Result<OwnedFd> {
     open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY))
 }
 
-/// Who holds a lock.
+/// The owner of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner {
-    /// The kernel's number of it.
+    /// The number that the kernel gives the owner.
     pub id: u64,
-    /// Locks of whole files (flock(2)) are apart from those of ranges.
+    /// Whether the locks are of whole files (flock(2)); these are independent of locks of ranges.
     pub is_whole: bool,
 }
 
-/// A lock that is asked for.
+/// A request for a lock.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
     /// The file.
     pub node: NodeId,
-    /// The handle that it is asked through.
+    /// The handle through which the lock is requested.
     pub fh: u64,
-    /// For whom.
+    /// The owner of the lock.
     pub owner: Owner,
-    /// What; a lock of a whole file has no range.
+    /// The lock; a lock of a whole file has no range.
     pub lock: RangeLock,
 }
 
-/// The open file of one owner, and the handles that it locked through.
+/// The open file of one owner, and the handles through which it locked.
 struct Holder {
     file: OwnedFd,
     handles: Vec<u64>,
@@ -65,7 +66,7 @@ struct Holder {
 #[derive(Default)]
 struct Files {
     holders: HashMap<NodeId, HashMap<Owner, Holder>>,
-    /// Of files of the union.
+    /// Files in memory, for files of the union.
     anonymous: HashMap<NodeId, OwnedFd>,
     waiting: Vec<(u64, Wish)>,
     is_started: bool,
@@ -100,15 +101,15 @@ impl Locks {
         })
     }
 
-    /// Takes a lock or gives it back, without waiting.
+    /// Sets or releases a lock, without waiting.
     ///
     /// # Errors
-    /// `EAGAIN` while another one holds it.
+    /// `EAGAIN` while another owner holds it.
     pub fn set(&self, wish: &Wish) -> Result<()> {
         self.set_in(&mut self.files.lock(), wish)
     }
 
-    /// Takes a lock, and answers the request when it is had.
+    /// Sets a lock, and replies to the request once the lock is held.
     pub fn set_waiting(&self, unique: u64, wish: &Wish) {
         let reply = Reply::new(&self.device, unique);
         let mut files = self.files.lock();
@@ -129,7 +130,7 @@ impl Locks {
         }
     }
 
-    /// The lock that keeps one from being had.
+    /// The lock that prevents another one.
     ///
     /// # Errors
     /// As fcntl(2).
@@ -139,7 +140,7 @@ impl Locks {
         lock::find_range(file, &wish.lock)
     }
 
-    /// Answers a request that waits with `EINTR`, if it still does.
+    /// Replies `EINTR` to a request that still waits.
     pub fn interrupt(&self, unique: u64) {
         let mut files = self.files.lock();
         let waiting = files.waiting.iter().position(|(other, _)| *other == unique);
@@ -150,13 +151,13 @@ impl Locks {
         }
     }
 
-    /// Gives back the locks of ranges of an owner that closes a descriptor.
+    /// Releases the locks of ranges of an owner that closes a descriptor.
     pub fn flush(&self, node: NodeId, owner: u64) {
         let owner = Owner { id: owner, is_whole: false };
         self.drop_where(node, |other, _| *other == owner);
     }
 
-    /// Gives back what was locked through a handle that is closed.
+    /// Releases the locks that were set through a handle that is closed.
     pub fn release(&self, node: NodeId, fh: u64) {
         self.drop_where(node, |_, holder| holder.handles.contains(&fh));
     }
@@ -172,7 +173,7 @@ impl Locks {
         self.news.notify_one();
     }
 
-    /// Ends the thread; who waits gets no answer, since the session has ended.
+    /// Ends the thread. Waiting requests get no reply, since the session has ended.
     pub fn end(&self) {
         let mut files = self.files.lock();
         files.is_ended = true;
@@ -194,7 +195,7 @@ impl Locks {
         })
     }
 
-    /// The open file of an owner, made if it has none.
+    /// Returns the open file of an owner, and opens it if there is none.
     fn open<'a>(&self, files: &'a mut Files, wish: &Wish) -> Result<BorrowedFd<'a>> {
         let Files { holders, anonymous, .. } = files;
         let holders = holders.entry(wish.node).or_default();
@@ -247,7 +248,7 @@ impl Locks {
                     Err(error) => drop(reply.error(&error)),
                 }
             }
-            // The holder of a lock on the host notifies nobody when it is free.
+            // The holder of a lock on the host sends no notice when it releases the lock.
             self.news.wait_for(&mut files, step);
             step = (step * 2).min(STEP_MAX);
         }

@@ -1,13 +1,17 @@
-//! The adapter: each operation is converted, asked of the union, and answered.
+//! The adapter: converts each operation, calls the union, and replies.
 //!
-//! [`Adapter::serve`] answers every request that wants an answer exactly once, also when the
-//! union panics. What the kernel was told but did not take (it was interrupted, or the mount
-//! ended) is given back to the union.
+//! [`Adapter::serve`] sends exactly one reply to every request that needs one, also when the union
+//! panics. Lookups and handles in a reply that the kernel did not take (the request was
+//! interrupted, or the mount ended) are returned to the union.
 //!
-//! `ENOSYS` is remembered by the kernel for the whole mount and is said on purpose only: to
-//! OPENDIR (directories need no handle, and are then cached), unless others change what is grafted;
-//! ACCESS, POLL, BMAP; FLUSH, the lock operations and INTERRUPT, unless grafts are served (the
-//! kernel keeps locks by itself); to OPEN where nothing changes.
+//! The kernel remembers `ENOSYS` for the whole mount, so it is sent on purpose only:
+//!
+//! - for OPENDIR (directories need no handle, and their listings are then cached), unless others
+//!   change what is grafted;
+//! - for ACCESS, POLL, BMAP;
+//! - for FLUSH, the lock operations and INTERRUPT, unless grafts are served (the kernel keeps locks
+//!   by itself);
+//! - for OPEN where nothing changes.
 
 mod attr;
 mod call;
@@ -39,19 +43,19 @@ pub use call::Scratch;
 pub struct Adapter {
     pub(super) union: Arc<Union>,
     pub(super) lifetime: Lifetime,
-    /// Files are opened without asking.
+    /// Whether the kernel opens files without a request.
     pub(super) no_open: bool,
     pub(super) counters: Arc<Counters>,
-    /// Who lists directories before they are asked for.
+    /// Lists directories ahead of a walk.
     pub(super) ahead: Option<Arc<Ahead>>,
     /// Locks, where the kernel forwards them.
     pub(super) locks: Option<Arc<Locks>>,
-    /// What is answered only when it is on the disk.
+    /// The changes that are on the disk before the reply.
     pub(super) synchronous: Synchronous,
 }
 
-/// What a mount makes durable before it answers. Data is not among it: of a mount with `sync` the
-/// kernel asks for that with FSYNC after each write.
+/// The changes that a mount makes durable before it replies. Data is not among them: for a mount
+/// with `sync` the kernel sends FSYNC after each write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Synchronous {
     /// Changes of names (`dirsync`, `sync`).
@@ -67,7 +71,7 @@ impl std::fmt::Debug for Adapter {
 }
 
 impl Adapter {
-    /// Whether what an operation changes is on the disk before it is answered.
+    /// Whether the change of an operation is on the disk before the reply.
     pub fn is_synchronous(&self, op: &Operation<'_>) -> bool {
         match op {
             Operation::Symlink { .. }
@@ -112,7 +116,7 @@ impl Adapter {
             reply,
             scratch,
         };
-        // What a panic may leave behind in the scratch buffers is overwritten by the next use.
+        // The next use overwrites anything that a panic leaves in the scratch buffers.
         let outcome = catch_unwind(AssertUnwindSafe(|| match request.op {
             Operation::Open(_) if self.no_open => drop(reply.errno(Errno::NOSYS)),
             _ => dispatch(call, &request.op),
@@ -127,7 +131,7 @@ impl Adapter {
     }
 }
 
-/// Whether the kernel expects no answer.
+/// Whether the kernel expects no reply.
 const fn is_silent(op: &Operation<'_>) -> bool {
     use Operation::{BatchForget, Forget, Interrupt};
     matches!(op, Forget { .. } | BatchForget { .. } | Interrupt { .. })

@@ -1,11 +1,11 @@
-//! Sessions: a union is mounted, the kernel's features are negotiated, and threads serve it.
+//! Sessions: mount a union, negotiate the kernel's features, and start the threads that serve it.
 //!
-//! fuser carries the handshake, the way through `fusermount3` for whoever may not mount, and the
-//! registration of backing files. Requests are read and answered by our own loop on the descriptor
-//! of fuser's session, because its dispatch shows inode numbers as node numbers and hides requests
-//! that a union needs (`FUSE_TMPFILE`, `FUSE_STATX`, the kill-privilege flags).
+//! fuser does the handshake, the mount through `fusermount3` for users who may not mount, and the
+//! registration of backing files. Our own loop reads requests from the descriptor of fuser's
+//! session and replies to them, because fuser's dispatch shows inode numbers as node numbers and
+//! hides requests that a union needs (`FUSE_TMPFILE`, `FUSE_STATX`, the kill-privilege flags).
 //!
-//! A session ends when the file system is unmounted, by whomever.
+//! A session ends when any process unmounts the file system.
 
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
@@ -32,67 +32,68 @@ use crate::sys::fuse::{Device, FuseMount, UnmountFlags, VfsFlags, may_pass_throu
 use crate::types::NodeId;
 use crate::union::{File, Kernel, Union};
 
-/// Threads of a session: one reads, the others stand by for requests that take long.
+/// Threads of a session: one reads, the others stand by for long requests.
 pub const THREADS: usize = 4;
 
-/// The same where requests wait for a network: more than the kernel has under way of one reader.
+/// Threads where requests wait for a network: more than the requests that the kernel has under way
+/// for one reader.
 pub const THREADS_WAITING: usize = 96;
 
 /// Background requests (read-ahead, RELEASE) that the kernel may have under way.
 const MAX_BACKGROUND: u16 = 64;
 
-/// A mount that nobody serves goes at once.
+/// A mount that no thread serves is detached at once.
 const LAZY: UnmountFlags = UnmountFlags { lazy: true, force: false };
 
-/// What a session needs to know beyond the union.
+/// Settings of a session beyond the union.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Where it is mounted.
+    /// The mount point.
     pub target: PathBuf,
     /// First column of /proc/mounts.
     pub source: Vec<u8>,
-    /// The type is `fuse.SUBTYPE`.
+    /// The subtype: the file system type is `fuse.SUBTYPE`.
     pub subtype: Option<String>,
     /// Flags that the VFS keeps.
     pub flags: VfsFlags,
-    /// Users other than the mounting one may enter.
+    /// Whether users other than the mounting one may enter.
     pub allow_other: bool,
-    /// The kernel checks permissions by mode bits and ACLs.
+    /// Whether the kernel checks permissions by mode bits and ACLs.
     pub default_permissions: bool,
     /// Labels of SELinux, where it is in force.
     pub labels: Vec<String>,
-    /// POSIX ACLs count.
+    /// Whether POSIX ACLs count.
     pub acl: bool,
-    /// How open files are served; without it in the best way that is granted.
+    /// How open files are served; `None` is the best way that the kernel grants.
     pub io: Option<IoDriver>,
-    /// Nothing of the mount ever changes, so that files may be opened without asking.
+    /// Whether nothing of the mount ever changes, so that files may be opened without a request.
     pub unchanging: bool,
-    /// Requests may wait for a network, so that more threads stand by.
+    /// Whether requests may wait for a network, so that more threads stand by.
     pub waits: bool,
-    /// Others change what is grafted.
+    /// Whether others change what is grafted.
     pub grafts: bool,
-    /// Grafts are served, so that locks are to be forwarded.
+    /// Whether grafts are served, so that locks are to be forwarded.
     pub locks: bool,
-    /// Directories may be listed ahead: no layer of it needs a descriptor.
+    /// Whether directories may be listed ahead: no layer needs a descriptor for it.
     pub ahead: bool,
-    /// How long the kernel may use names and attributes, in seconds; for ever without one.
+    /// How long the kernel may use names and attributes, in seconds; `None` is for ever.
     pub timeout_secs: Option<f64>,
 }
 
 /// How open files are served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IoDriver {
-    /// Large files, and what is written, by the kernel from the layer.
+    /// By the kernel from the layer, for large files and files that are written.
     Passthrough,
     /// Through the page cache, from the daemon.
     #[default]
     Cached,
-    /// As that, and OPEN is never asked: for a mount in which nothing changes.
+    /// As `Cached`, but without OPEN requests: for a mount in which nothing changes.
     NoOpen,
 }
 
 impl IoDriver {
-    /// As options and status call it.
+    /// The name in options and in the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -103,14 +104,14 @@ impl IoDriver {
     }
 }
 
-/// What the kernel granted.
+/// The features that the kernel granted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Granted {
     /// Minor version of the protocol.
     pub minor: u32,
     /// How open files are served.
     pub io: IoDriver,
-    /// The mount can be id-mapped.
+    /// Whether the mount can be id-mapped.
     pub idmap: bool,
 }
 
@@ -125,7 +126,8 @@ struct Handshake {
 impl fuser::Filesystem for Handshake {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let mut flags = self.wanted & config.capabilities();
-        // Without OPEN nobody would say that a mount which root makes writable cannot truncate.
+        // Without OPEN requests, O_TRUNC has to come as SETATTR, which is refused even after root
+        // remounts the mount writable.
         if self.no_open && !flags.contains(InitFlags::FUSE_PASSTHROUGH) {
             flags.remove(InitFlags::FUSE_ATOMIC_O_TRUNC);
         }
@@ -173,7 +175,7 @@ fn wanted(setup: &Setup) -> InitFlags {
     flags.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, setup.grafts);
     flags.set(InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS, setup.locks);
     let passthrough = setup.io.is_none_or(|io| io == IoDriver::Passthrough);
-    // What the kernel writes by itself it does not sync.
+    // The kernel does not sync the data that it writes by itself.
     let passthrough = passthrough && !setup.flags.sync;
     flags.set(InitFlags::FUSE_PASSTHROUGH, passthrough && may_pass_through());
     // The kernel refuses the mount otherwise (`process_init_reply()` in fs/fuse/inode.c).
@@ -224,7 +226,7 @@ fn raw(error: &std::io::Error) -> Errno {
     Errno(error.raw_os_error().unwrap_or(Errno::IO.0))
 }
 
-/// A mounted union that nobody serves yet: requests wait in the kernel.
+/// A mounted union that no thread serves yet: requests wait in the kernel.
 pub struct Session {
     fuser: fuser::Session<Handshake>,
     workers: Arc<Workers>,
@@ -283,7 +285,7 @@ impl Session {
         Ok(Self { fuser, workers: Arc::new(workers), granted, threads })
     }
 
-    /// What the kernel granted.
+    /// The features that the kernel granted.
     #[must_use]
     pub const fn granted(&self) -> Granted {
         self.granted
@@ -327,7 +329,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until the file system is unmounted and every request under way is answered.
+    /// Waits until the file system is unmounted and every request under way is completed.
     pub fn wait(self) {
         for thread in self.threads {
             if thread.join().is_err() {
@@ -362,7 +364,7 @@ fn negotiate(
 ) -> Result<fuser::Session<Handshake>> {
     let config = fuser::Config::default();
     fuser::Session::from_fd(handshake, device.into_fd(), acl(setup), config).map_err(|error| {
-        // Nobody would answer: the mount must not stay.
+        // No thread would serve it: the mount must not stay.
         if let Err(errno) = crate::sys::fuse::unmount(&setup.target, LAZY) {
             tracing::error!(%errno, "the mount stays without a daemon");
         }
@@ -380,7 +382,7 @@ fn mount_with_helper(handshake: Handshake, setup: &Setup) -> Result<fuser::Sessi
         .map_err(|error| Error::os("fusermount3", raw(&error)))
 }
 
-/// Refuses the flags that `fusermount3` does not know.
+/// Refuses flags that `fusermount3` does not support.
 fn helper_can(flags: VfsFlags) -> Result<()> {
     let table = [
         (flags.nosymfollow, "nosymfollow through fusermount3"),

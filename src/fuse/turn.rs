@@ -1,10 +1,10 @@
-//! Who reads `/dev/fuse`.
+//! Decides which thread reads `/dev/fuse`.
 //!
-//! The kernel wakes whichever reader waits longest, most often on another processor, which costs
+//! The kernel wakes the reader that waits longest, most often on another processor, which costs
 //! several times a whole request. So one thread, the *leader*, reads and serves; the others are
-//! parked. It stops being the leader in one of two ways: it hands over before a request that is
-//! known to be long, or the watch thread takes its place away when it has been at one request for
-//! longer than `PATIENCE`. A thread that lost the place finishes its request and parks.
+//! parked. A thread stops being the leader in one of two ways: it hands over before a request that
+//! is known to be long, or the watch thread takes its place when one request has kept it for longer
+//! than `PATIENCE`. A thread that lost the place finishes its request and parks.
 //!
 //! Invariants: at most one thread is leader, and only the leader reads. `state` is odd while the
 //! leader serves and even while it reads; it only grows, so a place that was lost is never
@@ -19,13 +19,13 @@ use parking_lot::Mutex;
 
 use crate::fuse::counters::Counters;
 
-/// For how long a request may keep the others waiting.
+/// How long a request may keep the others waiting.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// After how many looks without a request the watch goes to sleep.
+/// The number of looks without a request after which the watch goes to sleep.
 const QUIET_LOOKS: u32 = 20;
 
-/// A worker thread that can be called.
+/// A worker thread that can be woken.
 #[derive(Debug)]
 pub struct WorkerThread {
     thread: Thread,
@@ -56,14 +56,14 @@ pub struct Turn {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The place is free: nobody came yet.
+    /// Whether the place is free: no worker has come yet.
     vacant: bool,
-    /// Parked workers; the last one is called first, its caches are warmest.
+    /// Parked workers; the last one is woken first, since its caches are warmest.
     parked: Vec<Arc<WorkerThread>>,
     watch: Option<Thread>,
 }
 
-/// A request that the leader serves.
+/// A request that the leader is serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving(u64);
 
@@ -79,7 +79,7 @@ impl Turn {
         }
     }
 
-    /// Parks until the calling thread is leader; answers false when the session has ended.
+    /// Parks until the calling thread is leader. Returns false when the session has ended.
     pub fn wait(&self, worker: &Arc<WorkerThread>) -> bool {
         {
             let mut waiting = self.waiting.lock();
@@ -100,7 +100,7 @@ impl Turn {
     /// Notes that the leader begins to serve a request.
     pub fn begin(&self) -> Serving {
         let now = self.state.load(Ordering::Relaxed) + 1;
-        // With the watch's own order of operations, one of the two sees the other.
+        // As the watch orders its own operations the same way, one of the two sees the other's.
         self.state.store(now, Ordering::SeqCst);
         if self.watch_sleeps.load(Ordering::SeqCst)
             && self.watch_sleeps.swap(false, Ordering::SeqCst)
@@ -124,7 +124,7 @@ impl Turn {
         }
     }
 
-    /// Answers whether the place went to another thread just now.
+    /// Whether the place went to another thread just now.
     fn pass_on(&self, Serving(now): Serving) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.parked.is_empty() || !self.finish(Serving(now)) {
@@ -151,8 +151,8 @@ impl Turn {
         }
     }
 
-    /// Takes the place away from a leader that is at one request for too long. Runs on a thread
-    /// of its own until the session ends.
+    /// Takes the place from a leader that serves one request for too long. Runs on a thread of its
+    /// own until the session ends.
     pub fn watch(&self) {
         self.waiting.lock().watch = Some(thread::current());
         let mut seen = self.state.load(Ordering::SeqCst);
@@ -267,7 +267,7 @@ mod tests {
         assert!(hears.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(!turn.finish(serving));
         turn.end();
-        // It counts after it has called.
+        // The watch counts after it has woken the worker.
         watch.join().unwrap();
         assert_eq!(turn.counters.values().takeovers, 1);
         other.join().unwrap();

@@ -1,7 +1,7 @@
 //! The threads that read and serve requests.
 //!
-//! A worker owns one buffer for requests and grows others as answers need them; nothing is
-//! allocated per request. See [`crate::fuse::turn`] for who reads when.
+//! A worker owns one buffer for requests and grows others as replies need them; nothing is
+//! allocated per request. [`crate::fuse::turn`] decides which worker reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,16 +19,16 @@ use crate::fuse::wire::reply::{Before, Reply};
 use crate::fuse::wire::request::{Malformed, Operation, Request, decode};
 use crate::sys::fuse::Device;
 
-/// What the kernel wants free in the buffer beside the data of a WRITE.
+/// Bytes that the kernel wants free in the buffer in addition to the data of a WRITE.
 const HEADERS: usize = 4096;
 
-/// Data above this is worth the wakeup of another reader: copying it takes longer.
+/// Data longer than this justifies waking another reader: copying it takes longer.
 const LONG_DATA: u32 = 128 << 10;
 
-/// Operations that lately took longer than this on average hand the place over beforehand.
+/// Operations that lately took longer than this on average hand over the place beforehand.
 const LONG_TIME: Duration = Duration::from_micros(500);
 
-/// What all workers of a session share.
+/// State that all workers of a session share.
 #[derive(Debug)]
 pub struct Workers {
     pub(super) device: Arc<Device>,
@@ -43,7 +43,7 @@ impl Workers {
     /// Serves until the file system is unmounted; the body of each worker thread.
     ///
     /// # Errors
-    /// What read(2) of the device answered, unless it says that the mount has ended.
+    /// The error of read(2) of the device, unless it means that the mount has ended.
     pub fn run(&self) -> Result<(), Errno> {
         let thread = WorkerThread::here();
         let mut buffer = vec![0_u64; (usize::try_from(MAX_WRITE).unwrap_or(0) + HEADERS) / 8];
@@ -62,12 +62,12 @@ impl Workers {
         Ok(())
     }
 
-    /// Reads and serves until the place is lost.
+    /// Reads and serves until another thread takes the place.
     fn lead(&self, buffer: &mut [u8], scratch: &mut Scratch) -> Result<(), Errno> {
         loop {
             let len = match self.device.read(buffer) {
                 Ok(len) => len,
-                // Interrupted, or a request that was taken back before it was read.
+                // Interrupted, or the request was withdrawn before it was read.
                 Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => continue,
                 Err(errno) => return Err(errno),
             };
@@ -142,8 +142,8 @@ impl Pace {
         data > LONG_DATA || Duration::from_micros(micros.into()) > LONG_TIME
     }
 
-    /// An eighth of the average is the newest time. Two threads at once may lose one of their
-    /// times, which does not matter.
+    /// The newest time counts for an eighth of the average. Of two threads at once one may lose its
+    /// time, which does not matter.
     fn note(&self, opcode: u32, time: Duration) {
         let Some(average) = self.average(opcode) else { return };
         let new = u32::try_from(time.as_micros()).unwrap_or(u32::MAX) / 8;

@@ -1,4 +1,4 @@
-//! One request on its way through an operation: what it is about, and how it is answered.
+//! One request on its way through an operation: its subject and its reply.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) struct Call<'a> {
     pub(super) lifetime: Lifetime,
     pub(super) ahead: Option<&'a Arc<Ahead>>,
     pub(super) locks: Option<&'a Arc<Locks>>,
-    /// The request is of the thread that lists ahead.
+    /// Whether the request comes from the thread that lists ahead.
     pub(super) is_own: bool,
     pub(super) header: &'a InHeader,
     pub(super) reply: &'a Reply<'a>,
@@ -42,7 +42,7 @@ impl Call<'_> {
         convert::caller(self.header, umask)
     }
 
-    /// Answers an operation that has nothing to say but success.
+    /// Replies without a body.
     pub(super) fn done(&self, result: Result<(), Error>) {
         match result {
             Ok(()) => self.reply.ok(),
@@ -50,7 +50,7 @@ impl Call<'_> {
         };
     }
 
-    /// Answers with an object; the kernel counts a lookup when it takes the answer.
+    /// Replies with an object; the kernel counts a lookup when it takes the reply.
     pub(super) fn entry(&self, result: Result<Entry, Error>) {
         match result {
             Ok(entry) => {
@@ -64,7 +64,7 @@ impl Call<'_> {
         }
     }
 
-    /// An object as the kernel is told of it.
+    /// An entry in the form of the protocol.
     pub(super) fn told(&self, entry: &Entry) -> EntryOut {
         if is_momentary(self.union, self.reply, entry.node) {
             return self.names_lifetime().entry_live(entry);
@@ -72,7 +72,7 @@ impl Call<'_> {
         self.lifetime.entry(entry)
     }
 
-    /// How long names in the directory that the request is about may be used.
+    /// How long the kernel may use names in the directory of the request.
     pub(super) fn names_lifetime(&self) -> Lifetime {
         if self.union.is_shared(self.node()) {
             return Lifetime::NONE.in_session(self.lifetime.session());
@@ -80,18 +80,18 @@ impl Call<'_> {
         self.lifetime
     }
 
-    /// How long attributes of the node may be used.
+    /// How long the kernel may use attributes of the node.
     pub(super) fn attr_lifetime(&self) -> Lifetime {
         let is_momentary = is_momentary(self.union, self.reply, self.node());
         if is_momentary { Lifetime::NONE } else { self.lifetime }
     }
 
-    /// What is cleared by an operation for which the protocol has no flag: nothing for a caller
-    /// with CAP_FSETID over the host, and set-group-ID with the rest for one outside the file's
+    /// The privilege bits that an operation without a flag of the protocol clears: none for a
+    /// caller with CAP_FSETID over the host, and set-group-ID too for a caller outside the file's
     /// group (`setattr_should_drop_suidgid()` in the kernel's fs/attr.c).
     pub(super) fn kills(&self, node: NodeId) -> Kill {
         let Ok(stat) = self.union.getattr(node) else { return Kill::AllIds };
-        // Capabilities alone are cleared by the file system below, for root too.
+        // The file system below clears capabilities by itself, for root too.
         if self.header.uid == 0 && stat.mode & (S_ISUID | S_ISGID) == 0 {
             return Kill::Nothing;
         }
@@ -103,7 +103,7 @@ impl Call<'_> {
 }
 
 /// Whether the attributes of a node, which were just read, are for the caller alone. If the file
-/// lost a name a moment ago, they are declared to have changed before they are sent: see
+/// lost a name a moment ago, the kernel is notified that they changed before they are sent: see
 /// `union/shed.rs`.
 pub(super) fn is_momentary(union: &Union, reply: &Reply<'_>, node: NodeId) -> bool {
     if union.lost_name(node) {

@@ -1,5 +1,6 @@
-//! READDIR and READDIRPLUS. A position says all, so that there is no handle. OPENDIR is served
-//! where others change what is grafted: it says which listings may be kept.
+//! READDIR and READDIRPLUS. A position is enough to resume a listing, so there is no handle.
+//! OPENDIR is served where others change what is grafted: its reply states which listings may be
+//! kept.
 
 use super::call::{Call, is_momentary};
 use crate::fuse::convert::Lifetime;
@@ -27,7 +28,7 @@ impl DirSink for Sink<'_> {
     }
 
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>) {
-        // The kernel makes nothing of an entry without a node, nor of the times beside it.
+        // The kernel ignores an entry without a node, and the times in it.
         let out = entry.map_or_else(EntryOut::default, |entry| {
             if is_momentary(self.union, self.reply, entry.node) {
                 return self.lifetime.entry_live(entry);
@@ -54,7 +55,7 @@ pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
     let (union, reply, lifetime) = (call.union, call.reply, call.lifetime);
     let mut sink = Sink { list, union, reply, lifetime };
     let tell = match (plus, call.is_own) {
-        // Attributes would hold for the moment only.
+        // The attributes could not be kept.
         _ if call.union.is_shared(NodeId(call.header.nodeid)) => Tell::Names,
         (false, _) => Tell::Names,
         (true, false) => Tell::Likely,

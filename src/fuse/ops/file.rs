@@ -1,4 +1,4 @@
-//! OPEN to RELEASE, and everything on the data of an open file.
+//! OPEN to RELEASE, and all operations on the data of an open file.
 
 use super::call::Call;
 use crate::error::{Errno, Error};
@@ -15,14 +15,14 @@ use crate::union::{Entry, Kill, OpenFlags, OpenMode, Opened};
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
 
-/// The answer to COPY_FILE_RANGE counts in 32 bits; what is longer is asked for again.
+/// The reply to COPY_FILE_RANGE counts in 32 bits; callers continue a longer copy.
 const NARROW_COPY_MAX: u64 = 1 << 30;
 
 pub(super) fn open(call: &Call<'_>, arg: &OpenIn) {
     let flags = convert::open_flags(arg.flags, arg.open_flags);
     match call.union.open(call.node(), flags) {
         Ok(opened) => {
-            // What the kernel knows of it holds no longer than the next write that it makes itself.
+            // The kernel's attributes are outdated after the next write that it makes by itself.
             if flags.write && matches!(opened.mode, OpenMode::Passthrough { .. }) {
                 call.reply.forget_attributes(call.node());
             }
@@ -38,7 +38,7 @@ pub(super) fn create(call: &Call<'_>, arg: &CreateIn, name: &[u8]) {
     let flags = convert::open_flags(arg.flags, arg.open_flags);
     let (caller, mode) = (call.caller(arg.umask), arg.mode & MODE_MASK);
     let made = match call.union.create(&caller, call.node(), name, mode, flags) {
-        // Another one made it after the kernel had looked.
+        // Another client made the file after the kernel's lookup.
         Err(error) if error.is(Errno::EXIST) && arg.flags & O_EXCL == 0 => {
             open_known(call, name, flags)
         }
@@ -51,7 +51,7 @@ fn open_known(call: &Call<'_>, name: &[u8], flags: OpenFlags) -> Result<(Entry, 
     let entry = call.union.lookup(call.node(), name)?.ok_or(Errno::STALE)?;
     match entry.stat.kind() {
         Kind::File => call.union.open(entry.node, flags),
-        // The kernel looks again, and does with it what is right.
+        // The kernel looks the name up again and acts on what it finds.
         _ => Err(Errno::STALE.into()),
     }
     .map(|opened| (entry, opened))
@@ -110,7 +110,7 @@ pub(super) fn read(call: &mut Call<'_>, arg: &ReadIn) {
 
 pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
     let kill_priv = arg.write_flags & WRITE_KILL_SUIDGID != 0;
-    // The kernel knows where the end was; others may have moved it.
+    // The offset is the end of the file as the kernel knows it; others may have moved it.
     let appended = match arg.flags & O_APPEND != 0 && call.union.is_shared(call.node()) {
         true => call.union.append(call.node(), data, kill_priv),
         false => Ok(None),
@@ -135,7 +135,7 @@ pub(super) fn fallocate(call: &Call<'_>, arg: &FallocateIn) {
     let FallocateIn { offset, length, mode, .. } = *arg;
     let kill = call.kills(call.node());
     let done = call.union.fallocate(call.node(), mode, offset, length, kill);
-    // The kernel forgets size and times by itself, and keeps the mode that was cleared.
+    // The kernel drops size and times by itself, but keeps the mode, which was cleared.
     if kill != Kill::Nothing {
         call.reply.forget_attributes(call.node());
     }
@@ -154,7 +154,7 @@ pub(super) fn lseek(call: &Call<'_>, arg: &LseekIn) {
     };
 }
 
-/// COPY_FILE_RANGE, and with `wide` its newer form with an answer of 64 bits.
+/// COPY_FILE_RANGE, and with `wide` its newer form with a reply of 64 bits.
 pub(super) fn copy_file_range(call: &Call<'_>, arg: &CopyFileRangeIn, wide: bool) {
     if arg.flags != 0 {
         return call.done(Err(Errno::INVAL.into()));

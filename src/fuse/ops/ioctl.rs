@@ -36,7 +36,7 @@ pub(super) fn ioctl(call: &Call<'_>, arg: &IoctlIn, data: &[u8]) {
 fn done(call: &Call<'_>, result: Result<(), Error>) {
     match result {
         Ok(()) => {
-            // The change time is a new one.
+            // The change time changed too.
             call.reply.forget_attributes(call.node());
             call.reply.body(&IoctlOut::default())
         }
@@ -44,7 +44,7 @@ fn done(call: &Call<'_>, result: Result<(), Error>) {
     };
 }
 
-/// Answers data, if the caller has room for all of it.
+/// Replies with data, if the caller has room for all of it.
 fn answer<T: IntoBytes + zerocopy::Immutable>(
     call: &Call<'_>,
     arg: &IoctlIn,

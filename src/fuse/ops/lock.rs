@@ -1,5 +1,5 @@
-//! GETLK, SETLK, SETLKW, FLUSH and INTERRUPT: of mounts that serve grafts. Elsewhere the kernel
-//! keeps locks by itself.
+//! GETLK, SETLK, SETLKW, FLUSH and INTERRUPT, for mounts that serve grafts. For other mounts the
+//! kernel keeps locks by itself.
 
 use super::call::Call;
 use crate::error::Errno;

@@ -10,8 +10,8 @@ use crate::types::XattrFlags;
 const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
 
-/// ACLs as extended attributes. The kernel asks for them to check permissions and takes anything
-/// but "there is none" as a refusal.
+/// ACLs as extended attributes. The kernel requests them to check permissions and treats any error
+/// but `ENODATA` as a refusal.
 const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 
 pub(super) fn set(call: &Call<'_>, key: &[u8], value: &[u8], flags: u32, kill_sgid: bool) {
@@ -34,7 +34,8 @@ pub(super) fn value(call: &Call<'_>, key: &[u8], size: u32) {
 
 pub(super) fn list(call: &Call<'_>, size: u32) {
     let names = call.union.listxattr(call.node());
-    // Only who could read them is told of these (`simple_xattr_list()` in the kernel's fs/xattr.c).
+    // Only callers that may read these see their names (`simple_xattr_list()` in the kernel's
+    // fs/xattr.c).
     let names = names.map(|names| {
         let all = || names.split_inclusive(|byte| *byte == 0);
         let is_trusted = |name: &&[u8]| name.starts_with(b"trusted.");
@@ -46,7 +47,7 @@ pub(super) fn list(call: &Call<'_>, size: u32) {
     answer(call, names, size);
 }
 
-/// Answers bytes to a caller with room for `size` of them; 0 asks for the length alone.
+/// Replies with bytes to a caller with room for `size` of them; with size 0, with their length.
 fn answer(call: &Call<'_>, result: Result<Vec<u8>, Error>, size: u32) {
     let bytes = match result {
         Ok(bytes) => bytes,
@@ -59,7 +60,7 @@ fn answer(call: &Call<'_>, result: Result<Vec<u8>, Error>, size: u32) {
     };
 }
 
-// The kernel tells no ids where the mount may be id-mapped.
+// The kernel sends no ids where the mount may be id-mapped.
 fn is_admin(call: &Call<'_>) -> bool {
     process::is_in_own_user_namespace(call.header.pid)
         && process::has_capability(call.header.pid, Capability::SysAdmin)

@@ -1,18 +1,18 @@
 //! Structures, operation numbers and flags of the kernel's FUSE protocol.
 //!
-//! Fields have the names and the order of `include/uapi/linux/fuse.h`; the meaning of each is
-//! there. All are of native byte order: the protocol never leaves the machine. The sizes are held
-//! by tests, the layout has no implicit padding (`zerocopy` refuses to derive otherwise).
+//! Fields have the names and the order of `include/uapi/linux/fuse.h`, which documents them. All
+//! are of native byte order: the protocol never leaves the machine. Tests check the sizes; the
+//! layout has no implicit padding (`zerocopy` refuses to derive otherwise).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Longest data of one WRITE, and of one READ: 256 pages, the most that the kernel offers
-/// without a change of `fs.fuse.max_pages_limit`.
+/// Longest data of one WRITE, and of one READ: 256 pages, the most that the kernel offers without a
+/// change of `fs.fuse.max_pages_limit`.
 pub const MAX_WRITE: u32 = 1 << 20;
 
 /// `FUSE_LOOKUP`.
 pub const LOOKUP: u32 = 1;
-/// `FUSE_FORGET`; has no answer.
+/// `FUSE_FORGET`; has no reply.
 pub const FORGET: u32 = 2;
 /// `FUSE_GETATTR`.
 pub const GETATTR: u32 = 3;
@@ -72,13 +72,13 @@ pub const SETLK: u32 = 32;
 pub const SETLKW: u32 = 33;
 /// `FUSE_CREATE`.
 pub const CREATE: u32 = 35;
-/// `FUSE_INTERRUPT`; has no answer.
+/// `FUSE_INTERRUPT`; has no reply.
 pub const INTERRUPT: u32 = 36;
 /// `FUSE_DESTROY`.
 pub const DESTROY: u32 = 38;
 /// `FUSE_IOCTL`.
 pub const IOCTL: u32 = 39;
-/// `FUSE_BATCH_FORGET`; has no answer.
+/// `FUSE_BATCH_FORGET`; has no reply.
 pub const BATCH_FORGET: u32 = 42;
 /// `FUSE_FALLOCATE`.
 pub const FALLOCATE: u32 = 43;
@@ -127,7 +127,7 @@ pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// `FUSE_FSYNC_FDATASYNC` of [`FsyncIn::fsync_flags`].
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;
 
-/// `FOPEN_DIRECT_IO` of [`OpenOut::open_flags`]: past the page cache.
+/// `FOPEN_DIRECT_IO` of [`OpenOut::open_flags`]: bypass the page cache.
 pub const FOPEN_DIRECT_IO: u32 = 1 << 0;
 /// `FOPEN_CACHE_DIR`: a listing may be kept.
 pub const FOPEN_CACHE_DIR: u32 = 1 << 3;
@@ -157,7 +157,7 @@ macro_rules! wire_structs {
                 Debug, Clone, Copy, Default, PartialEq, Eq,
                 FromBytes, IntoBytes, Immutable, KnownLayout,
             )]
-            #[allow(missing_docs)] // the fields are the kernel's, named as there
+            #[allow(missing_docs)] // the fields are the kernel's
             pub struct $name { $(pub $field: $type,)* }
         )*
     };
@@ -169,7 +169,7 @@ wire_structs! {
         len: u32, opcode: u32, unique: u64, nodeid: u64, uid: u32, gid: u32, pid: u32,
         total_extlen: u16, padding: u16,
     }
-    /// `struct fuse_out_header`, in front of every answer.
+    /// `struct fuse_out_header`, in front of every reply.
     OutHeader { len: u32, error: i32, unique: u64, }
     /// `struct fuse_attr`; times before 1970 are negative seconds.
     Attr {
@@ -223,7 +223,7 @@ wire_structs! {
     CreateIn { flags: u32, mode: u32, umask: u32, open_flags: u32, }
     /// `struct fuse_open_out`.
     OpenOut { fh: u64, open_flags: u32, backing_id: u32, }
-    /// The answer to CREATE and TMPFILE: entry and open file in one.
+    /// The reply to CREATE and TMPFILE: entry and open file in one.
     CreateOut { entry: EntryOut, open: OpenOut, }
     /// `struct fuse_release_in`.
     ReleaseIn { fh: u64, flags: u32, release_flags: u32, lock_owner: u64, }
@@ -262,7 +262,7 @@ wire_structs! {
     SetXattrIn { size: u32, flags: u32, setxattr_flags: u32, padding: u32, }
     /// `struct fuse_getxattr_in`; LISTXATTR uses it too.
     GetXattrIn { size: u32, padding: u32, }
-    /// `struct fuse_getxattr_out`: the answer to a probe of the size.
+    /// `struct fuse_getxattr_out`: the reply to a probe of the size.
     GetXattrOut { size: u32, padding: u32, }
     /// `struct fuse_ioctl_in`.
     IoctlIn { fh: u64, flags: u32, cmd: u32, arg: u64, in_size: u32, out_size: u32, }
@@ -278,7 +278,7 @@ wire_structs! {
     CopyFileRangeIn {
         fh_in: u64, off_in: u64, nodeid_out: u64, fh_out: u64, off_out: u64, len: u64, flags: u64,
     }
-    /// `struct fuse_copy_file_range_out`, the answer to [`COPY_FILE_RANGE_64`].
+    /// `struct fuse_copy_file_range_out`, the reply to [`COPY_FILE_RANGE_64`].
     CopyFileRangeOut { bytes_copied: u64, }
     /// `struct fuse_notify_inval_inode_out`.
     NotifyInvalInodeOut { ino: u64, off: i64, len: i64, }

@@ -1,7 +1,7 @@
-//! Packs the answers to READDIR and READDIRPLUS.
+//! Packs the replies to READDIR and READDIRPLUS.
 //!
 //! READDIRPLUS may carry a name alone: `fuse_direntplus_link()` in the kernel's `fs/fuse/readdir.c`
-//! gives such an entry (node 0) to the reader and learns nothing else from it.
+//! passes such an entry (node 0) to the reader and caches nothing of it.
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -35,8 +35,8 @@ impl<'a> DirentBuffer<'a> {
         self.bytes.len().saturating_add(record(self.plus, name_len)) <= self.limit
     }
 
-    /// Adds an entry; `next` is the position to resume behind it. `entry` counts in the form of
-    /// READDIRPLUS only. Answers false, and adds nothing, where the entry does not fit.
+    /// Adds an entry; `next` is the position to resume behind it. `entry` is used in the form of
+    /// READDIRPLUS only. Returns false, and adds nothing, if the entry does not fit.
     pub fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: EntryOut) -> bool {
         let Ok(namelen) = u32::try_from(name.len()) else { return false };
         if !self.has_room(name.len()) {
@@ -59,7 +59,7 @@ impl<'a> DirentBuffer<'a> {
         self.bytes
     }
 
-    /// The nodes of a READDIRPLUS listing that the kernel was told of, once each.
+    /// The nodes that a READDIRPLUS listing names, once each.
     pub fn nodes(&self) -> impl Iterator<Item = u64> + '_ {
         let mut rest = if self.plus { self.bytes.as_slice() } else { &[] };
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Notifications: what the kernel is told without having asked.
+//! Notifications: messages to the kernel that reply to no request.
 
 use std::io::IoSlice;
 
@@ -11,7 +11,7 @@ use crate::fuse::wire::abi::{
 use crate::sys::fuse::Device;
 use crate::types::NodeId;
 
-/// Lets the kernel ask for the attributes of a node again (`FUSE_NOTIFY_INVAL_INODE`). Pages stay.
+/// Makes the kernel request the attributes of a node again (`FUSE_NOTIFY_INVAL_INODE`). Pages stay.
 ///
 /// # Errors
 /// `ENOENT` for a node that the kernel does not hold; `ENODEV` after the unmount.
@@ -20,7 +20,7 @@ pub fn forget_attributes(device: &Device, node: NodeId) -> Result<(), Errno> {
     notify(device, NOTIFY_INVAL_INODE, &body, &[])
 }
 
-/// Drops attributes and pages of a node: of a directory, the listing that is kept.
+/// Drops attributes and pages of a node; the pages of a directory are its cached listing.
 ///
 /// # Errors
 /// As [`forget_attributes`].

@@ -1,9 +1,9 @@
-//! Writes answers.
+//! Writes replies.
 //!
-//! A [`Reply`] answers one request once, with one writev(2) of header and body and without an
-//! allocation. The kernel refuses an answer (`ENOENT`) only when it no longer waits for it; the
-//! methods say whether it was taken, since an entry or a handle that was not taken must be given
-//! back by the caller.
+//! A [`Reply`] is sent once for one request, with one writev(2) of header and body and without an
+//! allocation. The kernel refuses a reply (`ENOENT`) only when it no longer waits for it. The
+//! methods return whether the reply was taken, since the caller must take back an entry or a handle
+//! that the kernel did not take.
 
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -17,10 +17,10 @@ use crate::fuse::wire::notify;
 use crate::sys::fuse::Device;
 use crate::types::NodeId;
 
-/// What has to be done before success is answered.
+/// The work to be done before a reply of success.
 pub type Before<'d> = &'d dyn Fn() -> Result<(), Error>;
 
-/// The answer to one request.
+/// The reply to one request.
 pub struct Reply<'d> {
     device: &'d Device,
     unique: u64,
@@ -35,46 +35,46 @@ impl std::fmt::Debug for Reply<'_> {
 }
 
 impl<'d> Reply<'d> {
-    /// The answer to the request `unique` that was read from `device`.
+    /// The reply to the request `unique` that was read from `device`.
     #[must_use]
     pub const fn new(device: &'d Device, unique: u64) -> Self {
         Self { device, unique, sent: Cell::new(false), before: None }
     }
 
-    /// The same, which answers success only when `before` has succeeded, and its failure else.
+    /// Runs `before` ahead of a reply of success, and replies its error if it fails.
     #[must_use]
     pub const fn after(mut self, before: Option<Before<'d>>) -> Self {
         self.before = before;
         self
     }
 
-    /// Whether an answer was written.
+    /// Whether a reply was written.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.sent.get()
     }
 
-    /// Notes that the request is answered by another one.
+    /// Notes that other code replies to the request.
     pub fn answered_elsewhere(&self) {
         self.sent.set(true);
     }
 
-    /// Answers success without a body.
+    /// Replies success without a body.
     pub fn ok(&self) -> bool {
         self.write(0, &[], &[])
     }
 
-    /// Answers success with a structure.
+    /// Replies success with a structure.
     pub fn body<T: IntoBytes + Immutable>(&self, body: &T) -> bool {
         self.write(0, body.as_bytes(), &[])
     }
 
-    /// Answers success with bytes.
+    /// Replies success with bytes.
     pub fn bytes(&self, bytes: &[u8]) -> bool {
         self.write(0, bytes, &[])
     }
 
-    /// Answers success with bytes in several parts.
+    /// Replies success with bytes in several parts.
     pub fn parts(&self, parts: &[&[u8]]) -> bool {
         let len = parts.iter().map(|part| part.len()).sum();
         self.send(0, len, |head| {
@@ -83,17 +83,17 @@ impl<'d> Reply<'d> {
         })
     }
 
-    /// Answers success with a structure and bytes behind it.
+    /// Replies success with a structure and bytes behind it.
     pub fn body_and_bytes<T: IntoBytes + Immutable>(&self, body: &T, bytes: &[u8]) -> bool {
         self.write(0, body.as_bytes(), bytes)
     }
 
-    /// Answers a failure of the union.
+    /// Replies with an error of the union.
     ///
     /// `ENOSYS` becomes `EOPNOTSUPP`: the kernel takes the former as "this mount never serves the
-    /// operation", and a backing file system that lacks a call says nothing about the others.
+    /// operation", but a call that one backing file system does not support may work on the others.
     pub fn error(&self, error: &Error) -> bool {
-        // Data that cannot be had is nobody's mistake but the disk's: it is said aloud.
+        // Only the disk is to blame for data that cannot be read: the log must show it.
         if error.is(Errno::IO) {
             tracing::error!(%error, "a request failed");
         }
@@ -103,16 +103,16 @@ impl<'d> Reply<'d> {
         }
     }
 
-    /// Answers an errno as it is; what the kernel would not accept as one becomes `EIO`.
+    /// Replies with an errno as it is; a value that the kernel would not accept becomes `EIO`.
     pub fn errno(&self, errno: Errno) -> bool {
         let errno = if (1..512).contains(&errno.0) { errno } else { Errno::IO };
         self.write(-errno.0, &[], &[])
     }
 
-    /// Lets the kernel ask for the attributes of a node again, before the answer is written.
+    /// Makes the kernel request the attributes of a node again, before the reply is written.
     pub fn forget_attributes(&self, node: NodeId) {
         match notify::forget_attributes(self.device, node) {
-            // A node that the kernel does not have in memory has no attributes there.
+            // The kernel keeps no attributes of a node that it does not have in memory.
             Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
             Err(errno) => tracing::warn!(%errno, "attributes were not invalidated"),
         }

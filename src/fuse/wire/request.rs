@@ -1,8 +1,8 @@
 //! Decodes requests.
 //!
-//! [`decode`] takes the bytes of one read(2) of `/dev/fuse` and gives the header and an
+//! [`decode`] takes the bytes of one read(2) of `/dev/fuse` and returns the header and an
 //! [`Operation`] that borrows names and data from them. Arguments are copied out of the bytes, so
-//! alignment does not matter. Operations that the front end never serves are
+//! alignment does not matter. Operations that the front end never serves become
 //! [`Operation::Unsupported`].
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -17,34 +17,34 @@ const TARGET_MAX: usize = 4095;
 /// One request.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Who asks, and of which node.
+    /// The caller, the node, and the number of the request.
     pub header: InHeader,
-    /// What is asked.
+    /// The operation.
     pub op: Operation<'a>,
 }
 
-/// Why bytes are no request.
+/// Why bytes are not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// There is no whole header, or its length is not what was read: nobody can be answered.
+    /// The header is incomplete, or its length is not that of the read: no reply is possible.
     #[error("request of {got} bytes without a consistent header")]
     Header {
-        /// How many bytes were read.
+        /// The number of bytes read.
         got: usize,
     },
     /// The arguments contradict the header.
     #[error("malformed arguments of operation {opcode}: {errno}")]
     Arguments {
-        /// The request to answer.
+        /// The number of the request to reply to.
         unique: u64,
         /// Its operation.
         opcode: u32,
-        /// What to answer.
+        /// The errno of the reply.
         errno: Errno,
     },
 }
 
-/// The arguments of a request; named as the operations of `fuse.h`.
+/// The arguments of a request, named as the operations of `fuse.h`.
 #[derive(Debug)]
 #[allow(missing_docs)] // fields are the kernel's arguments, described at their structures
 pub enum Operation<'a> {
@@ -91,7 +91,7 @@ pub enum Operation<'a> {
     Unsupported,
 }
 
-/// Decodes one request. `xattr_ext` says whether `FUSE_SETXATTR_EXT` was negotiated.
+/// Decodes one request. `xattr_ext` is whether `FUSE_SETXATTR_EXT` was negotiated.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -227,7 +227,7 @@ pub fn forgets(items: &[u8]) -> impl Iterator<Item = abi::ForgetOne> + '_ {
     items.chunks_exact(one).filter_map(|bytes| abi::ForgetOne::read_from_bytes(bytes).ok())
 }
 
-/// What is left of the arguments.
+/// The rest of the arguments.
 struct Args<'a> {
     rest: &'a [u8],
 }
