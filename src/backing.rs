@@ -1,4 +1,4 @@
-//! What the union stands on: implementations of the traits of `union::layer`.
+//! Implementations of the traits of `union::layer`, on which the union stands.
 
 pub mod blob;
 pub mod host;

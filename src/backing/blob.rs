@@ -1,6 +1,6 @@
-//! Layers of the store as lower layers: the index answers, the blob gives the data.
+//! Layers of the store as lower layers: metadata comes from the index, data from the blob.
 //!
-//! What a layer says by types is shown in the words of the kernel's overlayfs, which the union
+//! Types of the store's format are shown in the marks of the kernel's overlayfs, which the union
 //! reads: a whiteout is a character device 0:0, an opaque directory has `trusted.overlay.opaque`.
 //! Nothing can be changed: every such call is `EROFS`.
 
@@ -28,10 +28,10 @@ use crate::union::layer::{Dir, DirRef, EntrySink, File, FileRef, StatSink};
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// Bytes of one step of a copy to the upper.
 const STEP: u64 = 1 << 20;
-/// Above the numbers that file systems have: the device of layer 0.
+/// The device of layer 0, above the device numbers of file systems.
 const DEVICES: u64 = 0x4c << 56;
 
-/// The type of our handles: none that a file system of the kernel gives.
+/// The type of our handles, which no file system of the kernel uses.
 const HANDLE_KIND: u8 = 0x4c;
 
 const READ_ONLY: Error = Error::Rule(Errno::ROFS);
@@ -39,8 +39,8 @@ const READ_ONLY: Error = Error::Rule(Errno::ROFS);
 /// Receives entries and the objects that they name, if they name one.
 type ObjectSink<'a> = dyn FnMut(RawEntry<'_>, Option<(u32, &Inode)>) -> bool + 'a;
 
-/// The roots of layers that lie on each other, the lowest first. A directory of which a layer says
-/// nothing shows the attributes of the one below.
+/// Returns the roots of stacked layers, the lowest first. A directory that a layer only implies
+/// shows the attributes of the one below.
 #[must_use]
 pub fn roots(layers: Vec<Arc<Layer>>) -> Vec<DirRef> {
     let mut below: Vec<Stacked> = Vec::with_capacity(layers.len());
@@ -54,7 +54,7 @@ pub fn roots(layers: Vec<Arc<Layer>>) -> Vec<DirRef> {
     below.into_iter().map(root).collect()
 }
 
-/// A directory of a layer; without a number it is one that is not there.
+/// A directory of a layer; without a number, a directory that does not exist.
 struct BlobDir {
     layer: Arc<Layer>,
     sources: Arc<Sources>,
@@ -80,7 +80,7 @@ fn stat_of(layer: &Layer, ino: u32, inode: &Inode) -> Stat {
         atime: time,
         mtime: time,
         ctime: time,
-        // It was never younger than what it holds.
+        // An object is never younger than its data.
         btime: Some(time),
         ..Stat::default()
     }
@@ -101,7 +101,7 @@ impl BlobDir {
         self.layer.index().find(dir, name).ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// An object; a whiteout is none.
+    /// Returns an object, or `None` for a whiteout.
     fn object(&self, name: Option<&[u8]>) -> Result<Option<(u32, &Inode)>> {
         let Some(name) = name else { return self.own().map(Some) };
         let Some(ino) = self.entry(name)?.object() else { return Ok(None) };
@@ -109,8 +109,8 @@ impl BlobDir {
         Ok(Some((ino, inode)))
     }
 
-    /// The layer and the object that an object has its attributes from: itself, but for an implied
-    /// directory.
+    /// Returns the layer and the object that give the attributes of an object: its own, except for
+    /// an implied directory.
     fn attributes<'a>(&'a self, ino: u32, inode: &'a Inode) -> (&'a Layer, &'a Inode) {
         let own = (&*self.layer, inode);
         if !inode.is_implied() {
@@ -126,7 +126,7 @@ impl BlobDir {
         Stat { nlink: inode.nlink.get(), ..stat_of(&self.layer, ino, attributes) }
     }
 
-    /// Gives the entries behind a position, with what they name.
+    /// Passes the entries behind a position to `sink`, with the objects that they name.
     fn walk(&self, from: u64, sink: &mut ObjectSink<'_>) -> Result<()> {
         let (dir, _) = self.own()?;
         let index = self.layer.index();
@@ -167,7 +167,7 @@ impl Dir for BlobDir {
     }
 
     fn dir(&self, name: &[u8]) -> DirRef {
-        // One that an index that is torn does not show is refused by each use of it.
+        // An entry that a torn index does not show is refused at each use.
         let ino = self.entry(name).ok().and_then(Dirent::object);
         let (layer, sources) = (Arc::clone(&self.layer), Arc::clone(&self.sources));
         Arc::new(Self { layer, sources, ino })
@@ -199,7 +199,7 @@ impl Dir for BlobDir {
         let (ino, inode) = self.layer.checked(object)?.ok_or(Errno::NXIO)?;
         match (access, inode.kind()) {
             (Access::Write, _) => Err(READ_ONLY),
-            // For the kernel to read by itself.
+            // The kernel reads this file by itself.
             (Access::Path, Kind::File) => {
                 let served = self.layer.material(&inode);
                 Ok(BlobFile::shared(&self.layer, ino, inode, served))
@@ -224,7 +224,7 @@ impl Dir for BlobDir {
         if key == OPAQUE {
             return self.layer.checked(Ok(inode.is_opaque().then(|| b"y".to_vec())));
         }
-        // A layer says by types what others say by marks; what looks like one is none.
+        // The index marks objects by types; an attribute that looks like a mark is not one.
         if is_reserved(key) {
             return Ok(None);
         }
@@ -257,7 +257,7 @@ impl Dir for BlobDir {
         })
     }
 
-    // What names an object of this layer for ever: hard links are indexed by it.
+    // A permanent handle of an object of this layer: hard links are indexed by it.
     fn handle(&self, name: Option<&[u8]>) -> Result<Option<Handle>> {
         let Some((ino, _)) = self.layer.checked(self.object(name))? else { return Ok(None) };
         let digest = blake3::Hash::from_hex(self.layer.id().as_str()).map_err(|_| Errno::IO)?;
@@ -298,7 +298,7 @@ impl Dir for BlobDir {
     }
 
     fn pin(&self, _name: &[u8]) -> Result<DirRef> {
-        // Nothing of a layer ever loses its name.
+        // No object of a layer ever loses its name.
         Err(Errno::OPNOTSUPP.into())
     }
 
@@ -336,7 +336,7 @@ impl BlobFile {
         Arc::new(Self { layer: Arc::clone(layer), ino, inode, served, at_hand })
     }
 
-    /// A file of the host with the same content, if there is one already: for copies.
+    /// A file of the host with the same content, if one exists already: for copies.
     fn at_hand(&self) -> Option<BorrowedFd<'_>> {
         let find = || self.layer.material_at_hand(&self.inode);
         self.at_hand.get_or_init(find).as_ref().map(fs::File::as_fd)
@@ -393,7 +393,7 @@ impl File for BlobFile {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             match sys::file::copy_file_range((fd, from), (to, to_offset), len) {
                 Ok(copied) => return Ok(copied as u64),
-                // Of another file system, or one that cannot.
+                // The files are on different file systems, or theirs cannot copy ranges.
                 Err(error) => tracing::trace!(%error, "copied by reading"),
             }
         }

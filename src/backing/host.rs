@@ -6,14 +6,14 @@
 //! evicted is opened again through the parents, one component at a time and never through a
 //! symbolic link; one that is cached stays right when its directory is renamed.
 //!
-//! Invariants: a name is one component, never `..`; no call follows a link; nothing is opened for
-//! reading or writing but regular files and directories. New objects get the owner that was asked
-//! for in the step that makes them, unless the kernel grants no foreign ids to this process: then
-//! they get it in a second step, and are removed again if that is refused.
+//! Invariants: a name is one component, never `..`; no call follows a link; only regular files and
+//! directories are opened for reading or writing. New objects get the requested owner in the step
+//! that makes them, unless the kernel grants no foreign ids to this process: then they get it in a
+//! second step, and are removed again if that is refused.
 //!
 //! What is mounted beneath a tree is the caller's choice, see [`Submounts`]. The umask of the
-//! process is expected to be 0. Left to others: locks, and to know that a directory which is
-//! being removed is no longer used.
+//! process is expected to be 0. Callers do the locking, and stop using a directory that is being
+//! removed.
 
 mod attr;
 mod cache;
@@ -70,7 +70,7 @@ impl Dir for HostDir {
 
     fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
         let dir = self.opened()?;
-        // One reader at a time may use the position of the shared descriptor.
+        // Only one reader at a time may use the position of the shared descriptor.
         if let Some(listing) = dir.listing() {
             sys::file::seek_to(dir.fd(), from)?;
             let listed = sys::dir::getdents_about(dir.fd(), count, sink);
@@ -87,7 +87,7 @@ impl Dir for HostDir {
         if !always && attr::was_read_lately(&self.stat(None)?) {
             return Ok(());
         }
-        // All other descriptors of directories leave the time alone (`O_NOATIME`).
+        // All other descriptors of directories keep the access time as it is (`O_NOATIME`).
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = self.opened()?;
         let own = self.cache().with_room(|| sys::file::openat(dir.fd(), b".", flags))?;

@@ -1,17 +1,17 @@
-//! Layers whose objects say owner, mode and kind in an attribute instead of their inode.
+//! Layers that keep owner, mode and kind of their objects in an attribute instead of the inode.
 //!
-//! A file system that lets nobody change owners (NFS, virtiofs), and stores that several users
-//! read (`force_mask` of containers/storage), hold images in this form: the inodes belong to
-//! whoever unpacked them, and `user.containers.override_stat` says `UID:GID:MODE[:KIND]`, the mode
-//! in octal, the kind as `file`, `dir`, `pipe`, `socket`, `char-MAJOR-MINOR` or
-//! `block-MAJOR-MINOR`. The attribute on the root of a layer switches the form on. Symbolic links
-//! cannot carry it: they show their inode. Devices, FIFOs and sockets are empty regular files, and
-//! attributes of `security.` stand below `user.containers.override_security.`, except in
-//! [`Form::Privileged`].
+//! Some file systems do not allow a change of owner (NFS, virtiofs), and some stores are read by
+//! several users (`force_mask` of containers/storage). They hold images in this form: the inodes
+//! belong to the user that unpacked them, and `user.containers.override_stat` holds
+//! `UID:GID:MODE[:KIND]`, the mode in octal, the kind as `file`, `dir`, `pipe`, `socket`,
+//! `char-MAJOR-MINOR` or `block-MAJOR-MINOR`. The attribute on the root of a layer switches the
+//! form on. Symbolic links cannot carry it: they show their inode. Devices, FIFOs and sockets are
+//! empty regular files, and attributes of `security.` are kept below
+//! `user.containers.override_security.`, except in [`Form::Privileged`].
 //!
-//! A new object and its attribute are two steps: one that a stop left between them belongs to whom
-//! the daemon runs as. The inode has the permission bits too, without the set-id bits, and its
-//! owner can always read and write it, so that whoever runs the daemon can.
+//! A new object and its attribute are two steps: an object that a stop left between them belongs to
+//! the user of the daemon. The inode has the permission bits too, without the set-id bits, and its
+//! owner can always read and write it, so that the user of the daemon can.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Form {
     }
 }
 
-/// The form that a layer says it has.
+/// Returns the form that a layer has, by the attribute of its root.
 ///
 /// # Errors
 /// As lgetxattr(2).
@@ -73,14 +73,14 @@ pub fn switch_on(root: &DirRef, form: Form) -> Result<()> {
     root.set_xattr(None, form.key(), &value, XattrFlags::default())
 }
 
-/// Shows a directory, and all that is reached through it, as its attributes say. New inodes belong
-/// to `own`.
+/// Shows a directory, and all that is reached through it, with the values of its attributes. New
+/// inodes belong to `own`.
 #[must_use]
 pub fn wrap(inner: DirRef, form: Form, own: Owner) -> DirRef {
     Arc::new(StatedDir { inner, form, own })
 }
 
-/// What the attribute says.
+/// The value of the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stated {
     uid: u32,
@@ -100,7 +100,7 @@ impl Stated {
         Self { uid, gid, mode: mode & MODE_MASK, kind: stat.kind(), rdev }
     }
 
-    /// Reads a value; `kind` is that of the inode, for a value that names none.
+    /// Parses a value; `kind` is that of the inode, for a value that names none.
     fn parse(value: &[u8], kind: Kind) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
         let mut fields = text.trim_end_matches('\0').splitn(4, ':');
@@ -111,7 +111,7 @@ impl Stated {
             Some(word) => kind_of(word)?,
             None => (kind, 0),
         };
-        // 0:0 is the whiteout and needs no attribute; a directory is one.
+        // 0:0 is the whiteout and needs no attribute; a directory is not a device.
         let false_device = kind == Kind::Char && rdev == 0;
         (!false_device).then_some(Self { uid, gid, mode, kind, rdev })
     }
@@ -185,7 +185,7 @@ struct StatedDir {
 }
 
 impl StatedDir {
-    // What the attribute may turn an inode into: never a directory into a file or back.
+    // Returns the stated values, if the kind is possible: never a directory for a file or back.
     fn stated(&self, name: Option<&[u8]>, raw: &Stat) -> Result<Option<Stated>> {
         if !matches!(raw.kind(), Kind::File | Kind::Dir) {
             return Ok(None);
@@ -210,7 +210,8 @@ impl StatedDir {
         self.inner.set_xattr(name, self.form.key(), &stated.to_bytes(), XattrFlags::default())
     }
 
-    // A new object is `stated`, but for what a set-group-ID directory hands down.
+    // A new object is `stated`, except for the bits and group that a set-group-ID directory passes
+    // on.
     fn state_new(&self, name: &[u8], mut stated: Stated) -> Result<()> {
         let parent = self.stat(None)?;
         if parent.mode & S_ISGID != 0 {
@@ -233,7 +234,7 @@ impl StatedDir {
         !matches!(self.form, Form::Privileged)
     }
 
-    // The key under which an attribute stands.
+    // Returns the key under which an attribute is stored.
     fn stored(&self, key: &[u8]) -> Option<Vec<u8>> {
         let rest = key.strip_prefix(SECURITY).filter(|_| self.hides_security())?;
         Some([OVERRIDE_SECURITY, rest].concat())
@@ -267,7 +268,7 @@ impl Dir for StatedDir {
             return self.inner.list_about(from, count, sink);
         }
         self.inner.list_about(from, count, &mut |entry| {
-            // What looks like a file may be a device: its attribute tells.
+            // A regular file may stand for a device: its attribute decides.
             let kind = match entry.kind {
                 Kind::File => self.stat(Some(entry.name)).map_or(Kind::Unknown, |stat| stat.kind()),
                 kind => kind,
@@ -387,7 +388,7 @@ impl Dir for StatedDir {
         let raw = self.inner.stat(name)?;
         if !matches!(raw.kind(), Kind::File | Kind::Dir) {
             return match self.inner.set_attr(name, change) {
-                // The owner of a link decides nothing.
+                // The owner of a link has no effect.
                 Err(error) if raw.kind() == Kind::Symlink && error.is(Errno::PERM) => {
                     self.inner.set_attr(name, &AttrChange { uid: None, gid: None, ..*change })
                 }

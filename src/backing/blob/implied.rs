@@ -1,9 +1,9 @@
-//! Directories of which a layer says nothing have the attributes of the ones below.
+//! Implied directories have the attributes of the directories below them.
 //!
 //! An archive may hold `tmp/x` without `tmp/`. The layer has the directory all the same, marked as
 //! implied, and shows mode, owner, times and extended attributes of the directory that the next
-//! lower layer has there. Which one that is follows from the layers alone, so it is found once,
-//! when they are put on each other. A layer without such directories costs nothing.
+//! lower layer has there. The layers alone determine that directory, so it is found once, when the
+//! layers are stacked. A layer without implied directories costs nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::format::layout::{Dirent, Inode};
 use crate::store::Layer;
 use crate::types::Kind;
 
-/// Whose attributes an implied directory has: a layer, and the number of the directory there.
+/// The sources of the attributes of implied directories: a layer, and the directory's number there.
 pub(super) type Sources = HashMap<u32, (Arc<Layer>, u32)>;
 
-/// A layer, and where its implied directories have their attributes.
+/// A layer, and the sources of the attributes of its implied directories.
 #[derive(Clone)]
 pub(super) struct Stacked {
     pub(super) layer: Arc<Layer>,
@@ -24,14 +24,14 @@ pub(super) struct Stacked {
 }
 
 impl Stacked {
-    /// Whose attributes a directory of this layer shows.
+    /// Returns the source of the attributes of a directory of this layer.
     fn source(&self, ino: u32) -> (Arc<Layer>, u32) {
         let own = || (Arc::clone(&self.layer), ino);
         self.sources.get(&ino).cloned().unwrap_or_else(own)
     }
 }
 
-/// The directories of an index but the root: parents before what is in them.
+/// The directories of an index except the root; a parent comes before its entries.
 struct Dirs<'a> {
     index: &'a Index,
     found: Vec<(u32, &'a Dirent, &'a Inode)>,
@@ -49,8 +49,8 @@ impl<'a> Dirs<'a> {
         Self { index, found }
     }
 
-    /// Finds what `open` names in one lower layer. `closed` are the directories below which the
-    /// layers further down show nothing.
+    /// Looks up the directories in `open` in one lower layer. `closed` holds the directories below
+    /// which the layers further down show nothing.
     fn look(
         &self,
         lower: &Stacked,
@@ -89,8 +89,8 @@ impl<'a> Dirs<'a> {
     }
 }
 
-/// Where the implied directories of a layer have their attributes, `below` being the layers under
-/// it, the lowest first.
+/// Finds the sources of the attributes of the implied directories of a layer. `below` holds the
+/// layers under it, the lowest first.
 pub(super) fn sources(layer: &Layer, below: &[Stacked]) -> Sources {
     let mut sources = Sources::new();
     let index = layer.index();

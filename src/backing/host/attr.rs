@@ -15,7 +15,7 @@ pub(super) fn change(dir: &DirFd, name: &[u8], change: &AttrChange) -> Result<()
     change_at(dir.fd(), name, change)
 }
 
-/// The attributes of an open file, without its size.
+/// Changes the attributes of an open file, without its size.
 pub(super) fn change_itself(file: BorrowedFd<'_>, change: &AttrChange) -> Result<()> {
     change_at(file, b"", change)
 }
@@ -40,14 +40,14 @@ fn set_size(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> Result<()> {
     if name.is_empty() {
         return Err(Error::os("ftruncate", Errno::ISDIR));
     }
-    // O_NONBLOCK: a FIFO without reader is refused instead of waited for.
+    // O_NONBLOCK: a FIFO without a reader is refused; without the flag the call would wait.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = sys::file::openat(dir, name, flags)?;
     sys::file::ftruncate(file.as_fd(), size)
 }
 
 /// Whether `relatime` keeps the access time of an object as it is (`relatime_need_update()` in the
-/// kernel's fs/inode.c): it is later than the last change, and of this day.
+/// kernel's fs/inode.c): the time is later than the last change and less than a day old.
 pub(super) fn was_read_lately(stat: &Stat) -> bool {
     const DAY: i64 = 24 * 60 * 60;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -72,12 +72,12 @@ pub(super) fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()
     sys::file::chmod(format!("/proc/self/fd/{}", object.as_raw_fd()).as_bytes(), mode)
 }
 
-/// The name for calls that take no `O_PATH` descriptor by itself.
+/// The name of the directory for calls that take no `O_PATH` descriptor by itself.
 fn readable<'a>(dir: &DirFd, name: &'a [u8]) -> &'a [u8] {
     if name.is_empty() { dir.readable_name() } else { name }
 }
 
-/// The value of an extended attribute, if there is one.
+/// Returns the value of an extended attribute, if it is set.
 pub(super) fn xattr(dir: &DirFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>> {
     match sys::xattr::get(dir.fd(), readable(dir, name), key) {
         Ok(value) => Ok(Some(value)),
@@ -86,7 +86,7 @@ pub(super) fn xattr(dir: &DirFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u
     }
 }
 
-/// The names of all extended attributes.
+/// Returns the names of all extended attributes.
 pub(super) fn xattr_names(dir: &DirFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
     match sys::xattr::list(dir.fd(), readable(dir, name)) {
         Ok(list) => Ok(split_names(&list)),
@@ -95,7 +95,7 @@ pub(super) fn xattr_names(dir: &DirFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Names of a list in which each is ended by a NUL.
+/// Splits a list of names that each end with a NUL.
 pub(super) fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
     let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(<[u8]>::to_vec).collect()

@@ -13,10 +13,10 @@ use crate::sys::file::{OFlags, openat};
 
 use super::names::ITSELF;
 
-/// How a directory is opened where that is allowed: its access time stays as it is.
+/// The flags for a readable directory, where they are allowed: the access time stays as it is.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOATIME);
 
-/// Number of a root, which is never in the cache.
+/// The number of a root, which is never in the cache.
 pub(super) const ROOT: u64 = 0;
 
 /// An open directory.
@@ -27,7 +27,7 @@ pub(super) struct DirFd {
 }
 
 impl DirFd {
-    /// Opens an entry of an open directory; one that may not be read is opened as a mere place.
+    /// Opens an entry of an open directory, with `O_PATH` if it may not be read.
     pub(super) fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Self> {
         match Self::open_to_read(parent, name) {
             Ok(fd) => Ok(Self::new(fd, true)),
@@ -39,7 +39,8 @@ impl DirFd {
         }
     }
 
-    /// Opens an entry of an open directory for reading, as a user who does not own it may.
+    /// Opens an entry of an open directory for reading; `O_NOATIME` is left out for a user who does
+    /// not own it.
     pub(super) fn open_to_read(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
         match openat(parent, name, READ) {
             Err(error) if error.is(Errno::PERM) => {
@@ -68,21 +69,21 @@ impl DirFd {
         if self.readable { ITSELF } else { b"." }
     }
 
-    /// The right to use the position of the descriptor, if it is free and can be read.
+    /// Returns the right to use the position of the descriptor, if it is free and can be read.
     pub(super) fn listing(&self) -> Option<MutexGuard<'_, ()>> {
         self.readable.then(|| self.listing.try_lock()).flatten()
     }
 }
 
-/// Keeps a bounded count of directories open, the least recently used of which goes first.
+/// Keeps a bounded number of directories open; the least recently used is closed first.
 pub struct FdCache {
     open: Mutex<LruCache<u64, Arc<DirFd>>>,
     next: AtomicU64,
 }
 
 impl FdCache {
-    /// Directories that are kept open unless the caller says otherwise: half of the usual limit
-    /// of 1,024 descriptors.
+    /// The default number of directories that are kept open: half of the usual limit of 1,024
+    /// descriptors.
     pub const DEFAULT_CAPACITY: usize = 512;
 
     /// Makes a cache for up to `capacity` directories, at least one.
@@ -92,24 +93,24 @@ impl FdCache {
         Arc::new(Self { open: Mutex::new(LruCache::new(capacity)), next: AtomicU64::new(ROOT + 1) })
     }
 
-    /// Count of the directories that it holds open at present.
+    /// The number of directories that the cache holds open.
     #[must_use]
     pub fn len(&self) -> usize {
         self.open.lock().len()
     }
 
-    /// How many directories of one way from a root to a place are worth keeping.
+    /// The number of directories on the path from a root to a place that are worth keeping.
     pub(super) fn way(&self) -> usize {
         (self.open.lock().cap().get() / 4).max(1)
     }
 
-    /// Whether it holds nothing open.
+    /// Whether the cache holds no directory open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Closes all that is not in use at this moment.
+    /// Closes all directories that are not in use.
     pub fn clear(&self) {
         self.close_down_to(0);
     }
@@ -122,7 +123,7 @@ impl FdCache {
         self.open.lock().get(&id).map(Arc::clone)
     }
 
-    // What falls out is closed after the lock is released, here and below.
+    // The evicted directory is closed after the lock is released, here and below.
     pub(super) fn keep(&self, id: u64, dir: &Arc<DirFd>) {
         let evicted = self.open.lock().push(id, Arc::clone(dir));
         drop(evicted);
@@ -133,7 +134,8 @@ impl FdCache {
         drop(closed);
     }
 
-    /// Opens something; when the process has no descriptor left, closes half of the cache first.
+    /// Opens an object; when the process has no descriptor left, closes half of the cache and
+    /// retries.
     pub(super) fn with_room<T>(&self, open: impl Fn() -> Result<T>) -> Result<T> {
         match open() {
             Err(error) if error.is(Errno::MFILE) || error.is(Errno::NFILE) => {

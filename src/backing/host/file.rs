@@ -12,7 +12,7 @@ use crate::union::layer::{File, FileRef};
 
 use super::attr;
 
-/// Bytes of one step of a copy that the kernel cannot make.
+/// Bytes of one step of a copy through memory.
 const COPY_BYTES: u64 = 1024 * 1024;
 
 /// An open file or directory.
@@ -26,7 +26,8 @@ impl HostFile {
     }
 
     /// Opens an entry of an open directory; for anything but `Access::Path` a regular file. Where
-    /// no device can be opened (`safe`), reading asks no more: what else there is gives no data.
+    /// no device can be opened (`safe`), a file that is only read is not checked further: other
+    /// kinds give no data.
     pub(super) fn open(
         dir: BorrowedFd<'_>,
         name: &[u8],
@@ -40,7 +41,8 @@ impl HostFile {
         };
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match sys::file::openat(dir, name, flags) {
-            // A file that may only grow is opened so; who may not write it is refused again.
+            // An append-only file is opened with O_APPEND; without permission to write it is
+            // refused again.
             Err(error) if error.is(Errno::PERM) && access == OFlags::RDWR => {
                 sys::file::openat(dir, name, flags | OFlags::APPEND)?
             }
@@ -49,7 +51,7 @@ impl HostFile {
         if safe && access == OFlags::RDONLY {
             return Ok(Self::wrap(fd));
         }
-        // Asked of the descriptor: a user who may make devices could have swapped the name.
+        // The descriptor is checked: a user who may make devices could have swapped the name.
         match sys::file::statx(fd.as_fd(), b"")?.kind() {
             Kind::File => Ok(Self::wrap(fd)),
             Kind::Dir => Err(Error::os("openat", Errno::ISDIR)),
@@ -69,7 +71,7 @@ impl HostFile {
         to.write_at(data, to_offset).map(|written| written as u64)
     }
 
-    /// Whether the kernel's EINVAL is about a range that overlaps itself.
+    /// Whether the kernel's EINVAL concerns a range that overlaps itself.
     fn is_same(&self, other: &Self) -> Result<bool> {
         let (one, two) = (self.stat()?, other.stat()?);
         Ok((one.dev, one.ino) == (two.dev, two.ino))
@@ -112,7 +114,7 @@ impl File for HostFile {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(error) if done == 0 => return Err(error),
-                Err(_) => break, // the next write meets it again
+                Err(_) => break, // the next write fails again
             }
         }
         Ok(done)

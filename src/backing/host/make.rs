@@ -1,4 +1,4 @@
-//! New objects with the owner that was asked for.
+//! New objects with the requested owner.
 
 use std::os::fd::BorrowedFd;
 
@@ -11,8 +11,8 @@ use super::names::component;
 use super::place::HostDir;
 
 impl HostDir {
-    /// Makes an object by `act` so that it belongs to `owner`, but for the group that a
-    /// set-group-ID directory hands down.
+    /// Makes an object by `act` so that it belongs to `owner`, except that a set-group-ID directory
+    /// passes its group on.
     pub(super) fn make<T>(
         &self,
         name: &[u8],
@@ -40,7 +40,7 @@ fn give(dir: BorrowedFd<'_>, name: &[u8], owner: Owner) -> Result<()> {
         return Ok(());
     }
     sys::file::fchownat(dir, name, uid, gid)?;
-    // A change of owner clears these on all but directories.
+    // A change of owner clears these bits on all but directories.
     let set_id = made.mode & (S_ISUID | S_ISGID) != 0;
     if set_id && !matches!(made.kind(), Kind::Dir | Kind::Symlink) {
         attr::set_mode(dir, name, made.mode & MODE_MASK)?;

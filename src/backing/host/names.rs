@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Result};
 
-/// The name under which a call means the descriptor that it is given.
+/// The name by which a call means the descriptor itself.
 pub(super) const ITSELF: &[u8] = b"";
 
 /// Refuses a name that is not one component of a path.

@@ -1,4 +1,4 @@
-//! A place that leads to one object of the host by a descriptor, whatever became of its names.
+//! A place that leads to one object of the host by a descriptor, independent of its names.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Object for Pinned {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
-        // Asked first: a device would act when it is opened.
+        // The kind is checked first: opening a device would have effects.
         match self.stat()?.kind() {
             Kind::File => {}
             _ => return Err(Error::os("open", Errno::NXIO)),

@@ -1,4 +1,4 @@
-//! Places of directories, and how an open directory is got for one.
+//! Places of directories, and how a directory is opened from its place.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,13 +15,13 @@ use super::cache::{DirFd, FdCache, ROOT};
 use super::names::{ITSELF, component};
 use super::tree::{Tree, Uuid};
 
-/// Deepest place: far beyond what a path can say, and the end of a walk that would go in circles.
+/// Deepest place: far deeper than a path can express; it ends a walk in a circle.
 const DEPTH_MAX: usize = 1 << 16;
 
-/// For how long a walk is tried again that meets another directory than it looks for, or none:
-/// while a directory is moved, the places beneath it lag behind.
+/// How long a walk is retried that finds another directory than expected, or none: while a
+/// directory is moved, the places beneath it are outdated for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Tries before it sleeps between two of them.
+/// The number of retries before the walk sleeps between two of them.
 const EAGER: u32 = 64;
 
 /// A directory of the host, as a place.
@@ -43,7 +43,7 @@ struct Place {
     name: Name,
 }
 
-/// A directory of the host, of this implementation. `EXDEV` for any other.
+/// Returns a directory as one of this implementation. `EXDEV` for any other.
 pub(super) fn peer(dir: &dyn Dir) -> Result<&HostDir> {
     dir.as_any().downcast_ref::<HostDir>().ok_or(Error::Rule(Errno::XDEV))
 }
@@ -62,7 +62,7 @@ impl HostDir {
 
     /// A subdirectory, with its device and inode number if they are known.
     pub(super) fn child(&self, name: &[u8], known: Option<(u64, u64)>) -> Arc<Self> {
-        // The caller holds a reference, so that this one can be had; a root takes its place if not.
+        // The caller holds a reference, so the upgrade succeeds; otherwise a root stands in.
         let parent = self.this.upgrade().unwrap_or_else(|| Self::root(Arc::clone(&self.tree)));
         Arc::new_cyclic(|this| Self {
             id: self.tree.cache.number(),
@@ -77,7 +77,7 @@ impl HostDir {
         let Some(parent) = parent.this.upgrade() else { return };
         let former = match &mut *self.place.lock() {
             Some(place) => std::mem::replace(place, Place { parent, name: owned(name) }),
-            None => return, // a root has no place to leave
+            None => return, // a root has no place
         };
         drop(former);
     }
@@ -95,7 +95,7 @@ impl HostDir {
         self.place.lock().clone()
     }
 
-    /// The open directory, if it need not be opened.
+    /// Returns the open directory, if it is open already.
     fn cached(&self) -> Option<Arc<DirFd>> {
         if self.id == ROOT {
             return Some(Arc::clone(&self.tree.root));
@@ -103,12 +103,12 @@ impl HostDir {
         self.tree.cache.find(self.id)
     }
 
-    /// The tree that it is of.
+    /// The tree that the directory belongs to.
     pub(super) fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// The open directory.
+    /// Returns the open directory.
     pub(super) fn opened(&self) -> Result<Arc<DirFd>> {
         if let Some(dir) = self.cached() {
             return Ok(dir);
@@ -134,8 +134,8 @@ impl HostDir {
         Err(Errno::STALE.into())
     }
 
-    /// Opens this directory from the nearest parent that is open, and keeps what it opens.
-    /// `ESTALE` where a name leads to another directory than the one that is known.
+    /// Opens this directory from the nearest parent that is open, and caches the directories that
+    /// it opens. `ESTALE` if a name leads to another directory than the known one.
     fn walk(&self) -> Result<Arc<DirFd>> {
         let mut below: Vec<(Arc<Self>, Name)> = Vec::new();
         let mut at = self.this.upgrade().ok_or(Errno::STALE)?;
@@ -157,8 +157,8 @@ impl HostDir {
             let opened = self.tree.cache.with_room(|| DirFd::open(dir.fd(), name))?;
             at.check(&sys::file::statx(opened.fd(), ITSELF)?)?;
             dir = Arc::new(opened);
-            // Those at the end of a long way alone: the others would displace the way to a place
-            // in another layer, which is asked for in turn with this one.
+            // Only directories near the end of a long path are kept: the others would displace the
+            // path to a place in another layer, which is used in turn with this one.
             if below.len() < self.tree.cache.way() {
                 self.tree.cache.keep(at.id, &dir);
             }
@@ -166,13 +166,13 @@ impl HostDir {
         Ok(dir)
     }
 
-    // What has these attributes is this directory.
+    // Checks that these attributes are those of this directory.
     fn check(&self, stat: &Stat) -> Result<()> {
         let found = (stat.dev, stat.ino);
         if *self.known.get_or_init(|| found) == found { Ok(()) } else { Err(Errno::STALE.into()) }
     }
 
-    /// Attributes of the directory, which need not be opened for them.
+    /// Returns the attributes of the directory, without opening it.
     pub(super) fn stat_self(&self) -> Result<Stat> {
         if let Some(dir) = self.cached() {
             return sys::file::statx(dir.fd(), ITSELF);
@@ -189,8 +189,8 @@ impl HostDir {
         sys::file::statx(self.opened()?.fd(), ITSELF)
     }
 
-    /// Looks at an entry or at the directory itself, the latter without opening it: by its name
-    /// in its parent, unless a directory is moved meanwhile.
+    /// Runs `act` on an entry or on the directory itself. The directory is not opened: its name in
+    /// its parent is used, unless a directory is moved meanwhile.
     pub(super) fn look<T>(
         &self,
         name: Option<&[u8]>,
@@ -212,12 +212,12 @@ impl HostDir {
         act(&*self.opened()?, ITSELF)
     }
 
-    /// Another descriptor of the directory, with a position of its own.
+    /// Opens another descriptor of the directory, with a position of its own.
     pub(super) fn open_again(&self, dir: &DirFd) -> Result<OwnedFd> {
         self.cache().with_room(|| DirFd::open_to_read(dir.fd(), b"."))
     }
 
-    /// UUID of the file system.
+    /// Returns the UUID of the file system.
     pub(super) fn fs_uuid(&self) -> Result<Uuid> {
         let (dev, _) = match self.known.get() {
             Some(known) => *known,
@@ -255,7 +255,7 @@ fn uuid_of(dir: BorrowedFd<'_>) -> Result<[u8; 16]> {
 }
 
 impl Drop for HostDir {
-    // One loop instead of one stack frame for each parent that goes with it.
+    // One loop instead of one stack frame for each parent that is dropped too.
     fn drop(&mut self) {
         if self.id != ROOT {
             self.tree.cache.forget(self.id);

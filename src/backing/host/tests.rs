@@ -43,13 +43,13 @@ impl Host {
         self.directory.path().join(path)
     }
 
-    /// The ids that this process makes files with.
+    /// The ids with which this process makes files.
     fn own(&self) -> Owner {
         let stat = self.root.stat(None).unwrap();
         Owner { uid: stat.uid, gid: stat.gid }
     }
 
-    /// Whether what only root can do is to be tested.
+    /// Whether tests that need root are run.
     fn has_root(&self) -> bool {
         if self.own().uid == 0 {
             return true;
@@ -59,7 +59,7 @@ impl Host {
         false
     }
 
-    /// How many descriptors of this process lie in the tree.
+    /// The number of descriptors of this process that lie in the tree.
     fn descriptors(&self) -> usize {
         let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
         let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());

@@ -19,37 +19,37 @@ use crate::union::layer::DirRef;
 use super::cache::{DirFd, FdCache};
 use super::place::HostDir;
 
-/// A directory as a mere place.
+/// The flags for a directory that is only a place.
 const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
-/// What is seen of other file systems that are mounted beneath a tree.
+/// How other file systems that are mounted beneath a tree appear in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Submounts {
-    /// Nothing, be it mounted before or later: the tree is a private clone of the mount, through
+    /// They are hidden, mounted before or later: the tree is a private clone of the mount, through
     /// which no device can be opened. Where the kernel refuses the clone, they are shown.
     Hidden,
-    /// As hidden, and nothing can be changed through the tree, not even an access time.
+    /// As `Hidden`, and nothing can be changed through the tree, not even an access time.
     Sealed,
-    /// All of them, as for anybody who walks the path.
+    /// All of them are shown, as for any process that walks the path.
     Shown,
 }
 
-/// What all places of a tree share.
+/// State that all places of a tree share.
 pub(super) struct Tree {
     pub(super) cache: Arc<FdCache>,
     pub(super) root: Arc<DirFd>,
-    /// The clone that the root was opened in; it ends with this descriptor.
+    /// The clone in which the root was opened; it ends with this descriptor.
     _mount: Option<Arc<OwnedFd>>,
     pub(super) cloned: bool,
-    /// Moves of directories that are under way, and all there were.
+    /// The number of moves of directories under way; `moves` counts all moves so far.
     moving: AtomicU64,
     moves: AtomicU64,
-    /// UUID of each file system that was asked for one, by its device number.
+    /// The UUIDs of file systems by device number, each determined once.
     uuids: Mutex<HashMap<u64, Uuid>>,
 }
 
-/// UUID of a file system, zero where it has none; `None` where its handles mean something in one
-/// mount alone.
+/// The UUID of a file system, zero where it has none; `None` where its handles are valid in one
+/// mount only.
 pub(super) type Uuid = Option<[u8; 16]>;
 
 impl Tree {
@@ -63,7 +63,7 @@ impl Tree {
         }
     }
 
-    /// The UUID of the file system `dev`, asked for by `ask` once.
+    /// Returns the UUID of the file system `dev`; calls `ask` for it once.
     pub(super) fn uuid(&self, dev: u64, ask: impl FnOnce() -> Result<Uuid>) -> Result<Uuid> {
         if let Some(uuid) = self.uuids.lock().get(&dev) {
             return Ok(*uuid);
@@ -73,7 +73,7 @@ impl Tree {
         Ok(uuid)
     }
 
-    /// How many directories were moved so far.
+    /// The number of moves of directories so far.
     pub(super) fn moves(&self) -> u64 {
         self.moves.load(Ordering::SeqCst)
     }
@@ -84,12 +84,12 @@ impl Tree {
     }
 }
 
-/// Opens directories of the host as trees. Each is held by descriptor: it stays the same
-/// directory whatever is renamed or mounted over it later.
+/// Opens directories of the host as trees. Each is held by descriptor: it stays the same directory
+/// if paths are renamed or mounted over later.
 pub struct HostTree;
 
 impl HostTree {
-    /// Opens a path as the kernel resolves it, symbolic links followed.
+    /// Opens a path as the kernel resolves it, following symbolic links.
     ///
     /// Nothing can be linked or renamed between two trees with [`Submounts::Hidden`], even of one
     /// file system; [`HostTree::open_together`] is for that.
@@ -109,7 +109,7 @@ impl HostTree {
         Ok(Self::root(root, None, false, cache))
     }
 
-    /// Takes an open directory.
+    /// Makes a tree of an open directory.
     ///
     /// # Errors
     /// `ENOTDIR` for anything but a directory.
@@ -121,9 +121,9 @@ impl HostTree {
         Ok(Self::root(DirFd::new(fd, readable), None, false, cache))
     }
 
-    /// Opens several directories between which files are renamed and linked: an upper and its
-    /// work directory. If all are of one mount and the kernel permits, they are opened within
-    /// one clone of it with these access times, as with [`Submounts::Hidden`]; else as with
+    /// Opens several directories between which files are renamed and linked: an upper and its work
+    /// directory. If all are of one mount and the kernel permits it, they are opened within one
+    /// clone of it with these access times, as with [`Submounts::Hidden`]; otherwise as with
     /// [`Submounts::Shown`].
     ///
     /// # Errors
@@ -144,8 +144,8 @@ impl HostTree {
         paths.iter().map(open).collect()
     }
 
-    /// A tree; `cloned`, one that is within a clone of its mount, which `mount` keeps if the root
-    /// itself does not.
+    /// Makes a tree. `cloned` is whether it is within a clone of its mount; `mount` keeps the clone
+    /// if the root itself does not.
     fn root(
         root: DirFd,
         mount: Option<Arc<OwnedFd>>,
@@ -163,7 +163,7 @@ impl DirFd {
     /// Opens a path as the kernel resolves it.
     fn open_path(path: &Path) -> Result<Self> {
         let place = sys::file::open_path(path, PLACE)?;
-        // By the descriptor, so that a link in the path is resolved once.
+        // Opened through the descriptor, so that a link in the path is resolved once.
         match Self::open_to_read(place.as_fd(), b".") {
             Ok(fd) => Ok(Self::new(fd, true)),
             Err(error) if error.is(Errno::ACCESS) => Ok(Self::new(place, false)),
@@ -183,13 +183,13 @@ fn clone_of(dir: BorrowedFd<'_>, sealed: bool, times: AccessTimes) -> Result<Opt
     };
     match sys::mount::seclude(mount.as_fd(), sealed, times) {
         Ok(()) => Ok(Some(mount)),
-        // A clone that new mounts propagate into would be worse than none: it cannot be seen.
+        // A clone that receives new mounts would be worse than none: it cannot be seen.
         Err(error) if refusals.contains(&error.errno()) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Opens the directories again within one clone of their mount, if there is one for all.
+/// Opens the directories again within one clone of their mount, if they have one mount.
 fn open_in_clone(
     places: &[OwnedFd],
     times: AccessTimes,
@@ -204,7 +204,7 @@ fn open_in_clone(
         let Ok(again) = sys::file::open_beneath_no_links(mount.as_fd(), path, PLACE) else {
             return Ok(None);
         };
-        // Paths are only a way to find them; what was opened first decides.
+        // Paths only help to find the directories: each must be the one that was opened first.
         let (is, must) =
             (sys::file::statx(again.as_fd(), b"")?, sys::file::statx(place.as_fd(), b"")?);
         if (is.dev, is.ino) != (must.dev, must.ino) {
@@ -216,7 +216,7 @@ fn open_in_clone(
     Ok(Some(roots))
 }
 
-/// The deepest directory of the same mount above all of these, and their paths beneath it.
+/// Returns the deepest directory of the same mount above all of these, and their paths beneath it.
 fn common_ancestor(places: &[OwnedFd]) -> Result<Option<(OwnedFd, Vec<PathBuf>)>> {
     let mut mounts = Vec::with_capacity(places.len());
     let mut paths = Vec::with_capacity(places.len());
