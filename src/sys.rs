@@ -1,19 +1,19 @@
 //! Safe system calls: the only module with unsafe code, and the only one that names libc.
 //!
-//! One function is one system call, with descriptors that are owned or borrowed and names that
-//! are bytes. A refusal is [`Error::Os`] with the name of the call; what it means is decided by
-//! the caller. rustix does the work where it knows the call, libc where it does not.
+//! One function is one system call, with owned or borrowed descriptors and names as bytes. A
+//! refusal is [`Error::Os`] with the name of the call; the caller decides what it means. rustix
+//! makes the calls that it supports, libc the others.
 //!
 //! - [`mod@file`]: attributes, opening, data; [`dir`]: entries of directories;
-//! - [`xattr`], [`ioctl`]: what hangs on them; [`map`]: files as memory;
+//! - [`xattr`], [`ioctl`]: their extended attributes, flags and handles; [`map`]: files as memory;
 //! - [`pin`]: objects that only a descriptor leads to; [`lock`]: locks by open file;
-//! - [`confine`]: what a daemon gives up;
+//! - [`confine`]: the rights that a daemon gives up;
 //! - [`cred`]: the identity under which a thread makes files;
 //! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
 //!
-//! No function here follows a symbolic link in the last component of a name unless it says so.
-//! No function here keeps state, but for what the kernel was found not to know, and for the
-//! mappings that the handler of SIGBUS looks up.
+//! No function here follows a symbolic link in the last component of a name unless its
+//! documentation states it. No function here keeps state, except for the calls that the kernel was
+//! found not to support, and for the mappings that the handler of SIGBUS looks up.
 
 #![allow(unsafe_code)]
 
@@ -39,13 +39,13 @@ fn refused(op: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
     move |errno| Error::os(op, Errno(errno.raw_os_error()))
 }
 
-/// Wraps what the C library left in `errno`.
+/// Wraps the error that the C library left in `errno`.
 fn last(op: &'static str) -> Error {
     let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(Errno::IO.0);
     Error::os(op, Errno(errno))
 }
 
-/// A NUL-terminated copy of a name. `EINVAL` for one that holds a NUL itself.
+/// Returns a NUL-terminated copy of a name. `EINVAL` for a name that holds a NUL itself.
 fn c_name(op: &'static str, name: &[u8]) -> Result<std::ffi::CString, Error> {
     std::ffi::CString::new(name).map_err(|_| Error::os(op, Errno::INVAL))
 }

@@ -1,7 +1,7 @@
 //! Mounts of directories and files in another place (bind mounts), by descriptor.
 //!
-//! A clone stands in no name space until [`attach`] puts it over a place. Both are descriptors,
-//! so that no path is resolved twice and no symbolic link decides where a mount goes.
+//! A clone is in no mount namespace until [`attach`] puts it over a place. Both are descriptors, so
+//! that no path is resolved twice and no symbolic link decides where a mount goes.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -23,8 +23,8 @@ fn bits(flags: BindFlags) -> u64 {
     table.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
 }
 
-/// Clones the mount of an open directory or file, so that the object is its root. With
-/// `recursive` the mounts beneath are cloned too.
+/// Clones the mount of an open directory or file, with the object as its root. With `recursive` the
+/// mounts beneath are cloned too.
 ///
 /// # Errors
 /// As open_tree(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace, `EINVAL` where a more
@@ -37,7 +37,7 @@ pub fn clone_tree(object: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     rustix::mount::open_tree(object, c"", flags).map_err(refused("open_tree"))
 }
 
-/// The flags of the mount that an object is reached through.
+/// Returns the flags of the mount through which an object is reached.
 ///
 /// # Errors
 /// As fstatvfs(3).
@@ -52,7 +52,7 @@ pub fn flags_of(object: BorrowedFd<'_>) -> Result<BindFlags> {
 }
 
 /// Sets flags of a mount and of the mounts beneath, and leaves the others as they are. With
-/// `private` the mounts are cut off from those that they were cloned from.
+/// `private` the mounts are separated from those that they were cloned from.
 ///
 /// # Errors
 /// As mount_setattr(2); `ENOSYS` before Linux 5.12.
@@ -90,7 +90,7 @@ fn change(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags, private: bool
     if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
 }
 
-/// Puts a mount that stands in no name space over an open directory or file.
+/// Puts a mount that is in no mount namespace over an open directory or file.
 ///
 /// # Errors
 /// As move_mount(2); `ENOTDIR` where one is a directory and the other is not.
@@ -99,7 +99,7 @@ pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(mount, c"", place, c"", flags).map_err(refused("move_mount"))
 }
 
-/// Unmounts an entry of an open directory, if nobody uses it; no link is followed.
+/// Unmounts an entry of an open directory, if it is not in use; no link is followed.
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, `EINVAL` where nothing is mounted.

@@ -1,7 +1,7 @@
-//! What a daemon gives up once it serves: capabilities, new privileges, system calls.
+//! The rights that a daemon gives up once it serves: capabilities, new privileges, system calls.
 //!
-//! [`drop_capabilities`] is for a process with one thread, since capabilities are of a thread and
-//! are passed on to those that it starts. [`seal`] concerns all threads at once.
+//! [`drop_capabilities`] is for a process with one thread, since capabilities belong to a thread
+//! and are inherited by the threads that it starts. [`seal`] concerns all threads at once.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use seccompiler::{
 use crate::error::Result;
 use crate::sys::refused;
 
-/// What a daemon needs: to act for the users of its layers, marks in `trusted.*`, the files that
-/// it registers with the kernel, and its own unmount.
+/// The capabilities that a daemon needs: to act for the users of its layers, to write marks in
+/// `trusted.*`, to register files with the kernel, and to unmount its own mount.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
@@ -30,7 +30,7 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::MAC_OVERRIDE)
     .union(CapabilitySet::MAC_ADMIN);
 
-/// Calls that a daemon which serves never makes.
+/// Calls that a serving daemon never makes.
 const DENIED: &[i64] = &[
     // Other programs and other processes.
     libc::SYS_execve,
@@ -45,7 +45,7 @@ const DENIED: &[i64] = &[
     libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
-    // Other identities and name spaces. File system ids stay free.
+    // Other identities and namespaces. File system ids stay free.
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -57,7 +57,7 @@ const DENIED: &[i64] = &[
     libc::SYS_unshare,
     libc::SYS_chroot,
     libc::SYS_pivot_root,
-    // New mounts. A clone that stands nowhere (open_tree) and the unmount stay free.
+    // New mounts. A clone in no mount namespace (open_tree) and the unmount stay free.
     libc::SYS_mount,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
@@ -99,7 +99,7 @@ const DENIED: &[i64] = &[
     libc::SYS_setdomainname,
 ];
 
-/// Calls that are denied on this processor alone.
+/// Calls that are denied on this processor only.
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[i64] = &[
     libc::SYS_kexec_file_load,
@@ -108,7 +108,7 @@ const DENIED_HERE: &[i64] = &[
     libc::SYS_modify_ldt,
     libc::SYS_uselib,
 ];
-/// Calls that are denied on this processor alone.
+/// Calls that are denied on this processor only.
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[i64] = &[libc::SYS_kexec_file_load];
 
@@ -126,13 +126,13 @@ const NETWORK: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 /// As capset(2) and prctl(2).
 pub fn drop_capabilities() -> Result<()> {
     let sets = capabilities(None).map_err(refused("capget"))?;
-    // A thread that takes the file system ids of others keeps its capabilities by this, which
-    // needs one that goes.
+    // This bit lets a thread keep its capabilities when it takes the file system ids of others;
+    // setting it needs a capability that is dropped below.
     crate::sys::cred::prepare();
     if sets.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(KEPT).iter() {
             match rustix::thread::remove_capability_from_bounding_set(capability) {
-                // This kernel does not know it.
+                // This kernel does not support it.
                 Err(rustix::io::Errno::INVAL) => {}
                 done => done.map_err(refused("prctl"))?,
             }
@@ -146,7 +146,7 @@ pub fn drop_capabilities() -> Result<()> {
     set_capabilities(None, kept).map_err(refused("capset"))
 }
 
-/// Whether this process may mount and unmount where it lives.
+/// Whether this process may mount and unmount in its mount namespace.
 #[must_use]
 pub fn may_mount() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
@@ -155,19 +155,20 @@ pub fn may_mount() -> bool {
 /// Why the system calls of a process were not restricted.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The filter is not known for this processor, or does not fit.
+    /// The filter does not support this processor, or is invalid.
     #[error("no filter of system calls: {0}")]
     Filter(#[from] seccompiler::BackendError),
-    /// The kernel refused.
+    /// The kernel refused the filter.
     #[error("{0}")]
     Kernel(#[from] seccompiler::Error),
 }
 
-/// Has all threads gain no privileges from programs (`PR_SET_NO_NEW_PRIVS`) and answers `EPERM` to
-/// what a daemon never calls, connections over the `network` included unless they are wanted.
+/// Lets no thread gain privileges from programs (`PR_SET_NO_NEW_PRIVS`), and makes calls that a
+/// daemon never needs fail with `EPERM`. Connections over the network are among them unless
+/// `network` is set.
 ///
 /// # Errors
-/// [`SealError`]; nothing is changed where the processor is unknown.
+/// [`SealError`]; nothing is changed where the processor is not supported.
 pub fn seal(network: bool) -> std::result::Result<(), SealError> {
     seccompiler::apply_filter_all_threads(&filter(network)?)?;
     Ok(())

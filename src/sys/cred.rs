@@ -1,9 +1,9 @@
-//! The identity under which a thread makes files.
+//! The identity with which a thread makes files.
 //!
-//! The kernel keeps the file system ids of a thread beside its effective ones; a new object gets
-//! them. A thread that changes them away from root loses the capabilities over files unless
+//! The kernel keeps file system ids of a thread apart from its effective ids; a new object gets the
+//! former. A thread that changes them away from root loses the capabilities over files unless
 //! `SECBIT_NO_SETUID_FIXUP` is set, so [`assume`] sets it first, once for each thread.
-//! Supplementary groups stay those of the process: with the capabilities kept they decide nothing.
+//! Supplementary groups stay those of the process: with the capabilities kept they have no effect.
 
 use std::cell::Cell;
 
@@ -11,10 +11,10 @@ use rustix::thread::CapabilitiesSecureBits;
 
 use crate::types::Owner;
 
-/// An id that setfsuid(2) and setfsgid(2) never take: they only tell the present one.
+/// An id that setfsuid(2) and setfsgid(2) never set: they only return the present one.
 const NO_ID: u32 = u32::MAX;
 
-/// What is known of a thread.
+/// The state of a thread.
 #[derive(Clone, Copy)]
 enum Thread {
     Unknown,
@@ -50,8 +50,8 @@ fn keep_capabilities() -> bool {
     }
 }
 
-/// Lets threads that are started from now on keep their capabilities when they take other ids. One
-/// that cannot be let makes objects of the process.
+/// Lets threads that are started from now on keep their capabilities when they take other ids. A
+/// thread that cannot makes objects that belong to the process.
 pub fn prepare() {
     keep_capabilities();
 }
@@ -67,8 +67,8 @@ fn thread() -> Thread {
     known
 }
 
-/// Runs `make` with the file system ids of `owner` on this thread and gives its answer, with
-/// whether the ids were indeed in force: where they were not, an object belongs to the process.
+/// Runs `make` with the file system ids of `owner` on this thread. Returns its result, and whether
+/// the ids were in force: if not, an object belongs to the process.
 pub fn assume<T>(owner: Owner, make: impl FnOnce() -> T) -> (T, bool) {
     match thread() {
         Thread::Able(own) if own == owner => (make(), true),
@@ -83,7 +83,7 @@ pub fn assume<T>(owner: Owner, make: impl FnOnce() -> T) -> (T, bool) {
     }
 }
 
-/// Foreign ids of this thread; its own come back at the end, after a panic too.
+/// Foreign ids of this thread; its own are restored at the end, after a panic too.
 struct Assumed {
     own: Owner,
     owner: Owner,
@@ -97,7 +97,7 @@ impl Assumed {
         Self { own, owner, ended: false }
     }
 
-    // The former ids that the calls return tell whether those asked for had been taken.
+    // The former ids that the calls return show whether the requested ids had been set.
     fn end(&mut self) -> bool {
         self.ended = true;
         let former = Owner { uid: setfsuid(self.own.uid), gid: setfsgid(self.own.gid) };

@@ -11,7 +11,7 @@ use crate::types::{Kind, MODE_MASK, RawEntry, RenameFlags};
 
 /// Bytes that one getdents64(2) may fill: some thousand entries.
 const LISTING_BYTES: usize = 64 * 1024;
-/// No fewer than these, and for each entry that is wanted so many: a name of up to 45 bytes.
+/// The minimum, and the bytes for each requested entry: enough for a name of 45 bytes.
 const LISTING_BYTES_MIN: usize = 4096;
 const ENTRY_BYTES: usize = 64;
 
@@ -32,8 +32,8 @@ fn kind(found: FileType) -> Kind {
     }
 }
 
-/// Gives the entries behind the position of the descriptor, without `.` and `..`, until `sink`
-/// answers false or the end is reached. The position is undefined afterwards.
+/// Passes the entries behind the position of the descriptor to `sink`, without `.` and `..`, until
+/// it returns false or the end is reached. The position is undefined afterwards.
 ///
 /// # Errors
 /// As getdents64(2).
@@ -41,7 +41,7 @@ pub fn getdents(dir: BorrowedFd<'_>, sink: &mut dyn FnMut(RawEntry<'_>) -> bool)
     getdents_about(dir, u64::MAX, sink)
 }
 
-/// As [`getdents`], for a caller that takes about `count` entries, so that not many more are read.
+/// As [`getdents`], for a caller that takes about `count` entries: not many more are read.
 ///
 /// # Errors
 /// As getdents64(2).
@@ -82,7 +82,7 @@ fn read_entries(
     Ok(())
 }
 
-/// Target of a symbolic link; an empty name is a link opened with `O_PATH`.
+/// Returns the target of a symbolic link; an empty name is a link opened with `O_PATH`.
 ///
 /// # Errors
 /// As readlinkat(2).
@@ -119,7 +119,7 @@ pub fn symlinkat(target: &[u8], dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> 
     rustix::fs::symlinkat(target, dir, name).map_err(refused("symlinkat"))
 }
 
-/// Makes a hard link; a symbolic link is linked itself.
+/// Makes a hard link; a symbolic link is not followed.
 ///
 /// # Errors
 /// As linkat(2).
@@ -130,7 +130,7 @@ pub fn linkat(
     rustix::fs::linkat(dir, name, to, to_name, AtFlags::empty()).map_err(refused("linkat"))
 }
 
-/// Removes an entry that is no directory.
+/// Removes an entry that is not a directory.
 ///
 /// # Errors
 /// As unlinkat(2).

@@ -50,7 +50,7 @@ fn attributes(found: &Statx) -> Stat {
     }
 }
 
-/// Attributes of an object. No automount is triggered.
+/// Returns the attributes of an object. No automount is triggered.
 ///
 /// # Errors
 /// As statx(2).
@@ -60,7 +60,7 @@ pub fn statx(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     found.map(|found| attributes(&found)).map_err(refused("statx"))
 }
 
-/// Asks a file system for the attributes of an open object, whatever the kernel knows of them.
+/// Requests the attributes of an open object from its file system, past the kernel's cache.
 ///
 /// # Errors
 /// As statx(2) with `AT_STATX_FORCE_SYNC`.
@@ -70,7 +70,7 @@ pub fn statx_fresh(fd: BorrowedFd<'_>) -> Result<Stat> {
     found.map(|found| attributes(&found)).map_err(refused("statx"))
 }
 
-/// The file system of an object, without asking it for anything.
+/// Returns the device number of an object, without a request to its file system.
 ///
 /// # Errors
 /// As statx(2) with `AT_STATX_DONT_SYNC`.
@@ -80,7 +80,7 @@ pub fn device(fd: BorrowedFd<'_>) -> Result<u64> {
     found.map(|found| attributes(&found).dev).map_err(refused("statx"))
 }
 
-/// The mount that an object is reached through, as `stx_mnt_id` numbers it.
+/// Returns the mount through which an object is reached, as `stx_mnt_id` numbers it.
 ///
 /// # Errors
 /// As statx(2).
@@ -96,8 +96,8 @@ pub fn device_label(device: u64) -> String {
     format!("{}:{}", major(device), minor(device))
 }
 
-/// The file system and the mount of what a path leads to, links followed, without asking the file
-/// system for anything.
+/// Returns the file system and the mount of the object at a path, following links, without a
+/// request to the file system.
 ///
 /// # Errors
 /// As statx(2) with `AT_STATX_DONT_SYNC`.
@@ -108,8 +108,8 @@ pub fn place_of(path: &Path) -> Result<(u64, u64)> {
     Ok((attributes(&found).dev, found.stx_mnt_id))
 }
 
-/// Opens an entry of a directory, closed on exec. The last component is no symbolic link, or
-/// with `O_PATH` the link itself.
+/// Opens an entry of a directory, closed on exec. A symbolic link as the last component is refused,
+/// or with `O_PATH` opened itself.
 ///
 /// # Errors
 /// As openat(2).
@@ -133,7 +133,7 @@ pub fn openat_with_mode(
         .map_err(refused("openat"))
 }
 
-/// Opens a path as the kernel resolves it, links followed: for paths that an administrator gave.
+/// Opens a path as the kernel resolves it, following links: for paths from an administrator.
 ///
 /// # Errors
 /// As open(2).
@@ -143,7 +143,7 @@ pub fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd> {
         .map_err(refused("open"))
 }
 
-/// Opens the regular file behind a descriptor once more: an open file of its own.
+/// Opens the regular file behind a descriptor once more, as an open file of its own.
 ///
 /// # Errors
 /// As open(2) on /proc/self/fd.
@@ -152,7 +152,7 @@ pub fn open_again(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     open_path(Path::new(&path), flags | OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
-/// Finds a directory as [`open_path`] does; the descriptor (`O_PATH`) names it and no more.
+/// Finds a directory as [`open_path`] does; the descriptor (`O_PATH`) only names it.
 ///
 /// # Errors
 /// As open(2).
@@ -160,7 +160,7 @@ pub fn find_directory(path: &Path) -> Result<OwnedFd> {
     open_path(path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-/// Opens a directory beneath `root` for listing, over no symbolic link and into no other mount.
+/// Opens a directory beneath `root` for listing; crosses no symbolic link and no mount.
 ///
 /// # Errors
 /// As [`open_beneath_no_links`].
@@ -169,8 +169,8 @@ pub fn open_listing(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     resolve(root, path, OFlags::RDONLY | OFlags::DIRECTORY, how)
 }
 
-/// Opens a path that a client gave, resolved beneath `root` by the kernel: neither `..` nor a
-/// link nor a magic link of /proc leads out of it.
+/// Opens a path from a client, resolved beneath `root` by the kernel: neither `..` nor a link nor a
+/// magic link of /proc leads out of it.
 ///
 /// # Errors
 /// As openat2(2); `EXDEV` for a path that leads out.
@@ -187,7 +187,7 @@ pub fn open_beneath_no_links(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -
 }
 
 fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, how: ResolveFlags) -> Result<OwnedFd> {
-    // EAGAIN: something was renamed while `..` was resolved; openat2(2) asks to try again.
+    // EAGAIN: a rename happened while `..` was resolved; openat2(2) is to be retried.
     const TRIES: usize = 64;
     let mode = rustix::fs::Mode::empty();
     let open = || rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, how);
@@ -212,17 +212,17 @@ pub fn unnamed(dir: &Path, mode: u32) -> Result<std::fs::File> {
     made.map(std::fs::File::from).map_err(refused("open"))
 }
 
-/// Gives a file without a name its first one.
+/// Gives a file without a name its first name.
 ///
 /// # Errors
 /// As linkat(2).
 pub fn link(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    // The way of open(2) without CAP_DAC_READ_SEARCH.
+    // As open(2) describes it for processes without CAP_DAC_READ_SEARCH.
     let from = format!("/proc/self/fd/{}", fd.as_raw_fd());
     rustix::fs::linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(refused("linkat"))
 }
 
-/// Another descriptor of the same open file.
+/// Returns another descriptor of the same open file.
 ///
 /// # Errors
 /// As fcntl(2) with `F_DUPFD_CLOEXEC`.
@@ -230,7 +230,7 @@ pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(refused("fcntl"))
 }
 
-/// Whether a descriptor is a mere place (`O_PATH`).
+/// Whether a descriptor only names a place (`O_PATH`).
 ///
 /// # Errors
 /// As fcntl(2) with `F_GETFL`.
@@ -239,8 +239,8 @@ pub fn is_path_only(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags.contains(OFlags::PATH))
 }
 
-/// The path of an open file in the mount namespace of this process, as /proc shows it: a hint,
-/// true at most until something is renamed.
+/// Returns the path of an open file in the mount namespace of this process, as /proc shows it: a
+/// hint, which the next rename may make wrong.
 ///
 /// # Errors
 /// As readlink(2) on /proc/self/fd.
@@ -267,7 +267,7 @@ pub fn pwrite(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> Result<usize> {
     rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, data, offset)).map_err(refused("pwrite"))
 }
 
-/// Writes behind the end of a file, wherever that is by now.
+/// Writes at the current end of a file.
 ///
 /// # Errors
 /// As pwritev2(2) with `RWF_APPEND`.
@@ -286,7 +286,7 @@ pub fn ftruncate(fd: BorrowedFd<'_>, len: u64) -> Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(fd, len)).map_err(refused("ftruncate"))
 }
 
-/// Gives, takes or moves space of a file; `mode` holds the `FALLOC_FL_*` bits.
+/// Allocates, frees or moves space of a file; `mode` holds the `FALLOC_FL_*` bits.
 ///
 /// # Errors
 /// As fallocate(2).
@@ -296,7 +296,7 @@ pub fn fallocate(fd: BorrowedFd<'_>, mode: u32, offset: u64, len: u64) -> Result
         .map_err(refused("fallocate"))
 }
 
-/// Next data or hole at or behind an offset. Moves the position of the descriptor.
+/// Returns the next data or hole at or behind an offset. Moves the position of the descriptor.
 ///
 /// # Errors
 /// As lseek(2); `ENXIO` behind the end.
@@ -324,7 +324,7 @@ pub fn fsync(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::fsync(fd)).map_err(refused("fsync"))
 }
 
-/// Makes data durable, and what is needed to read it again.
+/// Makes data durable, and the metadata that is needed to read it.
 ///
 /// # Errors
 /// As fdatasync(2).
@@ -362,7 +362,7 @@ pub fn is_fuse(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(found.f_type == 0x6573_5546)
 }
 
-/// Space and inodes of a file system.
+/// Returns the space and inodes of a file system.
 ///
 /// # Errors
 /// As fstatfs(2).
@@ -381,7 +381,7 @@ pub fn fstatfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
     })
 }
 
-/// Changes owner and group; `None` keeps.
+/// Changes owner and group; `None` keeps a value.
 ///
 /// # Errors
 /// As fchownat(2).
@@ -391,7 +391,7 @@ pub fn fchownat(
     uid: Option<u32>,
     gid: Option<u32>,
 ) -> Result<()> {
-    // -1 means "keep" to the system call, so it cannot be asked for as an owner.
+    // -1 means "keep" to the system call, so it is not possible as an owner.
     if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
         return Err(Error::os("fchownat", Errno::INVAL));
     }
@@ -414,7 +414,7 @@ pub fn fchmodat2(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()> {
     if done == 0 { Ok(()) } else { Err(last(OP)) }
 }
 
-/// Changes the permission bits of what a path leads to, links followed.
+/// Changes the permission bits of the object at a path, following links.
 ///
 /// # Errors
 /// As chmod(2).
@@ -422,7 +422,7 @@ pub fn chmod(path: &[u8], mode: u32) -> Result<()> {
     rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode)).map_err(refused("chmod"))
 }
 
-/// Sets the times of an object as `change` asks; its other fields do not count.
+/// Sets the times of an object to those of `change`; its other fields are ignored.
 ///
 /// # Errors
 /// As utimensat(2).
@@ -437,8 +437,8 @@ pub fn utimensat(dir: BorrowedFd<'_>, name: &[u8], change: &AttrChange) -> Resul
     rustix::fs::utimensat(dir, name, &times, ITSELF).map_err(refused("utimensat"))
 }
 
-/// Takes an exclusive flock(2) without waiting; it ends with the last descriptor of this open
-/// file. `EAGAIN` while somebody else holds it.
+/// Takes an exclusive flock(2) without waiting; it ends with the last descriptor of this open file.
+/// `EAGAIN` while another open file holds it.
 ///
 /// # Errors
 /// As flock(2).
@@ -454,7 +454,7 @@ pub fn flock(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::fs::flock(fd, FlockOperation::LockExclusive).map_err(refused("flock"))
 }
 
-/// Gives a flock(2) back.
+/// Releases a flock(2).
 ///
 /// # Errors
 /// As flock(2).

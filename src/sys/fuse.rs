@@ -1,4 +1,4 @@
-//! System calls of the FUSE front end: the device, mounting, and what the process may do.
+//! System calls of the FUSE front end: the device, mounting, and the rights of the process.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -52,7 +52,7 @@ fn errno(error: rustix::io::Errno) -> Errno {
 pub struct Device(OwnedFd);
 
 impl Device {
-    /// Opens `/dev/fuse`; it carries no mount yet.
+    /// Opens `/dev/fuse`; it has no mount yet.
     ///
     /// # Errors
     /// As open(2).
@@ -62,7 +62,7 @@ impl Device {
         Ok(Self(fd))
     }
 
-    /// Another descriptor of the same connection.
+    /// Returns another descriptor of the same connection.
     ///
     /// # Errors
     /// As fcntl(2) with `F_DUPFD_CLOEXEC`.
@@ -70,7 +70,7 @@ impl Device {
         rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Self).map_err(errno)
     }
 
-    /// The descriptor itself.
+    /// Returns the descriptor itself.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.0
@@ -84,7 +84,7 @@ impl Device {
         rustix::io::read(&self.0, buffer).map_err(errno)
     }
 
-    /// Writes one answer or notification; the kernel takes all or nothing.
+    /// Writes one reply or notification; the kernel takes all or nothing.
     ///
     /// # Errors
     /// As writev(2).
@@ -99,18 +99,18 @@ impl Device {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let [fd] = match poll(&mut fds, Some(&now)) {
             Ok(_) => fds,
-            Err(_) => return true, // the caller tries, and hears it from the next call
+            Err(_) => return true, // the next call of the caller fails
         };
         !fd.revents().contains(PollFlags::ERR)
     }
 
-    /// Takes back a registered backing file (`FUSE_DEV_IOC_BACKING_CLOSE`).
+    /// Closes a registered backing file (`FUSE_DEV_IOC_BACKING_CLOSE`).
     ///
     /// # Errors
     /// As the ioctl.
     pub fn close_backing(&self, id: u32) -> Result<(), Errno> {
-        // SAFETY: BACKING_CLOSE reads one u32 behind the pointer, which `Setter` provides and
-        // keeps alive for the call; an id that does not exist is answered with ENOENT.
+        // SAFETY: BACKING_CLOSE reads one u32 behind the pointer, which `Setter` provides and keeps
+        // alive for the call; for an id that does not exist it fails with ENOENT.
         let closed = unsafe {
             let call = rustix::ioctl::Setter::<BACKING_CLOSE, u32>::new(id);
             rustix::ioctl::ioctl(&self.0, call)
@@ -174,20 +174,20 @@ impl VfsFlags {
     }
 }
 
-/// What a FUSE mount is made of.
+/// The parameters of a FUSE mount.
 #[derive(Debug, Clone, Copy)]
 pub struct FuseMount<'a> {
     /// First column of /proc/mounts.
     pub source: &'a [u8],
-    /// The type is `fuse.SUBTYPE`, or `fuse` without one.
+    /// The subtype: the file system type is `fuse.SUBTYPE`, or `fuse` without one.
     pub subtype: Option<&'a str>,
     /// Flags of the VFS.
     pub flags: VfsFlags,
-    /// Users other than the mounting one may enter.
+    /// Whether users other than the mounting one may enter.
     pub allow_other: bool,
-    /// The kernel checks permissions by mode bits and ACLs.
+    /// Whether the kernel checks permissions by mode bits and ACLs.
     pub default_permissions: bool,
-    /// Labels of SELinux, `context="..."` and its like.
+    /// Labels of SELinux, such as `context="..."`.
     pub labels: &'a [String],
 }
 
@@ -251,9 +251,9 @@ pub fn may_pass_through() -> bool {
 /// How a mount is ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnmountFlags {
-    /// It is gone from the tree at once and ends when it is no longer used (`MNT_DETACH`).
+    /// Detaches the mount at once; it ends when it is no longer used (`MNT_DETACH`).
     pub lazy: bool,
-    /// Requests that wait for the daemon fail (`MNT_FORCE`).
+    /// Makes requests that wait for the daemon fail (`MNT_FORCE`).
     pub force: bool,
 }
 

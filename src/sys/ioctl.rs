@@ -32,7 +32,7 @@ struct RawUuid {
 const FS_IOC_FSGETXATTR: Opcode = opcode::read::<RawFsXattr>(b'X', 31);
 const FS_IOC_FSSETXATTR: Opcode = opcode::write::<RawFsXattr>(b'X', 32);
 const FS_IOC_GETFSUUID: Opcode = opcode::read::<RawUuid>(0x15, 0);
-/// ext4 answers this one before Linux 6.9 brought the general one.
+/// ext4 supports this call also before Linux 6.9, which added the general one.
 const FS_IOC_GETUUID_EXT4: Opcode = opcode::read::<[u32; 2]>(b'f', 44);
 
 /// Longest file handle (`MAX_HANDLE_SZ`).
@@ -115,7 +115,7 @@ pub fn set_fsxattr(fd: BorrowedFd<'_>, value: &FsXattr) -> Result<()> {
     done.map_err(refused("FS_IOC_FSSETXATTR"))
 }
 
-/// UUID of the file system that holds an open file or directory (`FS_IOC_GETFSUUID`).
+/// Returns the UUID of the file system of an open file or directory (`FS_IOC_GETFSUUID`).
 ///
 /// # Errors
 /// As the ioctl; `ENOTTY` before Linux 6.9 and for a file system without one.
@@ -130,7 +130,7 @@ pub fn fs_uuid(fd: BorrowedFd<'_>) -> Result<[u8; 16]> {
     }
 }
 
-/// UUID of an ext4 file system, for kernels without [`fs_uuid`] (`EXT4_IOC_GETFSUUID`).
+/// Returns the UUID of an ext4 file system, where [`fs_uuid`] fails (`EXT4_IOC_GETFSUUID`).
 ///
 /// # Errors
 /// As the ioctl; `ENOTTY` for another file system.
@@ -142,7 +142,7 @@ pub fn ext4_uuid(fd: BorrowedFd<'_>) -> Result<[u8; 16]> {
     if done == 0 { Ok(found.uuid) } else { Err(last("EXT4_IOC_GETFSUUID")) }
 }
 
-/// File handle of an object: its type and its bytes. An empty name is the descriptor itself.
+/// Returns the file handle of an object: its type and bytes. An empty name is the descriptor.
 ///
 /// # Errors
 /// As name_to_handle_at(2); `EOPNOTSUPP` where the file system has no handles.

@@ -21,18 +21,18 @@ pub enum LockKind {
 /// A lock of a range of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangeLock {
-    /// What.
+    /// The kind of lock.
     pub kind: LockKind,
     /// First byte.
     pub start: u64,
     /// Last byte; `i64::MAX` is the end of the file, wherever that is.
     pub end: u64,
-    /// Who holds it, where it was asked for; 0 or -1 where that is no process.
+    /// The process that holds a lock that was found; 0 or -1 if the holder is not a process.
     pub pid: i32,
 }
 
 impl LockKind {
-    /// The kind with a number of fcntl(2).
+    /// Returns the kind with a number of fcntl(2).
     #[must_use]
     pub fn from_raw(raw: i32) -> Option<Self> {
         match raw {
@@ -43,7 +43,7 @@ impl LockKind {
         }
     }
 
-    /// Its number.
+    /// Returns the number of the kind.
     #[must_use]
     pub const fn raw(self) -> i32 {
         match self {
@@ -67,10 +67,10 @@ fn to_raw(lock: &RangeLock) -> Result<libc::flock> {
     })
 }
 
-/// Sets or takes back a lock of an open file, without waiting.
+/// Sets or releases a lock of an open file, without waiting.
 ///
 /// # Errors
-/// As fcntl(2) with `F_OFD_SETLK`; `EAGAIN` while another one holds it.
+/// As fcntl(2) with `F_OFD_SETLK`; `EAGAIN` while another open file holds it.
 pub fn set_range(file: BorrowedFd<'_>, lock: &RangeLock) -> Result<()> {
     let raw = to_raw(lock)?;
     // SAFETY: the descriptor is borrowed for the call, which reads `raw`, a whole `struct flock`.
@@ -78,7 +78,7 @@ pub fn set_range(file: BorrowedFd<'_>, lock: &RangeLock) -> Result<()> {
     if done == 0 { Ok(()) } else { Err(last("fcntl")) }
 }
 
-/// A lock that keeps one from being set; of kind `None` where there is none.
+/// Returns a lock that prevents this one; of kind `None` if there is none.
 ///
 /// # Errors
 /// As fcntl(2) with `F_OFD_GETLK`.
@@ -98,7 +98,7 @@ pub fn find_range(file: BorrowedFd<'_>, lock: &RangeLock) -> Result<RangeLock> {
     Ok(RangeLock { kind, start, end, pid: raw.l_pid })
 }
 
-/// A file in memory, for locks alone.
+/// Makes a file in memory that serves for locks only.
 ///
 /// # Errors
 /// As memfd_create(2).

@@ -1,11 +1,11 @@
 //! Read-only mappings of files that should never change.
 //!
-//! A file that is mapped costs neither a copy nor memory of its own, however many processes map
-//! it: an index of 100,000 entries is there in 1 ms, where a copy of it takes five times that and
-//! more. But a page that the disk cannot give, or that is behind the end of a file which somebody
-//! truncated, is SIGBUS. The handler puts a page of zeroes in its place and notes it in the
-//! mapping, which is *torn* from then on: a reader asks [`Map::is_whole`] afterwards, before
-//! anything made of what was read is shown. Elsewhere SIGBUS does what it did before.
+//! A mapped file costs neither a copy nor memory of its own, however many processes map it: an
+//! index of 100,000 entries is mapped in 1 ms, and copying it takes at least five times as long.
+//! But a page that cannot be read from the disk, or that is behind the end of a truncated file,
+//! raises SIGBUS. The handler puts a page of zeroes in its place and notes it in the mapping, which
+//! is *torn* from then on: a reader checks [`Map::is_whole`] after reading, before anything made of
+//! the bytes is shown. A SIGBUS elsewhere is handled as it was before.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use crate::error::{Errno, Error, Result};
 use crate::sys::refused;
 
-/// Mappings at once; a mount has one for each layer.
+/// The largest number of mappings; a mount has one for each layer.
 const MAPS_MAX: usize = 4096;
 
 /// A whole file, mapped for reading.
@@ -26,30 +26,30 @@ pub struct Map {
     start: NonNull<u8>,
     len: usize,
     slot: &'static Slot,
-    /// The last byte that is not zero, and its value: whatever is cut off, this one goes.
+    /// The last byte that is not zero, and its value: any truncation of the data removes this byte.
     last: Option<(usize, u8)>,
 }
 
-/// What the handler knows of a mapping; free where `start` is 0.
+/// A mapping as the handler sees it; the slot is free if `start` is 0.
 struct Slot {
     start: AtomicUsize,
     end: AtomicUsize,
     torn: AtomicBool,
 }
 
-/// Reserves a slot before it is filled: no mapping begins there.
+/// Reserves a slot before it is filled: no mapping starts at this address.
 const TAKEN: usize = 1;
 
 static SLOTS: [Slot; MAPS_MAX] = [const {
     Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), torn: AtomicBool::new(false) }
 }; MAPS_MAX];
 
-/// Slots from here on were never used: the handler and the search look no further.
+/// The number of slots ever used: the handler and the search stop there.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 static INSTALL: Once = Once::new();
 
-/// What SIGBUS did before: the runtime of Rust has a handler, which is called for all other faults.
+/// The former action of SIGBUS: the runtime of Rust has a handler, which gets all other faults.
 static BEFORE: Before = Before(std::cell::UnsafeCell::new(MaybeUninit::zeroed()));
 
 struct Before(std::cell::UnsafeCell<MaybeUninit<libc::sigaction>>);
@@ -62,7 +62,7 @@ unsafe impl Send for Map {}
 // SAFETY: as above; nothing changes through a shared reference.
 unsafe impl Sync for Map {}
 
-/// Puts zeroes where a mapping of ours has a page that cannot be had. Answers whether it did.
+/// Puts zeroes where a mapping of ours has an unreadable page. Returns whether it did.
 fn patch(address: usize) -> bool {
     let used = USED.load(Ordering::Acquire).min(MAPS_MAX);
     for slot in SLOTS.iter().take(used) {
@@ -99,7 +99,7 @@ extern "C" fn on_fault(
     // SAFETY: it was written before this handler was installed, and is never changed.
     let before = unsafe { (*BEFORE.0.get()).assume_init_ref() };
     match before.sa_sigaction {
-        // The fault comes again, and ends the process.
+        // The fault is repeated, and ends the process.
         // SAFETY: signal(2) may be called in a handler.
         libc::SIG_DFL | libc::SIG_IGN => unsafe {
             libc::signal(signal, libc::SIG_DFL);
@@ -120,8 +120,8 @@ extern "C" fn on_fault(
 
 fn install() {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a sigaction; sigemptyset and sigaction only touch what they are given,
-    // and nobody reads BEFORE until the handler is there.
+    // SAFETY: all zeroes is a sigaction; sigemptyset and sigaction only touch their arguments, and
+    // BEFORE is not read until the handler is installed.
     let done = unsafe {
         let new = action.assume_init_mut();
         new.sa_sigaction = on_fault as *const () as usize;
@@ -139,7 +139,7 @@ fn install() {
     }
 }
 
-/// A free slot, reserved.
+/// Reserves a free slot and returns it.
 fn take_slot() -> Option<&'static Slot> {
     for (number, slot) in SLOTS.iter().enumerate() {
         let taken =
@@ -180,8 +180,8 @@ impl Map {
         Ok(map)
     }
 
-    /// Whether all that was read of it so far is what the file held. It is asked after reading:
-    /// what was read of a mapping that is torn, or of a file that was truncated, may be zeroes.
+    /// Whether all bytes that were read so far are those of the file. It is called after reading:
+    /// bytes that were read from a torn mapping, or from a truncated file, may be zeroes.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let same = self.last.is_none_or(|(at, value)| {
@@ -200,7 +200,8 @@ fn errno(error: &std::io::Error) -> Errno {
 impl AsRef<[u8]> for Map {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `start` and `len` are those of the mapping, which lives as long as the value. A
-        // byte of it only ever changes to zero, when its page is lost; no length of ours is in it.
+        // byte of it only ever changes to zero, when its page is lost; it holds no length that we
+        // rely on.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -208,7 +209,7 @@ impl AsRef<[u8]> for Map {
 impl Drop for Map {
     fn drop(&mut self) {
         self.slot.start.store(TAKEN, Ordering::Release);
-        // SAFETY: the mapping is ours and nobody borrows from it any more.
+        // SAFETY: the mapping is ours and is not borrowed any more.
         let done = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
         self.slot.start.store(0, Ordering::Release);
         if let Err(error) = done {
@@ -242,7 +243,7 @@ mod tests {
             assert!(read[..to as usize / 4096 * 4096].iter().all(|byte| *byte == 7));
             assert!(read[to as usize..].iter().all(|byte| *byte == 0));
             assert!(!map.is_whole() && whole.is_whole());
-            // It stays so, whatever becomes of the file.
+            // It stays torn, even when the file is restored.
             file.set_len(len as u64).unwrap();
             assert!(!map.is_whole());
         }

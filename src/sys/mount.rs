@@ -17,8 +17,8 @@ pub(super) struct RawMountAttr {
     pub(super) user_namespace: u64,
 }
 
-/// Clones the mount of an open directory, without what is mounted beneath, so that the directory
-/// is its root. The clone stands in no name space and ends with its last descriptor (`O_PATH`).
+/// Clones the mount of an open directory, without the mounts beneath, with the directory as its
+/// root. The clone is in no mount namespace and ends with its last descriptor (`O_PATH`).
 ///
 /// # Errors
 /// As open_tree(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace, `EINVAL` where a
@@ -30,7 +30,7 @@ pub fn clone_mount(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::mount::open_tree(dir, c"", flags).map_err(refused("open_tree"))
 }
 
-/// Changes the mount on a directory, by its path.
+/// Clones the mount on a directory, by its path.
 ///
 /// # Errors
 /// As [`clone_mount`].
@@ -39,7 +39,7 @@ pub fn clone_mount_at(path: &Path) -> Result<OwnedFd> {
     rustix::mount::open_tree(rustix::fs::CWD, path, flags).map_err(refused("open_tree"))
 }
 
-/// How mounts below a mount spread to its copies (mount_namespaces(7)).
+/// How mounts below a mount propagate to its copies (mount_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
     /// Not at all (`MS_PRIVATE`).
@@ -52,7 +52,7 @@ pub enum Propagation {
     Unbindable,
 }
 
-/// Sets how mounts below the mount on a path spread.
+/// Sets how mounts below the mount on a path propagate.
 ///
 /// # Errors
 /// As mount(2).
@@ -77,7 +77,7 @@ pub fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> Result<()> {
     rustix::thread::move_into_link_name_space(namespace, kind).map_err(refused("setns"))
 }
 
-/// Which access times are kept of what is read through a cloned mount.
+/// Which access times are updated by reads through a cloned mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AccessTimes {
     /// None (`MOUNT_ATTR_NOATIME`).
@@ -88,9 +88,9 @@ pub struct AccessTimes {
     pub no_dirs: bool,
 }
 
-/// Cuts a cloned mount off from the mounts made elsewhere later (`MS_PRIVATE`) and forbids to
-/// open devices through it (`MOUNT_ATTR_NODEV`). With `sealed` nothing is changed through it
-/// either (`MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOATIME`).
+/// Separates a cloned mount from mounts made elsewhere later (`MS_PRIVATE`) and forbids opening
+/// devices through it (`MOUNT_ATTR_NODEV`). With `sealed` it also forbids all changes through it
+/// (`MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOATIME`).
 ///
 /// # Errors
 /// As mount_setattr(2); `ENOSYS` before Linux 5.12.
@@ -126,7 +126,7 @@ pub fn seclude(mount: BorrowedFd<'_>, sealed: bool, times: AccessTimes) -> Resul
     if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
 }
 
-/// Makes a tmpfs that stands in no name space and ends with its last descriptor.
+/// Makes a tmpfs that is in no mount namespace and ends with its last descriptor.
 ///
 /// # Errors
 /// As fsopen(2), fsconfig(2), fsmount(2); `EPERM` without CAP_SYS_ADMIN, `EINVAL` for a size or

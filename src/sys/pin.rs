@@ -1,6 +1,6 @@
-//! Calls on an object that only an `O_PATH` descriptor leads to, by way of /proc/self/fd.
+//! Calls on an object that only an `O_PATH` descriptor leads to, through /proc/self/fd.
 //!
-//! The link there leads to the object itself, whatever became of its names: no path is resolved.
+//! The link there leads to the object itself, even if its names are gone: no path is resolved.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -13,7 +13,7 @@ use crate::types::XattrFlags;
 
 /// Longest list of names or value that Linux keeps (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const LONGEST: usize = 64 * 1024;
-/// Most are shorter.
+/// Most lists and values are shorter.
 const USUAL: usize = 512;
 
 fn path(fd: BorrowedFd<'_>) -> String {
@@ -29,7 +29,7 @@ pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     rustix::io::retry_on_intr(open).map_err(refused("open"))
 }
 
-/// Gives the object a name. `ENOENT` for one that lost its last name.
+/// Gives the object a name. `ENOENT` if it has lost its last name.
 ///
 /// # Errors
 /// As linkat(2).
@@ -53,7 +53,7 @@ fn read(
     Ok(value)
 }
 
-/// The value of an extended attribute.
+/// Returns the value of an extended attribute.
 ///
 /// # Errors
 /// As getxattr(2).
@@ -61,7 +61,7 @@ pub fn xattr(fd: BorrowedFd<'_>, key: &[u8]) -> Result<Vec<u8>> {
     read("getxattr", |buf| rustix::fs::getxattr(path(fd), key, buf))
 }
 
-/// The names of all extended attributes, each ended by a NUL.
+/// Returns the names of all extended attributes, each ended by a NUL.
 ///
 /// # Errors
 /// As listxattr(2).

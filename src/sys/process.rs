@@ -10,13 +10,13 @@ use crate::sys::{last, refused};
 /// Which side of a fork(2) this is.
 #[derive(Debug)]
 pub enum Side {
-    /// The process that called, with the number of its child.
+    /// The calling process, with the number of its child.
     Parent(Pid),
     /// The new process.
     Child,
 }
 
-/// Splits the process. It must have one thread only: locks of others would stay taken in the child.
+/// Splits the process. It must have one thread: locks of others would stay taken in the child.
 ///
 /// # Errors
 /// As fork(2).
@@ -38,7 +38,7 @@ pub fn setsid() -> Result<()> {
     rustix::process::setsid().map(drop).map_err(refused("setsid"))
 }
 
-/// Waits for the end of a child and answers its exit code, 128 and more for a signal.
+/// Waits for the end of a child and returns its exit code, 128 and more for a signal.
 ///
 /// # Errors
 /// As waitpid(2).
@@ -46,7 +46,7 @@ pub fn wait_for(child: Pid) -> Result<u8> {
     Ok(waited(child, WaitOptions::empty())?.unwrap_or(1))
 }
 
-/// [`wait_for`] without waiting: `None` while the child runs.
+/// As [`wait_for`], without waiting: `None` while the child runs.
 ///
 /// # Errors
 /// As waitpid(2).
@@ -70,7 +70,7 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(refused("pipe2"))
 }
 
-/// Puts `fd` in the place of the standard input, output and error.
+/// Replaces standard input, output and error with `fd`.
 ///
 /// # Errors
 /// As dup2(2).
@@ -96,7 +96,7 @@ pub fn chdir_root() -> Result<()> {
     rustix::process::chdir(c"/").map_err(refused("chdir"))
 }
 
-/// Clears the file creation mask: modes are decided by those who ask.
+/// Clears the file creation mask: each request brings its own.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());
 }
@@ -116,15 +116,15 @@ pub fn open_files_max() -> u64 {
     rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Bytes of memory that the limits of the process allow (`RLIMIT_AS`, `RLIMIT_DATA`), if any does.
+/// The bytes of memory that the limits of the process allow (`RLIMIT_AS`, `RLIMIT_DATA`), if any.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     let limits = [Resource::As, Resource::Data].map(rustix::process::getrlimit);
     limits.into_iter().filter_map(|limit| limit.current).min()
 }
 
-/// Lets the table of descriptors grow to so many at once. When it grows later, the kernel waits
-/// for a grace period before it goes on, some 10 ms, if the process has several threads by then
+/// Makes the table of descriptors large enough for `count` of them. If it grows later, while the
+/// process has several threads, the kernel waits for a grace period of some 10 ms
 /// (`expand_fdtable()` in fs/file.c).
 ///
 /// # Errors
@@ -135,21 +135,21 @@ pub fn grow_descriptors(count: u64) -> Result<()> {
     rustix::io::fcntl_dupfd_cloexec(&place, last).map(drop).map_err(refused("fcntl"))
 }
 
-/// Gives the calling thread a table of descriptors of its own, with the standard ones alone in it.
-/// It must not use what was opened before.
+/// Gives the calling thread a table of descriptors of its own that holds only the standard ones.
+/// The thread must not use descriptors that were opened before.
 ///
 /// # Errors
 /// As close_range(2) with `CLOSE_RANGE_UNSHARE`; `ENOSYS` before Linux 5.9.
 pub fn leave_descriptors() -> Result<()> {
     let flags = libc::CLOSE_RANGE_UNSHARE;
-    // SAFETY: no memory is touched. What is closed is closed in this thread's own table, so that
-    // descriptors that other threads hold stay theirs.
+    // SAFETY: no memory is touched. Descriptors are closed in this thread's own table only, so that
+    // those that other threads hold stay valid.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
     if done == 0 { Ok(()) } else { Err(last("close_range")) }
 }
 
-/// Gives the calling thread a table of descriptors of its own, with the standard ones and `kept`
-/// alone in it.
+/// Gives the calling thread a table of descriptors of its own that holds only the standard ones and
+/// `kept`.
 ///
 /// # Errors
 /// As [`leave_descriptors`].
@@ -162,7 +162,7 @@ pub fn leave_other_descriptors(kept: &[BorrowedFd<'_>]) -> Result<()> {
         let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
         if done == 0 { Ok(()) } else { Err(super::last("close_range")) }
     };
-    // The table first, with nothing closed.
+    // Unshares the table first, and closes nothing.
     close(u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE)?;
     let mut from = 3;
     for fd in kept {
@@ -174,7 +174,7 @@ pub fn leave_other_descriptors(kept: &[BorrowedFd<'_>]) -> Result<()> {
     close(from, u32::MAX, 0)
 }
 
-/// Has a signal that ends the process leave no core.
+/// Makes a signal that ends the process leave no core.
 ///
 /// # Errors
 /// As prctl(2) with `PR_SET_DUMPABLE`.
@@ -189,22 +189,22 @@ pub fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
-/// Gives the calling thread the lowest priority of an ordinary one.
+/// Gives the calling thread the lowest ordinary priority.
 ///
 /// # Errors
 /// As setpriority(2).
 pub fn yield_to_others() -> Result<()> {
-    // On Linux the priority is of a thread, and `None` names the one that calls.
+    // On Linux the priority belongs to a thread, and `None` is the calling one.
     rustix::process::setpriority_process(None, 19).map_err(refused("setpriority"))
 }
 
-/// What a variable of the environment says, if anything.
+/// Returns the value of a variable of the environment, if it is set.
 #[must_use]
 pub fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Bytes that nobody can foretell.
+/// Returns unpredictable bytes.
 ///
 /// # Errors
 /// As getrandom(2).
@@ -215,7 +215,7 @@ pub fn random() -> Result<[u8; 32]> {
     Ok(bytes)
 }
 
-/// What tells this boot of the host from all others.
+/// Returns the identifier of this boot of the host.
 ///
 /// # Errors
 /// As read(2) of /proc/sys/kernel/random/boot_id.
@@ -244,7 +244,7 @@ pub fn effective_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// A process of the host that is watched until it ends; its number may then be another's.
+/// A process of the host that is watched until it ends; its number may be reused then.
 #[derive(Debug)]
 pub struct Watched(OwnedFd);
 
@@ -260,7 +260,7 @@ impl Watched {
         rustix::process::pidfd_open(pid, flags).map(Self).map_err(refused("pidfd_open"))
     }
 
-    /// Waits for its end; false if it lives on for `patience`.
+    /// Waits for the end of the process. Returns false if it still runs after `patience`.
     pub fn ends_within(&self, patience: std::time::Duration) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
@@ -283,11 +283,11 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// Signals that ask a daemon to end.
+/// Signals that request the end of a daemon.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
-/// Signals that would end or stop a process and that ask a daemon for nothing. What is left are
-/// reports of faults, and the two that cannot be refused (signal(7)).
+/// Signals that would end or stop a process and that request nothing of a daemon. The remaining
+/// signals report faults, and two cannot be ignored (signal(7)).
 const IGNORED: [i32; 14] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
@@ -305,19 +305,20 @@ const IGNORED: [i32; 14] = [
     libc::SIGTTOU,
 ];
 
-/// The signals that ask the daemon to end.
+/// The signals that request the end of the daemon.
 pub struct EndSignals(libc::sigset_t);
 
 impl EndSignals {
-    /// Keeps `SIGTERM`, `SIGINT`, `SIGHUP` and `SIGQUIT` from this thread and all it starts later,
-    /// and ignores every other signal that ends or stops a process without being a fault.
+    /// Blocks `SIGTERM`, `SIGINT`, `SIGHUP` and `SIGQUIT` for this thread and all threads that it
+    /// starts later, and ignores every other signal that ends or stops a process without being a
+    /// fault.
     ///
     /// # Errors
     /// As pthread_sigmask(3) and signal(2).
     pub fn block() -> Result<Self> {
         for signal in IGNORED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
-            // SAFETY: signal takes two numbers here, since SIG_IGN is no function that is called;
-            // the numbers are those of signals that the C library leaves to its user.
+            // SAFETY: signal takes two numbers here, since SIG_IGN is not a function that is
+            // called; the numbers are those of signals that the C library leaves to its user.
             if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
                 return Err(last("signal"));
             }
@@ -345,7 +346,7 @@ impl EndSignals {
     }
 }
 
-/// Sends one byte that says "ready", or reads one: `None` where the other side is gone without.
+/// Reads one byte, which means "ready": `None` if the other side closed without sending it.
 ///
 /// # Errors
 /// As read(2).
@@ -365,7 +366,7 @@ pub fn write_byte(fd: &OwnedFd, byte: u8) -> Result<()> {
         .map_err(refused("write"))
 }
 
-/// A socket that listens on a path, to which nobody but its owner may connect.
+/// Makes a socket that listens on a path; only its owner may connect.
 ///
 /// # Errors
 /// As socket(2), fchmod(2), bind(2), listen(2).
@@ -373,14 +374,14 @@ pub fn listen(path: &std::path::Path) -> std::io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The name gets the mode that the socket has then (`unix_bind()` in net/unix/af_unix.c).
+    // The name gets the mode that the socket has now (`unix_bind()` in net/unix/af_unix.c).
     rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, 16)?;
     Ok(socket)
 }
 
-/// A capability that a caller is asked for (capabilities(7)).
+/// A capability that a caller may have (capabilities(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
     /// `CAP_FSETID`.
@@ -389,7 +390,7 @@ pub enum Capability {
     SysAdmin = 21,
 }
 
-/// Whether a thread has a capability in effect; not, where it cannot be asked.
+/// Whether a thread has a capability in effect; false if it cannot be determined.
 #[must_use]
 pub fn has_capability(thread: u32, capability: Capability) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
@@ -398,25 +399,25 @@ pub fn has_capability(thread: u32, capability: Capability) -> bool {
     bits.is_some_and(|bits| bits & (1 << capability as u64) != 0)
 }
 
-/// Whether a thread has a capability over the host, where file systems ask for it (`capable()` in
-/// the kernel's kernel/capability.c): root of another user namespace has none. Not, where it
-/// cannot be asked.
+/// Whether a thread has a capability over the host, where file systems require it (`capable()` in
+/// the kernel's kernel/capability.c): root of another user namespace has none. False if it cannot
+/// be determined.
 #[must_use]
 pub fn has_host_capability(thread: u32, capability: Capability) -> bool {
     /// `PROC_USER_INIT_INO` of the kernel's include/linux/proc_ns.h.
     const FIRST: &str = "user:[4026531837]";
     let first = match std::fs::read_link(format!("/proc/{thread}/ns/user")) {
         Ok(namespace) => namespace.as_os_str() == FIRST,
-        // Whose namespace may not be seen: a map of all ids is made by root of the host alone.
+        // The namespace may not be read: only root of the host makes a map of all ids.
         Err(_) => std::fs::read_to_string(format!("/proc/{thread}/uid_map"))
             .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"])),
     };
     first && has_capability(thread, capability)
 }
 
-/// Whether a thread lives in the user namespace of this process, or in one of the same ids,
-/// which gives the same power over files. The links that name namespaces are not asked: following
-/// them takes a capability that the daemon gives up.
+/// Whether a thread is in the user namespace of this process, or in one with the same ids, which
+/// gives the same rights over files. The links that name namespaces are not read: that takes a
+/// capability that the daemon gives up.
 #[must_use]
 pub fn is_in_own_user_namespace(thread: u32) -> bool {
     let map = |of: &str, kind: &str| std::fs::read(format!("/proc/{of}/{kind}")).ok();
@@ -425,9 +426,9 @@ pub fn is_in_own_user_namespace(thread: u32) -> bool {
     })
 }
 
-/// Lets large blocks of memory go back to the system when they are freed, and keeps the arenas of
-/// the C library few. By itself it raises the size from which a block is mapped for itself to that
-/// of the largest one freed so far, so that the tables of a million inodes would stay.
+/// Makes large blocks of memory go back to the system when they are freed, and limits the arenas of
+/// the C library. By default the C library raises the size from which a block is mapped by itself
+/// to that of the largest block freed so far, so that the tables of a million inodes would stay.
 pub fn return_memory() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [
@@ -442,8 +443,8 @@ pub fn return_memory() {
     }
 }
 
-/// Whether a thread is of a group, by its effective one or a supplementary one; not, where
-/// it cannot be asked.
+/// Whether a thread is in a group, by its file system group or a supplementary one; false if it
+/// cannot be determined.
 #[must_use]
 pub fn is_of_group(thread: u32, gid: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };

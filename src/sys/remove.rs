@@ -1,8 +1,8 @@
 //! Removing whole trees, however deep.
 //!
-//! The standard library holds a descriptor, and a frame of the stack, for each level. This holds
-//! one or two: it goes up by `..` and compares what it finds there with what it came from, so
-//! that a directory that is moved meanwhile leads nowhere else.
+//! The standard library holds a descriptor and a stack frame for each level. This module holds one
+//! or two descriptors: it goes up by `..` and compares the directory there with the one that it
+//! came from, so that a directory that is moved meanwhile leads nowhere else.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ const DIRECTORY: OFlags =
 
 /// A directory that is being emptied.
 struct Level {
-    /// Its name in the one above.
+    /// The name in the level above.
     name: Vec<u8>,
     /// Device and inode.
     id: (u64, u64),
@@ -25,15 +25,15 @@ struct Level {
     rest: Vec<Vec<u8>>,
 }
 
-/// Removes a directory and all in it, as [`std::fs::remove_dir_all`] does. What others remove
-/// meanwhile is no error.
+/// Removes a directory and all in it, as [`std::fs::remove_dir_all`] does. Entries that others
+/// remove meanwhile are not an error.
 ///
 /// # Errors
 /// As openat(2), getdents64(2) and unlinkat(2). `ESTALE` where a directory was moved away
 /// meanwhile.
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
     let mut here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
-        // A link is removed, and not what it leads to.
+        // A link is removed, but not its target.
         Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
             return std::fs::remove_file(path);
         }
@@ -72,7 +72,7 @@ fn id(dir: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
     fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// Removes all but directories, and answers those.
+/// Removes all entries but directories, and returns a level with those.
 fn enter(dir: &OwnedFd, name: Vec<u8>) -> rustix::io::Result<Level> {
     let mut rest = Vec::new();
     for entry in Dir::read_from(dir.as_fd())? {

@@ -1,10 +1,10 @@
 //! Extended attributes of an entry of a directory, without following links.
 //!
-//! Since Linux 6.13 `getxattrat` and its sisters do it in one call. Before, the entry is named
-//! through /proc/self/fd, which needs /proc mounted. Which way it goes is found out once.
+//! Since Linux 6.13 `getxattrat` and its siblings do it in one call. On older kernels the entry is
+//! named through /proc/self/fd, which needs /proc mounted. The way is determined once.
 //!
-//! The name `.` stands for the directory. An empty name does so too, for a descriptor that is
-//! not `O_PATH`, and needs no right to search it.
+//! The name `.` stands for the directory. So does an empty name, for a descriptor that is not
+//! `O_PATH`; it needs no right to search the directory.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -37,7 +37,7 @@ const ITSELF: libc::c_int = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
 /// Longest list of names or value that Linux keeps (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const LONGEST: usize = 64 * 1024;
 
-/// Most values of an image are shorter.
+/// Most values in an image are shorter.
 const USUAL: usize = 512;
 
 /// `struct xattr_args` of the kernel's `include/uapi/linux/xattr.h`.
@@ -53,7 +53,8 @@ fn has_at() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
         // SAFETY: an empty name without AT_EMPTY_PATH is refused before anything is read or
-        // written; list and size are null. A kernel or filter without the call says so instead.
+        // written; list and size are null. A kernel or filter without the call returns another
+        // error instead.
         let done = unsafe {
             libc::syscall(
                 SYS_LISTXATTRAT,
@@ -68,7 +69,7 @@ fn has_at() -> bool {
     })
 }
 
-/// The entry as a path through /proc whose last component is no magic link.
+/// Returns the entry as a path through /proc whose last component is not a magic link.
 fn proc_path(op: &'static str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<CString> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(if name.is_empty() { b"." } else { name });
@@ -98,7 +99,7 @@ fn get_at(dir: BorrowedFd<'_>, name: &CString, key: &CString, buf: &mut [u8]) ->
     length("getxattrat", answer)
 }
 
-/// Reads a value into `buf` and gives its length.
+/// Reads a value into `buf` and returns its length.
 ///
 /// # Errors
 /// As lgetxattr(2); `ERANGE` where `buf` is too short.
@@ -110,7 +111,7 @@ pub fn get_into(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], buf: &mut [u8]) ->
     rustix::fs::lgetxattr(proc_path(OP, dir, name)?, key, buf).map_err(refused(OP))
 }
 
-/// The value of an attribute.
+/// Returns the value of an attribute.
 ///
 /// # Errors
 /// As lgetxattr(2).
@@ -150,7 +151,7 @@ fn list_into(dir: BorrowedFd<'_>, name: &[u8], buf: &mut [u8]) -> Result<usize> 
     length("listxattrat", answer)
 }
 
-/// The names of all attributes, each ended by a NUL.
+/// Returns the names of all attributes, each ended by a NUL.
 ///
 /// # Errors
 /// As llistxattr(2).
