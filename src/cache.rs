@@ -1,7 +1,7 @@
-//! Blocks of layers in memory: a cache that forgets the least recently used, by bytes.
+//! Blocks of layers in memory: a cache, limited in bytes, that evicts the least recently used.
 //!
-//! Sharded; no lock is held while a block is fetched, and whoever asks for a block that is being
-//! fetched waits for that one fetch. A failed fetch is not kept.
+//! Sharded; no lock is held while a block is fetched. A request for a block that is being fetched
+//! waits for that one fetch. A failed fetch is not kept.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,20 +19,20 @@ const SHARDS: usize = 16;
 /// A block: shared bytes that never change.
 pub type Block = Arc<Buffer>;
 
-/// Buffers that wait to be used again at most.
+/// The largest number of idle buffers.
 const IDLE: usize = 32;
-/// Bytes of a buffer that is used again: those of a full frame. Memory of this size that is freed
-/// goes back to the system, and would be mapped anew, page by page, for each block.
+/// Size of a reused buffer in bytes: that of a full frame. Memory of this size goes back to the
+/// system when it is freed, and would be mapped anew, page by page, for each block.
 const REUSED: usize = 128 << 10;
 
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// The bytes of a block; their memory is used again for another.
+/// The bytes of a block; their memory is reused for another block.
 #[derive(Debug, Default)]
 pub struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// An empty one with room for so many bytes.
+    /// Makes an empty buffer with room for `len` bytes.
     #[must_use]
     pub fn new(len: usize) -> Self {
         // A shorter one would hold more memory than is counted.
@@ -44,13 +44,13 @@ impl Buffer {
         }
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that the buffer takes.
     #[must_use]
     pub const fn held(&self) -> usize {
         self.0.capacity()
     }
 
-    /// Where the bytes are put.
+    /// The vector that receives the bytes.
     pub const fn room(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
@@ -84,7 +84,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Names a block: which layer, which frame of it.
+/// Names a block by its layer and frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Number of the layer in this process.
@@ -93,14 +93,14 @@ pub struct Key {
     pub frame: u32,
 }
 
-/// What the cache did so far.
+/// The counters of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CacheStats {
     /// Blocks found.
     pub hits: u64,
     /// Blocks fetched.
     pub misses: u64,
-    /// Blocks given up for others.
+    /// Blocks evicted for others.
     pub evicted: u64,
     /// Bytes held.
     pub bytes: u64,
@@ -125,7 +125,7 @@ impl BlockCache {
     /// The size without an option: 64 MiB.
     pub const DEFAULT_BYTES: usize = 64 << 20;
 
-    /// A cache of at most so many bytes, and of one block at least in each of its 16 parts.
+    /// Makes a cache of at most `bytes` bytes, and of one block at least in each of its 16 parts.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
         let shard = || Shard { blocks: LruCache::unbounded(), bytes: 0, coming: HashMap::new() };
@@ -146,10 +146,10 @@ impl BlockCache {
         &self.shards[(mixed >> 60) as usize & (SHARDS - 1)]
     }
 
-    /// A block, fetched if it is not there.
+    /// Returns a block, fetched if the cache does not hold it.
     ///
     /// # Errors
-    /// What `fetch` answers.
+    /// The error of `fetch`.
     pub fn get(&self, key: Key, fetch: impl FnOnce() -> Result<Block>) -> Result<Block> {
         let shard = self.shard(key);
         let coming = {
@@ -175,7 +175,7 @@ impl BlockCache {
         Ok(block)
     }
 
-    /// Gives up a block for the caller, if it is there or is being fetched.
+    /// Removes a block and returns it; waits if it is being fetched.
     pub fn take(&self, key: Key) -> Option<Block> {
         let shard = self.shard(key);
         let give_up = || {
@@ -193,7 +193,7 @@ impl BlockCache {
         block
     }
 
-    /// Times that a block was asked for.
+    /// The number of requests for blocks.
     pub fn requests(&self) -> u64 {
         self.hits.load(Ordering::Relaxed) + self.misses.load(Ordering::Relaxed)
     }
@@ -210,7 +210,7 @@ impl BlockCache {
         }
     }
 
-    /// Bytes that it may hold.
+    /// The number of bytes that the cache may hold.
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.shard_bytes * SHARDS

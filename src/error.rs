@@ -14,7 +14,7 @@ pub enum Error {
     Os {
         /// The system call that failed.
         op: &'static str,
-        /// What it answered.
+        /// The errno of the system call.
         errno: Errno,
     },
     /// A rule of the union refuses the operation.
@@ -23,7 +23,7 @@ pub enum Error {
     /// A layer holds something that contradicts its format; never shown as absence.
     #[error("corrupt layer: {what}")]
     Corrupt {
-        /// What was found, and where.
+        /// The finding, and its place.
         what: String,
     },
 }
@@ -32,13 +32,13 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A refusal by the system call `op`.
+    /// Makes the error of a refused system call `op`.
     #[must_use]
     pub const fn os(op: &'static str, errno: Errno) -> Self {
         Self::Os { op, errno }
     }
 
-    /// The errno that a system call on the mount answers for this failure.
+    /// The errno of a system call on the mount that fails with this error.
     #[must_use]
     pub const fn errno(&self) -> Errno {
         match self {

@@ -1,13 +1,13 @@
-//! Locks and atomics of what several requests share: the union and the layers of tests.
+//! Locks and atomics for state that several requests share: in the union and the layers of tests.
 //!
-//! Ordinarily these are the primitives of `parking_lot` and of the standard library under one
-//! roof, and cost nothing. With the feature `shuttle` a scheduler decides at each of them which
-//! thread runs next, so that the test `concurrent` can try the orders of two requests one by one
-//! and repeat the one that failed. Then nothing here works outside of that scheduler.
+//! Ordinarily these are the primitives of `parking_lot` and of the standard library in one place,
+//! at no cost. With the feature `shuttle` a scheduler decides at each of them which thread runs
+//! next, so that the test `concurrent` can try the orders of two requests one by one and repeat the
+//! one that failed. Then nothing here works outside of that scheduler.
 //!
-//! `union` and the package `laminafs-testing` take theirs from here and from nowhere else;
-//! `tests/it/tidy.rs` holds them to it. Shared ownership (`Arc`) decides nothing and stays that of
-//! the standard library.
+//! `union` and the package `laminafs-testing` take their primitives from here only, which
+//! `tests/it/tidy.rs` checks. Shared ownership (`Arc`) does not depend on the order of threads and
+//! stays that of the standard library.
 
 #[cfg(feature = "shuttle")]
 mod checked;
@@ -30,6 +30,7 @@ pub use std::sync::atomic::{
 #[cfg(not(feature = "shuttle"))]
 pub use std::thread_local;
 
-// What is set once shows no order of its own; no thread waits in it, since all values are at hand.
+// A value that is set once has no order of its own; no thread waits in it, since all values exist
+// already.
 pub use std::sync::OnceLock;
 pub use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! Plain values shared by every module: names, inode attributes, identities, flags.
 //!
-//! Nothing here opens a file or knows a protocol. Names, link targets and extended attributes are
-//! bytes; times are signed seconds with nanoseconds, so that times before 1970 survive.
+//! Nothing here opens a file or depends on a protocol. Names, link targets and extended attributes
+//! are bytes; times are signed seconds with nanoseconds, so that times before 1970 survive.
 
 pub mod digest;
 mod graft;
@@ -117,7 +117,7 @@ pub struct Stat {
     pub ino: u64,
     /// Format and permission bits.
     pub mode: u32,
-    /// Count of hard links.
+    /// The number of hard links.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -139,9 +139,9 @@ pub struct Stat {
     pub ctime: Time,
     /// Birth, where the file system keeps it.
     pub btime: Option<Time>,
-    /// Nothing of it may change (`STATX_ATTR_IMMUTABLE`).
+    /// Whether the object is immutable (`STATX_ATTR_IMMUTABLE`).
     pub immutable: bool,
-    /// It may only grow (`STATX_ATTR_APPEND`).
+    /// Whether the object is append-only (`STATX_ATTR_APPEND`).
     pub append_only: bool,
 }
 
@@ -162,13 +162,13 @@ impl Stat {
 /// Space and inodes of a file system, as statfs(2) gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StatFs {
-    /// Blocks in all, in units of `frsize`.
+    /// All blocks, in units of `frsize`.
     pub blocks: u64,
     /// Free blocks.
     pub bfree: u64,
     /// Blocks free to unprivileged users.
     pub bavail: u64,
-    /// Inodes in all.
+    /// All inodes.
     pub files: u64,
     /// Free inodes.
     pub ffree: u64,
@@ -189,7 +189,7 @@ pub enum SetTime {
     At(Time),
 }
 
-/// A change of attributes; what is `None` stays as it is.
+/// A change of attributes; `None` keeps a value as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttrChange {
     /// Permission bits, [`MODE_MASK`].
@@ -223,7 +223,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// What an operation of rename(2) with flags asks.
+/// The flags of renameat2(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RenameFlags {
     /// `RENAME_NOREPLACE`.
@@ -245,7 +245,7 @@ pub enum Access {
     Write,
 }
 
-/// Where lseek(2) looks.
+/// The kind of position that lseek(2) looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
     /// `SEEK_DATA`.
@@ -281,11 +281,11 @@ pub struct FsXattr {
 /// One entry of a listing of a backing directory.
 #[derive(Debug, Clone, Copy)]
 pub struct RawEntry<'a> {
-    /// Its name; `.` and `..` are never given.
+    /// The name; never `.` or `..`.
     pub name: &'a [u8],
     /// Inode number in the backing file system.
     pub ino: u64,
-    /// Its kind; may be [`Kind::Unknown`].
+    /// The kind; may be [`Kind::Unknown`].
     pub kind: Kind,
     /// Position behind this entry, to resume from.
     pub next: u64,

@@ -17,7 +17,7 @@ macro_rules! errnos {
             /// All values that the library names, in ascending order.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The symbol of this value, or `None` for one that the library never names.
+            /// The symbol of this value, or `None` for a value that the library does not name.
             #[must_use]
             pub const fn symbol(self) -> Option<&'static str> {
                 match self.0 { $($value => Some($symbol),)* _ => None }

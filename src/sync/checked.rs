@@ -1,4 +1,4 @@
-//! The locks of `shuttle` with the signatures of `parking_lot`: a lock that a panic left is taken.
+//! The locks of `shuttle` with the signatures of `parking_lot`: a lock is not poisoned by a panic.
 
 #![allow(clippy::expect_used, reason = "tests: a guard without its lock is a fault of this file")]
 
@@ -35,12 +35,12 @@ impl<T> Mutex<T> {
         MutexGuard(Some(taken(self.0.lock())))
     }
 
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         tried(self.0.try_lock()).map(|guard| MutexGuard(Some(guard)))
     }
 
-    /// The value, which nobody else can reach.
+    /// The value; the exclusive reference makes a lock unnecessary.
     pub fn get_mut(&mut self) -> &mut T {
         taken(self.0.get_mut())
     }
@@ -57,7 +57,7 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-/// The lock of a [`Mutex`]; without it only within [`Condvar::wait`].
+/// The guard of a [`Mutex`]; it is empty only within [`Condvar::wait`].
 pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -99,12 +99,12 @@ impl<T> RwLock<T> {
         tried(self.0.try_read())
     }
 
-    /// Takes the lock of the writer if nobody holds it.
+    /// Takes the lock of the writer if it is free.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
         tried(self.0.try_write())
     }
 
-    /// The value, which nobody else can reach.
+    /// The value; the exclusive reference makes a lock unnecessary.
     pub fn get_mut(&mut self) -> &mut T {
         taken(self.0.get_mut())
     }
@@ -126,18 +126,18 @@ impl Condvar {
         Self(shuttle::sync::Condvar::new())
     }
 
-    /// Gives the lock up, waits, and takes it again.
+    /// Releases the lock, waits, and takes it again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.0.take().expect("the lock is held");
         guard.0 = Some(taken(self.0.wait(held)));
     }
 
-    /// Wakes one that waits.
+    /// Wakes one waiting thread.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all that wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }

@@ -1,4 +1,4 @@
-//! Digests as manifests write them.
+//! Digests in the form of manifests.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -9,32 +9,32 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::hex::{self, is_hex};
 
-/// Bytes of a malformed digest that its error shows.
+/// The number of bytes of a malformed digest that its error shows.
 const SHOWN_MAX: usize = 256;
 
-/// `sha256:` and 64, or `sha512:` and 128 digits; nothing else becomes part of a path.
+/// `sha256:` and 64 digits, or `sha512:` and 128; nothing else becomes part of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
     hex: String,
 }
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid digest {:?}: use sha256: and 64 digits, or sha512: and 128", shown(.0))]
 pub struct BadDigest(String);
 
-/// Bytes that have another digest than the expected one.
+/// Bytes with another digest than the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{expected} is damaged: its bytes have the digest {found}")]
 pub struct OtherDigest {
     /// The digest that the bytes should have.
     pub expected: Digest,
-    /// The digits of the one that they have.
+    /// The digits of the digest that they have.
     pub found: String,
 }
 
-// No byte of it can steer a terminal.
+// Escapes the bytes, so that none of them can control a terminal.
 fn shown(text: &str) -> String {
     let mut end = text.len().min(SHOWN_MAX);
     while !text.is_char_boundary(end) {
@@ -51,7 +51,7 @@ enum Algorithm {
 }
 
 impl Digest {
-    /// Reads a digest.
+    /// Parses a digest.
     ///
     /// # Errors
     /// [`BadDigest`] for any other text.
@@ -65,13 +65,13 @@ impl Digest {
         Ok(Self { algorithm, hex: hex.to_owned() })
     }
 
-    /// The SHA-256 of bytes.
+    /// Computes the SHA-256 of bytes.
     #[must_use]
     pub fn sha256(bytes: &[u8]) -> Self {
         Self::from_sha256(&Sha256::digest(bytes).into())
     }
 
-    /// The digest with the value of a SHA-256.
+    /// Makes the digest of a SHA-256 value.
     #[must_use]
     pub fn from_sha256(value: &[u8; 32]) -> Self {
         Self { algorithm: Algorithm::Sha256, hex: hex::encode(value) }
@@ -110,7 +110,7 @@ impl Digest {
         Err(OtherDigest { expected: self.clone(), found })
     }
 
-    /// A reader that fails at its end where the bytes have another digest.
+    /// Returns a reader that fails at its end if the bytes have another digest.
     pub fn verify<R: Read>(self, inner: R) -> Verifying<R> {
         Verifying { inner, sha256: Sha256::new(), sha512: Sha512::new(), expected: self }
     }

@@ -1,4 +1,4 @@
-//! Readers that compute a digest of the bytes that pass.
+//! Readers that compute a digest of the bytes that they read.
 
 use std::io::{self, Read};
 
@@ -6,19 +6,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::digest::Digest;
 
-/// A reader that computes the SHA-256 of what passes.
+/// A reader that computes the SHA-256 of the bytes that it reads.
 pub struct Hashing<R> {
     inner: R,
     hash: Sha256,
 }
 
 impl<R> Hashing<R> {
-    /// Computes the digest of the bytes of `inner`.
+    /// Makes a reader that computes the digest of the bytes of `inner`.
     pub fn new(inner: R) -> Self {
         Self { inner, hash: Sha256::new() }
     }
 
-    /// The SHA-256 of all bytes that were read.
+    /// Returns the SHA-256 of all bytes that were read.
     pub fn finish(self) -> Digest {
         Digest::from_sha256(&self.hash.finalize().into())
     }

@@ -1,8 +1,8 @@
-//! Digests as hexadecimal digits, in lower case as every specification wants them.
+//! Digests as hexadecimal digits, in lower case as every specification requires.
 
 use std::fmt::Write;
 
-/// The digits of bytes.
+/// Returns the digits of bytes.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

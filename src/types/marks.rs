@@ -1,23 +1,23 @@
-//! Names by which layers state absence, for writers and readers of such layers.
+//! Names that mark absence in layers, for writers and readers of such layers.
 //!
-//! Those of AUFS are the form of archives of images; those of overlayfs are attributes (kernel
+//! The AUFS names are those of image archives; the overlayfs names are attributes (kernel
 //! `fs/overlayfs/overlayfs.h`, `ovl_xattr_table`).
 
 /// Prefix of a whiteout in the AUFS form.
 pub const WH_PREFIX: &[u8] = b".wh.";
 /// Marks the directory that holds it as opaque, in the AUFS form.
 pub const WH_OPAQUE: &[u8] = b".wh..wh..opq";
-/// Begins the names of AUFS's bookkeeping: `.wh..wh.plnk`, `.wh..wh.orph`, `.wh..wh.aufs`.
+/// Prefix of the names of AUFS's bookkeeping: `.wh..wh.plnk`, `.wh..wh.orph`, `.wh..wh.aufs`.
 pub const WH_BOOKKEEPING: &[u8] = b".wh..wh.";
 
-/// Begins the attributes of overlayfs, as it writes them by default.
+/// Prefix of the attributes of overlayfs, as it writes them by default.
 pub const TRUSTED: &[u8] = b"trusted.overlay.";
-/// Begins the attributes of overlayfs mounted with `userxattr`.
+/// Prefix of the attributes of overlayfs mounted with `userxattr`.
 pub const USER: &[u8] = b"user.overlay.";
-/// Begins the private attributes of fuse-overlayfs.
+/// Prefix of the private attributes of fuse-overlayfs.
 pub const FUSE_OVERLAYFS: &[u8] = b"user.fuseoverlayfs.";
 
-/// Begin the attributes in which other unions of user space keep what is theirs.
+/// Prefixes of the attributes in which other unions of user space keep private data.
 pub const PRIVATE: [&[u8]; 4] = [
     FUSE_OVERLAYFS,
     b"security.fuseoverlayfs.",
@@ -25,15 +25,15 @@ pub const PRIVATE: [&[u8]; 4] = [
     b"user.containers.override_security.",
 ];
 
-/// Whether an attribute would be a mark, or a word of one, in a layer that is read.
+/// Whether an attribute would count as a mark, or as data of one, in a layer that is read.
 #[must_use]
 pub fn is_reserved(key: &[u8]) -> bool {
     [TRUSTED, USER].iter().chain(&PRIVATE).any(|prefix| key.starts_with(prefix))
 }
 
-/// `y` on a directory: it hides all below; `x`: files in it may be whiteouts.
+/// On a directory, `y`: it hides everything below; `x`: files in it may be whiteouts.
 pub const OPAQUE: &[u8] = b"opaque";
-/// On a directory or a file of metadata alone: where its lower part is found.
+/// On a directory or a file of metadata alone: the place of its lower part.
 pub const REDIRECT: &[u8] = b"redirect";
 /// On a file: its data is in a lower layer.
 pub const METACOPY: &[u8] = b"metacopy";
