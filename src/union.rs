@@ -1,21 +1,22 @@
-//! The rules of the union: which object a name means, what a change does to which layer.
+//! The rules of the union: which object a name means, and which layer a change goes to.
 //!
-//! Pure logic over the traits of [`layer`]: nothing here opens a file, knows a protocol or reads
-//! a clock. A [`Union`] is one mount. It is composed of parts that know nothing of each other:
+//! Pure logic over the traits of [`layer`]: nothing here opens a file, depends on a protocol or
+//! reads a clock. A [`Union`] is one mount. Its parts do not depend on each other:
 //!
-//! - [`table`]: nodes that the kernel knows, by number and by backing object; `lock`: the locks of
-//!   nodes, their order, and the functions that hand them out; `place`: where an object stands;
-//! - `layers`: the layers and their rules: what a name means, numbers, marks, whiteouts, copies;
+//! - [`table`]: nodes that the kernel holds, by number and by backing object; `lock`: the locks of
+//!   nodes, their order, and the functions that hand them out; `place`: where the object of a node
+//!   is;
+//! - `layers`: the layers and their rules: the meaning of names, numbers, marks, whiteouts, copies;
 //! - `handles`: open files and the kernel; `served`: open files of grafts;
 //! - `listings`, `listing`: merged directories with positions that stay valid.
 //!
-//! The operations stand on them: `lookup`; `copyup`; `namespace`, `remove`, `rename`: changes of
-//! directories; `open`, `io`, `attr`, `xattr`: of objects.
+//! The operations are built on them: `lookup`; `copyup`; `namespace`, `remove`, `rename` change
+//! directories; `open`, `io`, `attr`, `xattr` serve single objects.
 //!
 //! Invariants: a layer below the upper is never changed; an object appears in the upper under its
 //! name only when it is complete (it grows in the work directory and is renamed); a node keeps its
-//! inode number for as long as the mount shows it. No lock of the whole mount is taken by a
-//! request, and none across I/O but the copy-up lock of one inode.
+//! inode number for as long as the mount shows it. A request takes no lock of the whole mount, and
+//! holds no lock across I/O but the copy-up lock of one inode.
 
 pub mod api;
 mod attr;
@@ -76,13 +77,13 @@ use listings::Listings;
 use served::open_files::Served;
 use table::{Key, Table};
 
-/// Longest path of one lookup that a redirect may name, in bytes (`PATH_MAX`).
+/// Longest path, in bytes, that a lookup follows to a redirect (`PATH_MAX`).
 const PATH_MAX: usize = 4096;
 
 /// Counters of a mount since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
-    /// Inodes that the kernel or an open file holds at present.
+    /// Inodes that the kernel or an open file holds.
     pub inodes: u64,
     /// Lookups.
     pub lookups: u64,
@@ -119,8 +120,8 @@ impl Union {
     /// Builds a mount.
     ///
     /// # Errors
-    /// `EINVAL` without any layer; what the backing answers for the roots; `ENOENT` or `ENOTDIR`
-    /// where the path of a graft is missing.
+    /// `EINVAL` without any layer; errors of the backing for the roots; `ENOENT` or `ENOTDIR` if
+    /// the path of a graft is missing.
     pub fn new(config: Config) -> Result<Self> {
         let listings = Listings::new(config.options.listing_bytes);
         let (layers, root) = Layers::new(config)?;
@@ -143,7 +144,7 @@ impl Union {
         Ok(union)
     }
 
-    // The place of one may be in another one before it.
+    // The place of a graft may be in an earlier one.
     fn attach_grafts(&mut self) -> Result<()> {
         let places: Vec<_> = self.layers.grafts().all().iter().map(GraftState::place).collect();
         for ((parents, entry), number) in places.into_iter().zip(FIRST_GRAFT..) {
@@ -159,7 +160,7 @@ impl Union {
         Ok(())
     }
 
-    /// Uses the kernel from now on; with `passthrough` it serves files by itself.
+    /// Sets the kernel; with `passthrough` it serves files by itself.
     pub fn set_kernel(&self, kernel: Arc<dyn Kernel>, passthrough: bool) {
         self.handles.set_kernel(kernel, passthrough);
     }
@@ -170,7 +171,7 @@ impl Union {
         self.layers.is_read_only()
     }
 
-    /// Whether a walk through the tree reads attributes at present.
+    /// Whether a walk through the tree reads attributes now.
     #[must_use]
     pub fn is_walked(&self) -> bool {
         self.listings.is_walked()
@@ -200,7 +201,7 @@ impl Union {
         self.fixed.drop_unless(node, || self.table.find(node).is_some());
     }
 
-    /// Space of the file system that holds an object.
+    /// Returns the space of the file system that holds an object.
     ///
     /// # Errors
     /// As fstatfs(2).
@@ -225,7 +226,7 @@ impl Union {
     }
 }
 
-/// Refuses what is no name of one entry.
+/// Refuses bytes that are not a name of one entry.
 fn check_name(entry: &[u8]) -> Result<()> {
     if entry.len() > crate::types::NAME_MAX {
         return Err(Errno::NAMETOOLONG.into());

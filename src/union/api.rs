@@ -1,10 +1,10 @@
-//! The words that a front end and the union exchange.
+//! The types that a front end and the union exchange.
 
 use crate::error::Result;
 use crate::types::{Kind, NodeId, Stat};
 use crate::union::layer::File;
 
-/// Who asks, as the front end learnt it from the kernel.
+/// The caller of a request, as the kernel reports it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller {
     /// Effective user, as seen in the mount.
@@ -17,19 +17,19 @@ pub struct Caller {
     pub umask: u32,
 }
 
-/// What a listing tells of its entries.
+/// Which attributes a listing carries with its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tell {
-    /// Their names: the reader takes nothing else.
+    /// None: the reader uses only the names.
     Names,
-    /// Attributes too, of those for which the reader would ask soon as far as that can be foreseen.
+    /// Those of entries that the reader is likely to look up soon.
     Likely,
-    /// Attributes of all.
+    /// Those of all entries.
     All,
 }
 
-/// An object as the kernel is told of it. Each one that reaches the kernel counts as one lookup
-/// and is given back by `Union::forget`.
+/// An object as the kernel receives it. Each one that reaches the kernel counts as one lookup,
+/// which `Union::forget` takes back.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// The object.
@@ -43,7 +43,7 @@ pub struct Entry {
 pub enum OpenMode {
     /// Through the page cache of the FUSE inode, filled by READ.
     Cached {
-        /// The cached pages of earlier opens are still right (`FOPEN_KEEP_CACHE`).
+        /// Whether the cached pages of earlier opens are still right (`FOPEN_KEEP_CACHE`).
         keep_cache: bool,
     },
     /// By READ and WRITE, past the page cache.
@@ -55,16 +55,16 @@ pub enum OpenMode {
     },
 }
 
-/// The answer to OPEN and CREATE.
+/// The reply to OPEN and CREATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// Handle to be given back with each request on the open file.
+    /// Handle that the kernel sends with each request on the open file.
     pub fh: u64,
     /// How the kernel serves it.
     pub mode: OpenMode,
 }
 
-/// What an OPEN asks.
+/// The flags of an OPEN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenFlags {
     /// Opened for writing (`O_WRONLY` or `O_RDWR`).
@@ -75,19 +75,19 @@ pub struct OpenFlags {
     pub append: bool,
     /// Opened by execve(2).
     pub execute: bool,
-    /// The kernel asks to clear set-id bits with the truncation (`FUSE_OPEN_KILL_SUIDGID`).
+    /// Whether the truncation is to clear set-id bits (`FUSE_OPEN_KILL_SUIDGID`).
     pub kill_priv: bool,
 }
 
-/// What a change of data takes away from a file besides.
+/// The privileges of a file that a change of its data clears.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kill {
-    /// Nothing: the caller has CAP_FSETID.
+    /// None: the caller has CAP_FSETID.
     #[default]
     Nothing,
-    /// Capabilities, set-user-ID, and set-group-ID of what its group may execute.
+    /// Capabilities, set-user-ID, and set-group-ID if the group may execute the file.
     Privilege,
-    /// Set-group-ID in any case too: the caller is not of the group.
+    /// Set-group-ID in any case too: the caller is not in the group.
     AllIds,
 }
 
@@ -97,7 +97,7 @@ impl From<bool> for Kill {
     }
 }
 
-/// What the union asks of the kernel apart from its answers.
+/// Requests of the union to the kernel, apart from replies.
 ///
 /// The front end implements it; without one the union serves every file through READ and WRITE.
 pub trait Kernel: Send + Sync {
@@ -107,13 +107,13 @@ pub trait Kernel: Send + Sync {
     /// As the ioctl; `EPERM` switches passthrough off for the mount.
     fn register(&self, file: &dyn File) -> Result<u32>;
 
-    /// Takes a registration back (`FUSE_DEV_IOC_BACKING_CLOSE`).
+    /// Closes a registration (`FUSE_DEV_IOC_BACKING_CLOSE`).
     fn release(&self, backing_id: u32);
 
-    /// Drops what is kept of the listing of a directory.
+    /// Drops the cached listing of a directory.
     fn drop_listing(&self, _node: NodeId) {}
 
-    /// Drops the attributes of a node, which changed by way of another node.
+    /// Drops the attributes of a node that changed through another node.
     fn changed(&self, _node: NodeId) {}
 
     /// Milliseconds of a clock that only goes forward.
@@ -137,7 +137,7 @@ pub trait DirSink {
     /// Whether one more entry with a name of this length fits.
     fn has_room(&self, name_len: usize) -> bool;
 
-    /// Takes an entry. `next` is the position to resume behind it. With `entry`, the kernel is
-    /// told of the object at once (READDIRPLUS) and a lookup is counted; without, of its name.
+    /// Takes an entry. `next` is the position to resume behind it. With `entry`, the kernel
+    /// receives the object at once (READDIRPLUS) and a lookup is counted; without, only its name.
     fn push(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64, entry: Option<&Entry>);
 }

@@ -9,10 +9,10 @@ use crate::union::lock::Held;
 use crate::union::{Union, fixed};
 
 impl Union {
-    /// Attributes of an object.
+    /// Returns the attributes of an object.
     ///
     /// # Errors
-    /// As stat(2); `ESTALE` for a node that is unknown.
+    /// As stat(2); `ESTALE` for an unknown node.
     pub fn getattr(&self, id: NodeId) -> Result<Stat> {
         let node = self.table.node(id)?;
         if node.kind == Kind::Dir {
@@ -26,7 +26,7 @@ impl Union {
         })
     }
 
-    /// Changes attributes; answers the new ones. With `kill_priv` a change of size clears set-id
+    /// Changes attributes and returns the new ones. With `kill_priv` a change of size clears set-id
     /// bits and capabilities.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Union {
                 None => Data::Elsewhere,
             };
             if held.state.life == Life::Detached && change.size.is_some() {
-                // Its pages and its size belong to the other node, to which the name leads.
+                // The pages and the size belong to the other node, to which the name leads.
                 return Err(Errno::STALE.into());
             }
             let place = self.copy_up_file(held, data)?;
@@ -85,7 +85,7 @@ impl Union {
         place.dir.set_attr(Some(&place.name), change)
     }
 
-    /// Target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     /// As readlink(2).

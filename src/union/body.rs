@@ -1,5 +1,5 @@
-//! State of a node beyond its slot: the directories that a merged directory is made of, and what
-//! is going on with a file.
+//! State of a node beyond its slot: the parts of a merged directory, and the state of a file in
+//! use.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ pub const FIRST_GRAFT: u16 = 0x8000;
 
 /// State of a node.
 pub enum Body {
-    /// Of a directory.
+    /// State of a directory.
     Dir(DirBody),
-    /// Of anything else.
+    /// State of any other object.
     File(FileBody),
 }
 
@@ -48,8 +48,8 @@ pub struct LayerDir {
     hidden: Hidden,
 }
 
-/// The names of which a directory holds AUFS whiteouts that stood there when the mount began. They
-/// are read once, since a probe for each missing name costs more.
+/// The names that AUFS whiteouts in a directory hide since the start of the mount. They are read
+/// once, since a probe for each missing name costs more.
 #[derive(Clone, Default)]
 pub struct Hidden(Arc<OnceLock<HashSet<Name>>>);
 
@@ -94,16 +94,16 @@ impl Hidden {
     }
 }
 
-/// What a directory of the mount is made of.
+/// The parts of a directory of the mount.
 #[derive(Clone, Default)]
 pub struct Stack {
     /// The writable part.
     pub upper: Option<DirRef>,
     /// The parts in lower layers, topmost first.
     pub lowers: SmallVec<[LayerDir; 1]>,
-    /// The graft that this directory is of; its part is `upper`.
+    /// The graft of this directory; its part is `upper`.
     pub graft: Option<u16>,
-    /// What AUFS whiteouts in the writable part hide that this mount did not make.
+    /// The names hidden by AUFS whiteouts in the writable part that this mount did not make.
     pub hidden: Hidden,
 }
 
@@ -119,7 +119,7 @@ impl Stack {
         }
     }
 
-    /// Attributes of what the writable part has under a name; `None` where that is nothing.
+    /// Returns the attributes of a name in the writable part; `None` if there is no such entry.
     ///
     /// # Errors
     /// As statx(2), but for `ENOENT`.
@@ -132,13 +132,13 @@ impl Stack {
         }
     }
 
-    /// The part that gives the attributes.
+    /// Returns the part that gives the attributes.
     #[must_use]
     pub fn top(&self) -> Option<&DirRef> {
         self.upper.as_ref().or_else(|| self.lowers.first().map(|lower| &lower.dir))
     }
 
-    /// The part in a layer.
+    /// Returns the part in a layer.
     #[must_use]
     pub fn part(&self, layer: u16) -> Option<&DirRef> {
         if layer == UPPER || layer >= FIRST_GRAFT {
@@ -157,30 +157,31 @@ impl Stack {
 /// State of a directory.
 pub struct DirBody {
     stack: RwLock<Arc<Stack>>,
-    /// Held by who changes the entries, and shared by who looks one up: see `lock.rs`.
+    /// Locked for changes of the entries, and shared for lookups: see `lock.rs`.
     pub entries: RwLock<()>,
     /// Held while the directory is copied up, moved or removed: see `lock.rs`.
     pub change: Mutex<()>,
-    /// Held while a change of the upper part and of its times belong together: see `lock.rs`.
+    /// Held while the upper part and its times change together: see `lock.rs`.
     pub times: Mutex<()>,
-    /// Readers of its entries.
+    /// Readers of the entries.
     pub readers: Readers,
-    /// Counts changes of the entries.
+    /// The number of changes of the entries.
     pub version: AtomicU64,
     /// 0 unknown, 1 no default ACL, 2 has one.
     pub default_acl: AtomicU8,
-    /// Lookups of entries since the last listing by names alone.
+    /// Lookups of entries since the last listing by names only.
     pub looked_up: AtomicU32,
-    /// The upper part is marked as one that holds copied-up entries. Held while the mark changes.
+    /// Whether the upper part is marked as holding copied-up entries. Locked while the mark
+    /// changes.
     pub impure: Mutex<bool>,
-    /// Grafts stand in this directory.
+    /// Whether grafts are in this directory.
     pub has_grafts: AtomicBool,
-    /// Attributes at the removal.
+    /// The attributes at the removal.
     pub removed: OnceLock<Stat>,
 }
 
 impl DirBody {
-    /// State of a directory made of `stack`.
+    /// Makes the state of a directory with these parts.
     #[must_use]
     pub fn new(stack: Stack) -> Self {
         Self {
@@ -198,13 +199,13 @@ impl DirBody {
         }
     }
 
-    /// What it is made of.
+    /// The parts of the directory.
     #[must_use]
     pub fn stack(&self) -> Arc<Stack> {
         Arc::clone(&self.stack.read())
     }
 
-    /// Replaces what it is made of.
+    /// Replaces the parts.
     pub fn set_stack(&self, stack: Stack) {
         *self.stack.write() = Arc::new(stack);
         self.changed();
@@ -216,7 +217,7 @@ impl DirBody {
     }
 }
 
-/// Which way the kernel reads and writes a file at present.
+/// How the kernel reads and writes a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
     /// Undecided: no open handle, no registration.
@@ -224,7 +225,7 @@ pub enum Io {
     Idle,
     /// Through READ and WRITE.
     Cached,
-    /// By itself; `layer` holds the registered file.
+    /// By the kernel itself; `layer` holds the registered file.
     Passthrough {
         /// The backing id.
         id: u32,
@@ -236,25 +237,25 @@ pub enum Io {
 /// Whether a file still has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Life {
-    /// It has.
+    /// It has a name.
     #[default]
     Linked,
-    /// It was made without a name (`O_TMPFILE`): it stands in the work directory and may get one.
+    /// It was made without a name (`O_TMPFILE`): it is in the work directory and may get a name.
     Unnamed,
-    /// Its last name was removed while it was open: it stands in the work directory.
+    /// Its last name was removed while it was open: it is in the work directory.
     Parked,
     /// Its last name was removed: a pin, or a lower layer in which it is hidden, leads to it.
     Kept,
     /// Its names lead to another node: a pin leads to the object that both share.
     Detached,
-    /// It is gone; these were its attributes.
+    /// It is gone; these were its last attributes.
     Gone(Stat),
-    /// Its names lead to another node, and nothing leads to the object from here any more.
+    /// Its names lead to another node, and the object is no longer reachable from this one.
     Stale,
 }
 
 impl Life {
-    /// Whether the file stands in the work directory under a name of ours.
+    /// Whether the file is in the work directory under a name of ours.
     #[must_use]
     pub const fn is_parked(self) -> bool {
         matches!(self, Self::Unnamed | Self::Parked)
@@ -267,37 +268,37 @@ impl Life {
     }
 }
 
-/// What is going on with a file. The lock around it is the copy-up lock of the inode.
+/// State of a file in use. The lock around it is the copy-up lock of the inode.
 #[derive(Default)]
 pub struct FileState {
     /// Open handles.
     pub opens: u32,
-    /// Of these, those through which the kernel writes by itself.
+    /// Handles among them through which the kernel writes by itself.
     pub writers: u32,
-    /// And those of programs that run from the file.
+    /// Handles of programs that run from the file.
     pub runs: u32,
-    /// How they are served.
+    /// How the file is served.
     pub io: Io,
-    /// Where the data is, if not with the attributes (`metacopy`).
+    /// The place of the data, if it is not that of the attributes (`metacopy`).
     pub data: Option<Place>,
-    /// Where the object is, if not below its parent by its name: parked, pinned or indexed.
+    /// The place of the object, if not its name below its parent: parked, pinned or indexed.
     pub place: Option<Place>,
-    /// Other names known to lead here.
+    /// Other known names of the object.
     pub aliases: SmallVec<[(NodeId, Name); 1]>,
-    /// Whether it has a name.
+    /// Whether the file has a name.
     pub life: Life,
     /// Link count relative to that of the backing object.
     pub nlink_diff: i64,
-    /// The object stands in the index directory.
+    /// Whether the object is in the index directory.
     pub indexed: bool,
-    /// Descriptor for reading and, if opened so, for writing.
+    /// Descriptor for reading, and whether it can write.
     pub file: Option<(FileRef, bool)>,
-    /// `place` is a pin: it holds the object by itself.
+    /// Whether `place` is a pin, which keeps the object by itself.
     pub pinned: bool,
 }
 
 impl FileState {
-    /// Whether the object has a name that is not known here: a pin leads to it until then.
+    /// Whether a name of the object exists but is not known: a pin leads to it until then.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.life == Life::Linked && !self.indexed && self.pinned
@@ -312,7 +313,7 @@ pub struct FileBody {
 }
 
 impl Body {
-    /// A directory's state.
+    /// The state of a directory.
     #[must_use]
     pub const fn dir(&self) -> Option<&DirBody> {
         match self {
@@ -321,7 +322,7 @@ impl Body {
         }
     }
 
-    /// A file's state.
+    /// The state of a file.
     #[must_use]
     pub const fn file(&self) -> Option<&FileBody> {
         match self {
@@ -332,19 +333,19 @@ impl Body {
 }
 
 impl Place {
-    /// A place.
+    /// Makes a place.
     #[must_use]
     pub fn new(layer: u16, dir: &DirRef, entry: &[u8]) -> Self {
         Self { layer, dir: Arc::clone(dir), name: name(entry) }
     }
 
-    /// Whether this is an entry of a directory.
+    /// Whether this place is an entry of a directory.
     #[must_use]
     pub fn is_at(&self, dir: &DirRef, entry: &[u8]) -> bool {
         Arc::ptr_eq(&self.dir, dir) && self.name[..] == *entry
     }
 
-    /// Attributes of what stands there.
+    /// Returns the attributes of the object at the place.
     ///
     /// # Errors
     /// As statx(2).

@@ -1,10 +1,10 @@
 //! Lower directories, each with one directory of the upper that leads to it.
 //!
-//! A directory of the upper takes part in a lower one by its name or by a redirect. A copy of it
-//! that was made while the upper was not mounted (`cp -a` takes the marks along) leads to the same
-//! lower directory: what is below would be one object in two places, and a change of it would come
-//! into the upper in the wrong one. So the second that is found is refused, as the kernel does
-//! (`ovl_verify_inode()` in fs/overlayfs/inode.c).
+//! A directory of the upper leads to a lower one by its name or by a redirect. A copy of it that
+//! was made while the upper was not mounted (`cp -a` copies the marks too) leads to the same lower
+//! directory: an object below it would be in two places, and a change could reach the upper in the
+//! wrong place. So the second directory found is refused, as in the kernel (`ovl_verify_inode()` in
+//! fs/overlayfs/inode.c).
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::union::body::{Stack, UPPER};
 use crate::union::layers::found::Found;
 use crate::union::table::{Node, Table};
 
-/// Claims that are kept before the first search for those that no longer count.
+/// The number of claims that are kept before the first search for outdated ones.
 const FEW: usize = 4096;
 
-/// Which node leads to which lower directory, by the number that both show.
+/// Which node leads to which lower directory, by the inode number that both show.
 #[derive(Default)]
 pub(super) struct Claims {
     holders: Mutex<Holders>,
@@ -27,12 +27,13 @@ pub(super) struct Claims {
 #[derive(Default)]
 struct Holders {
     by_number: HashMap<u64, NodeId>,
-    // The count of holders at which those that are gone are dropped.
+    // The number of holders at which outdated ones are dropped.
     full: usize,
 }
 
 impl Claims {
-    /// Makes a node the holder of a number unless another one, for which `holds` is true, is it.
+    /// Makes a node the holder of a number, unless another node, for which `holds` is true, holds
+    /// it.
     fn claim(&self, ino: u64, id: NodeId, holds: impl Fn(NodeId, u64) -> bool) -> Option<NodeId> {
         let mut holders = self.holders.lock();
         if holders.by_number.len() >= holders.full.max(FEW) {
@@ -47,11 +48,11 @@ impl Claims {
         Some(holder)
     }
 
-    /// Sees to it that a directory that was just entered is the only one that leads to its lower
+    /// Checks that a directory that was just entered is the only one that leads to its lower
     /// directory.
     ///
     /// # Errors
-    /// `EIO` where another one does; no key leads to the node then, so that the next lookup is
+    /// `EIO` if another one does; the key of the node is removed then, so that the next lookup is
     /// refused again.
     pub(super) fn claim_lower(&self, table: &Table, node: &Node, found: &Found) -> Result<()> {
         let merges = found.stack.as_ref().is_some_and(Stack::has_lower);

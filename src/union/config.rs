@@ -1,4 +1,4 @@
-//! What a mount is made of.
+//! The configuration of a mount.
 
 use crate::types::Name;
 use crate::union::layer::DirRef;
@@ -18,37 +18,37 @@ pub struct Config {
 /// A layer that never changes.
 #[derive(Clone)]
 pub struct Lower {
-    /// Its root directory.
+    /// The root directory.
     pub root: DirRef,
-    /// What a message calls it.
+    /// The name in messages.
     pub label: String,
-    /// The kernel maps its ids already (an id-mapped mount): they are those of the mount.
+    /// Whether the kernel maps the ids already (an id-mapped mount): they are those of the mount.
     pub shifted: bool,
 }
 
 /// The layer that takes all changes.
 #[derive(Clone)]
 pub struct Upper {
-    /// Its root directory.
+    /// The root directory.
     pub root: DirRef,
-    /// A directory of the same file system that is ours alone, empty at the start.
+    /// A directory of the same file system that only this mount uses, empty at the start.
     pub work: DirRef,
     /// The kernel's index directory, if hard links are to be kept across copy-up.
     pub index: Option<DirRef>,
-    /// What a message calls it.
+    /// The name in messages.
     pub label: String,
 }
 
 /// A host tree shown at a path of the mount: no union, no copy-up, no whiteouts inside.
 #[derive(Clone)]
 pub struct GraftTree {
-    /// What is shown.
+    /// The object that is shown.
     pub root: GraftRoot,
-    /// Where, as components below the root of the mount; they exist in the union.
+    /// The path, as components below the root of the mount; they exist in the union.
     pub path: Vec<Name>,
-    /// Refuses changes with `EROFS`.
+    /// Whether changes are refused with `EROFS`.
     pub read_only: bool,
-    /// What a message calls it.
+    /// The name in messages.
     pub label: String,
 }
 
@@ -57,11 +57,11 @@ pub struct GraftTree {
 pub enum GraftRoot {
     /// A directory and all below it.
     Dir(DirRef),
-    /// A single entry of a directory that is no directory itself.
+    /// A single entry of a directory, not a directory itself.
     Entry {
         /// The directory that holds it.
         dir: DirRef,
-        /// Its name there.
+        /// The name in it.
         name: Name,
     },
 }
@@ -114,39 +114,40 @@ pub const LISTING_BYTES: usize = 64 << 20;
 /// Rules of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Where our marks are written.
+    /// The namespace in which our marks are written.
     pub marks: Marks,
-    /// Copies attributes alone where data stays as it is.
+    /// Whether copy-up copies only the attributes if the data does not change.
     pub metacopy: bool,
-    /// Renames directories of lower layers by a redirect mark; otherwise by copying the tree up.
+    /// Whether directories of lower layers are renamed by a redirect mark, not by copying the tree
+    /// up.
     pub redirect: bool,
-    /// Follows redirect marks; otherwise what they lead to is refused with `EPERM`.
+    /// Whether redirect marks are followed; otherwise their targets are refused with `EPERM`.
     pub follow_redirects: bool,
-    /// Follows metacopy marks; otherwise what carries one is refused with `EPERM`.
+    /// Whether metacopy marks are followed; otherwise their objects are refused with `EPERM`.
     pub follow_metacopy: bool,
-    /// Keeps hard links of lower layers together across copy-up.
+    /// Whether hard links of lower layers stay together across copy-up.
     pub index: bool,
-    /// The form of whiteouts that is written.
+    /// The form in which whiteouts are written.
     pub whiteouts: WhiteoutForm,
-    /// Copy-up tries to share extents.
+    /// Whether copy-up tries to share extents.
     pub reflink: bool,
-    /// Never waits for the disk.
+    /// Whether the mount never waits for the disk.
     pub volatile: bool,
-    /// Every read of the upper changes an access time (`strictatime`).
+    /// Whether every read of the upper changes an access time (`strictatime`).
     pub strict_atime: bool,
-    /// A listing of an upper directory may change its access time.
+    /// Whether a listing of an upper directory may change its access time.
     pub dir_atime: bool,
-    /// Reports a link count of 1 for directories.
+    /// Whether directories have a link count of 1.
     pub static_nlink: bool,
-    /// Honours POSIX ACLs.
+    /// Whether POSIX ACLs are supported.
     pub acl: bool,
-    /// A merged directory whose parts have more entries is read part by part.
+    /// The number of entries above which a merged directory is read part by part.
     pub listing_entries: usize,
-    /// Bytes that may be kept of merged directories.
+    /// The number of bytes that may be kept of merged directories.
     pub listing_bytes: usize,
-    /// Users.
+    /// The map of users.
     pub uid_map: IdMap,
-    /// Groups.
+    /// The map of groups.
     pub gid_map: IdMap,
 }
 

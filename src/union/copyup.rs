@@ -1,4 +1,4 @@
-//! Copy-up: an object of a lower layer comes into the upper, whole or not at all.
+//! Copy-up: moves an object of a lower layer into the upper, whole or not at all.
 //!
 //! The copy grows in the work directory; its data is durable before it is renamed into place, so
 //! that after a power cut the path shows the old file or the new one. Attributes come last, since
@@ -19,10 +19,10 @@ use crate::union::lock::Held;
 use crate::union::table::Node;
 
 impl Union {
-    /// Sees to it that a directory has an upper part, and answers what it is made of.
+    /// Makes sure that a directory has an upper part, and returns its parts.
     ///
     /// # Errors
-    /// `EROFS`; `ENOENT` for a directory that is removed; of the backing.
+    /// `EROFS`; `ENOENT` for a directory that is removed; errors of the backing.
     pub(super) fn copy_up_dir(&self, id: NodeId) -> Result<Arc<Stack>> {
         loop {
             let mut missing = Vec::new();
@@ -42,14 +42,14 @@ impl Union {
                     }
                     None => Ok(None),
                 })?;
-            // Without one, a directory was moved meanwhile below another that is not there yet.
+            // `None`: a directory was moved meanwhile below another that is not in the upper yet.
             if let Some(stack) = copied {
                 return Ok(stack);
             }
         }
     }
 
-    // What a directory is made of, if that can be changed as it is.
+    // Returns the parts of a directory, if it can be changed as it is.
     fn ready(&self, body: &DirBody) -> Result<Option<Arc<Stack>>> {
         let stack = body.stack();
         if let Some(graft) = stack.graft {
@@ -63,7 +63,7 @@ impl Union {
         Ok(stack.upper.is_some().then_some(stack))
     }
 
-    // Copies one directory up; nothing where its parent is not in the upper.
+    // Copies one directory up. Returns `None` if its parent is not in the upper.
     fn copy_up_one_dir(&self, node: &Node, body: &DirBody) -> Result<Option<Arc<Stack>>> {
         if let Some(stack) = self.ready(body)? {
             return Ok(Some(stack));
@@ -89,10 +89,10 @@ impl Union {
         Ok(Some(body.stack()))
     }
 
-    /// Sees to it that a file is in the upper with as much of its data as is needed.
+    /// Makes sure that a file is in the upper with as much of its data as is needed.
     ///
     /// # Errors
-    /// `EROFS`; `ESTALE` for a file that is gone; of the backing.
+    /// `EROFS`; `ESTALE` for a file that is gone; errors of the backing.
     pub(super) fn copy_up_file(&self, held: &mut Held<'_>, data: Data) -> Result<Place> {
         if matches!(held.state.life, Life::Gone(_)) {
             return Err(Errno::STALE.into());
@@ -114,7 +114,7 @@ impl Union {
         self.copy_up(held, &place, data, true)
     }
 
-    /// Copies a lower file up. Without `named` it appears in the index alone.
+    /// Copies a lower file up. Without `named` it appears only in the index.
     pub(super) fn copy_up(
         &self,
         held: &mut Held<'_>,

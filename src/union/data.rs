@@ -1,4 +1,4 @@
-//! Data of files: copied whole, extents shared and holes kept where the file system can.
+//! Data of files: shares extents where possible, otherwise copies and keeps holes.
 
 use crate::error::{Errno, Result};
 use crate::types::Seek;
@@ -10,7 +10,7 @@ const COPY_STEP: u64 = 64 << 20;
 /// Copies `size` bytes of data, sharing extents where the file system can, keeping holes.
 ///
 /// # Errors
-/// As reading and writing; `EIO` for a source that is shorter.
+/// As reading and writing; `EIO` for a source shorter than `size`.
 pub fn copy_data(source: &dyn File, size: u64, to: &dyn File) -> Result<()> {
     if source.clone_to(to).is_ok() {
         return Ok(());

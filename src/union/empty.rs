@@ -1,10 +1,10 @@
-//! Emptying a directory of a layer, however deep it is.
+//! Empties a directory of a layer, however deep it is.
 
 use crate::error::Result;
 use crate::types::{Kind, Name};
 use crate::union::layer::DirRef;
 
-/// A directory that is being emptied: its name above, and what is still to be removed.
+/// A directory that is being emptied: its name in its parent, and the entries left to remove.
 struct Level {
     dir: DirRef,
     name: Name,
@@ -22,7 +22,7 @@ impl Level {
     }
 }
 
-/// Removes everything in a directory, whatever it is.
+/// Removes everything in a directory.
 ///
 /// # Errors
 /// As removing the entries.

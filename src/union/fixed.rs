@@ -1,10 +1,10 @@
 //! Objects that may not change: immutable and append-only ones (chattr(1)).
 //!
-//! The kernel asks the inode for these flags before it calls a file system, and a FUSE inode has
-//! none. The file system of the upper refuses by itself; for objects of lower layers, which are
-//! copied up to be changed, the rules of the VFS are repeated here. As in the kernel's overlayfs
-//! the flags survive a copy-up in the mark `protattr` (`ovl_set_protattr()` in
-//! fs/overlayfs/util.c), since a copy that carried them could neither be named nor marked.
+//! The kernel checks these flags on the inode before it calls a file system, and a FUSE inode has
+//! none. The file system of the upper refuses changes by itself; for objects of lower layers, which
+//! are copied up to be changed, the rules of the VFS are repeated here. As in the kernel's
+//! overlayfs the flags survive a copy-up in the mark `protattr` (`ovl_set_protattr()` in
+//! fs/overlayfs/util.c), since a copy with the flags could be neither named nor marked.
 
 use std::collections::HashMap;
 
@@ -65,8 +65,8 @@ impl Fixed {
         }
     }
 
-    /// Refuses a change of an object that may not change; with `adds`, one that it may if it is
-    /// append-only: data at the end of a file, an entry of a directory.
+    /// Refuses a change of an object that may not change. With `adds`, the change is one that an
+    /// append-only object permits: data at the end of a file, an entry of a directory.
     pub(super) fn may_change(&self, id: NodeId, adds: bool) -> Result<()> {
         if self.of(id).allow(adds) { Ok(()) } else { Err(Errno::PERM.into()) }
     }
@@ -106,17 +106,17 @@ impl Fixed {
             | if append_only { APPEND_XFLAG } else { 0 }
     }
 
-    /// After the inode of a copy got flags: they are those of the object.
+    /// Notes the flags of an object, after they were set on the inode of a copy.
     pub(super) fn flags_changed(&self, id: NodeId, immutable: bool, append_only: bool) {
         self.set(id, Flags { immutable, append_only });
     }
 
-    /// After [`Fixed::flags_changed`] by `FS_IOC_SETFLAGS`.
+    /// [`Fixed::flags_changed`] with the flags of `FS_IOC_SETFLAGS`.
     pub(super) fn set_shown_flags(&self, id: NodeId, flags: u32) {
         self.flags_changed(id, flags & IMMUTABLE_FLAG != 0, flags & APPEND_FLAG != 0);
     }
 
-    /// After [`Fixed::flags_changed`] by `FS_IOC_FSSETXATTR`.
+    /// [`Fixed::flags_changed`] with the flags of `FS_IOC_FSSETXATTR`.
     pub(super) fn set_shown_xflags(&self, id: NodeId, xflags: u32) {
         self.flags_changed(id, xflags & IMMUTABLE_XFLAG != 0, xflags & APPEND_XFLAG != 0);
     }
@@ -128,8 +128,8 @@ pub(super) fn may_leave(stat: &Stat) -> Result<()> {
     if Flags::of(stat).is_free() { Ok(()) } else { Err(Errno::PERM.into()) }
 }
 
-/// Whether a change of attributes is one that an append-only object takes: times set to now
-/// (`may_setattr()` in the kernel's fs/attr.c).
+/// Whether an append-only object permits a change of attributes: times set to now (`may_setattr()`
+/// in the kernel's fs/attr.c).
 pub(super) fn is_touch(change: &AttrChange) -> bool {
     let now = |time: Option<SetTime>| matches!(time, None | Some(SetTime::Now));
     let AttrChange { mode, uid, gid, size, atime, mtime } = *change;

@@ -1,7 +1,7 @@
-//! What a mount keeps of its open files, and its access to the kernel.
+//! State of the open files of a mount, and its access to the kernel.
 //!
-//! Descriptors, registrations and pins are kept in bounded lists: the least recently used goes
-//! first. The state of each file itself is that of its node ([`crate::union::body::FileState`]).
+//! Descriptors, registrations and pins are kept in bounded lists: the least recently used is
+//! dropped first. The state of each file is in its node ([`crate::union::body::FileState`]).
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use crate::union::shed::Shed;
 use crate::union::table::Table;
 
 /// Files below this size are read through the page cache of the mount: passthrough gains nothing
-/// there, and an old descriptor sees what is written after a copy-up.
+/// there, and reads through an old descriptor see the data that is written after a copy-up.
 pub(super) const PASSTHROUGH_MIN: u64 = 64 * 1024;
 
-/// Most descriptors, and most registrations, that are kept.
+/// The largest number of descriptors, and of registrations, that are kept.
 const FILES: usize = 256;
-/// Most files without an open handle that pins keep. The kernel forgets such a file at once,
-/// unless it is about to be opened.
+/// The largest number of files without an open handle that pins keep. The kernel forgets such a
+/// file at once, unless it is about to open it.
 const PINS: usize = 256;
-/// Handles of a mount with grafts carry a number of their own above these bits.
+/// In a mount with grafts, each handle has a number of its own above these bits.
 const NUMBER_SHIFT: u32 = 8;
 
 type Recent = Mutex<LruCache<NodeId, ()>>;
 
-/// What is kept of open files.
+/// State kept for open files.
 pub(super) struct Handles {
     kernel: OnceLock<Arc<dyn Kernel>>,
     passthrough_off: AtomicBool,
@@ -49,20 +49,20 @@ fn recent(capacity: usize) -> Recent {
     Mutex::new(LruCache::new(capacity))
 }
 
-/// Puts a node first; returns the one that has to go for it.
+/// Puts a node first; returns the node that it displaces.
 fn evict(list: &Recent, id: NodeId) -> Option<NodeId> {
     let evicted = list.lock().push(id, ());
     evicted.map(|(old, ())| old).filter(|old| *old != id)
 }
 
-/// Whether a file of a lower layer, which never changes, is read through the page cache.
+/// Whether a file of a lower layer is small enough for the page cache; it never changes.
 pub(super) const fn is_small_lower(layer: u16, stat: &Stat) -> bool {
     let lower = layer != UPPER && layer < FIRST_GRAFT;
     lower && matches!(stat.kind(), Kind::File) && stat.size < PASSTHROUGH_MIN
 }
 
 impl Handles {
-    /// Of a mount without a kernel.
+    /// Makes the state of a mount without a kernel.
     pub(super) fn new() -> Self {
         Self {
             kernel: OnceLock::new(),
@@ -78,7 +78,7 @@ impl Handles {
         }
     }
 
-    /// Uses the kernel from now on; with `passthrough` it serves files by itself.
+    /// Sets the kernel; with `passthrough` it serves files by itself.
     pub(super) fn set_kernel(&self, kernel: Arc<dyn Kernel>, passthrough: bool) {
         if self.kernel.set(kernel).is_err() {
             tracing::debug!("the kernel was set already");
@@ -86,12 +86,12 @@ impl Handles {
         self.passthrough_off.store(!passthrough, Ordering::Relaxed);
     }
 
-    /// The kernel, if there is one.
+    /// Returns the kernel, if there is one.
     pub(super) fn kernel(&self) -> Option<&dyn Kernel> {
         self.kernel.get().map(AsRef::as_ref)
     }
 
-    /// The kernel, if it serves files by itself.
+    /// Returns the kernel, if it serves files by itself.
     pub(super) fn passthrough(&self) -> Option<&dyn Kernel> {
         self.kernel().filter(|_| !self.is_passthrough_off())
     }
@@ -108,7 +108,7 @@ impl Handles {
         }
     }
 
-    /// Files opened so far, and those of them that the kernel serves.
+    /// The number of files opened so far, and of those that the kernel serves.
     pub(super) fn opened(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.opens), read(&self.passthrough_opens))
@@ -124,7 +124,7 @@ impl Handles {
         self.passthrough_opens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A number that makes a handle one of its own, above the bits that say what it is.
+    /// Returns a unique number for a handle, above the bits that describe the handle.
     pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) << NUMBER_SHIFT
     }
@@ -134,12 +134,12 @@ impl Handles {
         self.live_writers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes back [`Handles::add_writer`].
+    /// Reverses [`Handles::add_writer`].
     pub(super) fn drop_writer(&self) {
         self.live_writers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether the kernel writes any file by itself at present.
+    /// Whether the kernel writes any file by itself.
     pub(super) fn has_writers(&self) -> bool {
         self.live_writers.load(Ordering::Relaxed) > 0
     }
@@ -156,7 +156,7 @@ impl Handles {
         self.kernel().is_some_and(|kernel| self.shed.is_recent(id, || kernel.now_ms()))
     }
 
-    /// Registers the file at a place with the kernel; `None` where that is refused.
+    /// Registers the file at a place with the kernel; `None` if that is refused.
     ///
     /// # Errors
     /// As open(2).
@@ -180,19 +180,19 @@ impl Handles {
         }
     }
 
-    /// Registers an open file with the kernel, if it serves files by itself and takes this one.
+    /// Registers an open file with the kernel, if it serves files by itself and accepts this one.
     pub(super) fn register_open(&self, file: &dyn File) -> Option<u32> {
         self.passthrough()?.register(file).ok()
     }
 
-    /// Takes a registration back.
+    /// Closes a registration.
     pub(super) fn unregister(&self, backing_id: u32) {
         if let Some(kernel) = self.kernel() {
             kernel.release(backing_id);
         }
     }
 
-    /// Takes the registration of a file back.
+    /// Closes the registration of a file.
     pub(super) fn release_id(&self, state: &mut FileState) {
         if let Io::Passthrough { id, .. } = state.io {
             self.unregister(id);
@@ -200,7 +200,7 @@ impl Handles {
         state.io = Io::Idle;
     }
 
-    /// Gives up what a state holds outside of memory, when its node is forgotten.
+    /// Releases the resources of a state outside of memory, when its node is forgotten.
     pub(super) fn release_state(&self, state: &mut FileState) {
         self.release_id(state);
         state.file = None;
@@ -212,7 +212,7 @@ impl Handles {
         }
     }
 
-    /// Takes lookups of a node back, and gives up what the nodes that go with it hold.
+    /// Takes back lookups of a node, and releases the resources of the nodes that are dropped.
     pub(super) fn forget(&self, table: &Table, id: NodeId, count: u64) {
         for body in table.forget(id, count) {
             table.with_forgotten(&body, |state| self.release_state(state));
@@ -220,7 +220,7 @@ impl Handles {
     }
 
     /// Notes that a registration is kept without an open handle, since the next open is likely to
-    /// want it. The least recently used one of many goes.
+    /// need it. If there are too many, the least recently used one is closed.
     pub(super) fn note_id(&self, table: &Table, id: NodeId) {
         let Some(old) = evict(&self.ids, id) else { return };
         table.try_with_file(old, |held| {
@@ -231,13 +231,15 @@ impl Handles {
         table.drop_body(old, Body::is_idle);
     }
 
-    /// Notes that a descriptor is kept. The least recently used one of many goes.
+    /// Notes that a descriptor is kept. If there are too many, the least recently used one is
+    /// closed.
     pub(super) fn note_file(&self, table: &Table, id: NodeId) {
         let Some(old) = evict(&self.files, id) else { return };
         table.try_with_file(old, |held| held.state.file = None);
     }
 
-    /// Notes that a pin keeps a file that has no open handle. The oldest one of many goes.
+    /// Notes that a pin keeps a file without an open handle. If there are too many, the oldest is
+    /// dropped.
     pub(super) fn note_pin(&self, table: &Table, id: NodeId) {
         let Some(old) = evict(&self.pins, id) else { return };
         table.try_with_file(old, |held| {

@@ -1,6 +1,6 @@
-//! Data of files: what the kernel does not read and write by itself.
+//! Data of files that the kernel does not read or write by itself.
 //!
-//! A descriptor is opened when it is needed and kept in a bounded cache; one that is for reading
+//! A descriptor is opened when it is needed and kept in a bounded cache; a descriptor for reading
 //! only is opened again for writing.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
 
 impl Union {
-    /// The descriptor of a file, opened if it is not at hand.
+    /// Returns the descriptor of a file, and opens it if it is not kept.
     fn file(&self, held: &mut Held<'_>, write: bool) -> Result<FileRef> {
         if let Some((file, writable)) = &held.state.file
             && (*writable || !write)
@@ -33,15 +33,15 @@ impl Union {
         Ok(file)
     }
 
-    /// Gives the file behind a node, open for reading, to `read`.
+    /// Passes the file behind a node, open for reading, to `read`.
     ///
     /// # Errors
-    /// As open(2), or what `read` answers.
+    /// As open(2), and the errors of `read`.
     pub fn read_with<R>(&self, id: NodeId, read: impl FnOnce(&dyn File) -> Result<R>) -> Result<R> {
         read(self.readable(id)?.as_ref())
     }
 
-    /// The file behind a node, open for reading.
+    /// Returns the file behind a node, open for reading.
     fn readable(&self, id: NodeId) -> Result<FileRef> {
         if let Some(file) = self.served_file(id, false) {
             return Ok(file);
@@ -49,7 +49,7 @@ impl Union {
         self.table.with_file(id, |held| self.file(held, false))
     }
 
-    /// The file behind a node in the upper, open for writing.
+    /// Returns the file behind a node in the upper, open for writing.
     fn writable(&self, id: NodeId, kill: Kill) -> Result<FileRef> {
         if let Some(file) = self.served_writable(id, kill)? {
             return Ok(file);
@@ -68,7 +68,7 @@ impl Union {
         })
     }
 
-    /// Writes at an offset; answers how many bytes.
+    /// Writes at an offset and returns the number of bytes.
     ///
     /// # Errors
     /// As pwrite(2).
@@ -130,7 +130,7 @@ impl Union {
         self.read_with(id, |file| file.seek(offset, whence))
     }
 
-    /// Copies between two open files; answers how many bytes.
+    /// Copies between two open files and returns the number of bytes.
     ///
     /// # Errors
     /// As copy_file_range(2).

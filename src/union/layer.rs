@@ -1,7 +1,7 @@
-//! What the union stands on: directories and files of a layer, reached one name at a time.
+//! The traits below the union: directories and files of a layer, reached one name at a time.
 //!
-//! A [`Dir`] is a place in one layer, not an open descriptor: an implementation opens it when it
-//! is needed and may close it at any time. Names are single components; nothing here follows a
+//! A [`Dir`] is a place in one layer, not an open descriptor: an implementation opens it when it is
+//! needed and may close it at any time. Names are single components; nothing here follows a
 //! symbolic link, and nothing crosses from a layer into another file system. Every method is one
 //! step that either happened or did not.
 
@@ -23,26 +23,27 @@ pub type DirRef = Arc<dyn Dir>;
 /// A shared reference to an open file of a layer.
 pub type FileRef = Arc<dyn File>;
 
-/// The consumer of a listing; answers false to stop.
+/// The consumer of a listing; returns false to stop.
 pub type EntrySink<'a> = dyn FnMut(RawEntry<'_>) -> bool + 'a;
 
-/// Receives the entries of a listing with their attributes; answers whether it wants more.
+/// Receives the entries of a listing with their attributes; returns whether it wants more.
 pub type StatSink<'a> = dyn FnMut(RawEntry<'_>, &Stat) -> bool + 'a;
 
 /// A directory of a layer.
 ///
 /// Where a method takes `name: Option<&[u8]>`, `None` means the directory itself.
 pub trait Dir: Send + Sync {
-    /// This object, for an implementation that must recognise its own kind in `link` and `rename`.
+    /// Returns this object, for an implementation that must recognise its own type in `link` and
+    /// `rename`.
     fn as_any(&self) -> &dyn Any;
 
-    /// Attributes of an entry or of the directory. `ENOENT` for an absent name.
+    /// Returns the attributes of an entry or of the directory. `ENOENT` for an absent name.
     ///
     /// # Errors
     /// As statx(2); a symbolic link is not followed.
     fn stat(&self, name: Option<&[u8]>) -> Result<Stat>;
 
-    /// Attributes of an entry that [`Dir::create`] has just made and opened as `file`.
+    /// Returns the attributes of an entry that [`Dir::create`] has just made and opened as `file`.
     ///
     /// # Errors
     /// As fstat(2).
@@ -50,17 +51,18 @@ pub trait Dir: Send + Sync {
         file.stat()
     }
 
-    /// The place of a subdirectory. Does no I/O; using it fails if there is no such directory.
+    /// Returns the place of a subdirectory. Does no I/O; its use fails if there is no such
+    /// directory.
     fn dir(&self, name: &[u8]) -> DirRef;
 
-    /// Gives the entries behind position `from` (0: from the start) to `sink`, without `.` and
-    /// `..`, until it answers false.
+    /// Passes the entries behind position `from` (0: from the start) to `sink`, without `.` and
+    /// `..`, until it returns false.
     ///
     /// # Errors
     /// As getdents64(2).
     fn list(&self, from: u64, sink: &mut EntrySink<'_>) -> Result<()>;
 
-    /// As [`Dir::list`], for a caller that takes `count` entries: it may end behind so many.
+    /// As [`Dir::list`], for a caller that takes `count` entries: the listing may end after them.
     ///
     /// # Errors
     /// As [`Dir::list`].
@@ -68,8 +70,8 @@ pub trait Dir: Send + Sync {
         self.list(from, sink)
     }
 
-    /// Gives the same with the attributes of each entry; answers false, and gives nothing, where
-    /// they are not at hand. For layers that say what hides by devices 0:0 alone.
+    /// Passes the entries with their attributes. Returns false, and passes nothing, if the
+    /// attributes are not at hand. For layers whose only whiteouts are devices 0:0.
     ///
     /// # Errors
     /// As [`Dir::list`].
@@ -77,9 +79,9 @@ pub trait Dir: Send + Sync {
         Ok(false)
     }
 
-    /// Counts the directory as read by a user: its access time changes as the flags of its mount
-    /// say. Unless `always`, one that `relatime` leaves as it is may be passed over. Nothing
-    /// happens where there are no such times.
+    /// Counts the directory as read by a user: its access time changes according to the flags of
+    /// its mount. Unless `always`, an access that `relatime` would ignore may be skipped. Without
+    /// access times nothing happens.
     ///
     /// # Errors
     /// As getdents64(2).
@@ -87,7 +89,7 @@ pub trait Dir: Send + Sync {
         Ok(())
     }
 
-    /// Target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     /// As readlinkat(2).
@@ -106,26 +108,26 @@ pub trait Dir: Send + Sync {
     /// As openat(2).
     fn open_self(&self) -> Result<FileRef>;
 
-    /// Value of an extended attribute; `None` where it is absent or the file system has none.
+    /// Returns the value of an extended attribute; `None` if it is absent or not supported.
     ///
     /// # Errors
     /// As lgetxattr(2), but for `ENODATA` and `EOPNOTSUPP`.
     fn xattr(&self, name: Option<&[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// Names of all extended attributes; empty where the file system has none.
+    /// Returns the names of all extended attributes; none if the file system does not support them.
     ///
     /// # Errors
     /// As llistxattr(2), but for `EOPNOTSUPP`.
     fn xattr_names(&self, name: Option<&[u8]>) -> Result<Vec<Vec<u8>>>;
 
-    /// Space and inodes of the file system.
+    /// Returns the space and inodes of the file system.
     ///
     /// # Errors
     /// As fstatfs(2).
     fn statfs(&self) -> Result<StatFs>;
 
-    /// File handle and UUID, for the kernel's origin mark; `None` where there are no handles, or
-    /// none that mean the same object in every mount.
+    /// Returns the file handle and UUID, for the kernel's origin mark; `None` if there are no
+    /// handles, or none that mean the same object in every mount.
     ///
     /// # Errors
     /// As name_to_handle_at(2).
@@ -159,10 +161,10 @@ pub trait Dir: Send + Sync {
     /// Makes a hard link of `name` at `to_name` of `to`, which is of the same layer.
     ///
     /// # Errors
-    /// As linkat(2); `EXDEV` where `to` is of another implementation.
+    /// As linkat(2); `EXDEV` if `to` is of another implementation.
     fn link(&self, name: &[u8], to: &dyn Dir, to_name: &[u8]) -> Result<()>;
 
-    /// Removes an entry that is no directory.
+    /// Removes an entry that is not a directory.
     ///
     /// # Errors
     /// As unlinkat(2).
@@ -177,35 +179,36 @@ pub trait Dir: Send + Sync {
     /// Renames `name` to `to_name` of `to`, which is of the same layer. With
     /// [`RenameFlags::whiteout`] a character device 0:0 takes the old place in the same step.
     ///
-    /// A [`Dir`] of a moved directory must be told by [`Dir::relocate`].
+    /// The [`Dir`] of a moved directory must be updated by [`Dir::relocate`].
     ///
     /// # Errors
     /// As renameat2(2).
     fn rename(&self, name: &[u8], to: &dyn Dir, to_name: &[u8], flags: RenameFlags) -> Result<()>;
 
-    /// A place that leads to the object `name`, which is no directory, whatever becomes of the
-    /// name: any name in it means the object. It holds what the object needs to live on.
+    /// Returns a place that leads to the object `name`, which is not a directory, even if its name
+    /// changes: any name in the place means the object. The place keeps the object alive.
     ///
     /// # Errors
     /// As openat(2) with `O_PATH`.
     fn pin(&self, name: &[u8]) -> Result<DirRef>;
 
-    /// Notes that a directory of this tree is about to be moved (`true`), or that all places know
-    /// of it (`false`): between the two, a name may lead to another directory than before.
+    /// Notes that a directory of this tree is about to be moved (`true`), or that all places have
+    /// been updated (`false`): between the two, a name may lead to another directory than before.
     fn moving(&self, _begins: bool) {}
 
-    /// The place of the subdirectory with the attributes `stat`: once it is known, no other one
-    /// is opened in its stead.
+    /// Returns the place of the subdirectory with the attributes `stat`: an implementation that
+    /// notes them opens no other directory in its stead.
     fn dir_known(&self, name: &[u8], _stat: &Stat) -> DirRef {
         self.dir(name)
     }
 
-    /// Notes that this directory is now `name` of `parent`: what was opened beneath it stays valid.
+    /// Notes that this directory is now `name` of `parent`; directories opened beneath it stay
+    /// valid.
     fn relocate(&self, parent: &DirRef, name: &[u8]);
 
-    /// Changes attributes of an entry or of the directory, in the order size, owner, mode, times;
-    /// a symbolic link is not followed. Set-id bits are kept unless `mode` says otherwise or the
-    /// owner of a regular file changes as chown(2) describes.
+    /// Changes attributes of an entry or of the directory, in the order size, owner, mode, times; a
+    /// symbolic link is not followed. Set-id bits are kept unless `mode` clears them or the owner
+    /// of a regular file changes as chown(2) describes.
     ///
     /// # Errors
     /// As fchownat(2), fchmodat2(2), utimensat(2), truncate(2).
@@ -238,29 +241,29 @@ pub trait Dir: Send + Sync {
 
 /// An open file or directory of a layer.
 pub trait File: Send + Sync {
-    /// This object, for an implementation that must recognise its own kind in `copy_range`.
+    /// Returns this object, for an implementation that must recognise its own type in `copy_range`.
     fn as_any(&self) -> &dyn Any;
 
-    /// The descriptor, where there is one: for passthrough and for replies without a copy.
+    /// The descriptor, if there is one: for passthrough and for replies without a copy.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Notes that the kernel does not serve this file by itself, for a file made for that.
     fn not_registered(&self) {}
 
-    /// Attributes.
+    /// Returns the attributes.
     ///
     /// # Errors
     /// As statx(2).
     fn stat(&self) -> Result<Stat>;
 
-    /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    /// Reads at an offset; fewer bytes than requested only at the end of the file.
     ///
     /// # Errors
     /// As pread(2).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
 
-    /// Gives what [`File::read_at`] would read to `take`, at once and in parts, without a copy.
-    /// Answers false, and `take` hears nothing, where the bytes are not in the memory of the
+    /// Passes the bytes that [`File::read_at`] would read to `take`, at once and in parts, without
+    /// a copy. Returns false, and does not call `take`, if the bytes are not in the memory of the
     /// process.
     ///
     /// # Errors
@@ -280,18 +283,18 @@ pub trait File: Send + Sync {
     /// As pwrite(2), if nothing was written.
     fn write_at(&self, data: &[u8], offset: u64) -> Result<usize>;
 
-    /// Opens the same file once more, whatever its name leads to by now.
+    /// Opens the same file once more, wherever its name leads by now.
     ///
     /// # Errors
-    /// As open(2); `EOPNOTSUPP` where there is no such call.
+    /// As open(2); `EOPNOTSUPP` if the implementation has no such call.
     fn again(&self, _access: Access) -> Result<FileRef> {
         Err(Errno::OPNOTSUPP.into())
     }
 
-    /// Writes all of `data` behind the end, wherever that is by now.
+    /// Writes all of `data` at the current end of the file.
     ///
     /// # Errors
-    /// As pwritev2(2) with `RWF_APPEND`; `EOPNOTSUPP` where there is no such call.
+    /// As pwritev2(2) with `RWF_APPEND`; `EOPNOTSUPP` if the implementation has no such call.
     fn append(&self, _data: &[u8]) -> Result<usize> {
         Err(Errno::OPNOTSUPP.into())
     }
@@ -299,8 +302,8 @@ pub trait File: Send + Sync {
     /// Changes attributes, as [`Dir::set_attr`] does by name.
     ///
     /// # Errors
-    /// As fchown(2), fchmod(2), futimens(3), ftruncate(2); `EOPNOTSUPP` where there is no such
-    /// call.
+    /// As fchown(2), fchmod(2), futimens(3), ftruncate(2); `EOPNOTSUPP` if the implementation has
+    /// no such call.
     fn set_attr(&self, _change: &AttrChange) -> Result<()> {
         Err(Errno::OPNOTSUPP.into())
     }
@@ -317,7 +320,7 @@ pub trait File: Send + Sync {
     /// As fallocate(2).
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()>;
 
-    /// Next data or hole at or behind `offset`.
+    /// Returns the next data or hole at or behind `offset`.
     ///
     /// # Errors
     /// As lseek(2); `ENXIO` behind the end.
@@ -332,13 +335,13 @@ pub trait File: Send + Sync {
     /// Copies a range to another file; may copy fewer bytes, 0 at the end of this file.
     ///
     /// # Errors
-    /// As copy_file_range(2), after a plain copy was tried where the kernel cannot do it.
+    /// As copy_file_range(2), after a plain copy was tried if the kernel cannot copy the range.
     fn copy_range(&self, from: u64, to: &dyn File, to_offset: u64, len: u64) -> Result<u64>;
 
     /// Makes `to`, which is empty, share all extents of this file (`FICLONE`).
     ///
     /// # Errors
-    /// `EOPNOTSUPP` (or what `FICLONE` says) where the file system cannot.
+    /// `EOPNOTSUPP` (or the error of `FICLONE`) if the file system cannot share extents.
     fn clone_to(&self, to: &dyn File) -> Result<()>;
 
     /// `FS_IOC_GETFLAGS`.

@@ -1,10 +1,10 @@
-//! What a mount is made of: its layers, their rules, and what the upper needs besides.
+//! The layers of a mount, their rules, and the additional state of the upper.
 //!
-//! Nothing here knows of nodes: a question about a name is answered from the parts of a directory.
+//! Nothing here depends on nodes: the meaning of a name follows from the parts of a directory.
 //!
-//! - `resolve`: what a name means; `found`: the answer;
+//! - `resolve`: the meaning of a name; `found`: the result;
 //! - `ids`, `devices`, `proof`: numbers and owners as the mount shows them;
-//! - `index`, `flags`: what the upper keeps of lower objects besides their copies;
+//! - `index`, `flags`: state that the upper keeps of lower objects in addition to their copies;
 //! - `shadow`: whiteouts; `stage`: copies while they grow;
 //! - `grafts`: host trees.
 
@@ -45,7 +45,7 @@ struct UpperLayer {
     whiteout_ino: AtomicU64,
 }
 
-/// Counts of copies to the upper.
+/// Counters of copies to the upper.
 #[derive(Default)]
 struct Copies {
     objects: AtomicU64,
@@ -69,13 +69,13 @@ pub(super) struct Layers {
 
 /// The root directory of a mount.
 pub(super) struct Root {
-    /// Its parts.
+    /// The parts.
     pub(super) stack: Stack,
     /// The layer that gives its attributes.
     pub(super) layer: u16,
-    /// Its attributes there.
+    /// The attributes in that layer.
     pub(super) stat: Stat,
-    /// Those of its topmost lower part, or the same.
+    /// The attributes of the topmost lower part, or `stat` again.
     pub(super) origin: Stat,
 }
 
@@ -83,7 +83,7 @@ impl Layers {
     /// Opens the layers of a mount.
     ///
     /// # Errors
-    /// `EINVAL` without any layer; of the backing.
+    /// `EINVAL` without any layer; errors of the backing.
     pub(super) fn new(config: Config) -> Result<(Self, Root)> {
         let marks = config.options.marks;
         let mut roots = Vec::new();
@@ -143,7 +143,7 @@ impl Layers {
         self.upper.is_none()
     }
 
-    /// Whether layers stand below a lower layer.
+    /// Whether there are layers below a lower layer.
     pub(super) fn has_below(&self, layer: u16) -> bool {
         self.roots.last().is_some_and(|last| last.layer > layer)
     }
@@ -153,17 +153,17 @@ impl Layers {
         &self.grafts
     }
 
-    /// The host trees, to be put at their places.
+    /// The host trees, to be put in their places.
     pub(super) const fn grafts_mut(&mut self) -> &mut Grafts {
         &mut self.grafts
     }
 
-    /// The host tree that is a layer.
+    /// Returns the host tree that is a layer.
     pub(super) fn graft(&self, layer: u16) -> Option<&GraftState> {
         self.grafts.of_layer(layer)
     }
 
-    /// Whether something is grafted at a name.
+    /// Whether there is a graft at a name.
     pub(super) fn is_graft_place(&self, parent: NodeId, entry: &[u8]) -> bool {
         self.grafts.at(parent, entry).is_some()
     }
@@ -176,7 +176,7 @@ impl Layers {
         }
     }
 
-    /// Refuses a change where there is no upper. `EROFS`.
+    /// Refuses a change if there is no upper. `EROFS`.
     pub(super) fn check_upper(&self) -> Result<()> {
         self.upper().map(|_| ())
     }
@@ -189,7 +189,7 @@ impl Layers {
         Ok(&self.upper()?.work)
     }
 
-    /// The directory of files without a name of the mount.
+    /// The directory of files that have no name in the mount.
     ///
     /// # Errors
     /// `EROFS`.
@@ -197,7 +197,7 @@ impl Layers {
         Ok(&self.upper()?.orphans)
     }
 
-    /// The owner of what the mount makes for itself.
+    /// The owner of objects that the mount makes for itself.
     ///
     /// # Errors
     /// `EROFS`.
@@ -213,7 +213,7 @@ impl Layers {
         self.upper.as_ref().and_then(|upper| upper.index.as_ref())
     }
 
-    /// A name that nothing in the work directory has.
+    /// Returns a name that no entry of the work directory has.
     pub(super) fn unique_name(&self) -> Name {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         name(format!("#{number:x}").as_bytes())
@@ -224,19 +224,19 @@ impl Layers {
         self.copies.objects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Objects that were copied up, and bytes of data copied with them.
+    /// The number of objects that were copied up, and of bytes of data copied with them.
     pub(super) fn copied(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.copies.objects), read(&self.copies.bytes))
     }
 
-    /// Count of the objects that came into the upper so far. A lower object that was found while
-    /// it grew may be in the upper by now, and its key may lead to nothing.
+    /// The number of objects that came into the upper so far. If it grew since a lower object was
+    /// found, the object may be in the upper by now, and its key may lead to nothing.
     pub(super) fn published(&self) -> u64 {
         self.copies.published.load(Ordering::Acquire)
     }
 
-    /// Space of the file system that holds the objects of a layer.
+    /// Returns the space of the file system that holds the objects of a layer.
     ///
     /// # Errors
     /// As fstatfs(2).

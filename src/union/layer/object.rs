@@ -1,4 +1,4 @@
-//! Places without entries: one object that is no directory, whatever became of its names.
+//! Places without entries: one object that is not a directory, independent of its names.
 
 use std::any::Any;
 
@@ -6,26 +6,26 @@ use crate::error::{Errno, Error, Result};
 use crate::types::{Access, AttrChange, Handle, Owner, RenameFlags, Stat, StatFs, XattrFlags};
 use crate::union::layer::{Dir, DirRef, EntrySink, FileRef};
 
-/// One object of a layer, which is no directory and is held by itself.
+/// One object of a layer that is not a directory and is kept by itself.
 ///
-/// What is asked of a directory and makes no sense here is refused by [`Pin`].
+/// [`Pin`] refuses the operations of a directory that make no sense here.
 pub trait Object: Send + Sync + 'static {
-    /// Attributes.
+    /// Returns the attributes.
     ///
     /// # Errors
     /// As statx(2).
     fn stat(&self) -> Result<Stat>;
 
-    /// A place for a name below the object, where nothing is.
+    /// Returns a place for a name below the object, where nothing is.
     fn below(&self, name: &[u8]) -> DirRef;
 
-    /// Another place of the object.
+    /// Returns another place of the object.
     ///
     /// # Errors
     /// As [`Dir::pin`].
     fn pin(&self) -> Result<DirRef>;
 
-    /// Target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     /// As readlinkat(2).
@@ -37,19 +37,19 @@ pub trait Object: Send + Sync + 'static {
     /// As [`Dir::open`].
     fn open(&self, access: Access) -> Result<FileRef>;
 
-    /// Value of an extended attribute.
+    /// Returns the value of an extended attribute.
     ///
     /// # Errors
     /// As [`Dir::xattr`].
     fn xattr(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// Names of all extended attributes.
+    /// Returns the names of all extended attributes.
     ///
     /// # Errors
     /// As [`Dir::xattr_names`].
     fn xattr_names(&self) -> Result<Vec<Vec<u8>>>;
 
-    /// Space and inodes of the file system.
+    /// Returns the space and inodes of the file system.
     ///
     /// # Errors
     /// As fstatfs(2).

@@ -5,20 +5,20 @@ use crate::sync::RwLock;
 use crate::types::Stat;
 use crate::union::config::{Config, GraftRoot};
 
-/// Bits above an inode number that tell its file system, where 255 file systems suffice.
+/// The number of bits above an inode number for its file system, enough for 255 file systems.
 const FEW_DEVICES: u32 = 8;
-/// Bits with more file systems.
+/// The number of bits with more file systems.
 const MANY_DEVICES: u32 = 16;
 
-/// Devices by number. That of the upper (or of the topmost lower) is number 0, so that its inode
-/// numbers are shown as they are; the others follow in the order of the layers.
+/// Devices by number. Number 0 is the device of the upper (or of the topmost lower), so that its
+/// inode numbers are shown as they are; the others follow in the order of the layers.
 pub(super) struct Devices {
     known: RwLock<Vec<u64>>,
     bits: u32,
 }
 
 impl Devices {
-    /// The devices of the roots; `root` has the attributes of the root of the mount.
+    /// Numbers the devices of the roots; `root` has the attributes of the root of the mount.
     ///
     /// # Errors
     /// As stat(2).
@@ -43,7 +43,7 @@ impl Devices {
         Ok(Self { known: RwLock::new(known), bits })
     }
 
-    /// The number of a device; a new one for a device that was not seen before.
+    /// Returns the number of a device, and assigns a new one to a new device.
     pub(super) fn number(&self, dev: u64) -> u16 {
         let known = self.known.read().iter().position(|known| *known == dev);
         let index = known.unwrap_or_else(|| {
@@ -56,7 +56,7 @@ impl Devices {
         u16::try_from(index).unwrap_or(u16::MAX)
     }
 
-    /// An inode number with the number of its device above it.
+    /// Returns an inode number with the number of its device above it.
     pub(super) fn compose(&self, device: u16, ino: u64) -> u64 {
         if device == 0 {
             return ino;
@@ -66,7 +66,8 @@ impl Devices {
         if ino >> ino_bits == 0 {
             return (device << ino_bits) | ino;
         }
-        // Larger numbers than any disk file system gives: spread, not unique by construction.
+        // Larger inode numbers than any disk file system has: mixed, but not unique by
+        // construction.
         let mixed = (ino ^ (ino >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (device << ino_bits) | (mixed >> self.bits)
     }

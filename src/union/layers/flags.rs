@@ -9,7 +9,7 @@ use crate::union::layers::stage::tolerate;
 use crate::union::mark::Mark;
 
 impl Layers {
-    /// The flags that a copy keeps in its mark, as if its inode had them.
+    /// Adds the flags that a copy keeps in its mark to its attributes, as if its inode had them.
     pub(in crate::union) fn with_kept_flags(&self, place: &Place, stat: Stat) -> Result<Stat> {
         let kept = self.read_mark(place, Mark::ProtAttr)?.unwrap_or_default();
         let (immutable, append_only) = (kept.contains(&b'i'), kept.contains(&b'a'));

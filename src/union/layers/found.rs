@@ -1,4 +1,4 @@
-//! What a name of the mount was found to mean.
+//! The result of resolving a name of the mount.
 
 use crate::types::Stat;
 use crate::union::body::{FIRST_GRAFT, Place, Stack, UPPER};
@@ -7,22 +7,22 @@ use crate::union::body::{FIRST_GRAFT, Place, Stack, UPPER};
 pub struct Found {
     /// Attributes in the layer that gives them.
     pub stat: Stat,
-    /// Where they stand.
+    /// The place of the attributes.
     pub place: Place,
     /// Inode number shown.
     pub ino: u64,
-    /// Parts, of a directory.
+    /// The parts of a directory.
     pub stack: Option<Stack>,
-    /// Where the data of a file is, if elsewhere.
+    /// The place of the data of a file, if it is another one.
     pub data: Option<Place>,
-    /// The object is in the index; its link count differs from the backing one by this.
+    /// For an object in the index: the difference between its link count and the backing one.
     pub indexed: Option<i64>,
-    /// The key of a name that is an object of its own, apart from the other names of its inode.
+    /// The key of a name that is an object of its own, separate from the other names of its inode.
     pub split: Option<u64>,
 }
 
 impl Found {
-    /// An object with nothing in other layers.
+    /// An object without parts in other layers.
     pub(in crate::union) const fn alone(
         stat: Stat,
         place: Place,
@@ -32,7 +32,7 @@ impl Found {
         Self { stat, place, ino, stack, data: None, indexed: None, split: None }
     }
 
-    /// Whether a lower layer gives its attributes.
+    /// Whether a lower layer gives the attributes.
     pub(in crate::union) const fn is_lower(&self) -> bool {
         self.place.layer != UPPER && self.place.layer < FIRST_GRAFT
     }

@@ -16,12 +16,12 @@ pub(in crate::union) struct GraftState {
 }
 
 impl GraftState {
-    /// The path of the directory that it is in, and its name there.
+    /// The path of its directory, and its name there.
     pub(in crate::union) fn place(&self) -> (Vec<Name>, Name) {
         (self.parents.clone(), self.entry.clone())
     }
 
-    /// What is shown.
+    /// The object that is shown.
     pub(in crate::union) const fn root(&self) -> &GraftRoot {
         &self.root
     }
@@ -32,17 +32,17 @@ impl GraftState {
     }
 }
 
-/// The host trees of a mount, and the nodes at whose names they stand.
+/// The host trees of a mount, and the nodes at whose names they are.
 pub(in crate::union) struct Grafts {
     all: Vec<GraftState>,
     places: HashMap<(NodeId, Vec<u8>), u16>,
 }
 
 impl Grafts {
-    /// Host trees whose places are not known yet.
+    /// Makes host trees whose places are not set yet.
     ///
     /// # Errors
-    /// `EINVAL` for one at the root.
+    /// `EINVAL` for a graft at the root.
     pub(super) fn new(grafts: Vec<GraftTree>) -> Result<Self> {
         let state = |graft: GraftTree| {
             let (entry, parents) = graft.path.split_last().ok_or(Errno::INVAL)?;
@@ -57,27 +57,27 @@ impl Grafts {
         Ok(Self { all, places: HashMap::new() })
     }
 
-    /// Whether there is none.
+    /// Whether there are no grafts.
     pub(in crate::union) const fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// All of them, in the order of their layers.
+    /// All grafts, in the order of their layers.
     pub(in crate::union) fn all(&self) -> &[GraftState] {
         &self.all
     }
 
-    /// The one that is a layer.
+    /// Returns the graft that is a layer.
     pub(in crate::union) fn of_layer(&self, layer: u16) -> Option<&GraftState> {
         self.all.get(usize::from(layer.checked_sub(FIRST_GRAFT)?))
     }
 
-    /// Puts the one with a layer at a name of a directory.
+    /// Puts the graft of a layer at a name of a directory.
     pub(in crate::union) fn set_place(&mut self, parent: NodeId, entry: &[u8], layer: u16) {
         self.places.insert((parent, entry.to_vec()), layer);
     }
 
-    /// The layer of the one at a name of a directory.
+    /// Returns the layer of the graft at a name of a directory.
     pub(in crate::union) fn at(&self, parent: NodeId, entry: &[u8]) -> Option<u16> {
         if self.places.is_empty() {
             return None;

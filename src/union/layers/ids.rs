@@ -11,7 +11,7 @@ use crate::union::layers::proof::name_number;
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::table::{Key, Node};
 
-/// Shown for an id that the map does not know (`/proc/sys/fs/overflowuid`).
+/// Shown for an id that is not in the map (`/proc/sys/fs/overflowuid`).
 const OVERFLOW_ID: u32 = 65534;
 
 impl IdMap {
@@ -21,7 +21,7 @@ impl IdMap {
         self.ranges.is_empty() && self.squash.is_none()
     }
 
-    /// An id of the layers as the mount shows it.
+    /// Returns an id of the layers as the mount shows it.
     #[must_use]
     pub fn show(&self, id: u32) -> u32 {
         if let Some(squash) = self.squash {
@@ -34,7 +34,7 @@ impl IdMap {
         range.map_or(OVERFLOW_ID, |range| range.shown.wrapping_add(id.wrapping_sub(range.disk)))
     }
 
-    /// An id of the mount as the layers keep it; `None` if it has no place there.
+    /// Returns an id of the mount as the layers store it; `None` if the map has none.
     #[must_use]
     pub fn store(&self, id: u32) -> Option<u32> {
         if self.ranges.is_empty() {
@@ -46,29 +46,29 @@ impl IdMap {
 }
 
 impl Layers {
-    /// The number of a device.
+    /// Returns the number of a device.
     pub(in crate::union) fn device(&self, dev: u64) -> u16 {
         self.devices.number(dev)
     }
 
-    /// The inode number shown for inode `ino` of the device with this number.
+    /// Returns the inode number shown for inode `ino` of the device with this number.
     pub(in crate::union) fn compose_ino(&self, device: u16, ino: u64) -> u64 {
         self.devices.compose(device, ino)
     }
 
-    /// The inode number shown for an object of a layer.
+    /// Returns the inode number shown for an object of a layer.
     pub(in crate::union) fn show_ino(&self, stat: &Stat) -> u64 {
         let device = self.device(stat.dev);
         self.compose_ino(device, stat.ino)
     }
 
-    /// The inode number shown for an entry of a listing, in the file system of `sibling`.
+    /// Returns the inode number shown for an entry of a listing.
     pub(in crate::union) fn show_ino_of(&self, dev: u64, ino: u64) -> u64 {
         let device = self.device(dev);
         self.compose_ino(device, ino)
     }
 
-    /// The key of an object.
+    /// Returns the key of an object.
     pub(in crate::union) fn key_of(&self, found: &Found) -> Key {
         match found.split {
             Some(name) => Key::split(found.place.layer, name),
@@ -76,20 +76,20 @@ impl Layers {
         }
     }
 
-    /// The key of the object in `layer` with these attributes.
+    /// Returns the key of the object in `layer` with these attributes.
     pub(in crate::union) fn key(&self, layer: u16, stat: &Stat) -> Key {
         let key = Key::new(layer, self.device(stat.dev), stat.ino);
         if layer < FIRST_GRAFT {
             return key;
         }
-        // Others remove objects of grafts, and the file system gives the number to a new one.
+        // Others may remove an object of a graft, and a new object may get its number.
         let born = stat.btime.unwrap_or_default();
         let birth = born.secs.cast_unsigned() << 32 ^ u64::from(born.nanos);
         let kind = u64::from(stat.mode >> 12);
         Key { ino: key.ino ^ (birth ^ kind << 60).wrapping_mul(0x9e37_79b9_7f4a_7c15), ..key }
     }
 
-    /// The number that was stored when the object, inode `ino` of the upper, was copied up.
+    /// Returns the number that was stored when the object, inode `ino` of the upper, was copied up.
     pub(in crate::union) fn stored_ino(
         &self,
         place: &Place,
@@ -103,7 +103,7 @@ impl Layers {
         Ok(value.and_then(|value| self.proof.stored_number(&value, ino)))
     }
 
-    /// Attributes as the mount shows them.
+    /// Returns attributes as the mount shows them.
     pub(in crate::union) fn show(&self, node: &Node, stat: Stat) -> Stat {
         let mut stat = self.show_as(node.key.layer(), node.ino, stat);
         if stat.kind() == Kind::Dir && stat.nlink != 0 {
@@ -119,7 +119,8 @@ impl Layers {
         stat
     }
 
-    /// Attributes of what is no directory as the mount shows them, with its number.
+    /// Returns the attributes of an object that is not a directory as the mount shows them, with
+    /// its number.
     pub(in crate::union) fn show_as(&self, layer: u16, ino: u64, mut stat: Stat) -> Stat {
         stat.ino = ino;
         if self.maps_ids(layer) {
@@ -134,7 +135,7 @@ impl Layers {
         layer < FIRST_GRAFT && !self.shifted.contains(&layer)
     }
 
-    /// Attributes of a lower object with its owner as the upper keeps it.
+    /// Returns the attributes of a lower object with its owner as the upper stores it.
     pub(in crate::union) fn stored_stat(&self, layer: u16, stat: Stat) -> Result<Stat> {
         if !self.shifted.contains(&layer) {
             return Ok(stat);
@@ -143,24 +144,24 @@ impl Layers {
         Ok(Stat { uid, gid, ..stat })
     }
 
-    /// The owner that a new object of a caller has in a layer.
+    /// Returns the owner that a new object of a caller has in a layer.
     pub(in crate::union) fn owner(&self, caller: &Caller, layer: u16) -> Result<Owner> {
         if layer >= FIRST_GRAFT {
             return Ok(Owner { uid: caller.uid, gid: caller.gid });
         }
-        // Root of the host, say, in a mount that shows the ids of a container.
+        // For example root of the host, in a mount that shows the ids of a container.
         let (uids, gids) = (&self.options.uid_map, &self.options.gid_map);
         let uid = uids.store(caller.uid).unwrap_or(OVERFLOW_ID);
         let gid = gids.store(caller.gid).unwrap_or(OVERFLOW_ID);
         Ok(Owner { uid, gid })
     }
 
-    /// A user of the mount as the layers keep it. `EOVERFLOW` for one that has no place there.
+    /// Returns a user of the mount as the layers store it. `EOVERFLOW` if the map has none.
     pub(in crate::union) fn store_uid(&self, uid: u32) -> Result<u32> {
         self.options.uid_map.store(uid).ok_or(Error::Rule(Errno::OVERFLOW))
     }
 
-    /// A group of the mount as the layers keep it. `EOVERFLOW` for one that has no place there.
+    /// Returns a group of the mount as the layers store it. `EOVERFLOW` if the map has none.
     pub(in crate::union) fn store_gid(&self, gid: u32) -> Result<u32> {
         self.options.gid_map.store(gid).ok_or(Error::Rule(Errno::OVERFLOW))
     }
@@ -175,21 +176,21 @@ impl Layers {
         self.options.marks == Marks::Trusted
     }
 
-    /// Whether names of one object of this kind are kept together by the index: it needs
-    /// a mark on the object.
+    /// Whether the index keeps names of one object of this kind together: that needs a mark on the
+    /// object.
     pub(in crate::union) fn can_index(&self, kind: Kind) -> bool {
         kind == Kind::File || (kind != Kind::Dir && self.marks_any_kind())
     }
 
-    /// Whether a mark that says that something is absent counts in a layer. The upper is written by
-    /// us in one namespace; in the other one its users may write what they like.
+    /// Whether a mark of absence counts in a layer. In the upper only the namespace in which this
+    /// mount writes its marks counts; users may write anything in the other one.
     pub(in crate::union) fn honours(&self, layer: u16, key: &[u8]) -> bool {
         layer != UPPER || self.leads(layer, key)
     }
 
-    /// Whether a mark that leads to another object counts in a layer. With marks in `trusted.`
-    /// only those do, since an owner of a file sets `user.` attributes and would read through them
-    /// what another layer keeps from that user.
+    /// Whether a mark that leads to another object counts in a layer. If marks are in `trusted.`,
+    /// only that namespace counts: the owner of a file may set `user.` attributes, and could read
+    /// through them what another layer hides from that user.
     pub(in crate::union) fn leads(&self, layer: u16, key: &[u8]) -> bool {
         match self.options.marks {
             Marks::Trusted => key.starts_with(b"trusted."),
@@ -197,7 +198,7 @@ impl Layers {
         }
     }
 
-    /// What the names of the attributes of an object of a layer say.
+    /// Returns the marks that the attribute names of an object of a layer announce.
     pub(in crate::union) fn marked(&self, layer: u16, names: &[Vec<u8>]) -> Marked {
         Marked::read(names, |key| self.leads(layer, key))
     }
@@ -207,7 +208,7 @@ impl Layers {
         mark.key(self.options.marks)
     }
 
-    /// The origin mark of a lower object, where its handle is one.
+    /// Returns the origin mark of a lower object, if its handle is an origin.
     pub(in crate::union) fn origin(&self, place: &Place, stat: &Stat) -> Result<Option<Vec<u8>>> {
         let entry = (!place.name.is_empty()).then_some(&place.name[..]);
         if !self.has_origin(place.layer, stat) {
@@ -216,7 +217,7 @@ impl Layers {
         Ok(place.dir.handle(entry)?.as_ref().and_then(mark::encode_origin))
     }
 
-    /// A change of attributes as the layer of an object keeps it.
+    /// Returns a change of attributes as the layer of an object stores it.
     pub(in crate::union) fn stored_change(
         &self,
         node: &Node,
@@ -247,7 +248,7 @@ impl Layers {
         self.index().is_some() && self.can_index(stat.kind()) && self.has_origin(layer, stat)
     }
 
-    /// The key of one name of a lower object, where a copy-up would part it from the other names.
+    /// Returns the key of one name of a lower object, if copy-up would separate it from the others.
     pub(in crate::union) fn split(&self, place: &Place, stat: &Stat) -> Result<Option<u64>> {
         let lower = place.layer != UPPER && place.layer < FIRST_GRAFT;
         let several = stat.nlink > 1 && stat.kind() != Kind::Dir;

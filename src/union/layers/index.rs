@@ -1,7 +1,7 @@
 //! The index: hard links of a lower layer stay one file when it is copied up.
 //!
-//! The form is that of the kernel (`fs/overlayfs/namei.c`, `ovl_get_index_name`): a hard link to
-//! the upper file stands in the index directory under the hexadecimal origin of the lower file.
+//! The form is that of the kernel (`fs/overlayfs/namei.c`, `ovl_get_index_name`): the index
+//! directory has a hard link to the upper file, named by the hexadecimal origin of the lower file.
 //! Every lower name of that file then leads to it. The link count shown is that of the upper file
 //! plus the difference kept in the `nlink` mark, `U+n` or `U-n`.
 
@@ -15,7 +15,7 @@ use crate::union::layers::stage::tolerate;
 use crate::union::mark::{self, Mark};
 
 impl Layers {
-    /// The file that stands in the index for a lower file with several names.
+    /// Finds the file in the index for a lower file with several names.
     pub(in crate::union) fn find_indexed(
         &self,
         lower: &Place,
@@ -46,8 +46,8 @@ impl Layers {
         Ok(Some(Found { stat, place, ino, stack: None, data, indexed, split: None }))
     }
 
-    /// The place in the index of an upper file that has one, by its origin mark: another name of
-    /// the same inode.
+    /// Returns the place in the index of an upper file that has one, by its origin mark: another
+    /// name of the same inode.
     pub(in crate::union) fn index_place(&self, place: &Place) -> Result<Option<Place>> {
         let Some(index) = self.index() else {
             return Ok(None);
@@ -61,8 +61,8 @@ impl Layers {
         }
     }
 
-    /// Whether a file in the index has names in the upper besides the one that is about to go
-    /// (`named`). A change of the layers while they were not mounted left the count as it was.
+    /// Whether a file in the index has names in the upper other than the one about to be removed
+    /// (`named`). The stored count is not used: it is wrong if the layers changed while not mounted.
     pub(in crate::union) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
         match &state.place {
             Some(place) if state.indexed => Ok(place.stat()?.nlink > 1 + u32::from(named)),
@@ -70,8 +70,8 @@ impl Layers {
         }
     }
 
-    /// Removes from the index what no name leads to any more: the last one was removed while the
-    /// layers were not mounted (`ovl_indexdir_cleanup()` in fs/overlayfs/readdir.c).
+    /// Removes entries from the index to which no name leads any more: the last name was removed
+    /// while the layers were not mounted (`ovl_indexdir_cleanup()` in fs/overlayfs/readdir.c).
     pub(in crate::union) fn sweep_index(&self) -> Result<()> {
         let Some(index) = self.index() else {
             return Ok(());
@@ -87,7 +87,7 @@ impl Layers {
             let place = Place::new(UPPER, index, &entry);
             let stat = place.stat()?;
             if stat.nlink == 1 && self.read_nlink_diff(&place, &stat)? < 0 {
-                // A leftover harms nobody but the space that it takes.
+                // A leftover does no harm but takes space.
                 if let Err(error) = index.unlink(&entry) {
                     let name = String::from_utf8_lossy(&entry);
                     tracing::warn!(%error, %name, "an entry of the index without names stays");
@@ -97,7 +97,7 @@ impl Layers {
         Ok(())
     }
 
-    /// How much the link count shown differs from that of the upper file.
+    /// Returns the difference between the link count shown and that of the upper file.
     pub(in crate::union) fn read_nlink_diff(&self, place: &Place, stat: &Stat) -> Result<i64> {
         let Some(value) = self.read_mark(place, Mark::Nlink)? else { return Ok(0) };
         let corrupt = || Error::Corrupt {
@@ -114,8 +114,9 @@ impl Layers {
                 let whole = self.whole_count(place, text)?;
                 Ok(whole.map_or(diff, |whole| whole - i64::from(stat.nlink)))
             }
-            // Relative to the lower file: one name of it less or more. Its count is not at hand,
-            // so what the kernel wrote before a copy-up is taken as the upper count.
+            // Relative to the lower file: one name of it less or more. The count of that file is
+            // not at hand. The kernel writes this form before a copy-up, so that the upper count
+            // is taken, but at least 2.
             (Some(b'L'), Some(_)) => Ok(i64::from(stat.nlink == 1)),
             _ => Err(corrupt()),
         }
@@ -139,7 +140,7 @@ impl Layers {
         Ok(())
     }
 
-    // The whole count, where it belongs to the relative one.
+    // Returns the whole count, if it belongs to the relative one.
     fn whole_count(&self, place: &Place, relative: &str) -> Result<Option<i64>> {
         let Some(value) = self.read_mark(place, Mark::Links)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&value);
@@ -147,7 +148,7 @@ impl Layers {
         Ok(pair.and_then(|(count, _)| count.parse().ok()))
     }
 
-    /// Stores how much the link count shown differs from that of the upper file.
+    /// Stores the difference between the link count shown and that of the upper file.
     pub(in crate::union) fn write_nlink_diff(
         &self,
         state: &mut FileState,

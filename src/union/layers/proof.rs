@@ -1,35 +1,35 @@
-//! Which numbers and origins that the upper keeps are still right.
+//! Decides which stored numbers and origins of the upper are still valid.
 //!
-//! The upper says of what was copied up which number it shows (`lamina.ino`) and which lower
-//! object it was (`origin`, the names in the index). Both are of the lower layers, and layers are
-//! restored elsewhere, made anew, or mounted by programs that number their files afresh. So a
-//! stored number counts only with the layers that it was stored over, on the inode that it was
-//! stored with; a file handle is an origin only where it means the same object in every mount: in
-//! a file system with handles of its own whose UUID no other layer has. FUSE has none such: its
-//! handles are numbers of one mount.
+//! For each copied-up object the upper stores the number shown (`lamina.ino`) and the lower object
+//! (`origin`, the names in the index). Both refer to the lower layers, and layers may be restored
+//! elsewhere, made anew, or mounted by programs that number their files anew. So a stored number
+//! counts only with the layers over which it was stored, on the inode with which it was stored. A
+//! file handle is an origin only if it means the same object in every mount: in a file system with
+//! handles of its own and a UUID that no other layer has. FUSE has no such handles: its handles are
+//! numbers of one mount.
 //!
-//! Names of one lower object that the index cannot keep together are objects of their own from the
-//! start, and the one that is copied up takes the number of its copy, as in the kernel
+//! If the index cannot keep the names of one lower object together, they are separate objects from
+//! the start, and a name that is copied up takes the number of its copy, as in the kernel
 //! (`ovl_getattr()` in fs/overlayfs/inode.c): two objects never share a number.
 
 use crate::error::Result;
 use crate::types::{Handle, Stat, Time};
 use crate::union::body::LayerDir;
 
-/// Types of btrfs handles, which tell subvolumes of one UUID apart (`FILEID_BTRFS_*` in the
+/// Types of btrfs handles, which distinguish subvolumes of one UUID (`FILEID_BTRFS_*` in the
 /// kernel's include/linux/exportfs.h).
 const BTRFS: std::ops::RangeInclusive<u8> = 0x4d..=0x4f;
 
-/// What is known of the lower layers of a mount.
+/// Identities of the lower layers of a mount.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     /// The file system of each layer, the topmost first, if its handles are origins.
     devices: Vec<Option<u64>>,
-    /// Differs from that of all other layers; `None` where a layer cannot be identified.
+    /// A hash that identifies all lower layers; `None` if a layer cannot be identified.
     layers: Option<u64>,
 }
 
-/// FNV-1a, 64 bits. What is stored with it is no longer trusted if it ever changes.
+/// FNV-1a, 64 bits. Values stored with it are no longer trusted if it ever changes.
 struct Hash(u64);
 
 impl Hash {
@@ -77,7 +77,7 @@ impl Proof {
             (!is_ambiguous(stat, handle)).then_some(stat.dev)
         };
         let layers = found.iter().try_fold(Hash::new(), |hash, (stat, handle)| {
-            // What is restored in place changes the root of its layer.
+            // Restoring a layer in place changes its root.
             Some(hash.handle(handle.as_ref()?).number(stat.ino).time(stat.ctime))
         });
         Ok(Self { devices: found.iter().map(device).collect(), layers: layers.map(|hash| hash.0) })
@@ -89,13 +89,13 @@ impl Proof {
         index.and_then(|index| self.devices.get(index)) == Some(&Some(dev))
     }
 
-    /// What is stored with a number on the inode `ino` of the upper; `None` where no number can
-    /// be.
+    /// Returns the proof that is stored with a number on the inode `ino` of the upper; `None` if no
+    /// number can be stored.
     fn beside(&self, ino: u64) -> Option<u64> {
         Some(Hash(self.layers?).number(ino).0)
     }
 
-    /// The value in which a number is stored with the inode `ino` of the upper.
+    /// Returns the value that stores a number with the inode `ino` of the upper.
     pub(super) fn number_to_store(&self, number: u64, ino: u64) -> Option<[u8; 16]> {
         let mut value = [0; 16];
         let (first, second) = value.split_at_mut(8);
@@ -104,7 +104,7 @@ impl Proof {
         Some(value)
     }
 
-    /// The number in such a value, if it was stored over these layers with this inode.
+    /// Returns the number in such a value, if it was stored over these layers with this inode.
     pub(super) fn stored_number(&self, value: &[u8], ino: u64) -> Option<u64> {
         let (number, beside) = value.split_first_chunk::<8>()?;
         let right = beside == self.beside(ino)?.to_le_bytes();
@@ -112,7 +112,7 @@ impl Proof {
     }
 }
 
-/// A number for one name of an object of a lower layer, in the directory with these attributes.
+/// Returns a number for one name of a lower object, in the directory with these attributes.
 pub(super) fn name_number(dir: &Stat, name: &[u8]) -> u64 {
     Hash::new().number(dir.dev).number(dir.ino).bytes(name).0
 }

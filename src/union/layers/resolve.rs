@@ -1,10 +1,10 @@
-//! Which object of which layer a name of the mount means.
+//! Decides which object of which layer a name of the mount means.
 //!
 //! The rules are those of `fs/overlayfs/namei.c`, extended by the AUFS forms: the topmost layer
-//! that knows the name decides; directories merge downwards until a layer that hides what is
-//! below: an opaque directory, a whiteout, or anything that is no directory. A redirect sends the
-//! search in the layers below to another place. The same functions serve lookup and listing, so
-//! that the one cannot show what the other hides.
+//! that has the name decides; directories merge downwards until a layer hides the ones below by an
+//! opaque directory, a whiteout, or any object that is not a directory. A redirect sends the search
+//! in the layers below to another place. Lookup and listing use the same functions, so that neither
+//! shows what the other hides.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::union::layers::found::Found;
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::probe::{is_aufs_whiteout, is_plain};
 
-/// What one layer says of a name.
+/// The meaning of a name in one layer.
 enum Seen {
     Nothing,
     Whiteout,
@@ -35,7 +35,7 @@ struct Part<'a> {
     below: &'a [LayerDir],
 }
 
-/// What continues a directory in the layers below.
+/// How a directory continues in the layers below.
 enum Next<'a> {
     Part(Part<'a>),
     Found(Found),
@@ -50,7 +50,7 @@ impl Next<'_> {
     }
 }
 
-/// How the search goes on below a layer.
+/// How the search continues below a layer.
 enum Below {
     Same,
     Stop,
@@ -59,19 +59,19 @@ enum Below {
 }
 
 impl Layers {
-    /// Finds what `entry` of a directory means; `None` where there is nothing to see.
+    /// Finds the object that `entry` of a directory means; `None` if there is none.
     ///
     /// # Errors
-    /// Of the backing; corrupt marks.
+    /// Errors of the backing; corrupt marks.
     pub(in crate::union) fn resolve(&self, stack: &Stack, entry: &[u8]) -> Result<Option<Found>> {
         self.resolve_from(stack, entry, stack.stat_upper(entry)?)
     }
 
-    /// [`Layers::resolve`] with the attributes at hand that the writable part has for `entry`, as
+    /// [`Layers::resolve`] with the attributes of `entry` in the writable part, as
     /// [`Stack::stat_upper`] returns them.
     ///
     /// # Errors
-    /// Of the backing; corrupt marks.
+    /// Errors of the backing; corrupt marks.
     pub(in crate::union) fn resolve_from(
         &self,
         stack: &Stack,
@@ -114,7 +114,7 @@ impl Layers {
         Found::alone(stat, place, ino, stack)
     }
 
-    /// What is grafted at a name of a directory.
+    /// Finds the graft at a name of a directory.
     ///
     /// # Errors
     /// As stat(2).
@@ -143,10 +143,10 @@ impl Layers {
         Ok(Some(Found::alone(stat, place, ino, stack)))
     }
 
-    /// Finds what `entry` means in lower layers alone.
+    /// Finds the object that `entry` means in lower layers only.
     ///
     /// # Errors
-    /// Of the backing; corrupt marks.
+    /// Errors of the backing; corrupt marks.
     pub(in crate::union) fn resolve_lower(
         &self,
         lowers: &[LayerDir],
@@ -156,7 +156,7 @@ impl Layers {
         self.complete(part.place, part.stat, part.marked, part.below).map(Some)
     }
 
-    /// The object of the topmost layer that knows a name.
+    /// Returns the object of the topmost layer that has a name.
     fn topmost<'a>(&self, lowers: &'a [LayerDir], entry: &[u8]) -> Result<Option<Part<'a>>> {
         let mut rest = lowers;
         while let Some((layer, below)) = rest.split_first() {
@@ -230,7 +230,7 @@ impl Layers {
                 let hidden = more && !mark::is_aufs_name(entry) && layer.hides(entry)?;
                 return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
             }
-            // A name that this file system cannot hold is not in this layer.
+            // A name that is too long for this file system is not in this layer.
             Err(error) if error.is(Errno::NAMETOOLONG) => return Ok(Seen::Nothing),
             Err(error) => return Err(error),
         };
@@ -240,7 +240,7 @@ impl Layers {
         }
         let empty = mark::may_be_xattr_whiteout(&stat);
         let aufs = mark::is_aufs_name(entry) && stat.kind() == Kind::File;
-        // A redirect leads to another place of the layers below, merged here or not.
+        // A redirect leads to another place in the layers below, merged here or not.
         let redirects =
             matches!(stat.kind(), Kind::Dir | Kind::File) && self.has_below(layer.layer);
         if !(more || empty || aufs || redirects) {
@@ -261,7 +261,7 @@ impl Layers {
         Ok(Seen::Object(stat, marked))
     }
 
-    /// Adds to an object what the layers below contribute.
+    /// Adds the contributions of the layers below to an object.
     fn complete(
         &self,
         place: Place,
@@ -273,7 +273,7 @@ impl Layers {
             return self.complete_dir(place, stat, marked, below);
         }
         let mut data = None;
-        // An empty one was truncated, and its mark was to go.
+        // An empty file was truncated; its mark was about to be removed.
         if marked.metacopy && (stat.size > 0 || place.layer != UPPER) {
             data = self.find_data(&place, marked, below)?;
         } else if place.layer != UPPER
@@ -283,7 +283,7 @@ impl Layers {
         {
             return Ok(indexed);
         }
-        // The number that a lower layer stores is one of another mount.
+        // The number that a lower layer stores is that of another mount.
         let stored = match place.layer {
             UPPER => self.stored_ino(&place, marked, stat.ino)?,
             _ => None,
@@ -298,8 +298,8 @@ impl Layers {
         Ok(Found { stat, place, ino, stack: None, data, indexed, split })
     }
 
-    /// Collects the parts of a directory, from the top. One turn for each layer, since there may be
-    /// hundreds.
+    /// Collects the parts of a directory, from the top. One iteration for each layer, since there
+    /// may be hundreds.
     fn complete_dir(
         &self,
         place: Place,
@@ -417,7 +417,7 @@ impl Layers {
         parts.into_iter().next().map(Below::Relative).ok_or_else(corrupt)
     }
 
-    /// Refuses to show what a mark leads to, unless the mount follows such marks
+    /// Refuses to show the target of a mark, unless the mount follows such marks
     /// (`ovl_check_follow_redirect()` in fs/overlayfs/namei.c).
     fn may_follow(&self, follows: bool, mark: &str, place: &Place) -> Result<()> {
         if follows {
@@ -428,9 +428,9 @@ impl Layers {
         Err(Errno::PERM.into())
     }
 
-    /// Where the data of an object with a metacopy mark is; `None` if it has its own by now. A
-    /// copy-up may complete it after its marks were listed: the metacopy mark goes first, the
-    /// redirect then.
+    /// Returns the place of the data of an object with a metacopy mark; `None` if the object has
+    /// its own data by now: a copy-up may complete it after its marks were listed. The copy-up
+    /// removes the metacopy mark first, then the redirect.
     fn find_data(
         &self,
         place: &Place,

@@ -1,5 +1,5 @@
-//! What stands in the upper for something that is not there: whiteouts, and the staging of new
-//! objects that take the place of one.
+//! Whiteouts, which stand in the upper for removed objects, and the staging of new objects that
+//! replace one.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ pub(in crate::union) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const WHITEOUT_MODE: u32 = Kind::Char.mode_bits();
 
 impl Layers {
-    /// Whether an inode is the whiteout that all our whiteouts are links of.
+    /// Whether an inode is the shared whiteout: our whiteouts are links to it.
     pub(in crate::union) fn is_shared_whiteout(&self, stat: &Stat) -> bool {
         let shared = self.upper.as_ref().map(|upper| &upper.whiteout_ino);
         shared.is_some_and(|ino| ino.load(Ordering::Relaxed) == stat.ino)
     }
 
-    /// Whether a directory may hold xattr whiteouts: only a one marked `opaque=x` does
+    /// Whether a directory may hold xattr whiteouts: only a directory marked `opaque=x` does
     /// (`ovl_xattr_get_first_x`).
     pub(in crate::union) fn may_hold_xattr_whiteouts(&self, dir: &DirRef) -> Result<bool> {
         for key in mark::keys(Mark::Opaque) {
@@ -38,7 +38,7 @@ impl Layers {
         Ok(false)
     }
 
-    /// Makes a whiteout in the work directory and answers its name there.
+    /// Makes a whiteout in the work directory and returns its name there.
     pub(in crate::union) fn stage_whiteout(&self) -> Result<Name> {
         let upper = self.upper()?;
         let entry = self.unique_name();
@@ -53,7 +53,7 @@ impl Layers {
         match upper.work.link(shared, upper.work.as_ref(), &entry) {
             Ok(()) => Ok(entry),
             Err(error) if error.is(Errno::MLINK) => {
-                // Full of links: the next one starts a new inode.
+                // The link limit is reached: the next whiteout starts a new inode.
                 upper.work.unlink(shared)?;
                 upper.work.mknod(shared, WHITEOUT_MODE, 0, upper.own)?;
                 let ino = upper.work.stat(Some(shared))?.ino;
@@ -66,8 +66,8 @@ impl Layers {
         }
     }
 
-    /// Hides the lower entry `entry`, in place of what the upper directory holds under that name
-    /// (nothing, or no directory).
+    /// Hides the lower entry `entry`, and replaces the entry of the upper directory under that name
+    /// (nothing, or not a directory).
     pub(in crate::union) fn whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         if self.writes_aufs_whiteouts() {
             if self.needs_xattr_whiteout(dir, entry)? {
@@ -88,7 +88,7 @@ impl Layers {
         moved
     }
 
-    /// Whether the AUFS form cannot say that `entry` is gone: the name of the whiteout would
+    /// Whether the AUFS form cannot express that `entry` is removed: the name of the whiteout would
     /// be too long, or a user has an object of that name.
     pub(in crate::union) fn needs_xattr_whiteout(
         &self,
@@ -102,8 +102,8 @@ impl Layers {
         Ok(exists(dir, &whiteout)? && !is_aufs_whiteout(dir, &whiteout)?)
     }
 
-    /// Refuses a name that means a whiteout: where whiteouts are files, and where one stands that
-    /// an engine made.
+    /// Refuses a name that means a whiteout: if whiteouts are files, or if an engine made such a
+    /// whiteout here.
     pub(in crate::union) fn refuse_aufs_name(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         if mark::is_aufs_name(entry)
             && (self.writes_aufs_whiteouts() || is_aufs_whiteout(dir, entry)?)
@@ -119,7 +119,7 @@ impl Layers {
             return Ok(false);
         }
         match &stack.upper {
-            // These come and go with the mount.
+            // These come and go during the mount.
             Some(dir) if self.writes_aufs_whiteouts() => {
                 Ok(!is_too_long(entry) && is_aufs_whiteout(dir, &mark::aufs_whiteout(entry))?)
             }
@@ -127,8 +127,8 @@ impl Layers {
         }
     }
 
-    // A name that leaves no room for `.wh.`: an empty file with the kernel's mark, in a directory
-    // that says that it may hold such (`ovl_xattr_get_first_x`).
+    // For a name that leaves no room for `.wh.`: an empty file with the kernel's mark, in a
+    // directory marked as one that may hold such files (`ovl_xattr_get_first_x`).
     fn xattr_whiteout(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         let upper = self.upper()?;
         let staged = self.unique_name();
@@ -165,7 +165,7 @@ impl Layers {
         Ok(stack.has_lower() && self.resolve_lower(&stack.lowers, entry)?.is_some())
     }
 
-    /// Whether a directory has a default ACL; remembered.
+    /// Whether a directory has a default ACL; the result is kept.
     pub(in crate::union) fn has_default_acl(&self, body: &DirBody, dir: &DirRef) -> Result<bool> {
         if !self.options.acl {
             return Ok(false);
@@ -182,8 +182,8 @@ impl Layers {
         Ok(has)
     }
 
-    /// A directory in the work directory in which new objects get what those of `dir` inherit:
-    /// group and ACL. Answers its name if it was made for this purpose and is to be removed.
+    /// Returns a directory in the work directory in which new objects inherit group and ACL as in
+    /// `dir`, and its name if it was made for this purpose and is to be removed.
     pub(in crate::union) fn stage_for(
         &self,
         body: &DirBody,
@@ -221,7 +221,7 @@ impl Layers {
         work.rmdir(entry)
     }
 
-    /// Marks a directory as one that hides all below it.
+    /// Marks a directory as opaque: it hides everything below it.
     pub(in crate::union) fn set_opaque(&self, dir: &DirRef, entry: Option<&[u8]>) -> Result<()> {
         let key = self.mark_key(Mark::Opaque);
         match dir.set_xattr(entry, &key, b"y", XattrFlags::default()) {
@@ -234,7 +234,7 @@ impl Layers {
         }
     }
 
-    /// Marks a directory as one that holds entries whose numbers are stored with them.
+    /// Marks a directory as holding entries that have their numbers stored with them.
     pub(in crate::union) fn set_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
         let mut impure = body.impure.lock();
         if *impure {
@@ -249,7 +249,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Stores with an object that looks like a whiteout that it is none.
+    /// Marks an object that looks like a whiteout as a plain one.
     pub(in crate::union) fn set_plain(&self, dir: &DirRef, entry: &[u8]) -> Result<()> {
         let key = self.mark_key(Mark::Plain);
         dir.set_xattr(Some(entry), &key, b"y", XattrFlags::default())
@@ -261,7 +261,7 @@ impl Layers {
     }
 }
 
-/// Whether the AUFS whiteout of a name would be no name.
+/// Whether the name of the AUFS whiteout of a name would be too long.
 pub(in crate::union) fn is_too_long(entry: &[u8]) -> bool {
     entry.len() + mark::WH_PREFIX.len() > crate::types::NAME_MAX
 }

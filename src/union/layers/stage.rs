@@ -1,4 +1,4 @@
-//! Copies of lower objects while they grow in the work directory, and their way to their names.
+//! Copies of lower objects while they grow in the work directory, and their move into place.
 
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
@@ -14,28 +14,28 @@ use crate::union::layers::Layers;
 use crate::union::mark::{self, Mark};
 use crate::union::table::{Key, Node};
 
-/// What is needed of the data of a file in the upper.
+/// Which data of a file is needed in the upper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::union) enum Data {
-    /// Nothing: attributes are changed, the data may stay where it is.
+    /// None: attributes are changed, the data may stay in its layer.
     Elsewhere,
-    /// As `Elsewhere`, but durable before it is seen: the file gets another name.
+    /// As `Elsewhere`, but durable before it is visible: the file gets another name.
     Movable,
     /// All of it.
     Whole,
-    /// Nothing: it is truncated at once.
+    /// None: the file is truncated at once.
     Dropped,
 }
 
 /// A finished copy in the work directory.
 pub(in crate::union) struct Staged {
-    /// Its name there.
+    /// The name there.
     pub(in crate::union) name: Name,
-    /// Its key.
+    /// The key.
     pub(in crate::union) key: Key,
-    /// Its attributes.
+    /// The attributes.
     pub(in crate::union) stat: Stat,
-    /// Where its data stayed, if it did.
+    /// The place of the data, if it stayed in its layer.
     pub(in crate::union) data: Option<Place>,
 }
 
@@ -60,8 +60,8 @@ impl Layers {
         }
     }
 
-    /// Moves a finished copy to its name, where nothing of the upper stands, and gives the
-    /// directory its times back: to a user nothing changed in it.
+    /// Moves a finished copy to its name, which is free in the upper, and restores the times of the
+    /// directory: for a user nothing changed in it.
     pub(in crate::union) fn publish(
         &self,
         staged: &[u8],
@@ -74,14 +74,14 @@ impl Layers {
             let before = dir.stat(None)?;
             let flags = RenameFlags { noreplace: true, ..RenameFlags::default() };
             match work.rename(staged, dir.as_ref(), entry, flags) {
-                // A file system that has no flags of renameat2(2).
+                // The file system does not support the flags of renameat2(2).
                 Err(error) if error.is(Errno::INVAL) => {
                     work.rename(staged, dir.as_ref(), entry, RenameFlags::default())?;
                 }
                 moved => moved?,
             }
             self.copies.published.fetch_add(1, Ordering::AcqRel);
-            // It is done, whatever the times are.
+            // The copy is published, whether or not the times are restored.
             if let Err(error) = dir.set_attr(None, &times(&before)) {
                 tracing::warn!(%error, "times of a directory are those of a copy-up");
             }
@@ -89,7 +89,7 @@ impl Layers {
         })
     }
 
-    // From this step on every name of a file with several leads to the copy in the index.
+    // From this step on every name of a file with several names leads to the copy in the index.
     pub(in crate::union) fn publish_file(
         &self,
         staged: &Staged,
@@ -171,8 +171,8 @@ impl Layers {
         Ok(Staged { name, key: self.key(UPPER, &made), stat: made, data })
     }
 
-    // Makes the copy in the work directory, with everything but its name. Answers its attributes
-    // of when it was empty, and where its data stayed, if it did.
+    // Makes the copy in the work directory, with everything but its name. Returns the attributes
+    // that it had while empty, and the place of its data, if that stayed in its layer.
     fn stage_object(
         &self,
         node: &Node,
@@ -235,7 +235,7 @@ impl Layers {
         }
     }
 
-    /// Brings the data of a file into the upper whose attributes are there already. The mark goes
+    /// Copies the data of a file whose attributes are in the upper already. The mark is removed
     /// when the data is durable: until then the path shows the lower data.
     pub(in crate::union) fn complete_data(
         &self,
@@ -262,7 +262,8 @@ impl Layers {
     }
 
     pub(in crate::union) fn drop_data(&self, place: &Place, state: &mut FileState) -> Result<()> {
-        // Empty, the mark means nothing; with a size again it would bring the old data back.
+        // On an empty file the mark has no effect; if the file grew, it would bring the old data
+        // back.
         let before = place.stat()?;
         let file = place.dir.open(&place.name, Access::Write)?;
         file.set_len(0)?;
@@ -280,7 +281,7 @@ impl Layers {
         let entry = Some(&place.name[..]);
         let removed = place.dir.remove_xattr(entry, &self.mark_key(Mark::Metacopy));
         tolerate(removed, &[Errno::NODATA])?;
-        // Without the other mark this one means nothing.
+        // Without the other mark this one has no effect.
         let removed = place.dir.remove_xattr(entry, &self.mark_key(Mark::Redirect));
         if let Err(error) = tolerate(removed, &[Errno::NODATA]) {
             tracing::warn!(%error, "a redirect without meaning stays");
@@ -288,8 +289,8 @@ impl Layers {
         Ok(())
     }
 
-    /// Stores the inode number that an object shows with it, where it can be proved later: with the
-    /// number that it has in the upper.
+    /// Stores the inode number that an object shows, if it can be verified later; the number of its
+    /// upper inode is stored with it.
     pub(in crate::union) fn store_ino(
         &self,
         dir: &DirRef,
@@ -309,8 +310,8 @@ impl Layers {
         tolerate(stored, &[Errno::OPNOTSUPP, Errno::PERM])
     }
 
-    /// Copies all attributes but marks. What must not be lost fails the copy: ACLs and
-    /// everything of `security.`.
+    /// Copies all attributes but marks. The copy fails if an ACL or an attribute of `security.`
+    /// cannot be copied.
     pub(in crate::union) fn copy_xattrs(
         &self,
         from: &Place,
@@ -334,8 +335,8 @@ impl Layers {
         Ok(())
     }
 
-    // Owner before mode, since a change of owner clears set-id bits. A capability goes with the
-    // owner too, so it is written again.
+    // Owner before mode, since a change of owner clears set-id bits. It clears a capability too, so
+    // that is written again.
     fn copy_attributes(&self, stat: &Stat, dir: &DirRef, name: &[u8]) -> Result<()> {
         let entry = Some(name);
         let key = b"security.capability";
@@ -356,8 +357,8 @@ impl Layers {
         dir.set_attr(entry, &change)
     }
 
-    /// Clears what a write by an unprivileged user clears: set-user-ID, set-group-ID of an
-    /// executable, capabilities.
+    /// Clears the privileges that a write by an unprivileged user clears: set-user-ID, set-group-ID
+    /// of an executable, capabilities.
     pub(in crate::union) fn clear_privilege(&self, place: &Place, kill: Kill) -> Result<()> {
         let entry = Some(&place.name[..]);
         let stat = place.stat()?;
@@ -372,7 +373,7 @@ impl Layers {
             let change = AttrChange { mode: Some(cleared), ..AttrChange::default() };
             place.dir.set_attr(entry, &change)?;
         }
-        // Asked first: a file that may only grow has none to remove, and refuses to be asked to.
+        // Read first: an append-only file has none to remove, and refuses the removal.
         let key = b"security.capability";
         if place.dir.xattr(entry, key)?.is_none() {
             return Ok(());
@@ -391,7 +392,7 @@ pub(in crate::union) fn times(stat: &Stat) -> AttrChange {
     }
 }
 
-/// Takes exactly the named refusals as success.
+/// Treats exactly the named errors as success.
 pub(in crate::union) fn tolerate(result: Result<()>, expected: &[Errno]) -> Result<()> {
     match result {
         Err(error) if expected.contains(&error.errno()) => Ok(()),
