@@ -48,7 +48,7 @@ pub struct LayerDir {
     hidden: Hidden,
 }
 
-/// The names that AUFS whiteouts in a directory hide since the start of the mount. They are read
+/// The names hidden by AUFS whiteouts that were in a directory when the mount began. They are read
 /// once, since a probe for each missing name costs more.
 #[derive(Clone, Default)]
 pub struct Hidden(Arc<OnceLock<HashSet<Name>>>);

@@ -1,4 +1,4 @@
-//! Copy-up: moves an object of a lower layer into the upper, whole or not at all.
+//! Copy-up: copies an object of a lower layer into the upper, whole or not at all.
 //!
 //! The copy grows in the work directory; its data is durable before it is renamed into place, so
 //! that after a power cut the path shows the old file or the new one. Attributes come last, since

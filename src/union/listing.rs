@@ -1,12 +1,12 @@
 //! Listings of directories.
 //!
-//! A directory of one part is read through: its positions are those of the file system. One that
-//! has parts in lower layers is read part by part (`scan`), so that its size does not matter: the
-//! lower parts first, where a position is a count of entries, then the upper, where it is that of
-//! the file system (`position`). So a position means the same before and after entries come and
-//! go and after a copy-up, for several readers, and when nothing is known of the directory any
-//! more. Of a small one all entries are kept (`whole`), in the same order and with the same
-//! positions; of a large one what saves work (`large`). `kept` limits both in bytes.
+//! A directory of one part is read through: its positions are those of the file system. A directory
+//! with parts in lower layers is read part by part (`scan`), so that its size does not matter:
+//! first the lower parts, where a position is a count of entries, then the upper, where it is that
+//! of the file system (`position`). So a position keeps its meaning when entries come and go, after
+//! a copy-up, for several readers, and when all state of the directory has been dropped. Of a small
+//! directory all entries are kept (`whole`), in the same order and with the same positions; of a
+//! large one only data that saves work (`large`). `kept` limits both in bytes.
 
 mod hidden;
 mod item;
@@ -37,29 +37,29 @@ use lister::Lister;
 use position::Place;
 use scan::Scan;
 
-/// Entries that are taken at once, since the sink may look them up in the same directory.
+/// Entries that are read at once, since the sink may look them up in the same directory.
 const BATCH: u64 = 256;
 
-/// What a request asks of a directory.
+/// A request for entries of a directory.
 #[derive(Clone, Copy)]
 struct Reading<'a> {
     node: &'a Node,
     body: &'a DirBody,
     stack: &'a Stack,
-    /// The version of the directory, read before anything of its parts.
+    /// The version of the directory, read before its parts.
     version: u64,
-    /// The position behind which it goes on, 2 or above.
+    /// The position behind which the listing continues, 2 or above.
     from: u64,
     told: &'a Selection,
 }
 
 impl Union {
-    /// What answers the questions of a listing.
+    /// Returns the lister of this mount.
     pub(super) const fn lister(&self) -> Lister<'_> {
         Lister::new(&self.layers, &self.table)
     }
 
-    /// Gives the entries of a directory behind a position until the sink is full.
+    /// Passes the entries of a directory behind a position to `sink` until it is full.
     ///
     /// # Errors
     /// As getdents(2).
@@ -84,7 +84,7 @@ impl Union {
             self.list(&node, body, (offset, tell, version), sink)?;
             sink.is_empty() && body.readers.end(version)
         };
-        // Before the answer that says so: then nothing is added to it any more.
+        // Dropped before the reply that ends the listing: after it nothing is added to the cache.
         if is_mixed && let Some(kernel) = self.handles.kernel() {
             kernel.drop_listing(id);
         }
@@ -135,8 +135,8 @@ impl Union {
         self.list_single(reading, sink)
     }
 
-    // Lists a directory of one lower layer that has attributes at hand. What has no further name
-    // and nothing to say of other layers is entered as it comes.
+    // Lists a directory of one lower layer that has attributes at hand. An entry with one name and
+    // no mark is entered in the table as it comes.
     fn list_told(&self, at: Reading<'_>, lower: &LayerDir, sink: &mut dyn DirSink) -> Result<bool> {
         let Reading { node, body, from, told: plus, .. } = at;
         let layer = lower.layer;
@@ -204,7 +204,8 @@ impl Union {
         }
         let grafted = body.has_grafts.load(Ordering::Acquire);
         if plus || (grafted && self.layers.is_graft_place(node.id, &item.name)) {
-            // What vanished meanwhile, or cannot be read, is told by name: its lookup will say.
+            // An entry that vanished or cannot be read is listed by name: its lookup returns the
+            // error.
             if let Ok(Some(entry)) = self.lookup_in(node, &item.name) {
                 let kind = entry.stat.kind();
                 let told = plus.then_some(&entry);
@@ -230,7 +231,8 @@ impl Union {
         let mut next = match position::place(at.from) {
             _ if !merges => position::backing(at.from),
             Place::Upper(position) => position,
-            // Of the time before all that was below was copied up: twice is better than never.
+            // A position from before all lower parts were copied up: entries are repeated, but none
+            // is lost.
             Place::Lower(_) => 0,
         };
         let mut pure = stored && at.from <= 2;
@@ -280,7 +282,7 @@ impl Union {
         let Some(large) = large.or(own.as_ref()) else { return Ok(()) };
         let scan = Scan { stack: at.stack, large, version: at.version };
         let ended = self.lister().scan(scan, position::place(at.from), &mut give)?;
-        // Without another reader the names serve nobody for now.
+        // Without another reader the names are of no use now.
         if ended && given == 0 && at.body.readers.is_last() {
             large.drop_names();
         }
@@ -288,7 +290,7 @@ impl Union {
         Ok(())
     }
 
-    /// What is kept of a merged directory, or is from now on.
+    /// Returns the kept state of a merged directory, and makes and keeps it if there is none.
     fn merged(&self, at: Reading<'_>) -> Result<Arc<Merged>> {
         let fresh = at.from <= 2;
         let kept = self.listings.kept().find(at.node.id);

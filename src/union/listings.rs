@@ -1,33 +1,33 @@
-//! What a mount keeps for its listings: entries of directories, and how its readers read.
+//! State of the listings of a mount: entries of directories, and the reading pattern of clients.
 
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
 use crate::union::api::Tell;
 use crate::union::listing::kept::Kept;
 use crate::union::plus::{Plus, Selection};
 
-/// What is kept for listings.
+/// State of listings.
 pub(super) struct Listings {
     kept: Mutex<Kept>,
     plus: Plus,
 }
 
 impl Listings {
-    /// Nothing, of at most so many bytes.
+    /// Makes an empty state that keeps at most `bytes` bytes.
     pub(super) fn new(bytes: usize) -> Self {
         Self { kept: Mutex::new(Kept::new(bytes)), plus: Plus::default() }
     }
 
-    /// Count of directories whose listings are kept, and the bytes of them.
+    /// The number of directories whose listings are kept, and their bytes.
     pub(super) fn stats(&self) -> (u64, u64) {
         self.kept.lock().stats()
     }
 
-    /// What is kept of directories.
+    /// The kept state of directories.
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock()
     }
 
-    /// Which entries a request gets with their attributes: see [`Plus::listing`].
+    /// Returns which entries of a request come with their attributes: see [`Plus::listing`].
     pub(super) fn told(&self, tell: Tell, looked_up: &AtomicU32, first: bool) -> Selection {
         match tell {
             Tell::Names => Selection::default(),
@@ -41,7 +41,7 @@ impl Listings {
         self.plus.looked_up(looked_up);
     }
 
-    /// Whether a walk through the tree reads attributes at present.
+    /// Whether a walk through the tree reads attributes now.
     pub(super) fn is_walked(&self) -> bool {
         self.plus.runs()
     }

@@ -10,11 +10,11 @@
 //!    smaller node number.
 //! 3. The state of a file, which is also its copy-up lock and protects its place (parent, name,
 //!    key) in the table. Of two files, the smaller node number comes first.
-//! 4. `DirBody::change`: the same for a directory. Only a rename holds two.
-//! 5. `DirBody::times`: a step in the upper part of a directory, with the times before and after.
+//! 4. `DirBody::change`: as 3, for a directory. Only a rename holds two.
+//! 5. `DirBody::times`: a step in the upper part of a directory, and its times before and after.
 //!
-//! A copy-up takes only 3 to 5: an open file may be copied up while names change. What looked a
-//! name up without these locks compares `Layers::published` of before and after.
+//! A copy-up takes only 3 to 5: an open file may be copied up while names change. Code that looks
+//! up a name without these locks compares `Layers::published` from before and after.
 
 use std::sync::Arc;
 
@@ -45,14 +45,14 @@ pub(super) struct Parents<'a> {
 }
 
 impl FileBody {
-    /// Fills a state that nobody else knows yet.
+    /// Fills a state that is not shared yet.
     pub(super) fn with(&self, act: impl FnOnce(&mut FileState)) {
         act(&mut self.state.lock());
     }
 }
 
 impl Body {
-    /// Whether this is a file state that says no more than a new one would.
+    /// Whether this is a file state that is the same as a new one.
     pub(super) fn is_idle(&self) -> bool {
         let Some(state) = self.file().and_then(|file| file.state.try_lock()) else { return false };
         state.opens == 0
@@ -66,13 +66,13 @@ impl Body {
 }
 
 impl DirBody {
-    /// Keeps the entries of a directory as they are, while names are looked up in it.
+    /// Keeps the entries of a directory unchanged while names are looked up in it.
     pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.entries.read()
     }
 
-    /// Runs a step that changes entries in the upper part of a directory: no copy-up puts the times
-    /// of before back meanwhile.
+    /// Runs a step that changes entries in the upper part of a directory: meanwhile no copy-up can
+    /// restore the former times.
     pub(super) fn step<R>(&self, act: impl FnOnce() -> Result<R>) -> Result<R> {
         let _times = self.times.lock();
         act()
@@ -83,7 +83,7 @@ impl Parent {
     /// Locks the entries of a directory and gives it to `act`, which may change them.
     ///
     /// # Errors
-    /// `ENOENT` for a directory that is removed; what `act` answers.
+    /// `ENOENT` for a directory that is removed; errors of `act`.
     pub(super) fn locked<R>(&self, act: impl FnOnce(&Self) -> Result<R>) -> Result<R> {
         let _entries = self.body()?.entries.write();
         act(&self.current()?)
@@ -124,16 +124,16 @@ impl Parents<'_> {
 }
 
 impl Table {
-    /// The state of a file, made if there was none.
+    /// Returns the body of a file, and makes one if there is none.
     fn file_body(&self, id: NodeId) -> Result<Arc<Body>> {
         let fresh = || Arc::new(Body::File(FileBody::default()));
         self.body(id, fresh).ok_or_else(|| Errno::STALE.into())
     }
 
-    /// Locks the state of a file, then reads its node, and gives both to `act`.
+    /// Locks the state of a file, then reads its node, and passes both to `act`.
     ///
     /// # Errors
-    /// `EISDIR`, `ESTALE`, and what `act` answers.
+    /// `EISDIR`, `ESTALE`, and errors of `act`.
     pub(super) fn with_file<R>(
         &self,
         id: NodeId,
@@ -145,7 +145,7 @@ impl Table {
         act(&mut Held { node, state: &mut state })
     }
 
-    /// [`Table::with_file`] of a file that is not in use at this moment; does nothing with others.
+    /// [`Table::with_file`] of a file that is not in use now; does nothing with others.
     pub(super) fn try_with_file(&self, id: NodeId, act: impl FnOnce(&mut Held<'_>)) {
         let Some(node) = self.find(id) else { return };
         let Some(body) = node.body.clone() else { return };
@@ -157,7 +157,7 @@ impl Table {
         }
     }
 
-    /// Gives the state of a file that no node leads to any more to `act`.
+    /// Passes the state of a file that no node refers to any more to `act`.
     pub(super) fn with_forgotten(&self, body: &Body, act: impl FnOnce(&mut FileState)) {
         if let Some(file) = body.file() {
             act(&mut file.state.lock());
@@ -184,12 +184,12 @@ impl Table {
         }
     }
 
-    /// Gives what is known of an object that is no directory to `act`, which changes nothing: its
-    /// node and, if something is going on with it, its locked state. A file at rest is read
-    /// without a lock, and again with one where it did not stay at rest.
+    /// Passes the node of an object that is not a directory to `act`, which changes nothing, and
+    /// its locked state if it is in use. A file that is not in use is read without a lock, and
+    /// again with one if it came into use meanwhile.
     ///
     /// # Errors
-    /// `EISDIR`, `ESTALE`, and what `act` answers.
+    /// `EISDIR`, `ESTALE`, and errors of `act`.
     pub(super) fn with_object<R>(
         &self,
         id: NodeId,
@@ -206,10 +206,10 @@ impl Table {
         self.with_file(id, |held| act(&held.node, Some(held.state)))
     }
 
-    /// Locks the place of a directory, then reads its node, and gives both to `act`.
+    /// Locks the place of a directory, then reads its node, and passes both to `act`.
     ///
     /// # Errors
-    /// `ENOTDIR`, `ESTALE`, and what `act` answers.
+    /// `ENOTDIR`, `ESTALE`, and errors of `act`.
     pub(super) fn with_dir<R>(
         &self,
         id: NodeId,
@@ -257,7 +257,7 @@ impl Table {
         }
     }
 
-    /// Whether a directory is an ancestor of another, or the same.
+    /// Whether a directory is an ancestor of another, or the other itself.
     pub(super) fn is_above(&self, above: NodeId, below: NodeId) -> bool {
         let mut at = below;
         loop {

@@ -1,7 +1,7 @@
-//! Lookups: what a name means is entered in the table, once for each object.
+//! Lookups: the object of a name is entered in the table, once for each object.
 //!
-//! A lower object that comes into the upper while it is looked up would get two nodes, of which
-//! each copies it up: see [`Union::lookup_in`].
+//! A lower object that comes into the upper during its lookup would get two nodes, and each would
+//! copy it up: see [`Union::lookup_in`].
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use crate::union::layers::found::Found;
 use crate::union::table::{NewNode, Node};
 use crate::union::{Union, check_name};
 
-/// What a name means that is about to change.
+/// The object of a name that is about to change.
 pub(super) struct Named {
     /// The object, and its node with one more lookup.
     pub(super) found: Option<(Found, NodeId)>,
-    /// The writable part had something under the name, perhaps a whiteout.
+    /// Whether the writable part has an entry under the name, perhaps a whiteout.
     pub(super) occupied: bool,
 }
 
 impl Union {
-    /// Finds an entry of a directory and counts a lookup on it; `None` where there is none.
+    /// Finds an entry of a directory and counts a lookup on it; `None` if there is none.
     /// `.` and `..` lead to the directory itself and to its parent.
     ///
     /// # Errors
-    /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for a node that is unknown, or of the backing.
+    /// `ENOTDIR`, `ENAMETOOLONG`, `ESTALE` for an unknown node, or errors of the backing.
     pub fn lookup(&self, parent: NodeId, entry: &[u8]) -> Result<Option<Entry>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if entry == b"." || entry == b".." {
@@ -53,7 +53,7 @@ impl Union {
         Ok(self.find_in(node, entry)?.map(|(_, entered)| entered))
     }
 
-    /// Finds what a name of a directory means, and enters it in the table. The entries of the
+    /// Finds the object of a name of a directory, and enters it in the table. The entries of the
     /// directory are locked.
     pub(super) fn find_in(&self, node: &Node, entry: &[u8]) -> Result<Option<(Found, Entry)>> {
         let published = self.layers.published();
@@ -62,8 +62,8 @@ impl Union {
         self.enter_found(node, entry, found, published)
     }
 
-    /// Enters what a name of a directory was found to mean in the table. `published` was read
-    /// before it was looked up.
+    /// Enters the object that a name was found to mean in the table. `published` was read before
+    /// the lookup.
     fn enter_found(
         &self,
         node: &Node,
@@ -86,9 +86,9 @@ impl Union {
             if !object.is_lower() || self.layers.published() == published {
                 return Ok(Some((object, entered)));
             }
-            // It may be in the upper by now. Then the key of its lower object leads to nothing, or
-            // to a second node, which was made just now and goes. One that was copied up since it
-            // was made has another key, and is the right one.
+            // The object may be in the upper by now. Then the key of its lower object leads to
+            // nothing, or to a second node, which was made just now and is dropped. A node that was
+            // copied up since it was made has another key, and is the right one.
             published = self.layers.published();
             let again = self.layers.resolve(&body.stack(), entry);
             let again = again.inspect_err(|_| self.forget(entered.node, 1))?;
@@ -106,9 +106,9 @@ impl Union {
         }
     }
 
-    /// Looks again at where the data of a file are that was entered just now: a copy-up may have
-    /// completed the file, and the kernel forgotten it, after its marks were read. From now on a
-    /// copy-up finds the node.
+    /// Checks again where the data of a file is that was just entered: a copy-up may have completed
+    /// the file, and the kernel forgotten it, after its marks were read. From now on a copy-up
+    /// finds the node.
     fn confirm_data(&self, id: NodeId) -> Result<()> {
         self.table.with_file(id, |held| {
             if held.state.data.is_none() || held.node.key.layer() != UPPER {
@@ -126,8 +126,8 @@ impl Union {
         })
     }
 
-    /// [`Union::find_in`] of an entry that is about to be removed, moved or replaced. With `hides`,
-    /// a lower part has the name too.
+    /// [`Union::find_in`] of an entry that is about to be removed, moved or replaced. `hides` is
+    /// whether a lower part has the name too.
     pub(super) fn find_to_change(&self, node: &Node, entry: &[u8], hides: bool) -> Result<Named> {
         let published = self.layers.published();
         let stack = node.dir()?.stack();
@@ -144,8 +144,8 @@ impl Union {
         Ok(Named { found: found.map(|(found, entered)| (found, entered.node)), occupied })
     }
 
-    // Finds an entry of the upper, which has these attributes, that is known by this name: its
-    // marks were read when it was entered.
+    // Finds an entry of the upper with these attributes whose node is known by this name: its marks
+    // were read when it was entered.
     fn find_known(
         &self,
         node: &Node,
@@ -179,14 +179,15 @@ impl Union {
         let target = if entry == b"." { id } else { node.parent };
         let entry = self.entry_again(target)?;
         if entry.stat.nlink == 0 {
-            // A handle of what was removed. Who has it open keeps it by other means.
+            // A file handle of a removed directory. Processes that have it open do not need the
+            // lookup.
             self.forget(target, 1);
             return Err(Errno::STALE.into());
         }
         Ok(entry)
     }
 
-    /// A known object with its attributes; counts a lookup on it.
+    /// Returns a known object with its attributes; counts a lookup on it.
     pub(super) fn entry_again(&self, id: NodeId) -> Result<Entry> {
         self.table.add_lookup(id).ok_or(Errno::STALE)?;
         let stat = self.getattr(id).inspect_err(|_| self.forget(id, 1))?;
@@ -200,7 +201,7 @@ impl Union {
         self.layers.find_graft(node.id, entry)
     }
 
-    /// Enters an object in the table. Answers it as the kernel is to see it, and whether it is new.
+    /// Enters an object in the table. Returns its entry for the kernel, and whether it is new.
     pub(super) fn enter(
         &self,
         parent: NodeId,
@@ -231,7 +232,7 @@ impl Union {
         Ok((Entry { node: node.id, stat }, fresh))
     }
 
-    /// Attributes of an object that was just found, as the mount shows them.
+    /// Returns the attributes of an object that was just found, as the mount shows them.
     fn show_found(&self, node: &Node, found: &Found) -> Result<Stat> {
         if node.body.as_deref().and_then(Body::file).is_none() {
             return Ok(self.layers.show(node, found.stat));
@@ -268,15 +269,14 @@ impl Union {
         Some(Arc::new(Body::File(body)))
     }
 
-    // An object that is known already was found under another name: a hard link, or a rename
-    // behind our back.
+    // A known object was found under another name: a hard link, or a rename outside of this mount.
     fn found_again(&self, node: &Node, parent: NodeId, entry: &[u8], found: &Found) -> Result<()> {
         if node.kind == Kind::Dir {
             return self.table.with_dir(node.id, |node, body| {
                 if node.id != NodeId::ROOT {
                     self.table.relocate(node.id, parent, entry);
                 }
-                // Others rename directories of grafts.
+                // Others may rename directories of grafts.
                 if node.key.layer() >= FIRST_GRAFT
                     && !found.place.name.is_empty()
                     && let Some(dir) = body.stack().top()
@@ -291,7 +291,7 @@ impl Union {
                 return Ok(());
             }
             if held.state.is_lost() {
-                // A pin led to it since the name that was known went.
+                // A pin led to it since its known name was removed.
                 held.state.place = None;
                 held.state.pinned = false;
                 self.table.relocate(held.node.id, parent, entry);

@@ -1,9 +1,10 @@
-//! The marks by which overlayfs and we say in a layer what is no plain content.
+//! The marks in a layer for everything that is not plain content.
 //!
-//! Names and values are those of the kernel (`fs/overlayfs/overlayfs.h`, `ovl_xattr_table`), of
-//! the AUFS form that image tools unpack (`.wh.NAME`, `.wh..wh..opq`), and of older userspace
-//! unions for reading. What we add is `lamina.ino` and `lamina.plain` among them: the kernel shows
-//! no attribute of `trusted.overlay.` or `user.overlay.`, so that it hides ours too.
+//! Names and values are those of the kernel (`fs/overlayfs/overlayfs.h`, `ovl_xattr_table`), of the
+//! AUFS form that image tools unpack (`.wh.NAME`, `.wh..wh..opq`), and, for reading, of older
+//! userspace unions. Our own marks are `lamina.ino`, `lamina.links` and `lamina.plain` in the same
+//! namespace: the kernel shows no attribute of `trusted.overlay.` or `user.overlay.`, so it hides
+//! these too.
 //!
 //! A user of the mount can neither see nor set a mark: `*.overlay.X` is stored as
 //! `*.overlay.overlay.X` (the kernel's escape for nested overlays), the rest is refused.
@@ -25,9 +26,9 @@ const PRIVATE: [&[u8]; 4] = [
 /// A mark that overlayfs keeps in an extended attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// `opaque`: `y` hides all below; `x` says that files here may be `whiteout`.
+    /// `opaque`: `y` hides everything below; `x` means that files here may be `whiteout`.
     Opaque,
-    /// `redirect`: where the lower part of a directory, or the data of a file, is found.
+    /// `redirect`: the place of the lower part of a directory, or of the data of a file.
     Redirect,
     /// `metacopy`: the data is in a lower layer.
     Metacopy,
@@ -45,7 +46,7 @@ pub enum Mark {
     Ino,
     /// Ours, `lamina.links`: the whole link count, and the relative one that it belongs to.
     Links,
-    /// Ours, `lamina.plain`: what looks like a whiteout and is none.
+    /// Ours, `lamina.plain`: an object that looks like a whiteout but is not one.
     Plain,
 }
 
@@ -66,7 +67,7 @@ impl Mark {
         }
     }
 
-    /// Name of the attribute in a namespace.
+    /// Returns the name of the attribute in a namespace.
     #[must_use]
     pub fn key(self, marks: Marks) -> Vec<u8> {
         let prefix = match marks {
@@ -77,14 +78,14 @@ impl Mark {
     }
 }
 
-/// What the names of an object's attributes say before any value is read.
+/// The marks that the names of an object's attributes announce, before any value is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marked {
-    /// Some attribute that may make a directory opaque.
+    /// An attribute that may make a directory opaque.
     pub opaque: bool,
     /// A redirect.
     pub redirect: bool,
-    /// Data elsewhere.
+    /// The data is in another layer.
     pub metacopy: bool,
     /// An xattr whiteout.
     pub whiteout: bool,
@@ -94,7 +95,7 @@ pub struct Marked {
     pub ino: bool,
     /// A relative link count.
     pub nlink: bool,
-    /// No whiteout, whatever it looks like.
+    /// The object is not a whiteout, even if it looks like one.
     pub plain: bool,
 }
 
@@ -105,8 +106,8 @@ impl Marked {
         Self::read(names, |_| true)
     }
 
-    /// Reads the names. What says that something is absent or plain counts in both namespaces;
-    /// what leads elsewhere, where `leads` holds for its name.
+    /// Reads the names. Marks of absence, and that of a plain object, count in both namespaces;
+    /// marks that lead elsewhere count if `leads` returns true for their name.
     #[must_use]
     pub fn read(names: &[Vec<u8>], leads: impl Fn(&[u8]) -> bool) -> Self {
         let mut found = Self::default();
@@ -135,13 +136,13 @@ fn strip<'a>(name: &'a [u8], prefixes: &[&[u8]]) -> Option<&'a [u8]> {
     prefixes.iter().find_map(|prefix| name.strip_prefix(*prefix))
 }
 
-/// The keys under which a mark may stand in a layer, the most trusted first.
+/// Returns the keys under which a mark may be in a layer, the most trusted first.
 #[must_use]
 pub fn keys(mark: Mark) -> [Vec<u8>; 2] {
     [mark.key(Marks::Trusted), mark.key(Marks::User)]
 }
 
-/// Whether an attribute is a mark of overlayfs or of ours, and never plain content.
+/// Whether an attribute is a mark of overlayfs or ours, and never plain content.
 #[must_use]
 pub fn is_mark(key: &[u8]) -> bool {
     strip(key, &[TRUSTED, USER]).is_some_and(|rest| !rest.starts_with(ESCAPE)) || is_private(key)
@@ -153,7 +154,7 @@ pub fn is_private(key: &[u8]) -> bool {
     PRIVATE.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// The name under which a user's attribute is stored.
+/// Returns the name under which a user's attribute is stored.
 #[must_use]
 pub fn escape(key: &[u8]) -> Vec<u8> {
     for prefix in [TRUSTED, USER] {
@@ -164,7 +165,7 @@ pub fn escape(key: &[u8]) -> Vec<u8> {
     key.to_vec()
 }
 
-/// The name under which a stored attribute is shown, or `None` for one that is not.
+/// Returns the name under which a stored attribute is shown, or `None` if it is not shown.
 #[must_use]
 pub fn unescape(key: &[u8]) -> Option<Vec<u8>> {
     for prefix in [TRUSTED, USER] {
@@ -176,7 +177,7 @@ pub fn unescape(key: &[u8]) -> Option<Vec<u8>> {
     (!is_private(key)).then(|| key.to_vec())
 }
 
-/// The name of the AUFS whiteout of `name`.
+/// Returns the name of the AUFS whiteout of `name`.
 #[must_use]
 pub fn aufs_whiteout(name: &[u8]) -> Name {
     let mut whiteout = Name::from_slice(WH_PREFIX);
@@ -196,7 +197,7 @@ pub const fn may_be_xattr_whiteout(stat: &Stat) -> bool {
     matches!(stat.kind(), Kind::File) && stat.size == 0
 }
 
-/// The kernel's origin mark: `struct ovl_fb` of `fs/overlayfs/overlayfs.h`, version 0.
+/// Encodes the kernel's origin mark: `struct ovl_fb` of `fs/overlayfs/overlayfs.h`, version 0.
 ///
 /// | offset | bytes | meaning |
 /// | --- | --- | --- |
@@ -216,7 +217,7 @@ pub fn encode_origin(handle: &crate::types::Handle) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The name of an object in the index directory: its origin in hexadecimal.
+/// Returns the name of an object in the index directory: its origin in hexadecimal.
 #[must_use]
 pub fn index_name(origin: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

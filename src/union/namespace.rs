@@ -1,7 +1,7 @@
 //! Additions to one directory: new objects and links.
 //!
-//! What replaces a whiteout, and every directory that must hide what is below it, is made ready
-//! in the work directory and takes its place in one rename.
+//! An object that replaces a whiteout, and every directory that must hide the layers below, is
+//! prepared in the work directory and moved into place in one rename.
 
 use crate::error::{Errno, Result};
 use crate::types::{Kind, MODE_MASK, NodeId, Owner, RenameFlags, Stat, name};
@@ -14,7 +14,7 @@ use crate::union::mark;
 use crate::union::parent::Parent;
 use crate::union::{Union, check_name};
 
-/// What is to be made.
+/// The object to make.
 pub(super) enum Make<'a> {
     Dir { mode: u32 },
     Special { mode: u32, rdev: u64 },
@@ -37,7 +37,7 @@ impl FileState {
 }
 
 impl Union {
-    /// A directory with its upper part, ready to be changed.
+    /// Returns a directory with its upper part, ready to be changed.
     pub(super) fn parent(&self, id: NodeId) -> Result<Parent> {
         let stack = self.copy_up_dir(id)?;
         let body = self.table.node(id)?.dir_body()?;
@@ -45,11 +45,11 @@ impl Union {
         Ok(Parent { id, body, stack, dir })
     }
 
-    /// Copies a directory up if need be, locks its entries, and gives it to `act`, which may change
-    /// them.
+    /// Copies a directory up if necessary, locks its entries, and passes it to `act`, which may
+    /// change them.
     ///
     /// # Errors
-    /// As the copy-up; `ENOENT` for a directory that is removed; what `act` answers.
+    /// As the copy-up; `ENOENT` for a directory that is removed; errors of `act`.
     pub(super) fn with_parent<R>(
         &self,
         id: NodeId,
@@ -104,8 +104,8 @@ impl Union {
         })
     }
 
-    /// Enters an object that was just made: nothing but its attributes must be read, since
-    /// no layer below shows anything under its name.
+    /// Enters an object that was just made: only its attributes are read, since no layer below
+    /// shows anything under its name.
     pub(super) fn made(&self, parent: &Parent, entry: &[u8]) -> Result<Entry> {
         let stat = parent.dir.stat(Some(entry))?;
         self.made_with(parent, entry, stat)
@@ -150,17 +150,17 @@ impl Union {
         let plain = needs_plain_mark(entry, what);
         let hides = self.layers.upper_hides(&parent.stack, entry)?;
         if !parent.stack.has_lower() && !hides && !plain {
-            // Nothing is below: the name is free unless the upper itself refuses it.
+            // No layer is below: the name is free unless the upper itself refuses it.
             let body = parent.body()?;
             match body.step(|| self.make_in(caller, parent, &parent.dir, entry, what, owner)) {
-                // A whiteout, perhaps.
+                // There may be a whiteout.
                 Err(error) if error.is(Errno::EXIST) => {}
                 made => return made.inspect(|_| body.changed()),
             }
         }
         let covers = self.layers.is_occupied(&parent.dir, entry)?;
         let hidden = !covers && hides;
-        // Without anything in the upper, the layers below decide alone.
+        // Without an entry in the upper, the layers below decide.
         let seen = if covers || hidden {
             self.layers.resolve(&parent.stack, entry)?
         } else {
@@ -183,7 +183,7 @@ impl Union {
         Ok(file)
     }
 
-    // In the work directory first, then over the whiteout that stands there.
+    // Made in the work directory first, then moved over the whiteout in its place.
     fn make_over(
         &self,
         caller: &Caller,
@@ -269,7 +269,7 @@ impl Union {
                 Ok((held.node.ino, parent.dir.stat(Some(entry))?))
             })?;
             parent.body()?.changed();
-            // Only what shows a number that is not its own has it stored.
+            // Only an entry that shows a number other than its own has one stored.
             if ino == self.layers.show_ino(&linked) { Ok(()) } else { self.set_impure_for(parent) }
         })?;
         self.entry_again(id)
@@ -336,7 +336,7 @@ impl Union {
     }
 }
 
-// What would be read as a whiteout if the upper became a layer.
+// Whether an object would be read as a whiteout if the upper became a layer.
 fn needs_plain_mark(entry: &[u8], what: &Make<'_>) -> bool {
     match what {
         Make::Special { mode, rdev } => {

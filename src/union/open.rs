@@ -1,9 +1,10 @@
-//! Open files: which way each is served, and the state behind it.
+//! Open files: how each is served, and the state behind it.
 //!
-//! There is no table of handles: a handle is two bits, the state is that of the inode. The kernel
-//! allows one way per inode at a time, and with passthrough one backing file (`fs/fuse/iomode.c`):
+//! There is no table of handles: a handle is a few bits, and the state is that of the inode. The
+//! kernel allows one way per inode at a time, and with passthrough one backing file
+//! (`fs/fuse/iomode.c`):
 //!
-//! | state | next open | answer |
+//! | state | next open | result |
 //! | --- | --- | --- |
 //! | idle | small or privileged file | cached |
 //! | idle | otherwise, if the kernel grants it | passthrough |
@@ -11,8 +12,8 @@
 //! | passthrough, same backing file | any | passthrough, same id |
 //! | passthrough, other backing file after a copy-up | any | `ESTALE` once; then a new node |
 //!
-//! A file whose last name goes lives on for as long as the kernel knows it, since somebody may be
-//! about to open it: parked in the work directory while it is open, else behind a pin.
+//! A file that loses its last name lives on while the kernel knows it, since it may be about to be
+//! opened: parked in the work directory while it is open, otherwise behind a pin.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,16 +34,16 @@ use crate::union::{Union, check_name};
 const FH_CACHED: u64 = 1;
 /// Handle of a file that the kernel serves by itself.
 const FH_PASSTHROUGH: u64 = 2;
-/// Set in the handle of one that it may write by itself.
+/// Set in a handle through which the kernel may write by itself.
 const FH_WRITES: u64 = 4;
-/// Set in the handle of a program that runs.
+/// Set in the handle of a running program.
 const FH_RUNS: u64 = 8;
 
 impl Union {
     /// Opens a file.
     ///
     /// # Errors
-    /// As open(2); `ESTALE` once where a reader holds the lower file by passthrough.
+    /// As open(2); `ESTALE` once while a reader holds the lower file by passthrough.
     pub fn open(&self, id: NodeId, flags: OpenFlags) -> Result<Opened> {
         self.handles.count_open();
         if let Some(opened) = self.open_served(id, flags, None)? {
@@ -55,12 +56,13 @@ impl Union {
             if matches!(held.state.life, Life::Gone(_) | Life::Detached | Life::Stale) {
                 return Err(Errno::STALE.into());
             }
-            // A writer the kernel has refused by itself; a reader it would, but only after this.
+            // The kernel has refused a writer by itself; it would refuse a reader only after this
+            // request.
             if flags.truncate && !flags.write && held.state.runs > 0 {
                 return Err(Errno::TXTBSY.into());
             }
             if flags.truncate && self.is_read_below(held) {
-                // Nothing is truncated by an open that fails: it comes again to the copy.
+                // This open fails and must not truncate: the kernel repeats it on the copy.
                 self.copy_up_file(held, Data::Whole)?;
                 self.detach(held)?;
                 return Err(Errno::STALE.into());
@@ -79,7 +81,8 @@ impl Union {
         })
     }
 
-    // Whether the kernel serves readers from a lower layer, so that a copy-up parts them from it.
+    // Whether the kernel serves readers from a lower layer, so that a copy-up separates them from
+    // it.
     fn is_read_below(&self, held: &Held<'_>) -> bool {
         let Io::Passthrough { layer, .. } = held.state.io else { return false };
         let lower = layer != UPPER && layer < FIRST_GRAFT;
@@ -107,8 +110,8 @@ impl Union {
         self.handles.lost_name(id)
     }
 
-    /// Whether the kernel writes a file by itself at present, perhaps through a shared mapping, so
-    /// that its attributes change at any time.
+    /// Whether the kernel writes a file by itself now, perhaps through a shared mapping, so that
+    /// its attributes may change at any time.
     #[must_use]
     pub fn is_live(&self, id: NodeId) -> bool {
         if !self.handles.has_writers() {
@@ -169,8 +172,8 @@ impl Union {
         Ok(self.opened_cached(node))
     }
 
-    // A small file goes to the page cache as a whole, which saves its first READ. Nobody reads it
-    // at this moment: the file has no handle, and gets none while its lock is held.
+    // Puts a small file into the page cache as a whole, which saves its first READ. No process
+    // reads it now: the file has no handle, and gets none while its lock is held.
     fn store_pages(&self, id: NodeId, place: &Place) -> Result<()> {
         crate::sync::thread_local! {
             static DATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -215,7 +218,7 @@ impl Union {
         Opened { fh: FH_CACHED, mode: OpenMode::Cached { keep_cache } }
     }
 
-    /// Whether passthrough is the better way for a file that is opened so.
+    /// Whether passthrough is better for a file that is opened with these flags.
     fn prefers(&self, node: &Node, place: &Place, flags: OpenFlags) -> Result<bool> {
         if self.handles.is_passthrough_off() {
             return Ok(false);
@@ -228,12 +231,13 @@ impl Union {
             return Ok(false);
         }
         if flags.write {
-            // The kernel would write with our rights and keep what a user's write clears.
+            // The kernel would write with our rights and keep the privileges that a user's write
+            // clears.
             let privileged = stat.mode & (S_ISUID | S_ISGID) != 0
                 || (stat.mode & 0o111 != 0 && self.has_capability(place)?);
             return Ok(!privileged);
         }
-        // A read from the page cache would change no access time.
+        // A read from the page cache would not change the access time.
         let strict = self.layers.options().strict_atime && place.layer == UPPER;
         Ok(strict || stat.size >= PASSTHROUGH_MIN)
     }
@@ -242,8 +246,8 @@ impl Union {
         Ok(place.dir.xattr(Some(&place.name), b"security.capability")?.is_some())
     }
 
-    // The path leads to a new node from now on; this one stays with those who have it open, and a
-    // pin leads it to the object that both share.
+    // The path leads to a new node from now on; processes that have the file open keep this one,
+    // and a pin leads it to the object that both share.
     fn detach(&self, held: &mut Held<'_>) -> Result<()> {
         if held.state.life != Life::Linked {
             return Ok(());
@@ -306,7 +310,7 @@ impl Union {
         Ok((told, opened))
     }
 
-    // A file just made has no reader and no privilege: its descriptor is at hand.
+    // A file just made has no reader and no privilege, and its descriptor is open already.
     fn start_new(&self, held: &mut Held<'_>, made: FileRef) -> Opened {
         if let Some(id) = self.handles.register_open(made.as_ref()) {
             held.state.io = Io::Passthrough { id, layer: held.node.key.layer() };
@@ -365,7 +369,7 @@ impl Union {
             });
             Some(Arc::new(Body::File(body)))
         });
-        // No lookup leads to it, and its number is free when the kernel forgets it.
+        // No lookup leads to it, and its number is free after the kernel forgets it.
         self.table.clear_key(node.id);
         let told = Entry { node: node.id, stat: self.layers.show(&node, stat) };
         self.open_new(told, Some(made), flags)
@@ -405,13 +409,13 @@ impl Union {
         match closed {
             Ok(Some(true)) => self.handles.note_id(&self.table, id),
             Ok(Some(false)) => self.table.drop_body(id, Body::is_idle),
-            // A handle that is still open, or a node of before: nothing is to be given back.
+            // The handle is not the last one, or its node is unknown: nothing is to be released.
             Ok(None) | Err(_) => {}
         }
     }
 }
 
-// The kernel opens a registered file without asking what its inode allows (`backing_file_open()`
+// The kernel opens a registered file without checking what its inode allows (`backing_file_open()`
 // in fs/backing-file.c), so `may_open()` is repeated here.
 pub(super) fn check_fixed(stat: &Stat, flags: OpenFlags) -> Result<()> {
     let grows_only = flags.append && !flags.truncate;

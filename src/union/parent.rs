@@ -24,7 +24,7 @@ impl Parent {
         self.stack.graft.unwrap_or(UPPER)
     }
 
-    /// This directory as it is now. `ENOENT` if it was removed.
+    /// Returns this directory as it is now. `ENOENT` if it was removed.
     pub(super) fn current(&self) -> Result<Self> {
         let body = self.body()?;
         if body.removed.get().is_some() {

@@ -1,4 +1,4 @@
-//! Which layers an object of the mount is made of: used to make a layer of the upper.
+//! The layers of an object of the mount: used to make a layer of the upper.
 
 use crate::error::Result;
 use crate::types::NodeId;
@@ -6,7 +6,7 @@ use crate::union::Union;
 use crate::union::layer::DirRef;
 
 impl Union {
-    /// The part that a layer has in a directory of the mount: 0 is the upper, 1 the topmost
+    /// Returns the part of a directory of the mount in a layer: 0 is the upper, 1 the topmost
     /// lower.
     ///
     /// # Errors
@@ -16,7 +16,7 @@ impl Union {
         Ok(node.dir()?.stack().part(layer).cloned())
     }
 
-    /// Whether an object of the mount stands in a layer.
+    /// Whether an object of the mount is in a layer.
     ///
     /// # Errors
     /// `ESTALE`.

@@ -1,4 +1,4 @@
-//! Where the object of a node stands, and its attributes there.
+//! The place of the object of a node, and its attributes there.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::union::lock::Held;
 use crate::union::table::{Node, Table};
 
 impl DirBody {
-    /// Attributes of a directory in its layer.
+    /// Returns the attributes of a directory in its layer.
     pub(super) fn stat(&self) -> Result<Stat> {
         if let Some(removed) = self.removed.get() {
             return Ok(*removed);
@@ -19,7 +19,7 @@ impl DirBody {
 }
 
 impl Table {
-    /// The place of a file: parked, indexed, or below its parent by its name.
+    /// Returns the place of a file: parked, indexed, or below its parent by its name.
     pub(super) fn place(&self, node: &Node, state: Option<&FileState>) -> Result<Place> {
         if state.is_some_and(|state| matches!(state.life, Life::Gone(_) | Life::Stale)) {
             return Err(Errno::STALE.into());
@@ -33,7 +33,7 @@ impl Table {
         Ok(Place { layer, dir: Arc::clone(dir), name: node.name.clone() })
     }
 
-    /// Attributes in its layer of an object that is no directory.
+    /// Returns the attributes, in its layer, of an object that is not a directory.
     pub(super) fn stat_file(&self, node: &Node, state: Option<&FileState>) -> Result<Stat> {
         match state {
             Some(state) => self.stat_state(node, state),
@@ -59,7 +59,7 @@ impl Table {
         Ok(stat)
     }
 
-    /// Lets a pin lead to a file from now on.
+    /// Makes a pin lead to a file from now on.
     pub(super) fn pin(&self, held: &mut Held<'_>) -> Result<()> {
         let place = self.place(&held.node, Some(held.state))?;
         let dir = place.dir.pin(&place.name)?;

@@ -1,30 +1,31 @@
-//! Whether a listing tells the attributes of its entries (READDIRPLUS).
+//! Decides whether a listing carries the attributes of its entries (READDIRPLUS).
 //!
-//! Attributes cost a lookup for each entry and bring nothing to a reader of names; without them, a
-//! reader of attributes asks for each entry by itself. So a directory is listed by names until
-//! lookups follow; then a run of directories is told with attributes, and at its end some lack
-//! them for one file each: if that is looked up, the next run is twice as long.
+//! Attributes cost a lookup for each entry and are useless to a reader of names; without them, a
+//! reader of attributes sends one request for each entry. So a directory is listed by names until
+//! lookups follow. Then a run of directories is listed with attributes. At the end of the run, some
+//! directories leave out the attributes of one file each: if that file is looked up, the next run
+//! is twice as long.
 
 use std::cell::Cell;
 
 use crate::sync::{AtomicI32, AtomicU32, Ordering};
 use crate::types::Kind;
 
-/// Directories of the first run, and of the longest.
+/// Directories of the first run; below, of the longest.
 const RUN: i32 = 16;
 const RUN_MAX: i32 = 512;
-/// Directories at the end of a run in which a file is left out, until it is looked up.
+/// Directories at the end of a run that leave out one file, until it is looked up.
 const SAMPLES: i32 = 8;
-/// Lookups after a listing by names that show that attributes are wanted.
+/// Lookups after a listing by names that show a need for attributes.
 const WANTED: u32 = 3;
-/// Directories that are told with attributes in a listing by names, for each request: a walk
-/// through a tree looks up each directory that it goes on to.
+/// Directories that a listing by names carries with attributes, for each request: a walk through a
+/// tree looks up each directory before it enters it.
 const DIRS_TOLD: u32 = 64;
 
-/// What a mount knows of its readers.
+/// The reading pattern of the clients of a mount.
 #[derive(Debug, Default)]
 pub(super) struct Plus {
-    /// Directories of the run that are left; below 0, how many were listed after its end.
+    /// Directories left in the run; below 0, the number listed after its end.
     left: AtomicI32,
     run: AtomicI32,
 }
@@ -33,24 +34,24 @@ pub(super) struct Plus {
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     all: bool,
-    /// Of a listing by names, so many directories more.
+    /// In a listing by names, the number of directories that still get attributes.
     dirs: Cell<u32>,
-    /// Of the others, so many files are left out.
+    /// In any other listing, the number of files that are still left out.
     samples: Cell<u32>,
 }
 
 impl Selection {
-    /// All entries.
+    /// Selects all entries.
     pub(super) fn everything() -> Self {
         Self { all: true, ..Self::default() }
     }
 
-    /// Whether entries are told as a rule.
+    /// Whether entries carry attributes as a rule.
     pub(super) const fn is_all(&self) -> bool {
         self.all
     }
 
-    /// Whether an entry is.
+    /// Whether an entry carries attributes.
     pub(super) fn wants(&self, kind: Kind) -> bool {
         let (counter, last) = match (self.all, kind) {
             (true, Kind::Dir) => return true,
@@ -69,8 +70,8 @@ impl Selection {
 }
 
 impl Plus {
-    /// Decides for a request of a listing, of which it may be the first. `looked_up` counts for
-    /// the directory and begins at `u32::MAX`.
+    /// Decides for a request of a listing; `first` is whether it is the first one. `looked_up`
+    /// counts lookups in the directory and starts at `u32::MAX`.
     pub(super) fn listing(&self, looked_up: &AtomicU32, first: bool) -> Selection {
         let left = self.left.load(Ordering::Relaxed);
         let runs = self.runs() && left > -SAMPLES;
@@ -78,7 +79,7 @@ impl Plus {
             (true, true) => {
                 self.left.fetch_sub(1, Ordering::Relaxed);
                 if left <= 0 {
-                    // One lookup is enough to show it.
+                    // One lookup is enough to show the need.
                     looked_up.store(WANTED - 1, Ordering::Relaxed);
                 }
                 Selection {
@@ -98,7 +99,7 @@ impl Plus {
         }
     }
 
-    /// [`Plus::listing`] for a thread that lists ahead of a reader: its directories are of the run.
+    /// [`Plus::listing`] for a thread that lists ahead of a reader: its directories are in the run.
     pub(super) fn listing_ahead(&self, first: bool) -> Selection {
         if first && self.left.load(Ordering::Relaxed) > 0 {
             self.left.fetch_sub(1, Ordering::Relaxed);
@@ -120,7 +121,7 @@ impl Plus {
         }
     }
 
-    /// Whether directories are told with attributes at present.
+    /// Whether directories are listed with attributes now.
     pub(super) fn runs(&self) -> bool {
         self.run.load(Ordering::Relaxed) > 0
     }
@@ -130,8 +131,8 @@ impl Plus {
 mod tests {
     use super::*;
 
-    /// Directories of `files` files that are listed; each entry that is not told is looked up if
-    /// `stats`. Answers how many were told and how many looked up.
+    /// Lists directories of `files` files; each entry without attributes is looked up if `stats`.
+    /// Returns the number of entries with attributes, and the number looked up.
     fn walk(plus: &Plus, dirs: usize, files: usize, stats: bool) -> (usize, usize) {
         let (mut told, mut asked) = (0, 0);
         for _ in 0..dirs {
@@ -143,7 +144,7 @@ mod tests {
                 asked += files - here;
                 (here..files).for_each(|_| plus.looked_up(&counter));
             }
-            // Its end.
+            // The end of the listing.
             plus.listing(&counter, false);
         }
         (told, asked)
@@ -180,7 +181,7 @@ mod tests {
         let (told, _) = walk(&plus, 5000, 10, false);
         assert!(told <= 10 * (RUN_MAX + SAMPLES) as usize, "{told}");
         assert_eq!(walk(&plus, 1000, 10, false), (0, 0));
-        // And from the beginning.
+        // The reader begins again.
         assert_eq!(walk(&plus, 17, 10, true), (16 * 10, 10));
     }
 

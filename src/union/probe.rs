@@ -1,4 +1,4 @@
-//! Small questions about one name of a directory of a layer.
+//! Probes of one name of a directory of a layer.
 
 use crate::error::{Errno, Result};
 use crate::types::Kind;
@@ -15,7 +15,7 @@ pub(super) fn exists(dir: &DirRef, entry: &[u8]) -> Result<bool> {
     }
 }
 
-/// Whether a name in the AUFS form stands for a mark: a regular file that no user made.
+/// Whether a name in the AUFS form is a mark: a regular file that was not made by a user.
 pub(super) fn is_aufs_whiteout(dir: &DirRef, name: &[u8]) -> Result<bool> {
     match dir.stat(Some(name)) {
         Ok(stat) => Ok(stat.kind() == Kind::File && !is_plain(dir, name)?),
@@ -24,7 +24,7 @@ pub(super) fn is_aufs_whiteout(dir: &DirRef, name: &[u8]) -> Result<bool> {
     }
 }
 
-/// Whether an object that looks like a whiteout was made by a user and is none.
+/// Whether an object that looks like a whiteout was made by a user and is not one.
 ///
 /// # Errors
 /// As reading its attributes.

@@ -1,16 +1,17 @@
-//! Readers of a directory at this moment, for the listing that the kernel keeps.
+//! Present readers of a directory, for the listing that the kernel caches.
 //!
-//! The kernel keeps the entries of a listing in the page cache and compares only the version of
-//! the directory with that of the reader who began while nothing was kept (`fuse_readdir_cached()`
-//! in fs/fuse/readdir.c). An answer that was made before a change, and arrives after another reader
-//! began behind it, is kept as of the new version (`fuse_add_dirent_to_cache()` looks at the
-//! position alone). All later readers would see it until the next change. So what is kept is
-//! dropped when a reader comes to the end of a directory that changed under one of its readers:
-//! nothing is added behind the end, and a listing whose first page is missing is read anew.
+//! The kernel keeps the entries of a listing in the page cache. It compares the version of the
+//! directory only with that of the reader that began while nothing was cached
+//! (`fuse_readdir_cached()` in fs/fuse/readdir.c). A reply that was made before a change, and
+//! arrives after another reader began behind the change, is cached as of the new version
+//! (`fuse_add_dirent_to_cache()` checks only the position). All later readers would see it until
+//! the next change. So the cached listing is dropped when a reader comes to the end of a directory
+//! that changed under one of its readers: nothing is added behind the end, and a listing without
+//! its first page is read again.
 
 use crate::sync::Mutex;
 
-/// After so many readings to the end, a reader that has not come there is one that stopped.
+/// After this many readings to the end, a reader that has not reached it is counted as stopped.
 const STOPPED: u32 = 64;
 
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ struct State {
     open: u32,
     /// The version of the directory when the first of them began.
     oldest: u64,
-    /// Those that have come to the end since.
+    /// Readers that have come to the end since.
     ended: u32,
 }
 
@@ -43,13 +44,13 @@ impl Readers {
         self.0.lock().open <= 1
     }
 
-    /// Counts a reader that comes to the end. Whether the kernel may have kept entries of different
-    /// versions.
+    /// Counts a reader that comes to the end. Returns whether the kernel may have cached entries of
+    /// different versions.
     #[must_use]
     pub fn end(&self, version: u64) -> bool {
         let mut state = self.0.lock();
         if state.open == 0 {
-            // It was taken for one that stopped, or began elsewhere than at the start.
+            // The reader was counted as stopped, or did not begin at the start.
             return true;
         }
         state.open -= 1;

@@ -1,6 +1,6 @@
-//! Redirects: the path under which the layers below the upper know what has another name there.
+//! Redirects: the paths of renamed objects in the layers below the upper.
 //!
-//! The path of a directory does not change while it is renamed: its mark is set before its name
+//! That path of a directory does not change while it is renamed: its mark is set before its name
 //! changes, and is read here after the name was.
 
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::union::table::Node;
 use crate::union::{PATH_MAX, Union};
 
 impl Union {
-    /// The path under which the layers below the upper know a directory; empty for the root.
+    /// Returns the path of a directory in the layers below the upper; empty for the root.
     pub(super) fn lower_path(&self, node: &Node) -> Result<Vec<u8>> {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         let mut at = node.clone();
@@ -41,8 +41,8 @@ impl Union {
         Ok(path)
     }
 
-    /// Brings a file into the upper in a form that keeps its meaning under another name: with its
-    /// data, or with a redirect that leads to it. `near` is another name in the same directory.
+    /// Copies a file up in a form that stays valid under another name: with its data, or with a
+    /// redirect to it. `near` is whether the other name is in the same directory.
     pub(super) fn copy_up_movable(&self, held: &mut Held<'_>, near: bool) -> Result<Place> {
         if !self.layers.options().redirect {
             return self.copy_up_file(held, Data::Whole);

@@ -1,7 +1,7 @@
 //! Removals: names, files with several names, directories.
 //!
-//! The last name of an open file goes and the file is parked in the work directory, so that no
-//! descriptor is held for it. A directory that holds nothing but whiteouts is moved away first.
+//! An open file that loses its last name is parked in the work directory, so that no descriptor is
+//! held for it. A directory that holds only whiteouts is moved away first.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::union::parent::Parent;
 use crate::union::table::Node;
 use crate::union::{Union, check_name, fixed};
 
-/// Where a file is whose last name goes.
+/// The place of a file that loses its last name.
 enum Parked {
     /// Under a name of ours in the work directory.
     Linked(Place),
@@ -30,7 +30,7 @@ enum Parked {
 }
 
 impl Union {
-    /// Removes an entry that is no directory.
+    /// Removes an entry that is not a directory.
     ///
     /// # Errors
     /// As unlink(2).
@@ -51,8 +51,8 @@ impl Union {
         })
     }
 
-    /// Gives the object that a name of a directory leads to, which is no directory, to `act`: what
-    /// was found and, locked, its node. It is entered for the moment if it was not known.
+    /// Passes the object of a name, which is not a directory, to `act`: the result of the lookup
+    /// and its locked node. An unknown object is entered for the duration of the call.
     fn with_entry(
         &self,
         parent: &Parent,
@@ -64,7 +64,7 @@ impl Union {
         loop {
             let named = self.find_to_change(&node, entry, hides)?;
             let (found, id) = named.found.ok_or(Errno::NOENT)?;
-            // A copy-up since gave it another key.
+            // A copy-up since then gave it another key.
             let done = self.table.with_file(id, |held| {
                 let same = held.node.key == self.layers.key_of(&found);
                 if same { act(&found, held).map(|()| true) } else { Ok(false) }
@@ -76,8 +76,8 @@ impl Union {
         }
     }
 
-    /// Before a name of a lower file with several names goes: its copy in the index keeps count of
-    /// those that are left.
+    /// Called before a name of a lower file with several names is removed: copies the file into the
+    /// index, which counts the remaining names.
     pub(super) fn count_names(&self, held: &mut Held<'_>, found: &Found) -> Result<()> {
         let several =
             found.stat.nlink > 1 && self.layers.is_indexed(found.place.layer, &found.stat);
@@ -126,9 +126,8 @@ impl Union {
         })
     }
 
-    /// Takes the last name of a file away by `remove`. The file lives on where somebody may have
-    /// it open, or be about to open it. Its key leads to nothing before the backing may give its
-    /// number to another object.
+    /// Removes the last name of a file by `remove`. The file lives on if it may be open, or about
+    /// to be opened. Its key is removed before the backing may reuse its number for another object.
     pub(super) fn leave_last(
         &self,
         held: &mut Held<'_>,
@@ -161,7 +160,7 @@ impl Union {
         Ok(())
     }
 
-    // Where a file will be when its last name is gone.
+    // Returns the place of a file after its last name is removed.
     fn park(&self, held: &Held<'_>) -> Result<Parked> {
         let place = self.table.place(&held.node, Some(held.state))?;
         if place.layer != UPPER && place.layer < FIRST_GRAFT {
@@ -177,7 +176,7 @@ impl Union {
         }
         match place.dir.pin(&place.name) {
             Ok(dir) => Ok(Parked::Pinned(Place { dir, ..place })),
-            // Without a descriptor it is gone at once, as long as nobody has it open.
+            // Without a descriptor the file is gone at once, which is right only if it is not open.
             Err(error) if held.state.opens == 0 => {
                 tracing::debug!(%error, "a removed file is not kept");
                 Ok(Parked::Lost)
@@ -203,8 +202,8 @@ impl Union {
         Ok(())
     }
 
-    /// Before one of several names goes: the kernel counts it off. Where it is the name that leads
-    /// to the object, a pin does so until another one is known.
+    /// Called before one of several names is removed: the kernel will decrement its link count. If
+    /// the name is the one that leads to the object, a pin replaces it until another name is known.
     pub(super) fn keep_found(
         &self,
         parent: &Parent,
@@ -222,7 +221,7 @@ impl Union {
         Ok(())
     }
 
-    /// After one of several names is gone: another one is where the object is found.
+    /// Called after one of several names is removed: finds another name that leads to the object.
     pub(super) fn lose_name(
         &self,
         parent: &Parent,
@@ -246,7 +245,8 @@ impl Union {
             }
         }
         if held.state.place.is_none() {
-            // In a lower layer each name is by itself, and this one stays where it is, hidden.
+            // In a lower layer each name is an object of its own, and this one stays in place,
+            // hidden.
             held.state.place = Some(self.table.place(&held.node, None)?);
             held.state.life = Life::Kept;
             self.table.clear_key(held.node.id);
@@ -308,7 +308,7 @@ impl Union {
         if stack.graft.is_some() {
             body.step(|| parent.dir.rmdir(entry))?;
         } else {
-            // One that is in the upper alone is mostly what it seems.
+            // A directory that is in the upper only is usually without whiteouts.
             let simple = !hides && !stack.has_lower();
             if !(simple && body.step(|| try_rmdir(&parent.dir, entry))?) {
                 if !self.lister().is_empty(stack)? {
@@ -321,8 +321,8 @@ impl Union {
         Ok(())
     }
 
-    /// Takes a directory away by `remove`, with its entries and its place locked. Its key leads to
-    /// nothing before the backing may give its number to another object.
+    /// Removes a directory by `remove`, with its entries and its place locked. Its key is removed
+    /// before the backing may reuse its number for another object.
     pub(super) fn leave_dir(
         &self,
         node: &Node,
@@ -364,13 +364,13 @@ impl Union {
     }
 }
 
-// What may not be removed at all is refused before its content counts, as `may_delete()` does.
+// A removal that is never permitted is refused before the content is checked, as in `may_delete()`.
 fn not_empty(parent: &DirRef) -> Result<Errno> {
     let stat = parent.stat(None)?;
     Ok(if stat.immutable || stat.append_only { Errno::PERM } else { Errno::NOTEMPTY })
 }
 
-// Whether the directory could be removed as it is, without whiteouts in it.
+// Removes the directory as it is. Returns false if it holds entries, such as whiteouts.
 fn try_rmdir(dir: &DirRef, entry: &[u8]) -> Result<bool> {
     match dir.rmdir(entry) {
         Ok(()) => Ok(true),

@@ -1,10 +1,10 @@
-//! Rename, with all flags, of anything to anywhere in the same layer.
+//! Rename, with all flags, of any object to any directory in the same layer.
 //!
-//! A directory with parts in lower layers moves in one step: its upper part is renamed and says
-//! by a redirect where its lower parts are. Where redirects cannot be used the whole tree is
-//! copied up first. A directory that must not merge with what the new name has below is made
-//! opaque before it moves. One rename of a mount that crosses directories runs at a time, as in
-//! the kernel (`s_vfs_rename_mutex`).
+//! A directory with parts in lower layers moves in one step: its upper part is renamed, and a
+//! redirect on it leads to its lower parts. If redirects cannot be used, the whole tree is copied
+//! up first. A directory that must not merge with the layers below its new name is made opaque
+//! before it moves. Only one rename of a mount that crosses directories runs at a time, as in the
+//! kernel (`s_vfs_rename_mutex`).
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use crate::union::parent::Parent;
 use crate::union::probe::is_plain;
 use crate::union::{PATH_MAX, Union, check_name, fixed};
 
-/// One end of a rename. What it leads to is entered in the table until the rename is over.
+/// One end of a rename. Its object is entered in the table until the rename is over.
 struct End<'a> {
     parent: &'a Parent,
     entry: &'a [u8],
     found: Option<Found>,
     id: Option<NodeId>,
-    /// The lower layers show something under this name.
+    /// Whether the lower layers show something under this name.
     hides: bool,
-    /// The upper had something under this name when it was looked up, perhaps a whiteout.
+    /// Whether the upper had an entry under this name at the lookup, perhaps a whiteout.
     occupied: bool,
 }
 
@@ -47,23 +47,23 @@ impl End<'_> {
     }
 }
 
-/// Both ends, and how the one becomes the other.
+/// Both ends, and the flags of the rename.
 struct Move<'a> {
     source: End<'a>,
     target: End<'a>,
     flags: RenameFlags,
 }
 
-/// What came of a try.
+/// The result of a try.
 enum Tried {
     Done,
-    /// A copy-up came between: what was found is not what is locked.
+    /// A copy-up came between: the object found is not the locked one.
     Again,
-    /// It moves a directory, and needs the right to do so.
+    /// A directory moves, so the lock of renames is needed.
     Alone,
 }
 
-/// For as long as it lives, places in the tree may lag behind.
+/// While this lives, places in the tree may be outdated.
 struct Moving<'a>(&'a DirRef);
 
 impl<'a> Moving<'a> {
@@ -133,7 +133,7 @@ impl Union {
             return Err(Errno::XDEV.into());
         }
         if flags.whiteout && graft.is_none() && !self.layers.marks_any_kind() {
-            // The device that it leaves could not be marked as the user's own.
+            // The device that it leaves could not be marked as one that a user made.
             return Err(Errno::INVAL.into());
         }
         if graft.is_none() {
@@ -193,7 +193,7 @@ impl Union {
         })
     }
 
-    // A directory goes nowhere below itself.
+    // A directory cannot move below itself.
     fn check_loop(&self, moved: &Move<'_>) -> Result<()> {
         let Move { source, target, flags } = moved;
         if source.dir().is_some_and(|id| self.table.is_above(id, target.parent.id)) {
@@ -235,7 +235,7 @@ impl Union {
         found.into_iter().flatten().try_for_each(|found| fixed::may_leave(&found.stat))
     }
 
-    // All that a rename changes is locked, but for the places of directories.
+    // Everything that a rename changes is locked, except for the places of directories.
     fn move_locked(
         &self,
         moved: &Move<'_>,
@@ -279,7 +279,7 @@ impl Union {
         if flags.exchange { self.set_impure_by(target, source.parent) } else { Ok(()) }
     }
 
-    // Only what shows a number that is not its own has it stored.
+    // Only an entry that shows a number other than its own has one stored.
     fn set_impure_by(&self, end: &End<'_>, to: &Parent) -> Result<()> {
         let Some(found) = &end.found else { return Ok(()) };
         let ino = end.id.and_then(|id| self.ino(id)).unwrap_or(found.ino);
@@ -298,7 +298,7 @@ impl Union {
             self.count_names(held, found)?;
         }
         let before = self.table.stat_state(&held.node, held.state)?;
-        // Of a file in the index alone it matters whether the name is a link of it.
+        // Needed only for a file in the index: the name may not be a link to it.
         let named =
             held.state.indexed && self.layers.is_occupied(&target.parent.dir, target.entry)?;
         if before.nlink <= 1 && !self.layers.keeps_names(held.state, named)? {
@@ -321,7 +321,7 @@ impl Union {
         }
     }
 
-    /// Moves the source over what the target name shows.
+    /// Moves the source over the entry of the target name.
     fn replace(&self, source: &End<'_>, target: &End<'_>, user_whiteout: bool) -> Result<()> {
         if target.is_dir() && self.layers.is_occupied(&target.parent.dir, target.entry)? {
             self.clear_whiteouts(target)?;
@@ -347,10 +347,10 @@ impl Union {
             self.layers.aufs_whiteout(&source.parent.dir, source.entry)?;
         }
         let to = target.parent.dir.as_ref();
-        // What shows nothing stays as it was found: no copy-up gets a name that is hidden.
+        // A name that shows nothing stays as it was found: no copy-up gets a hidden name.
         let over_whiteout = source.is_dir() && target.found.is_none() && target.occupied;
         if over_whiteout {
-            // A directory cannot replace a whiteout: they change places.
+            // A directory cannot replace a whiteout: they are exchanged.
             let flags = RenameFlags { exchange: true, ..RenameFlags::default() };
             source.parent.dir.rename(source.entry, to, target.entry, flags)?;
             if !source.hides || aufs {
@@ -364,7 +364,7 @@ impl Union {
         if late { self.layers.whiteout(&source.parent.dir, source.entry) } else { Ok(()) }
     }
 
-    // What RENAME_WHITEOUT leaves behind is a device that the user asked for and sees.
+    // RENAME_WHITEOUT leaves a device that the user requested and sees.
     fn stage_plain_device(&self) -> Result<Name> {
         let (work, own) = (self.layers.work()?, self.layers.own()?);
         let name = self.layers.unique_name();
@@ -386,8 +386,8 @@ impl Union {
         Ok(())
     }
 
-    /// Gives a file that was brought into the upper this very name: one with several may be known
-    /// there by another, or by the index alone.
+    /// Gives a copied-up file exactly this name: a file with several names may be in the upper
+    /// under another name, or only in the index.
     fn copy_up_name(
         &self,
         held: &mut Held<'_>,
@@ -399,7 +399,7 @@ impl Union {
         if exists_as_object(dir, entry)? {
             return Ok(());
         }
-        // To a user nothing changes in the directory.
+        // For a user nothing changes in the directory.
         parent.body()?.step(|| {
             let before = dir.stat(None)?;
             place.dir.link(&place.name, dir.as_ref(), entry)?;
@@ -412,7 +412,7 @@ impl Union {
         Ok(())
     }
 
-    /// Brings a directory into the upper in a form that keeps its meaning under another name.
+    /// Copies a directory up in a form that stays valid under another name.
     fn make_dir_movable(&self, end: &End<'_>, other: &End<'_>) -> Result<()> {
         let Some(id) = end.dir() else { return Ok(()) };
         let node = self.table.node(id)?;
@@ -439,7 +439,7 @@ impl Union {
         end.parent.dir.set_xattr(Some(end.entry), &key, &path, XattrFlags::default())
     }
 
-    /// Copies a whole tree up, so that its directories need nothing below them.
+    /// Copies a whole tree up, so that its directories need no layers below.
     fn copy_up_tree(&self, id: NodeId) -> Result<()> {
         self.table.add_lookup(id).ok_or(Errno::STALE)?;
         let mut held = vec![id];
@@ -452,13 +452,13 @@ impl Union {
             }
             at += 1;
         };
-        // Each directory after all that is below it.
+        // Each directory after everything below it.
         let done = done.and_then(|()| held.iter().rev().try_for_each(|id| self.cut_off(*id)));
         held.into_iter().rev().for_each(|id| self.forget(id, 1));
         done
     }
 
-    // Copies a directory up with all in it that is no directory. Answers the directories in it,
+    // Copies up a directory with all its entries that are not directories. Returns its directories,
     // each with a lookup.
     fn copy_up_entries(&self, id: NodeId) -> Result<Vec<NodeId>> {
         self.with_parent(id, |parent| {
@@ -489,7 +489,7 @@ impl Union {
         })
     }
 
-    // From now on nothing below the upper takes part in a directory that is copied up as a whole.
+    // Ends the merging of a directory that was copied up as a whole with the layers below.
     fn cut_off(&self, id: NodeId) -> Result<()> {
         self.with_parent(id, |parent| {
             let node = self.table.node(id)?;
@@ -502,8 +502,8 @@ impl Union {
         })
     }
 
-    /// Puts an empty directory of the same attributes in the place of one that shows nothing but
-    /// holds whiteouts, so that a rename can replace it.
+    /// Replaces a directory that holds only whiteouts by an empty one with the same attributes, so
+    /// that a rename can replace it.
     fn clear_whiteouts(&self, target: &End<'_>) -> Result<()> {
         let dir = target.parent.dir.dir(target.entry);
         let mut empty = true;
@@ -533,7 +533,7 @@ impl Union {
         self.layers.remove_staged_dir(&name)
     }
 
-    /// After the move: the node of one end learns its new place, which was that of the other.
+    /// After the move, gives the node of one end its new place, the former place of the other end.
     fn moved(&self, end: &End<'_>, held: Option<&mut Held<'_>>, to: &End<'_>) -> Result<()> {
         let Some(id) = end.id else { return Ok(()) };
         let Some(held) = held else {

@@ -1,12 +1,12 @@
 //! Files of grafts: the host, other mounts and other containers change them at the same time.
 //!
-//! Nothing of them is kept: names and attributes have no lifetime in the kernel, and data goes
-//! past the page cache of the mount, from the registered file (passthrough) or by READ and WRITE.
-//! An open file is held by a descriptor, since its name may lead to another object at any time;
-//! what is not open is reached by the name that the kernel looked up just before.
+//! Nothing of them is cached: names and attributes have no lifetime in the kernel, and data
+//! bypasses the page cache of the mount, from the registered file (passthrough) or by READ and
+//! WRITE. An open file is held by a descriptor, since its name may lead to another object at any
+//! time; a file that is not open is reached by the name that the kernel has just looked up.
 //!
-//! The state of an open file here is apart from that of files of the union: there is no copy-up
-//! and no page cache to be right.
+//! The state of an open file here is separate from that of files of the union: there is neither a
+//! copy-up nor a page cache to keep right.
 
 pub(super) mod open_files;
 
@@ -24,22 +24,22 @@ use crate::union::table::Node;
 
 /// Set in the handle of a file of a graft.
 const FH_SERVED: u64 = 16;
-/// Set in the handle of a program that runs.
+/// Set in the handle of a running program.
 const FH_RUNS: u64 = 8;
 impl Union {
-    /// Whether anything is grafted, so that others may change what is shown.
+    /// Whether the mount has grafts, so that others may change what is shown.
     #[must_use]
     pub fn has_grafts(&self) -> bool {
         !self.layers.grafts().is_empty()
     }
 
-    /// Whether an object is one of a graft, which others change too.
+    /// Whether an object is in a graft, so that others may change it too.
     #[must_use]
     pub fn is_shared(&self, id: NodeId) -> bool {
         self.has_grafts() && self.table.find(id).is_some_and(|node| node.key.layer() >= FIRST_GRAFT)
     }
 
-    /// A number that makes a handle one of its own, where locks are told by it.
+    /// Returns a unique number for a handle, if locks are identified by it.
     pub(super) fn handle_number(&self) -> u64 {
         if self.has_grafts() { self.handles.number() } else { 0 }
     }
@@ -59,7 +59,7 @@ impl Union {
     /// Opens a file of a graft; `None` for any other. `made` is the descriptor of a new one.
     ///
     /// # Errors
-    /// As open(2); `ESTALE` where the name leads to another file by now.
+    /// As open(2); `ESTALE` if the name leads to another file by now.
     pub(super) fn open_served(
         &self,
         id: NodeId,
@@ -87,7 +87,8 @@ impl Union {
                 }
                 file.set_len(0)?;
             }
-            // The kernel would write with our rights and keep what a user's write clears.
+            // The kernel would write with our rights and keep the privileges that a user's write
+            // clears.
             let keeps = flags.write
                 && (stat.mode & (S_ISUID | S_ISGID) != 0
                     || (stat.mode & 0o111 != 0
@@ -104,7 +105,7 @@ impl Union {
         Ok(Some(opened))
     }
 
-    /// The descriptor behind an open file, opened or opened again for writing.
+    /// Returns the descriptor of an open file, and opens it (again) if it cannot write as needed.
     fn served_descriptor(
         &self,
         node: &Node,
@@ -141,7 +142,7 @@ impl Union {
             return OpenMode::Passthrough { backing_id };
         }
         let Some(kernel) = self.handles.passthrough() else { return OpenMode::Direct };
-        // A descriptor that writes would keep others from running the file.
+        // A descriptor for writing would prevent others from running the file.
         let registered = file.again(Access::Path).and_then(|file| kernel.register(file.as_ref()));
         match registered {
             Ok(backing_id) => {
@@ -156,7 +157,7 @@ impl Union {
         }
     }
 
-    /// Closes a handle, if it is of a graft.
+    /// Closes a handle, if it is one of a graft.
     pub(super) fn release_served(&self, id: NodeId, fh: u64) -> bool {
         if fh & FH_SERVED == 0 {
             return false;
@@ -171,7 +172,7 @@ impl Union {
         released.is_ok()
     }
 
-    /// The descriptor of an open file of a graft, if it is one and serves for that.
+    /// Returns the descriptor of an open file of a graft, if it is one and can be used so.
     pub(super) fn served_file(&self, id: NodeId, write: bool) -> Option<FileRef> {
         if !self.has_grafts() {
             return None;
@@ -187,8 +188,8 @@ impl Union {
         Some(file)
     }
 
-    /// Lets others run a file of a graft that somebody has just written: gives up the descriptor
-    /// that writes, until the next write.
+    /// Lets others run a file of a graft that was just written: closes the descriptor for writing
+    /// until the next write.
     pub fn flush(&self, id: NodeId) {
         let Some(open) = self.served.find(id) else { return };
         let mut open = open.lock();
@@ -210,18 +211,19 @@ impl Union {
         Ok(Some(file))
     }
 
-    /// The file of the host that locks of an open file are taken on; `None` for one of the union.
+    /// Returns the file of the host on which locks of an open file are taken; `None` for a file of
+    /// the union.
     #[must_use]
     pub fn lock_file(&self, id: NodeId) -> Option<FileRef> {
         self.served_file(id, false)
     }
 
-    /// Attributes of an open file of a graft.
+    /// Returns the attributes of an open file of a graft.
     pub(super) fn served_stat(&self, id: NodeId) -> Result<Option<Stat>> {
         self.served_file(id, false).map(|file| file.stat()).transpose()
     }
 
-    /// Changes attributes of an open file of a graft; answers whether it is one.
+    /// Changes attributes of an open file of a graft; returns whether it is one.
     pub(super) fn served_change(
         &self,
         id: NodeId,
@@ -244,7 +246,7 @@ impl Union {
         Ok(true)
     }
 
-    /// Appends to an open file of a graft, wherever its end is by now.
+    /// Appends to an open file of a graft, at its current end.
     ///
     /// # Errors
     /// As write(2).

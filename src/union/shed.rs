@@ -1,13 +1,13 @@
 //! Files that lost one of several names a moment ago.
 //!
-//! The kernel counts a removed name off by itself when it gets to the answer of UNLINK or RENAME
-//! (`fuse_entry_unlinked()` in fs/fuse/dir.c). If it asked for attributes between the removal and
-//! that moment, it counts the name off from a count in which the name is missing already. A file
-//! with one name left then has the count 0, and the kernel refuses to link it.
+//! The kernel decrements the link count by itself when it processes the reply to UNLINK or RENAME
+//! (`fuse_entry_unlinked()` in fs/fuse/dir.c). If it requested attributes between the removal and
+//! that moment, it decrements a count that does not include the name any more. A file with one name
+//! left then has the count 0, and the kernel refuses to link it.
 //!
-//! So the attributes of such a file are declared to have changed after they were read and before
-//! they are sent (`fuse/ops.rs`). The kernel then drops its older request
-//! (`fuse_change_attributes()` in fs/fuse/inode.c), gives the answer to the caller alone, and keeps
+//! So the kernel is notified that the attributes of such a file changed, after they were read and
+//! before they are sent (`fuse/ops.rs`). It then discards the result of its older request
+//! (`fuse_change_attributes()` in fs/fuse/inode.c), uses the reply only for its caller, and keeps
 //! its own count, which is right.
 
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ use std::collections::HashMap;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::types::NodeId;
 
-/// For how long: longer than a process that was answered may wait for a processor. In
-/// milliseconds.
+/// The length of a moment, in milliseconds: longer than a process may wait for a processor after
+/// its reply was sent.
 const MOMENT: u64 = 10_000;
-/// So many files are looked through for those of long ago.
+/// The number of files above which those of long ago are dropped.
 const MANY: usize = 1024;
 
-/// The files, and when each lost a name.
+/// The files, and the time when each lost a name.
 #[derive(Default)]
 pub(super) struct Shed {
     any: AtomicBool,

@@ -1,4 +1,4 @@
-//! The inode table: what the kernel knows of, from the lookup that told it to the last forget.
+//! The inode table: the nodes that the kernel holds, from their first lookup to the last forget.
 //!
 //! A slot is 88 bytes and holds a name inline, so that a million inodes stay below 150 bytes
 //! each with their entry in the key map. A node is found by its number, or by its key: the layer
@@ -22,7 +22,7 @@ use crate::union::body::Body;
 pub use node::{Key, NewNode, Node, Pages};
 use shard::{SHARDS, Shard, Slot, split};
 
-/// Forgotten nodes that keep their number for a while, so that file handles made of it stay valid.
+/// Forgotten nodes that keep their number for a while, so that file handles of them stay valid.
 const RETAINED: usize = 4096;
 
 enum Released {
@@ -40,7 +40,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with the root in it.
+    /// Makes a table with the root in it.
     #[must_use]
     pub fn new(key: Key, ino: u64, body: Arc<Body>) -> Self {
         let table = Self {
@@ -76,25 +76,25 @@ impl Table {
         self.shards[shard & (SHARDS - 1)].lock()
     }
 
-    /// Count of nodes.
+    /// The number of nodes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Always false: there is a root.
+    /// Always false: the root is there.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A node by its number.
+    /// Returns a node by its number.
     #[must_use]
     pub fn find(&self, id: NodeId) -> Option<Node> {
         self.lock(split(id).2).slot(id).map(|slot| slot.node(id))
     }
 
-    /// A node that must be known.
+    /// Returns a node that must be known.
     ///
     /// # Errors
     /// `ESTALE`.
@@ -102,14 +102,14 @@ impl Table {
         self.find(id).ok_or(Error::Rule(Errno::STALE))
     }
 
-    /// Whether nothing is going on with a node that had no body, and nothing was since it was read.
+    /// Whether a node that had no body is not in use, and was not since it was read.
     #[must_use]
     pub fn is_at_rest(&self, node: &Node) -> bool {
         let mut shard = self.lock(split(node.id).2);
         shard.slot(node.id).is_some_and(|slot| slot.body.is_none() && slot.moves == node.moves)
     }
 
-    /// The number of the node with this key.
+    /// Returns the number of the node with this key.
     #[must_use]
     pub fn find_key(&self, key: Key) -> Option<NodeId> {
         self.lock(key.shard()).keys.get(&key).copied()
@@ -129,13 +129,13 @@ impl Table {
                 slot.lookups += 1;
                 return (slot.node(id), false);
             }
-            // The slot was given up after the key was read; a slot never returns under its number.
+            // The slot was dropped after the key was read; a slot never returns under its number.
             self.unmap_key(new.key, id);
         }
     }
 
-    /// Enters an object of one name that needs no body, or finds it there, and counts a lookup.
-    /// Returns its number and the inode number shown; `None`, and counts nothing, where it is
+    /// Enters an object of one name that needs no body, or finds it, and counts a lookup. Returns
+    /// its number and the inode number shown. Returns `None`, and counts nothing, if the object is
     /// known by another name or has a body.
     pub fn enter_plain(&self, new: NewNode) -> Option<(NodeId, u64)> {
         let known = self.lock(new.key.shard()).keys.get(&new.key).copied();
@@ -193,19 +193,19 @@ impl Table {
         Some(node)
     }
 
-    /// Counts one more holder of a slot that is not the kernel.
+    /// Counts one more holder of a slot other than the kernel.
     pub fn hold(&self, id: NodeId) {
         if let Some(slot) = self.lock(split(id).2).slot(id) {
             slot.children += 1;
         }
     }
 
-    /// Takes back what [`Table::hold`] counted.
+    /// Reverses [`Table::hold`].
     pub fn unhold(&self, id: NodeId) -> Vec<Arc<Body>> {
         self.release(id, 0, 1)
     }
 
-    /// Takes back lookups. Returns the bodies of the nodes that are gone with it.
+    /// Takes back lookups. Returns the bodies of the nodes that are dropped.
     pub fn forget(&self, id: NodeId, count: u64) -> Vec<Arc<Body>> {
         self.release(id, count, 0)
     }
@@ -253,21 +253,21 @@ impl Table {
         Released::Gone(Box::new(slot))
     }
 
-    // Queues a node that nobody holds; answers the one that has to leave the queue for it.
+    // Queues a node without holders; returns the node that leaves the queue for it.
     fn retain(&self, id: NodeId) -> Option<NodeId> {
         let mut retained = self.retained.lock();
         retained.push_back(id);
         if retained.len() > RETAINED { retained.pop_front() } else { None }
     }
 
-    /// The body of a node, made if it has none yet.
+    /// Returns the body of a node, and makes one if there is none.
     pub fn body(&self, id: NodeId, make: impl FnOnce() -> Arc<Body>) -> Option<Arc<Body>> {
         let mut shard = self.lock(split(id).2);
         let slot = shard.slot(id)?;
         Some(slot.body.get_or_insert_with(make).clone())
     }
 
-    /// Drops the body of a file node if nobody holds it, the caller included, and `idle` says so.
+    /// Drops the body of a file node if it has no holder, the caller included, and `idle` is true.
     pub fn drop_body(&self, id: NodeId, idle: impl FnOnce(&Body) -> bool) {
         let mut shard = self.lock(split(id).2);
         if let Some(slot) = shard.slot(id)
@@ -280,7 +280,7 @@ impl Table {
         }
     }
 
-    /// Notes what the kernel may hold of a node's data from now on.
+    /// Notes what the page cache may hold of a node's data from now on.
     pub fn set_pages(&self, id: NodeId, pages: Pages) {
         if let Some(slot) = self.lock(split(id).2).slot(id) {
             slot.pages = pages;
@@ -333,12 +333,12 @@ impl Table {
     }
 
     /// Makes a node unreachable by its key: its object is gone, or another node takes it over.
-    /// Answers whether it was reachable.
+    /// Returns whether it was reachable.
     pub fn clear_key(&self, id: NodeId) -> bool {
         self.clear_key_where(id, |_| true)
     }
 
-    /// [`Table::clear_key`] of a node that still has this key: a copy-up gives it another one.
+    /// [`Table::clear_key`] of a node that still has this key: a copy-up may have changed it.
     pub fn clear_key_if(&self, id: NodeId, key: Key) -> bool {
         self.clear_key_where(id, |current| current == key)
     }
@@ -367,12 +367,12 @@ impl Table {
         }
     }
 
-    /// Lets a key lead to a node besides its own: the object that a copy-up is about to publish.
+    /// Makes a further key lead to a node: that of the object that a copy-up is about to publish.
     pub fn add_key(&self, id: NodeId, key: Key) {
         self.lock(key.shard()).keys.insert(key, id);
     }
 
-    /// Takes back [`Table::add_key`] of a copy-up that failed.
+    /// Reverses [`Table::add_key`] of a copy-up that failed.
     pub fn drop_key(&self, id: NodeId, key: Key) {
         self.unmap_key(key, id);
     }

@@ -1,5 +1,5 @@
-//! The way of a walk through the tree: each directory before what is in it, entries in the order
-//! in which they are listed. So go find(1), tar(1), du(1), and all that descend while they read.
+//! The order of a walk through the tree: each directory before its entries, entries in the order of
+//! the listing. find(1), tar(1), du(1) and all that descend while they read walk in this order.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::types::{Kind, Name, NodeId};
 use crate::union::body::{LayerDir, Stack};
 use crate::union::{PATH_MAX, Union};
 
-/// Most directories of one that are seen beforehand. A walk that comes behind them begins anew.
+/// The largest number of directories in one that are read ahead. A walk beyond them starts anew.
 const SEEN: usize = 4096;
 
 /// A place in a walk.
@@ -17,19 +17,19 @@ pub struct Walk {
     path: Vec<u8>,
 }
 
-/// A directory that the walk is in, with those of its directories that are still to come.
+/// A directory that the walk is in, with its directories that are still to come.
 struct Level {
     stack: Arc<Stack>,
     rest: std::vec::IntoIter<Name>,
     path_len: usize,
 }
 
-/// A directory that a walk comes to.
+/// A directory that a walk reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Its path below the root of the mount.
+    /// The path below the root of the mount.
     pub path: Vec<u8>,
-    /// Its inode number as the mount shows it.
+    /// The inode number as the mount shows it.
     pub ino: u64,
 }
 
@@ -48,16 +48,16 @@ impl Walk {
 }
 
 impl Union {
-    /// The inode number that a known node shows.
+    /// Returns the inode number that a known node shows.
     #[must_use]
     pub fn ino(&self, id: NodeId) -> Option<u64> {
         self.table.find(id).map(|node| node.ino)
     }
 
-    /// A walk that has just come to a directory.
+    /// Returns a walk that has just reached a directory.
     ///
     /// # Errors
-    /// `ESTALE` for a node that is unknown, `ENOTDIR`; as listing the directories above.
+    /// `ESTALE` for an unknown node, `ENOTDIR`; as listing the directories above.
     pub fn walk_from(&self, id: NodeId) -> Result<Walk> {
         let mut node = self.table.node(id)?;
         let (stack, mut above) = (node.dir()?.stack(), Vec::new());
@@ -77,7 +77,7 @@ impl Union {
         Ok(walk)
     }
 
-    /// The next directory of a walk, or `None` at its end. What cannot be read is passed over.
+    /// Returns the next directory of a walk, or `None` at its end. Unreadable entries are skipped.
     pub fn walk_on(&self, walk: &mut Walk) -> Option<Step> {
         loop {
             let level = walk.levels.last_mut()?;
@@ -99,7 +99,7 @@ impl Union {
         }
     }
 
-    // Names of directories in the order of `readdir`, those behind one of them.
+    // Returns names of directories in the order of `readdir`, starting behind one of them.
     fn directories(&self, stack: &Stack, behind: Option<&Name>) -> Result<Vec<Name>> {
         let (mut dirs, mut passed) = (Vec::new(), behind.is_none());
         let mut see = |kind: Kind, name: &[u8]| {

@@ -11,7 +11,7 @@ use crate::union::layers::stage::Data;
 use crate::union::mark::{self, Mark};
 use crate::union::table::Node;
 
-/// A place whose attributes are meant: an entry, or the directory itself.
+/// The place of attributes: an entry, or the directory itself.
 struct Target {
     dir: DirRef,
     name: Option<crate::types::Name>,
@@ -29,7 +29,7 @@ impl Target {
 }
 
 impl Union {
-    /// Gives the place that the attributes of an object are read from to `read`.
+    /// Passes the place from which the attributes of an object are read to `read`.
     fn with_xattrs<R>(&self, id: NodeId, read: impl Fn(&Node, &Target) -> Result<R>) -> Result<R> {
         let node = self.table.node(id)?;
         if node.kind == Kind::Dir {
@@ -41,7 +41,7 @@ impl Union {
         })
     }
 
-    /// Gives the place in the upper that the attributes of an object are written to to `change`,
+    /// Passes the place in the upper to which the attributes of an object are written to `change`,
     /// with the object locked.
     fn change_xattrs(
         &self,
@@ -60,10 +60,10 @@ impl Union {
         })
     }
 
-    /// Value of an attribute.
+    /// Returns the value of an attribute.
     ///
     /// # Errors
-    /// `ENODATA` where it is absent or the file system has none.
+    /// `ENODATA` if it is absent or the file system does not support attributes.
     pub fn getxattr(&self, id: NodeId, key: &[u8]) -> Result<Vec<u8>> {
         let value = self.with_xattrs(id, |_, target| match stored_key(target, key) {
             Some(stored) => target.dir.xattr(target.name.as_deref(), &stored),
@@ -72,7 +72,7 @@ impl Union {
         value.ok_or_else(|| Errno::NODATA.into())
     }
 
-    /// Names of all attributes, each with a NUL behind it.
+    /// Returns the names of all attributes, each ended by a NUL.
     ///
     /// # Errors
     /// As listxattr(2).
@@ -90,10 +90,10 @@ impl Union {
         })
     }
 
-    /// Sets an attribute. With `acl_kill_sgid` the set-group-ID bit goes with it.
+    /// Sets an attribute. With `acl_kill_sgid` it clears the set-group-ID bit too.
     ///
     /// # Errors
-    /// As setxattr(2); `EPERM` for a name that is ours.
+    /// As setxattr(2); `EPERM` for a reserved name.
     pub fn setxattr(
         &self,
         id: NodeId,
@@ -120,7 +120,7 @@ impl Union {
     /// Removes an attribute.
     ///
     /// # Errors
-    /// As removexattr(2); `EPERM` for a name that is ours.
+    /// As removexattr(2); `EPERM` for a reserved name.
     pub fn removexattr(&self, id: NodeId, key: &[u8]) -> Result<()> {
         self.fixed.may_change(id, false)?;
         let has = self.with_xattrs(id, |node, target| {
@@ -140,7 +140,7 @@ impl Union {
         })
     }
 
-    /// Before the inode of a copy gets flags by itself: those of its mark end.
+    /// Called before the inode of a copy gets flags itself: removes the mark that kept flags.
     pub(super) fn end_kept_flags(&self, id: NodeId) -> Result<()> {
         if !self.fixed.is_fixed(id) {
             return Ok(());
@@ -148,7 +148,7 @@ impl Union {
         self.remove_mark(id, Mark::ProtAttr)
     }
 
-    /// Removes a mark from an object, which comes into the upper for that.
+    /// Removes a mark from an object, which is copied up for that.
     fn remove_mark(&self, id: NodeId, mark: Mark) -> Result<()> {
         let key = self.layers.mark_key(mark);
         self.change_xattrs(id, |_, target| {

@@ -62,7 +62,8 @@ impl Layers {
     }
 
     /// Whether a file in the index has names in the upper other than the one about to be removed
-    /// (`named`). The stored count is not used: it is wrong if the layers changed while not mounted.
+    /// (`named`). The stored count is not used: it is wrong if the layers changed while they were
+    /// not mounted.
     pub(in crate::union) fn keeps_names(&self, state: &FileState, named: bool) -> Result<bool> {
         match &state.place {
             Some(place) if state.indexed => Ok(place.stat()?.nlink > 1 + u32::from(named)),

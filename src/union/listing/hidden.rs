@@ -1,4 +1,4 @@
-//! What of a part of a directory is a mark, and which number the rest shows.
+//! Decides which entries of a part are marks, and which inode numbers the others show.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Lister<'_> {
             && !is_plain(dir, &item.name)?)
     }
 
-    /// Whether an entry of a layer is a whiteout or a mark; `marked`, whether files of the
+    /// Whether an entry of a layer is a whiteout or a mark. `marked` is whether files of the
     /// directory may be xattr whiteouts.
     pub(super) fn is_hidden(
         &self,
@@ -52,7 +52,7 @@ impl Lister<'_> {
         }
     }
 
-    // Every link of that inode is a whiteout, so that its number says enough.
+    // Every link to that inode is a whiteout, so its number is enough.
     fn is_shared_whiteout_ino(&self, ino: u64) -> bool {
         self.layers.is_shared_whiteout(&Stat { ino, ..Stat::default() })
     }
@@ -61,8 +61,8 @@ impl Lister<'_> {
         Ok(dir.xattr(None, &self.layers.mark_key(Mark::Impure))?.is_some())
     }
 
-    /// The number that an entry of a part of a merged directory shows, and whether it may be a
-    /// directory that shows the number of its lower part instead.
+    /// Returns the number that an entry of a part of a merged directory shows, and whether it may
+    /// be a directory that shows the number of its lower part instead.
     pub(super) fn merged_ino(
         &self,
         stack: &Stack,
@@ -90,7 +90,7 @@ impl Lister<'_> {
         Ok(marked.opaque || marked.redirect)
     }
 
-    // The number of an entry that a lookup has to find. One that a lookup refuses is listed.
+    // Returns the number of an entry by a lookup. An entry that a lookup refuses is listed.
     fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
         match self.layers.resolve(stack, &item.name) {
             Ok(found) => Ok(found.map_or(item.ino, |found| found.ino)),
@@ -99,7 +99,7 @@ impl Lister<'_> {
         }
     }
 
-    /// The number that an entry of an impure part of the upper shows.
+    /// Returns the number that an entry of an impure part of the upper shows.
     pub(super) fn entry_ino(&self, dir: &DirRef, dev: u64, item: &Item) -> Result<u64> {
         if item.kind == Kind::Dir && self.hides_below(dir, &item.name)? {
             let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
@@ -112,14 +112,14 @@ impl Lister<'_> {
                 return Ok(stored);
             }
         }
-        // What has no number stored shows that of its node for as long as that is known.
+        // An entry without a stored number shows that of its node while the node is known.
         let key = self.layers.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
         let known = self.table.find_key(key).and_then(|id| self.table.find(id));
         Ok(known.map_or_else(|| self.layers.show_ino_of(dev, item.ino), |node| node.ino))
     }
 
-    // Takes the mark from a directory that was read as a whole and holds nothing that shows a
-    // stored number. What comes while it is read again is marked afterwards, by its own change.
+    // Removes the mark from a directory that was read as a whole and holds no entry that shows a
+    // stored number. An entry that is added meanwhile marks the directory again.
     pub(super) fn clear_impure(&self, body: &DirBody, dir: &DirRef) -> Result<()> {
         let mut impure = body.impure.lock();
         let dev = dir.stat(None)?.dev;

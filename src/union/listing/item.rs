@@ -1,4 +1,4 @@
-//! Entries of a listing, and what those of one part have in common.
+//! Entries of a listing, and the properties that entries of one part share.
 
 use crate::types::{Kind, Name, RawEntry, name};
 
@@ -17,21 +17,21 @@ impl Item {
     }
 }
 
-/// Memory that a list of entries takes.
+/// Returns the memory that a list of entries takes.
 pub(super) fn bytes_of(items: &Vec<Item>) -> usize {
     let spilled = items.iter().filter(|item| item.name.spilled());
     items.capacity() * size_of::<Item>() + spilled.map(|item| item.name.len()).sum::<usize>()
 }
 
-/// What the entries of a part have in common.
+/// The properties that the entries of a part share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traits {
     /// The layer.
     pub(super) layer: u16,
     /// The device of the directory.
     pub(super) dev: u64,
-    /// Entries of this part of the upper may have their number stored with them.
+    /// Whether entries of this part of the upper may have their numbers stored with them.
     pub(super) stored: bool,
-    /// Files of it may be xattr whiteouts.
+    /// Whether files of this part may be xattr whiteouts.
     pub(super) marked: bool,
 }

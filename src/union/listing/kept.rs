@@ -1,4 +1,4 @@
-//! What is kept of merged directories between requests, within a budget in bytes.
+//! The state of merged directories that is kept between requests, within a budget in bytes.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::types::NodeId;
 use crate::union::listing::large::Large;
 use crate::union::listing::whole::Whole;
 
-/// The most directories whose listings are kept.
+/// The largest number of directories whose listings are kept.
 const DIRECTORIES: usize = 1024;
 
-/// What is kept of a merged directory.
+/// The kept state of a merged directory.
 pub(super) enum Merged {
     Whole(Whole),
     Large(Large),
@@ -31,7 +31,7 @@ struct Entry {
     bytes: usize,
 }
 
-/// Listings of directories; the least recently read goes first.
+/// Listings of directories; the least recently read is dropped first.
 pub(in crate::union) struct Kept {
     entries: LruCache<NodeId, Entry>,
     bytes: usize,
@@ -43,7 +43,7 @@ impl Kept {
         Self { entries: LruCache::unbounded(), bytes: 0, limit }
     }
 
-    /// Directories that are kept, and their bytes.
+    /// The number of directories that are kept, and their bytes.
     pub(in crate::union) fn stats(&self) -> (u64, u64) {
         (self.entries.len() as u64, self.bytes as u64)
     }
@@ -61,7 +61,7 @@ impl Kept {
         self.fit();
     }
 
-    /// Counts anew what has grown or shrunk.
+    /// Counts the bytes of a directory again, after they changed.
     pub(super) fn count(&mut self, id: NodeId) {
         if let Some(entry) = self.entries.peek_mut(&id) {
             let bytes = entry.merged.bytes();
@@ -71,7 +71,7 @@ impl Kept {
         }
     }
 
-    // Names of large directories go first: without them a reading goes on, if more slowly.
+    // Names of large directories are dropped first: a listing continues without them, but slower.
     fn fit(&mut self) {
         if self.bytes > self.limit {
             for (_, entry) in self.entries.iter_mut().rev() {

@@ -1,9 +1,9 @@
-//! What is kept of a large merged directory: places in its lower parts, and hashes of names.
+//! The kept state of a large merged directory: places in its lower parts, and hashes of names.
 //!
-//! Both only save work. The places are found again by counting, and what a hash says of a name
-//! is otherwise asked of the part by that name. Hashes are collected once so much was asked that
-//! collecting is cheaper, and again only after that much more: however often a directory changes
-//! and whatever was dropped, the work of a reading stays in proportion to what it reads.
+//! Both only save work. The places are found again by counting, and without a hash the part itself
+//! is checked for the name. Hashes are collected once so many names were checked that collecting is
+//! cheaper, and again only after that many more checks: however often a directory changes and
+//! whatever was dropped, the work of a listing stays in proportion to the entries it reads.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::union::listing::item::{Item, bytes_of};
 use crate::union::listing::lister::Lister;
 use crate::union::listing::names::{Collector, Names};
 
-/// A place in the lower parts is kept for each so many entries.
+/// One place in the lower parts is kept for each `STEP` entries.
 pub(super) const STEP: u64 = 256;
-/// Collecting a name costs an eighth of asking for one.
+/// Collecting a name costs an eighth of checking one.
 const CHEAPER: u64 = 8;
-/// Names are collected for no less than so many questions.
+/// Names are collected only after at least this many checks.
 const QUESTIONS: u64 = 256;
-/// A part of the budget that the names of one directory's upper or lower parts may take.
+/// The divisor of the budget for the names of one directory's upper or lower parts.
 const SHARE: usize = 4;
 
 /// A place in the lower parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Entries before it.
+    /// The number of entries before it.
     pub(super) count: u64,
     pub(super) part: usize,
-    /// In that part.
+    /// The position in that part.
     pub(super) position: u64,
 }
 
@@ -38,9 +38,9 @@ pub(super) struct Mark {
 #[derive(Default)]
 struct Filter {
     names: Mutex<Option<(u64, Arc<Names>)>>,
-    /// How many there were last.
+    /// The last number of names.
     len: AtomicUsize,
-    /// What was asked without them since they were collected.
+    /// The number of checks without the names since they were collected.
     asked: AtomicU64,
 }
 
@@ -54,7 +54,7 @@ impl Filter {
         self.names.lock().as_ref().map_or(0, |(_, names)| names.bytes())
     }
 
-    /// The names, if they are there or it is time to collect them.
+    /// Returns the names, if they are kept or collecting them pays off now.
     fn names(
         &self,
         version: u64,
@@ -81,34 +81,34 @@ impl Filter {
     }
 }
 
-/// The entries of a lower part from a place to the next.
+/// The entries of a lower part from one place to the next.
 pub(super) struct Step {
     pub(super) from: Mark,
     pub(super) next: Mark,
     pub(super) items: Vec<Item>,
 }
 
-/// What is kept of a large merged directory.
+/// The kept state of a large merged directory.
 pub(super) struct Large {
     traits: Vec<Traits>,
     marks: Mutex<Vec<Mark>>,
-    /// The step that was read last: a request takes a part of it.
+    /// The step that was read last: a request uses a part of it.
     step: Mutex<Option<Arc<Step>>>,
     upper: Filter,
     lowers: Filter,
 }
 
-/// What the names above a part are known from.
+/// How to find out whether a part above has a name.
 pub(super) enum Above {
     /// There is no such part.
     None,
     Names(Arc<Names>),
-    /// The parts are asked for each name.
+    /// The parts are checked for each name.
     Asked,
 }
 
 impl Above {
-    /// Whether an inode of the upper is known for one of whiteouts.
+    /// Whether an inode of the upper is known as that of the whiteouts.
     pub(super) fn is_whiteout(&self, ino: u64) -> bool {
         matches!(self, Self::Names(names) if names.whiteout == Some(ino))
     }
@@ -121,19 +121,19 @@ impl Step {
 }
 
 impl Large {
-    /// What the entries of a lower part have in common.
+    /// The properties that the entries of a lower part share.
     pub(super) fn traits(&self, part: usize) -> Option<Traits> {
         self.traits.get(part).copied()
     }
 
-    /// The last place that is known at or before so many entries.
+    /// Returns the last known place at or before `count` entries.
     pub(super) fn start(&self, count: u64) -> Mark {
         let marks = self.marks.lock();
         let at = usize::try_from(count / STEP).unwrap_or(usize::MAX);
         marks.get(at.min(marks.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
-    /// The entries from a place to the next, if they were read last; else they are read now.
+    /// Returns the entries from one place to the next: those read last, or read now.
     pub(super) fn step(
         &self,
         from: Mark,
@@ -148,7 +148,7 @@ impl Large {
         Ok(step)
     }
 
-    /// Keeps a place for each step.
+    /// Notes a place at the end of a step.
     pub(super) fn pass(&self, mark: Mark) {
         let mut marks = self.marks.lock();
         if mark.count == marks.len() as u64 * STEP {
@@ -156,8 +156,8 @@ impl Large {
         }
     }
 
-    /// Notes that all names of the upper will be asked of lower parts, which are collected now if
-    /// that is cheaper and was not done before.
+    /// Notes that all names of the upper will be checked in lower parts, whose names are collected
+    /// now if that is cheaper and was not done before.
     pub(super) fn expect(&self) {
         let expected = self.upper.len.load(Ordering::Relaxed) as u64;
         if self.lowers.len.load(Ordering::Relaxed) == 0 {
@@ -165,7 +165,7 @@ impl Large {
         }
     }
 
-    /// Notes that so many names were asked of the upper, and of lower parts.
+    /// Counts names that were checked in the upper and in lower parts.
     pub(super) fn asked(&self, upper: u64, lowers: u64) {
         self.upper.asked.fetch_add(upper, Ordering::Relaxed);
         self.lowers.asked.fetch_add(lowers, Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Large {
 }
 
 impl Lister<'_> {
-    /// Nothing is known yet of a large merged directory.
+    /// Returns the state of a large merged directory of which nothing is kept yet.
     pub(super) fn large(&self, stack: &Stack) -> Result<Large> {
         let traits = stack.lowers.iter().map(|lower| self.traits(&lower.dir, lower.layer));
         let upper = Filter { asked: AtomicU64::new(u64::MAX / 2), ..Filter::default() };
@@ -198,7 +198,7 @@ impl Lister<'_> {
         })
     }
 
-    /// From what the names of the upper are known.
+    /// Returns how names of the upper are found.
     pub(super) fn names_of_upper(&self, stack: &Stack, at: (&Large, u64)) -> Result<Above> {
         let (large, version) = at;
         let Some(upper) = &stack.upper else { return Ok(Above::None) };
@@ -212,7 +212,7 @@ impl Lister<'_> {
         Ok(names.map_or(Above::Asked, Above::Names))
     }
 
-    /// From what the names of the first `parts` lower parts are known.
+    /// Returns how names of the first `parts` lower parts are found.
     pub(super) fn names_of_lowers(
         &self,
         stack: &Stack,
@@ -224,7 +224,7 @@ impl Lister<'_> {
         }
         let known = (large.marks.lock().len() as u64 - 1) * STEP;
         let limit = self.layers.options().listing_bytes / SHARE;
-        // They never change.
+        // Lower parts never change.
         let names = large.lowers.names(0, (known, limit), |to| {
             for (lower, part) in stack.lowers.iter().zip(0..u16::MAX) {
                 if !to.add(&lower.dir, part)? {

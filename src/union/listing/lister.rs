@@ -1,10 +1,10 @@
-//! Questions of a listing, which are answered from the layers and from known nodes.
+//! Access of listings to the layers and to the known nodes.
 
 use crate::union::body::{LayerDir, Stack};
 use crate::union::layers::Layers;
 use crate::union::table::Table;
 
-/// What answers the questions of a listing.
+/// The layers and nodes that a listing reads.
 #[derive(Clone, Copy)]
 pub(in crate::union) struct Lister<'a> {
     pub(super) layers: &'a Layers,
@@ -12,12 +12,12 @@ pub(in crate::union) struct Lister<'a> {
 }
 
 impl<'a> Lister<'a> {
-    /// A lister of a mount with these layers and nodes.
+    /// Makes the lister of a mount with these layers and nodes.
     pub(in crate::union) const fn new(layers: &'a Layers, table: &'a Table) -> Self {
         Self { layers, table }
     }
 
-    /// The only part of a directory, if that is of a lower layer and will stay so.
+    /// Returns the only part of a directory, if it is in a lower layer and will stay the only one.
     pub(in crate::union) fn listed_alone<'b>(&self, stack: &'b Stack) -> Option<&'b LayerDir> {
         stack.lowers.first().filter(|_| self.layers.is_read_only() && stack.lowers.len() == 1)
     }

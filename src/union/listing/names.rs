@@ -1,7 +1,7 @@
-//! Names of a part of a directory, as eight bytes each: which part may know a name.
+//! Names of the parts of a directory, as eight bytes each: which part may have a name.
 //!
-//! Two names may have one hash, so that `has` is a hint to ask the part itself; what is not
-//! there is in no part.
+//! Two names may have one hash, so `has` is a hint to check the part itself; a name that is missing
+//! here is in no part.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
@@ -11,15 +11,15 @@ use crate::union::layer::DirRef;
 use crate::union::listing::item::Item;
 use crate::union::mark;
 
-/// The low bits of an entry are the part, the others the hash of the name.
+/// The low bits of an entry are the part, the others are the hash of the name.
 const PART_BITS: u32 = 16;
 
 /// Names of the parts of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// In order, so that the first of a hash is the topmost part.
+    /// Sorted, so that the first entry of a hash is the topmost part.
     sorted: Vec<u64>,
-    /// The inode of whiteouts of the upper: most are links of one.
+    /// The inode of whiteouts of the upper: most are links to one inode.
     pub(super) whiteout: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ fn hash(name: &[u8]) -> u64 {
 }
 
 impl Names {
-    /// Whether a part above `part` may know a name.
+    /// Whether a part above `part` may have a name.
     pub(super) fn has(&self, name: &[u8], part: u16) -> bool {
         let hash = hash(name);
         let first = self.sorted.partition_point(|entry| *entry < hash);
@@ -58,8 +58,8 @@ impl Collector {
         Self { found: Vec::new(), limit: bytes / size_of::<u64>(), device: None }
     }
 
-    /// Adds the names of a part, and those that AUFS whiteouts in it hide. Answers false where they
-    /// are too many.
+    /// Adds the names of a part, and the names that AUFS whiteouts in it hide. Returns false if
+    /// there are too many.
     pub(super) fn add(&mut self, dir: &DirRef, part: u16) -> Result<bool> {
         dir.list(0, &mut |entry| {
             self.found.push(hash(entry.name) | u64::from(part));

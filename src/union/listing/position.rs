@@ -6,43 +6,43 @@
 //! | `LOWER` + n | behind the n-th entry of the lower parts, hidden ones counted |
 //! | others | of the file system of the upper (or of the only part), moved by two |
 //!
-//! Lower parts never change, so that a count names a place in them for ever. The range from
-//! `LOWER` on is free in ext4, whose positions are hashes: the last 2^32 of them belong to no
-//! entry (`ext4fs_dirhash()`, `EXT4_HTREE_EOF_64BIT`). Other file systems count from 0. An upper
-//! that uses the range all the same, as a mount of this program does, has its positions moved
-//! to the second half of the range.
+//! Lower parts never change, so a count always means the same place in them. The range from `LOWER`
+//! on is free in ext4, whose positions are hashes: the last 2^32 of them belong to no entry
+//! (`ext4fs_dirhash()`, `EXT4_HTREE_EOF_64BIT`). Other file systems count from 0. If an upper uses
+//! the range all the same, as a mount of this program does, its positions are moved to the second
+//! half of the range.
 
 use crate::error::{Errno, Result};
 
-/// Positions of a single directory are moved by two, so that none of them is taken for that behind
-/// `.` or `..`. Those at the very end stay: ext4 puts the end there, and no entry.
+/// Positions of a single directory are moved by two, so that none is mistaken for that behind `.`
+/// or `..`. The last ones are not moved: ext4 puts only the end there, and no entry.
 const LAST: u64 = i64::MAX as u64 - 2;
 /// The first position in lower parts.
 const LOWER: u64 = 0x7fff_ffff_0000_0000;
-/// How many entries the lower parts of one directory may have.
+/// The largest number of entries in the lower parts of one directory.
 const LOWER_LEN: u64 = 1 << 31;
 const MOVED: u64 = LOWER + LOWER_LEN;
 
-/// Where a listing goes on.
+/// The place where a listing continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Behind so many entries of the lower parts.
+    /// Behind this many entries of the lower parts.
     Lower(u64),
     /// At a position of the upper part.
     Upper(u64),
 }
 
-/// The position shown for one of the only part.
+/// Returns the position shown for a position of the only part.
 pub(super) const fn shown(position: u64) -> u64 {
     if position < LAST { position + 2 } else { position }
 }
 
-/// The opposite of [`shown`].
+/// The inverse of [`shown`].
 pub(super) const fn backing(position: u64) -> u64 {
     if position < LAST { position.saturating_sub(2) } else { position }
 }
 
-/// The position shown behind so many entries of the lower parts.
+/// Returns the position shown behind `count` entries of the lower parts.
 ///
 /// # Errors
 /// `EOVERFLOW` for more than 2^31 entries.
@@ -50,20 +50,20 @@ pub(super) fn shown_lower(count: u64) -> Result<u64> {
     if count < LOWER_LEN { Ok(LOWER + count) } else { Err(Errno::OVERFLOW.into()) }
 }
 
-/// The position shown for one of an upper.
+/// Returns the position shown for a position of an upper.
 ///
 /// # Errors
-/// `EOVERFLOW` for one that there is no room for.
+/// `EOVERFLOW` for a position that does not fit.
 pub(super) fn shown_upper(position: u64) -> Result<u64> {
     match shown(position) {
-        // The last few would be taken for the end.
+        // The last few positions would be mistaken for the end.
         shown @ LOWER..LAST if shown < MOVED - 8 => Ok(shown + LOWER_LEN),
         LOWER..LAST => Err(Errno::OVERFLOW.into()),
         shown => Ok(shown),
     }
 }
 
-/// What a shown position of a directory with an upper means.
+/// Returns the place of a shown position, in a directory with an upper.
 pub(super) const fn place(position: u64) -> Place {
     match position {
         0..=2 => Place::Lower(0),

@@ -1,10 +1,10 @@
-//! Large merged directories are read part by part, without a list of their entries.
+//! Reads large merged directories part by part, without a list of their entries.
 //!
-//! The lower parts come first, then the upper. A name that a lower part has, be it hidden there
-//! or by a layer above, is told at its place in the topmost lower part that has it, and nowhere
-//! else: lower parts never change, so that whatever comes and goes, is copied up or replaced
-//! meanwhile, each name has one place. What it means is decided when it is told, by
-//! `Layers::resolve` where a part above knows the name too.
+//! The lower parts come first, then the upper. A name of a lower part, even if it is hidden there
+//! or by a layer above, has its position in the topmost lower part that has it, and nowhere else.
+//! Lower parts never change, so each name keeps its position while entries come and go, are copied
+//! up or replaced. The object of a name is determined when the entry is passed to the reader, by
+//! `Layers::resolve` if a part above has the name too.
 
 use crate::error::{Errno, Result};
 use crate::types::Name;
@@ -16,7 +16,7 @@ use crate::union::listing::lister::Lister;
 use crate::union::listing::position::{self, Place};
 use crate::union::probe::exists;
 
-/// Entries of the upper that are taken at once.
+/// Entries of the upper that are read at once.
 const BATCH: u64 = 256;
 
 /// A large merged directory at the time of a request.
@@ -24,15 +24,15 @@ const BATCH: u64 = 256;
 pub(super) struct Scan<'a> {
     pub(super) stack: &'a Stack,
     pub(super) large: &'a Large,
-    /// The version of the directory, read before anything of the upper.
+    /// The version of the directory, read before the upper.
     pub(super) version: u64,
 }
 
-/// Receives entries; answers whether it wants more.
+/// Receives entries; returns whether it wants more.
 type ItemSink<'a> = dyn FnMut(&Item) -> bool + 'a;
 
 impl Lister<'_> {
-    /// Gives the entries behind a place; answers whether the end was reached.
+    /// Passes the entries behind a place to `sink`; returns whether the end was reached.
     pub(super) fn scan(&self, at: Scan<'_>, from: Place, sink: &mut ItemSink<'_>) -> Result<bool> {
         let position = match from {
             Place::Lower(count) if !self.scan_lowers(at, count, sink)? => return Ok(false),
@@ -65,7 +65,7 @@ impl Lister<'_> {
         Ok(true)
     }
 
-    // Decides for an entry of a lower part, and completes it.
+    // Decides whether an entry of a lower part is shown, and completes it.
     fn shows_lower(
         &self,
         at: Scan<'_>,
@@ -93,7 +93,7 @@ impl Lister<'_> {
         match self.layers.resolve(at.stack, &item.name) {
             Ok(Some(found)) => (item.ino, item.kind) = (found.ino, found.stat.kind()),
             Ok(None) => return Ok(false),
-            // What a lookup refuses is listed.
+            // An entry that a lookup refuses is listed.
             Err(error) if error.is(Errno::PERM) => {
                 item.ino = self.layers.show_ino_of(dev, item.ino)
             }
@@ -170,7 +170,7 @@ impl Lister<'_> {
         }
     }
 
-    // Decides for an entry of the upper, and completes it.
+    // Decides whether an entry of the upper is shown, and completes it.
     fn shows_upper(
         &self,
         at: Scan<'_>,
@@ -197,7 +197,7 @@ impl Lister<'_> {
         Ok(true)
     }
 
-    /// Gives what a merged directory shows, in the order of its listing.
+    /// Passes the entries that a merged directory shows to `sink`, in the order of its listing.
     pub(in crate::union) fn each(
         &self,
         stack: &Stack,
@@ -211,7 +211,7 @@ impl Lister<'_> {
         self.scan(scan, Place::Lower(0), sink).map(|_| ())
     }
 
-    /// Whether a merged directory shows nothing.
+    /// Whether a merged directory shows no entries.
     pub(in crate::union) fn is_empty(&self, stack: &Stack) -> Result<bool> {
         let mut empty = true;
         self.each(stack, &mut |_| {
@@ -221,7 +221,7 @@ impl Lister<'_> {
         Ok(empty)
     }
 
-    /// Names of the entries of a merged directory.
+    /// Returns the names of the entries of a merged directory.
     pub(in crate::union) fn entries(&self, stack: &Stack) -> Result<Vec<Name>> {
         let mut names = Vec::new();
         self.each(stack, &mut |item| {
@@ -232,7 +232,7 @@ impl Lister<'_> {
     }
 }
 
-/// The entries from a place to the next step or the end of the part.
+/// Reads the entries from a place to the next step or the end of the part.
 fn take(lower: &LayerDir, from: Mark) -> Result<Step> {
     let (mut at, mut items, mut failed) = (from, Vec::new(), None);
     let end = (from.count / STEP + 1) * STEP;

@@ -1,4 +1,5 @@
-//! Merged directories of few entries: the list is made at once and kept until they change.
+//! Merged directories of few entries: the list is made at once and kept until the directory
+//! changes.
 
 use std::collections::HashMap;
 
@@ -11,24 +12,25 @@ use crate::union::listing::lister::Lister;
 use crate::union::listing::position::{self, Place};
 use crate::union::mark;
 
-/// What an entry of a usual name takes in the directories of usual file systems, at most: tmpfs
-/// counts 20 bytes, ext4 and XFS 16 to 40.
+/// The largest size of an entry with a usual name in common file systems: tmpfs counts 20 bytes,
+/// ext4 and XFS 16 to 40.
 const ENTRY_BYTES: u64 = 40;
 
 /// All entries of a merged directory at one time.
 pub(super) struct Whole {
     pub(super) version: u64,
-    /// Those with a name in a lower part, in the order of those parts; then the others.
+    /// The entries with a name in a lower part, in the order of those parts; then the others.
     items: Vec<Item>,
     lower_len: usize,
 }
 
-/// An entry of a merged directory while it is made.
+/// An entry of a merged directory while the list is made.
 struct Draft {
     item: Item,
-    /// A directory of the upper that shows the number of its lower part, if there is one.
+    /// Whether it is a directory of the upper that shows the number of its lower part, if it has
+    /// one.
     merges: bool,
-    /// Its position is that of a lower part.
+    /// Whether its position is that of a lower part.
     placed: bool,
 }
 
@@ -44,7 +46,7 @@ impl Whole {
         &self.items
     }
 
-    /// The entries behind a position; `None` where only the upper itself knows what comes next.
+    /// Returns the entries behind a position; `None` if only the upper itself can determine them.
     pub(super) fn behind(&self, offset: u64) -> Option<&[Item]> {
         let (lowers, others) = self.items.split_at_checked(self.lower_len)?;
         if let Place::Lower(count) = position::place(offset) {
@@ -76,7 +78,7 @@ impl Drafts {
 }
 
 impl Lister<'_> {
-    /// Whether the size of a part lets expect more entries than the limit.
+    /// Whether the size of a part suggests more entries than the limit.
     pub(super) fn seems_large(&self, stack: &Stack) -> Result<bool> {
         let most = (self.layers.options().listing_entries as u64).saturating_mul(ENTRY_BYTES);
         for dir in stack.upper.iter().chain(stack.lowers.iter().map(|lower| &lower.dir)) {
@@ -87,7 +89,7 @@ impl Lister<'_> {
         Ok(false)
     }
 
-    /// All entries of a merged directory; `None` where its parts have more than the limit.
+    /// Returns all entries of a merged directory; `None` if its parts have more than the limit.
     pub(super) fn list_whole(&self, stack: &Stack, version: u64) -> Result<Option<Whole>> {
         let Some(parts) = gather(stack, self.layers.options().listing_entries)? else {
             return Ok(None);
@@ -121,8 +123,8 @@ impl Lister<'_> {
                         draft.item.position = item.position;
                         draft.placed = true;
                     }
-                    // A directory of the upper that merges shows the number of its lower part.
-                    // Anything else, a whiteout too, ends the search for that.
+                    // A merged directory of the upper shows the number of its lower part. Any other
+                    // object, a whiteout too, ends the search for that number.
                     if draft.merges && item.kind == Kind::Dir {
                         draft.item.ino = self.layers.show_ino_of(traits.dev, item.ino);
                     }
@@ -149,7 +151,7 @@ impl Lister<'_> {
     }
 }
 
-/// The entries of all parts with the positions that they have, the upper first.
+/// Returns the entries of all parts with their positions, the upper first.
 fn gather(stack: &Stack, limit: usize) -> Result<Option<Vec<Vec<Item>>>> {
     let (mut parts, mut total) = (Vec::new(), 0);
     let mut lower_count = 0;

@@ -22,11 +22,11 @@ pub(in crate::union) struct OpenFile {
     pub(super) file: Option<(FileRef, bool)>,
     /// Open handles.
     pub(super) opens: u32,
-    /// Those of programs that run from the file.
+    /// Handles of programs that run from the file.
     pub(super) runs: u32,
     /// The registration with the kernel.
     pub(super) backing_id: Option<u32>,
-    /// It has no open handle, and the table does not lead here any more.
+    /// Whether the state has no open handle, and the table does not lead here any more.
     is_closed: bool,
 }
 
@@ -35,12 +35,12 @@ fn closed() -> Arc<Mutex<OpenFile>> {
 }
 
 impl Served {
-    /// The state of a file, if it is open.
+    /// Returns the state of a file, if it is open.
     pub(super) fn find(&self, id: NodeId) -> Option<Arc<Mutex<OpenFile>>> {
         self.open.lock().get(&id).map(Arc::clone)
     }
 
-    /// Gives the state of an open file to `act`, a new one if it was not open.
+    /// Passes the state of an open file to `act`, a new one if the file was not open.
     pub(super) fn with<R>(
         &self,
         handles: &Handles,

@@ -6,7 +6,7 @@ use crate::error::{Errno, Error, Result};
 use crate::types::{Kind, Name, NodeId};
 use crate::union::body::{Body, DirBody};
 
-/// Stands in a key for a file system where the key is of a name.
+/// The file system of a key that identifies a name.
 const SPLIT: u16 = u16::MAX;
 
 /// Identifies the backing object of a node: layer, file system and inode number there.
@@ -19,7 +19,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of inode `ino` of file system `fs` as seen in `layer`.
+    /// Makes the key of inode `ino` of file system `fs` as seen in `layer`.
     #[must_use]
     pub const fn new(layer: u16, fs: u16, ino: u64) -> Self {
         Self { ino, place: ((layer as u32) << 16) | fs as u32 }
@@ -37,7 +37,7 @@ impl Key {
         self.place as u16
     }
 
-    /// The key of one name of an object in `layer` whose names are objects of their own.
+    /// Makes the key of one name of an object in `layer` whose names are objects of their own.
     #[must_use]
     pub const fn split(layer: u16, name: u64) -> Self {
         Self::new(layer, SPLIT, name)
@@ -60,20 +60,20 @@ impl Key {
 pub enum Pages {
     /// Nothing yet.
     None,
-    /// What is there is right.
+    /// The cached data is right.
     Valid,
-    /// What is there may be older than the file.
+    /// The cached data may be older than the file.
     Stale,
 }
 
-/// What the table knows of a node, copied out under the lock.
+/// A node of the table, copied out under the lock.
 #[derive(Clone)]
 pub struct Node {
-    /// Its number.
+    /// The number.
     pub id: NodeId,
-    /// Number of the directory that it was found in; its own for the root.
+    /// Number of the directory in which it was found; its own for the root.
     pub parent: NodeId,
-    /// Its name there.
+    /// The name in that directory.
     pub name: Name,
     /// The backing object.
     pub key: Key,
@@ -81,20 +81,20 @@ pub struct Node {
     pub ino: u64,
     /// Kind.
     pub kind: Kind,
-    /// What the kernel may hold of its data.
+    /// What the kernel may hold of the data.
     pub pages: Pages,
-    /// A lower file that is too small to be served by the kernel itself.
+    /// Whether it is a lower file that is too small to be served by the kernel itself.
     pub small: bool,
-    /// Count of its moves to another name or backing object, modulo 65,536.
+    /// The number of moves to another name or backing object, modulo 65,536.
     pub moves: u16,
-    /// State beyond the slot: always there for directories.
+    /// State beyond the slot: always present for directories.
     pub body: Option<Arc<Body>>,
 }
 
-/// What a lookup found, to be entered in the table.
+/// The result of a lookup, to be entered in the table.
 #[derive(Debug, Clone)]
 pub struct NewNode {
-    /// Directory that it was found in.
+    /// Directory in which it was found.
     pub parent: NodeId,
     /// Name there.
     pub name: Name,
@@ -104,12 +104,12 @@ pub struct NewNode {
     pub ino: u64,
     /// Kind.
     pub kind: Kind,
-    /// A lower file that is too small to be served by the kernel itself.
+    /// Whether it is a lower file that is too small to be served by the kernel itself.
     pub small: bool,
 }
 
 impl Node {
-    /// The state of a directory. `ENOTDIR` for anything else.
+    /// Returns the state of a directory. `ENOTDIR` for anything else.
     ///
     /// # Errors
     /// `ENOTDIR`.
@@ -117,7 +117,7 @@ impl Node {
         self.body.as_deref().and_then(Body::dir).ok_or(Error::Rule(Errno::NOTDIR))
     }
 
-    /// The state of a directory, to be kept.
+    /// Returns the state of a directory, to be kept.
     ///
     /// # Errors
     /// `ENOTDIR` for a node without state.

@@ -13,7 +13,7 @@ const SHARD_BITS: u32 = 4;
 /// Slots of a chunk: 88 bytes each, so that a chunk is mapped and returned to the system whole.
 const CHUNK: usize = 2048;
 
-/// What the table keeps of a node.
+/// The slot of a node.
 pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) children: u32,
@@ -45,8 +45,8 @@ pub(super) struct Shard {
     pub(super) keys: HashMap<Key, NodeId>,
 }
 
-/// The parts of a node number: generation in the high 32 bits, index of the slot in its shard, and,
-/// lowest, the shard. The root is generation 0, index 0, shard 1: number 1.
+/// Returns the parts of a node number: generation in the high 32 bits, index of the slot in its
+/// shard, and, lowest, the shard. The root is generation 0, index 0, shard 1: number 1.
 pub(super) const fn split(id: NodeId) -> (u32, usize, usize) {
     let low = id.0 as u32;
     ((id.0 >> 32) as u32, (low >> SHARD_BITS) as usize, low as usize & (SHARDS - 1))
@@ -67,7 +67,7 @@ impl Shard {
         let index = self.free.pop().map_or_else(|| self.grow(), |index| index as usize);
         let id = join(slot.generation, index, shard);
         if let Some(chunk) = self.chunks.get_mut(index / CHUNK) {
-            // Room for all of them is memory that nobody touched so far.
+            // Room for all of them is memory that was not touched so far.
             chunk.slots.reserve_exact(CHUNK - chunk.slots.len());
             if chunk.slots.len() <= index % CHUNK {
                 chunk.slots.resize_with(index % CHUNK + 1, || None);
