@@ -73,7 +73,7 @@ fn patch(address: usize) -> bool {
         slot.torn.store(true, Ordering::Release);
         let page = address & !(rustix::param::page_size() - 1);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        // SAFETY: the page is one of a mapping that its reader, who is here, keeps alive; mmap(2)
+        // SAFETY: the page is in a mapping that the interrupted reader keeps alive; mmap(2)
         // is a plain system call, and errno is put back by the caller.
         let done = unsafe {
             libc::mmap(page as *mut _, rustix::param::page_size(), libc::PROT_READ, flags, -1, 0)

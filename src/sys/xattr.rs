@@ -136,8 +136,8 @@ fn list_into(dir: BorrowedFd<'_>, name: &[u8], buf: &mut [u8]) -> Result<usize> 
         return rustix::fs::llistxattr(proc_path(OP, dir, name)?, buf).map_err(refused(OP));
     }
     let name = c_name(OP, name)?;
-    // SAFETY: `name` is NUL-terminated and lives until the call returns, as does `buf`, of which
-    // the kernel writes at most the length that is given.
+    // SAFETY: `name` is NUL-terminated and lives until the call returns, as does `buf`; the kernel
+    // writes at most the given length to it.
     let answer = unsafe {
         libc::syscall(
             SYS_LISTXATTRAT,

@@ -14,14 +14,15 @@ use crate::reference::{Answer, Id, Path, ROOT, Tree};
 /// The directories of an upper file system.
 pub const UPPER_DIRS: [&[u8]; 3] = [b"upper", b"work", b"index"];
 
-/// Makes the directories of an upper; the work directory and the index are kept out of sight.
+/// Makes the directories of an upper. The work directory and the index are outside of the root of
+/// the upper, so that a mount does not show them.
 pub fn prepare_upper(tree: &MemoryTree) {
     for name in UPPER_DIRS {
         tree.root().mkdir(name, 0o755, Owner::default()).unwrap();
     }
 }
 
-/// What a union is made of: lowers (topmost first) and the three directories of an upper.
+/// Makes a configuration: lowers (topmost first) and the three directories of an upper.
 pub fn config(lowers: &[DirRef], upper: Option<[DirRef; 3]>, options: &Options) -> Config {
     let lower = |root: &DirRef| Lower { root: root.clone(), label: "lower".into(), shifted: false };
     let upper = upper.map(|[root, work, index]| {
@@ -32,8 +33,9 @@ pub fn config(lowers: &[DirRef], upper: Option<[DirRef; 3]>, options: &Options) 
     Config { lowers, upper, grafts: Vec::new(), options: options.clone() }
 }
 
-/// Builds a union over lowers (topmost first) and the directories of an upper file system. What
-/// an earlier mount left in its work directory is removed, as the service does before a mount.
+/// Builds a union over lowers (topmost first) and the directories of an upper file system.
+/// Leftovers of an earlier mount in its work directory are removed, as the service does before a
+/// mount.
 pub fn mount(lowers: &[DirRef], upper: Option<&DirRef>, options: &Options) -> Result<Union> {
     let upper = upper.map(|root| UPPER_DIRS.map(|name| root.dir(name)));
     if let Some([_, work, _]) = &upper {
@@ -80,13 +82,13 @@ impl DirSink for Batch {
     }
 }
 
-/// A union with the books of a kernel.
+/// A union with the lookup counts of a kernel.
 pub struct Mount {
     /// The union.
     pub union: Union,
-    /// Lookups to be given back.
+    /// Lookups to be taken back.
     counts: HashMap<NodeId, u64>,
-    /// What a kernel has in its cache: the node of an object of the reference.
+    /// The cache of a kernel: the node of an object of the reference.
     pub nodes: BTreeMap<Id, NodeId>,
 }
 
@@ -100,7 +102,7 @@ impl Mount {
         Self { union, counts: HashMap::new(), nodes }
     }
 
-    /// Counts an entry that the union gave.
+    /// Counts an entry that the union returned.
     pub fn enter(&mut self, entry: &Entry) -> NodeId {
         *self.counts.entry(entry.node).or_default() += 1;
         entry.node
@@ -127,7 +129,8 @@ impl Mount {
         Ok(at)
     }
 
-    /// The node of an object that the reference shows at `path`: from the cache if `cached`.
+    /// Returns the node of an object that the reference shows at `path`: from the cache if
+    /// `cached`.
     pub fn node(&mut self, path: &Path, id: Id, cached: bool) -> Answer<NodeId> {
         if let Some(node) = self.nodes.get(&id)
             && cached
@@ -181,7 +184,7 @@ impl Mount {
         }
     }
 
-    /// One piece of a listing and the position behind it.
+    /// Lists one piece and returns it with the position behind it.
     pub fn list_piece(
         &mut self,
         dir: NodeId,
@@ -198,11 +201,11 @@ impl Mount {
         Ok((sink.seen, sink.next))
     }
 
-    /// The whole content of a file.
+    /// Returns the whole content of a file.
     pub fn read(&self, node: NodeId) -> Result<Vec<u8>> {
         let size = self.union.getattr(node)?.size as usize;
         self.union.read_with(node, |file| {
-            // One byte more than the size, so that a longer backing file shows.
+            // One byte more than the size, to detect a longer backing file.
             let mut data = vec![0xee; size + 1];
             let got = file.read_at(&mut data, 0)?;
             data.truncate(got);
@@ -210,7 +213,7 @@ impl Mount {
         })
     }
 
-    /// Names and values of all extended attributes.
+    /// Returns names and values of all extended attributes.
     pub fn xattrs(&self, node: NodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let names = self.union.listxattr(node)?;
         let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
@@ -218,7 +221,7 @@ impl Mount {
     }
 }
 
-/// What is compared of an object.
+/// The properties of an object that are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Kind.
@@ -292,7 +295,7 @@ fn compare_listing(
     }
 }
 
-/// What the mount shows of a node.
+/// Returns the properties of a node that the mount shows.
 pub fn shown(mount: &Mount, node: NodeId, text: &str) -> Shown {
     let stat = mount.union.getattr(node).unwrap();
     let data = match stat.kind() {
@@ -319,7 +322,7 @@ fn expected(tree: &Tree, id: Id) -> Shown {
     let node = tree.node(id);
     Shown {
         kind: node.kind,
-        // Linux gives links all permissions, and no way to change them.
+        // Linux gives symbolic links all permissions, and no way to change them.
         mode: node.mode,
         owner: (node.uid, node.gid),
         rdev: node.rdev,
@@ -330,7 +333,7 @@ fn expected(tree: &Tree, id: Id) -> Shown {
     }
 }
 
-/// The path as text.
+/// Returns the path as text.
 pub fn show_path(path: &[Vec<u8>]) -> String {
     let names: Vec<&[u8]> = path.iter().map(|name| &name[..]).collect();
     format!("/{}", show(&names).replace(' ', "/"))

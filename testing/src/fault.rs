@@ -1,11 +1,11 @@
 //! Counts the changes that a mount makes beneath it, and makes them fail.
 //!
 //! [`wrap`] puts any directory of a layer behind a [`Faults`]. Every call that changes something
-//! gets the next number; a [`Plan`] says from which number on, or at which one, calls fail. With
-//! [`Plan::StopAt`] the calls behind the stop fail with `EIO` and change nothing: the state below
-//! is what a daemon leaves that was killed there. A write that meets the stop is torn in half.
+//! gets the next number; a [`Plan`] determines from which number on, or at which one, calls fail.
+//! With [`Plan::StopAt`] the calls behind the stop fail with `EIO` and change nothing: the state
+//! below is that of a daemon that was killed there. A write at the stop is torn in half.
 //!
-//! What reads passes through unchanged and uncounted.
+//! Calls that read pass through unchanged and uncounted.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Makes a counter under which everything passes.
+    /// Makes a counter under which every call passes.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
@@ -47,13 +47,13 @@ impl Faults {
         *self.state.lock() = (plan, Vec::new());
     }
 
-    /// The calls since [`Faults::start`], those that failed by the plan included.
+    /// Returns the calls since [`Faults::start`], those that failed by the plan included.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.state.lock().1.clone()
     }
 
-    /// How many calls of one kind there were.
+    /// The number of calls of one kind.
     #[must_use]
     pub fn count(&self, kind: Call) -> usize {
         self.state.lock().1.iter().filter(|call| **call == kind).count()

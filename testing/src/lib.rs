@@ -1,10 +1,10 @@
-//! What the tests of Lamina's library stand on: a file system in memory, faults beneath a mount,
-//! the reference that a mount is held to, and mounts without a kernel.
+//! The test support of Lamina's library: a file system in memory, faults beneath a mount, the
+//! reference for a mount, and mounts without a kernel.
 //!
 //! The product never depends on this package. The unit tests of the library cannot use it either,
-//! since it is built on another copy of the library than theirs: what needs it is in `tests/`.
-//! Locks and atomics come from `laminafs::sync`, so that the scheduler of the test `concurrent`
-//! drives them as it drives those of the union.
+//! since it is built on another copy of the library than theirs: tests that need it are in
+//! `tests/`. Locks and atomics come from `laminafs::sync`, so that the scheduler of the test
+//! `concurrent` drives them like those of the union.
 
 #![allow(
     clippy::unwrap_used,

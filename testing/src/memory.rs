@@ -1,11 +1,10 @@
 //! A file system in memory behind the traits of the union.
 //!
-//! It serves tests of the union without a mount and small trees that need no disk. It follows
-//! POSIX and Linux where a union can tell the difference: hard links with their counts, unlinked
-//! files that live while they are open, renameat2(2) with all flags, holes at 4 KiB, extended
-//! attributes on every kind, listing positions that are never given twice. As ext4 does, it gives
-//! the number of a freed inode to the next object, and tells the two apart by a generation in
-//! their file handles.
+//! It serves tests of the union without a mount and small trees that need no disk. It follows POSIX
+//! and Linux where a union can notice a difference: hard links with their counts, unlinked files
+//! that live while they are open, renameat2(2) with all flags, holes at 4 KiB, extended attributes
+//! on every kind, listing positions that are never reused. Like ext4, it gives the number of a
+//! freed inode to the next object, and distinguishes the two by a generation in their file handles.
 //!
 //! Invariants: a [`MemoryTree`] is one file system with its own device number and UUID; nothing
 //! links or moves between two of them. Time is a logical clock that only
@@ -13,8 +12,8 @@
 //! by name at each use, as an implementation that closes its descriptors would do.
 //!
 //! It also models a disk that loses power: [`MemoryTree::power_cut`] keeps every change of names
-//! and attributes and loses the bytes that were not synced. Left to others: permission checks,
-//! ACL inheritance, quotas, and faults (`fault`).
+//! and attributes and loses the bytes that were not synced. It has no permission checks, ACL
+//! inheritance or quotas; `fault` injects faults.
 
 mod attr;
 mod content;
@@ -245,7 +244,7 @@ impl Dir for MemoryDir {
 
     fn list_about(&self, from: u64, count: u64, sink: &mut EntrySink<'_>) -> Result<()> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        // The sink may call the tree, so the lock ends before it is asked.
+        // The sink may call the tree, so the lock ends before the sink is called.
         let entries: Vec<_> = self.on("getdents64", |tree, dir| {
             let entries = tree.entries("getdents64", dir)?.behind(from).take(count);
             entries

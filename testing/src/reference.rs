@@ -1,4 +1,4 @@
-//! A POSIX tree in the plainest form: what a mount must look like, operation by operation.
+//! A POSIX tree in its simplest form: how a mount must look, operation by operation.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub struct Node {
     pub gid: u32,
     /// Device number.
     pub rdev: u64,
-    /// Names of what is no directory.
+    /// The number of names, of any object but a directory.
     pub nlink: u32,
     /// Access time.
     pub atime: Time,
@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    /// What a write or a truncation by somebody without privilege does to the mode.
+    /// Changes the mode as a write or a truncation by a caller without privilege does.
     pub fn kill_privileges(&mut self) {
         self.mode &= !S_ISUID;
         if self.mode & S_IXGRP != 0 {
@@ -76,7 +76,7 @@ pub struct Tree {
     pub now: Time,
 }
 
-/// What an operation answers.
+/// The result of an operation.
 pub type Answer<T> = Result<T, Errno>;
 
 impl Tree {
@@ -85,12 +85,12 @@ impl Tree {
         Self { nodes: BTreeMap::from([(ROOT, root)]), now: Time::default() }
     }
 
-    /// An object.
+    /// Returns an object.
     pub fn node(&self, id: Id) -> &Node {
         &self.nodes[&id]
     }
 
-    /// An object, to be changed.
+    /// Returns an object to be changed.
     pub fn node_mut(&mut self, id: Id) -> &mut Node {
         self.nodes.get_mut(&id).unwrap()
     }
@@ -102,7 +102,7 @@ impl Tree {
         id
     }
 
-    /// All names, directories before what they hold.
+    /// Returns all names, a directory before its entries.
     pub fn paths(&self) -> Vec<(Path, Id)> {
         let mut found = vec![(Path::new(), ROOT)];
         let mut at = 0;
@@ -118,7 +118,7 @@ impl Tree {
         found
     }
 
-    /// The object at a path.
+    /// Returns the object at a path.
     pub fn find(&self, path: &[Vec<u8>]) -> Answer<Id> {
         let mut at = ROOT;
         for name in path {
@@ -179,7 +179,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes a name of what is no directory.
+    /// Removes a name of an object that is not a directory.
     pub fn unlink(&mut self, dir: Id, name: &[u8]) -> Answer<()> {
         let id = self.child(dir, name).ok_or(Errno::NOENT)?;
         if self.node(id).kind == Kind::Dir {
@@ -205,7 +205,7 @@ impl Tree {
         Ok(())
     }
 
-    /// States whether `id` is `top` or is reached through it.
+    /// Whether `id` is `top` or is reached through it.
     fn is_beneath(&self, top: Id, id: Id) -> bool {
         top == id || self.node(top).children.values().any(|child| self.is_beneath(*child, id))
     }
@@ -259,7 +259,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes; `kill` takes set-id bits away, as a write without privilege does.
+    /// Writes; `kill` clears set-id bits, as a write without privilege does.
     pub fn write(&mut self, id: Id, data: &[u8], offset: usize, kill: bool) {
         let now = self.now;
         let node = self.node_mut(id);
@@ -284,7 +284,7 @@ impl Tree {
         }
     }
 
-    /// Changes the owner, which takes set-id bits and capabilities away.
+    /// Changes the owner, which clears set-id bits and capabilities.
     pub fn chown(&mut self, id: Id, uid: Option<u32>, gid: Option<u32>) {
         let node = self.node_mut(id);
         node.uid = uid.unwrap_or(node.uid);

@@ -1,4 +1,4 @@
-//! A mount on layers written down as text, and what a person would do on it, by path.
+//! A mount on layers written down as text, with the operations of a shell, by path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ fn answer<T>(result: laminafs::error::Result<T>) -> Answer<T> {
 }
 
 impl Mount {
-    /// The node at a path.
+    /// Returns the node at a path.
     pub fn at(&mut self, path: &str) -> Answer<NodeId> {
         if path.is_empty() {
             return Ok(NodeId::ROOT);
@@ -133,7 +133,7 @@ impl Mount {
         answer(made).map(|entry| self.enter(&entry))
     }
 
-    /// The inode number at a path.
+    /// Returns the inode number at a path.
     pub fn ino(&mut self, path: &str) -> u64 {
         let node = self.at(path).unwrap();
         self.union.getattr(node).unwrap().ino
@@ -211,7 +211,7 @@ impl Mount {
         self.entered(made)
     }
 
-    /// Removes a name of what is no directory.
+    /// Removes a name of an object that is not a directory.
     pub fn unlink(&mut self, path: &str) -> Answer<()> {
         let (dir, name) = self.slot(path)?;
         self.lookup(dir, &name)?;
@@ -251,13 +251,13 @@ impl Mount {
         answer(self.union.rename(dir, &name, to_dir, &to_name, flags))
     }
 
-    /// The content of a file.
+    /// Returns the content of a file.
     pub fn cat(&mut self, path: &str) -> Answer<Vec<u8>> {
         let node = self.at(path)?;
         answer(self.read(node))
     }
 
-    /// The names in a directory, sorted, without `.` and `..`.
+    /// Returns the names in a directory, sorted, without `.` and `..`.
     pub fn names(&mut self, path: &str) -> Answer<Vec<String>> {
         let node = self.at(path)?;
         let listed = answer(self.list(node, false, 4))?;
@@ -268,8 +268,8 @@ impl Mount {
         Ok(names)
     }
 
-    /// Everything that the mount shows, by path. The times of directories are left out: a
-    /// copy-up puts them back in a step of its own.
+    /// Returns everything that the mount shows, by path. The times of directories are left out: a
+    /// copy-up restores them in a step of its own.
     pub fn observe(&mut self) -> BTreeMap<String, Shown> {
         let mut seen = BTreeMap::new();
         let mut left = vec![String::new()];

@@ -1,12 +1,12 @@
-//! Layers whose calls somebody watches.
+//! Layers whose calls are watched.
 //!
-//! [`watch`] puts a directory, and all that is reached through it, behind a [`Watcher`]: it is
-//! asked before each call, may refuse it, and receives its answer. The injector of faults
-//! (`fault`) and the trace of the test `concurrent` are watchers.
+//! [`watch`] puts a directory, and all that is reached through it, behind a [`Watcher`]. The
+//! watcher is called before each call, may refuse it, and receives its result. The injector of
+//! faults (`fault`) and the trace of the test `concurrent` are watchers.
 //!
-//! A watched object shows itself to `link`, `rename` and `clone_to` as the object that it wraps,
+//! A watched object passes itself to `link`, `rename` and `clone_to` as the object that it wraps,
 //! so watched and plain objects of one tree mix. Every method of the traits is passed on, those
-//! with a body of their own too: the union sees of a layer what it would see without the wrapper.
+//! with a default body too: the union sees the layer as without the wrapper.
 
 use std::any::Any;
 use std::os::fd::BorrowedFd;
@@ -79,9 +79,9 @@ impl Call {
 /// A call that a [`Watcher`] refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop {
-    /// The answer.
+    /// The errno of the call.
     pub errno: Errno,
-    /// Half of a write is done before the answer.
+    /// Whether half of a write is done before it fails.
     pub torn: bool,
 }
 
@@ -91,7 +91,7 @@ impl From<Stop> for Error {
     }
 }
 
-/// A call on a directory that was answered.
+/// A completed call on a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered<'a> {
     /// The method.
@@ -104,29 +104,29 @@ pub struct Answered<'a> {
     pub errno: Option<Errno>,
 }
 
-/// Who watches calls. The methods of a `Dir` are told and asked, those of a `File` asked alone if
-/// they change something.
+/// A watcher of calls. For a method of a `Dir` both functions are called; for a method of a `File`
+/// only `before`, and only if the method changes something.
 pub trait Watcher: Send + Sync {
     /// Lets a call pass or refuses it.
     ///
     /// # Errors
-    /// The answer of a call that is refused.
+    /// The error of a call that is refused.
     fn before(&self, _call: Call) -> std::result::Result<(), Stop> {
         Ok(())
     }
 
-    /// Receives the answer of a call.
+    /// Receives the result of a call.
     fn after(&self, _answered: &Answered<'_>) {}
 }
 
-/// Puts a directory, and all that is reached through it, behind a watcher, which knows it by the
-/// name `path`.
+/// Puts a directory, and all that is reached through it, behind a watcher, to which its name is
+/// `path`.
 #[must_use]
 pub fn watch(inner: DirRef, path: &str, watcher: &Arc<dyn Watcher>) -> DirRef {
     Arc::new(WatchedDir { inner, path: path.to_owned(), watcher: Arc::clone(watcher) })
 }
 
-/// The names of a call on an entry, or on the directory itself.
+/// Returns the names of a call on an entry, or on the directory itself.
 fn entry(name: Option<&[u8]>) -> &[u8] {
     name.unwrap_or_default()
 }
@@ -310,7 +310,7 @@ impl WatchedFile {
         Ok(self.watcher.before(call)?)
     }
 
-    /// Writes, or writes half if the watcher tears it.
+    /// Writes, or writes half of the data if the watcher tears the write.
     fn write(&self, data: &[u8], work: impl Fn(&[u8]) -> Result<usize>) -> Result<usize> {
         if let Err(stop) = self.watcher.before(Call::WriteAt) {
             if stop.torn {

@@ -1,7 +1,7 @@
 //! The kept state of a large merged directory: places in its lower parts, and hashes of names.
 //!
 //! Both only save work. The places are found again by counting, and without a hash the part itself
-//! is checked for the name. Hashes are collected once so many names were checked that collecting is
+//! is checked for the name. Hashes are collected once enough names were checked that collecting is
 //! cheaper, and again only after that many more checks: however often a directory changes and
 //! whatever was dropped, the work of a listing stays in proportion to the entries it reads.
 

@@ -15,7 +15,7 @@ const XATTR_SIZE_MAX: usize = 65536;
 const CAPABILITY: &[u8] = b"security.capability";
 
 impl Inode {
-    /// Drops file capabilities, as every write does whoever asks.
+    /// Drops file capabilities, as every write does, whatever the caller.
     pub(super) fn drop_capability(&mut self) {
         self.xattrs.remove(CAPABILITY);
     }

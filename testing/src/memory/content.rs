@@ -1,4 +1,4 @@
-//! The bytes of a regular file: sparse at 4 KiB, with what a power cut would leave of them.
+//! The bytes of a regular file, sparse at 4 KiB, and the bytes that a power cut would leave.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use laminafs::error::{Errno, Error, Result};
 use laminafs::types::Seek;
 
-/// What a power cut leaves of bytes that were written and not synced.
+/// How much a power cut leaves of bytes that were written but not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// Nothing, not even the length: the file is as long as it was at its last sync.
     Empty,
-    /// The length without the bytes: what was not synced reads as zeros.
+    /// The length without the bytes: bytes that were not synced read as zeros.
     Holes,
 }
 
@@ -92,7 +92,7 @@ impl Sparse {
         for index in touched {
             let start = index * BLOCK;
             let begin = from.saturating_sub(start).min(BLOCK) as usize;
-            // What lies behind the end of the file counts as covered.
+            // The range behind the end of the file counts as covered.
             let stop = if to >= self.len { BLOCK } else { (to - start).min(BLOCK) } as usize;
             if begin == 0 && stop == BLOCK_BYTES {
                 self.blocks.remove(&index);
@@ -213,7 +213,7 @@ impl Content {
         self.live = other.live.clone();
     }
 
-    /// What the disk shows after a power cut at this point.
+    /// Returns the content that the disk has after a power cut at this point.
     pub(super) fn after_power_cut(&self, loss: Loss) -> Self {
         let mut left = self.safe.clone();
         if loss == Loss::Holes {

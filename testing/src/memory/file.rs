@@ -13,7 +13,7 @@ use super::content::Content;
 use super::shared::Shared;
 use super::tree::{Body, Inode, fail};
 
-/// Most bytes that one copy moves.
+/// The largest number of bytes that one copy moves.
 const COPY_BYTES: u64 = 1 << 20;
 
 /// An open file; it keeps its inode alive without a name.
@@ -29,7 +29,7 @@ impl MemoryFile {
         Self { shared: Arc::clone(shared), ino, access }
     }
 
-    /// The same inode once more, for reading and writing.
+    /// Opens the inode once more, for reading and writing.
     pub(super) fn reopen(&self) -> Option<FileRef> {
         self.shared.tree.lock().inodes.get_mut(&self.ino)?.opens += 1;
         Some(Arc::new(Self::new(&self.shared, self.ino, Access::Write)))

@@ -1,4 +1,4 @@
-//! A place that leads to one object of a tree in memory, whatever became of its names.
+//! A place that leads to one object of a tree in memory, independent of its names.
 
 use std::sync::Arc;
 

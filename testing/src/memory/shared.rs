@@ -1,4 +1,4 @@
-//! What the places and open files of a tree share.
+//! State that the places and open files of a tree share.
 
 use laminafs::sync::{Condvar, Mutex};
 
@@ -7,14 +7,15 @@ use super::tree::Tree;
 /// How a tree differs from ext4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traits {
-    /// Files can share extents (`FICLONE`).
+    /// Whether files can share extents (`FICLONE`).
     pub reflink: bool,
-    /// `user.*` attributes are refused on what is neither file nor directory, as Linux does.
+    /// Whether `user.*` attributes are refused on all but files and directories, as in Linux.
     pub user_xattr_rule: bool,
-    /// File handles are given.
+    /// Whether objects have file handles.
     pub handles: bool,
-    /// Open files show a descriptor, which leads nowhere, so that a union registers them for
-    /// passthrough; [`MemoryTree::reopen`](super::MemoryTree::reopen) serves what the kernel would.
+    /// Whether open files have a descriptor, which leads nowhere, so that a union registers them
+    /// for passthrough; [`MemoryTree::reopen`](super::MemoryTree::reopen) then serves them like the
+    /// kernel.
     pub descriptors: bool,
 }
 
@@ -24,12 +25,12 @@ impl Default for Traits {
     }
 }
 
-/// What all places and open files of a tree share.
+/// State that all places and open files of a tree share.
 pub(super) struct Shared {
     pub(super) dev: u64,
     pub(super) traits: Traits,
     pub(super) tree: Mutex<Tree>,
-    /// No directory is being moved any more.
+    /// Notified when a directory has been moved.
     pub(super) moved: Condvar,
 }
 

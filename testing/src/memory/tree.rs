@@ -12,7 +12,7 @@ use super::content::Content;
 /// Number of the root directory, as on ext4.
 pub(super) const ROOT_INO: u64 = 2;
 
-/// What an inode holds beside its attributes.
+/// The content of an inode, in addition to its attributes.
 #[derive(Clone)]
 pub(super) enum Body {
     File(Content),
@@ -33,7 +33,7 @@ pub(super) struct Inode {
     pub(super) ctime: Time,
     pub(super) btime: Time,
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Tells this inode from an earlier one of its number.
+    /// Distinguishes this inode from an earlier one with its number.
     pub(super) generation: u64,
     /// Open files of this inode: without a name it lives until the last is closed.
     pub(super) opens: u32,
@@ -106,7 +106,7 @@ impl Entries {
         }
     }
 
-    /// The entries behind a position: position, name, inode number.
+    /// Returns the entries behind a position: position, name, inode number.
     pub(super) fn behind(&self, from: u64) -> impl Iterator<Item = (u64, &Name, u64)> {
         let entries = self.by_position.range(from.saturating_add(1)..);
         entries.filter_map(|(at, name)| Some((*at, name, self.by_name.get(name)?.0)))
@@ -118,7 +118,7 @@ impl Entries {
 pub(super) struct Tree {
     pub(super) inodes: HashMap<u64, Inode>,
     pub(super) now: Time,
-    /// Directories that are being moved: their places lag behind.
+    /// The number of directories that are being moved: their places are outdated.
     pub(super) moving: u32,
     last_ino: u64,
     free_inos: BTreeSet<u64>,
@@ -254,7 +254,7 @@ impl Tree {
         }
     }
 
-    /// Closes every file, and frees what had no name.
+    /// Closes every file, and frees inodes without a name.
     pub(super) fn close_all(&mut self) {
         let all: Vec<u64> = self.inodes.keys().copied().collect();
         for ino in all {
@@ -265,7 +265,7 @@ impl Tree {
         }
     }
 
-    /// The lowest number that is free, as ext4 gives it.
+    /// Returns the lowest free number, as ext4 does.
     fn take_ino(&mut self) -> u64 {
         self.free_inos.pop_first().unwrap_or_else(|| {
             self.last_ino += 1;
@@ -326,7 +326,7 @@ impl Tree {
         self.link_inode(ino, to, to_name)
     }
 
-    /// Gives an object one more name. `ENOENT` for one that lost its last.
+    /// Gives an object one more name. `ENOENT` if it lost its last name.
     pub(super) fn link_inode(&mut self, ino: u64, to: u64, to_name: &[u8]) -> Result<()> {
         const OP: &str = "linkat";
         if self.find(OP, to, to_name)?.is_some() {
@@ -365,7 +365,7 @@ impl Tree {
         self.drop_link(OP, ino)
     }
 
-    /// States whether `dir` is `top` or lies beneath it.
+    /// Whether `dir` is `top` or lies beneath it.
     fn is_beneath(&self, dir: u64, top: u64) -> Result<bool> {
         let mut at = dir;
         while at != top {
