@@ -48,8 +48,8 @@ mod redirect;
 mod remove;
 mod rename;
 mod served;
-mod shed;
 pub mod table;
+mod unlinked;
 pub mod walk;
 mod xattr;
 
@@ -59,7 +59,7 @@ use crate::error::{Errno, Result};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::types::{NodeId, StatFs};
 
-pub use api::{Caller, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened, Tell};
+pub use api::{Caller, Detail, DirSink, Entry, Kernel, Kill, OpenFlags, OpenMode, Opened};
 pub use config::{
     Config, GraftRoot, GraftTree, IdMap, IdRange, Lower, Marks, Options, Upper, WhiteoutForm,
 };

@@ -46,7 +46,7 @@ pub struct Owner {
 
 /// A request for a lock.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub struct LockRequest {
     /// The file.
     pub node: NodeId,
     /// The handle through which the lock is requested.
@@ -68,7 +68,7 @@ struct Files {
     holders: HashMap<NodeId, HashMap<Owner, Holder>>,
     /// Files in memory, for files of the union.
     anonymous: HashMap<NodeId, OwnedFd>,
-    waiting: Vec<(u64, Wish)>,
+    waiting: Vec<(u64, LockRequest)>,
     is_started: bool,
     is_ended: bool,
 }
@@ -105,12 +105,12 @@ impl Locks {
     ///
     /// # Errors
     /// `EAGAIN` while another owner holds it.
-    pub fn set(&self, wish: &Wish) -> Result<()> {
+    pub fn set(&self, wish: &LockRequest) -> Result<()> {
         self.set_in(&mut self.files.lock(), wish)
     }
 
     /// Sets a lock, and replies to the request once the lock is held.
-    pub fn set_waiting(&self, unique: u64, wish: &Wish) {
+    pub fn set_waiting(&self, unique: u64, wish: &LockRequest) {
         let reply = Reply::new(&self.device, unique);
         let mut files = self.files.lock();
         match self.set_in(&mut files, wish) {
@@ -134,7 +134,7 @@ impl Locks {
     ///
     /// # Errors
     /// As fcntl(2).
-    pub fn find(&self, wish: &Wish) -> Result<RangeLock> {
+    pub fn find(&self, wish: &LockRequest) -> Result<RangeLock> {
         let mut files = self.files.lock();
         let file = self.open(&mut files, wish)?;
         lock::find_range(file, &wish.lock)
@@ -181,7 +181,7 @@ impl Locks {
         self.news.notify_one();
     }
 
-    fn set_in(&self, files: &mut Files, wish: &Wish) -> Result<()> {
+    fn set_in(&self, files: &mut Files, wish: &LockRequest) -> Result<()> {
         let file = self.open(files, wish)?;
         match (wish.owner.is_whole, wish.lock.kind) {
             (false, _) => lock::set_range(file, &wish.lock),
@@ -196,7 +196,7 @@ impl Locks {
     }
 
     /// Returns the open file of an owner, and opens it if there is none.
-    fn open<'a>(&self, files: &'a mut Files, wish: &Wish) -> Result<BorrowedFd<'a>> {
+    fn open<'a>(&self, files: &'a mut Files, wish: &LockRequest) -> Result<BorrowedFd<'a>> {
         let Files { holders, anonymous, .. } = files;
         let holders = holders.entry(wish.node).or_default();
         let holder = match holders.entry(wish.owner) {

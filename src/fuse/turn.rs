@@ -200,9 +200,9 @@ mod tests {
     }
 
     /// A worker that reports when it became leader and ends the session.
-    fn follower(turn: &Arc<Turn>, told: mpsc::Sender<bool>) -> thread::JoinHandle<()> {
+    fn follower(turn: &Arc<Turn>, sender: mpsc::Sender<bool>) -> thread::JoinHandle<()> {
         let turn = Arc::clone(turn);
-        thread::spawn(move || told.send(turn.wait(&WorkerThread::here())).unwrap())
+        thread::spawn(move || sender.send(turn.wait(&WorkerThread::here())).unwrap())
     }
 
     fn wait_for_parked(turn: &Turn) {
@@ -237,12 +237,12 @@ mod tests {
     fn a_place_that_was_handed_over_is_lost() {
         let turn = turn();
         assert!(turn.wait(&WorkerThread::here()));
-        let (told, hears) = mpsc::channel();
-        let other = follower(&turn, told);
+        let (sender, receiver) = mpsc::channel();
+        let other = follower(&turn, sender);
         wait_for_parked(&turn);
         let serving = turn.begin();
         turn.hand_over(serving);
-        assert!(hears.recv_timeout(Duration::from_secs(10)).unwrap());
+        assert!(receiver.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(!turn.finish(serving));
         assert_eq!(turn.counters.values().handovers, 1);
         other.join().unwrap();
@@ -252,8 +252,8 @@ mod tests {
     fn the_watch_takes_the_place_of_a_stuck_leader() {
         let turn = turn();
         assert!(turn.wait(&WorkerThread::here()));
-        let (told, hears) = mpsc::channel();
-        let other = follower(&turn, told);
+        let (sender, receiver) = mpsc::channel();
+        let other = follower(&turn, sender);
         let watch = {
             let turn = Arc::clone(&turn);
             thread::spawn(move || turn.watch())
@@ -264,7 +264,7 @@ mod tests {
             thread::yield_now();
         }
         let serving = turn.begin();
-        assert!(hears.recv_timeout(Duration::from_secs(10)).unwrap());
+        assert!(receiver.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(!turn.finish(serving));
         turn.end();
         // The watch counts after it has woken the worker.
@@ -277,11 +277,11 @@ mod tests {
     fn the_end_calls_everyone() {
         let turn = turn();
         assert!(turn.wait(&WorkerThread::here()));
-        let (told, hears) = mpsc::channel();
-        let other = follower(&turn, told);
+        let (sender, receiver) = mpsc::channel();
+        let other = follower(&turn, sender);
         wait_for_parked(&turn);
         turn.end();
-        assert!(!hears.recv_timeout(Duration::from_secs(10)).unwrap());
+        assert!(!receiver.recv_timeout(Duration::from_secs(10)).unwrap());
         assert!(!turn.wait(&WorkerThread::here()));
         other.join().unwrap();
     }

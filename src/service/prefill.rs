@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::error::{Errno, Result};
 use crate::types::{AttrChange, Kind, MODE_MASK, Name, NodeId, Owner, SetTime, Stat, XattrFlags};
-use crate::union::{DirRef, DirSink, Entry, Tell, Union, copy_data};
+use crate::union::{Detail, DirRef, DirSink, Entry, Union, copy_data};
 
 /// Deepest directory that is copied: what a path of 4,096 bytes can name.
 const DEPTH_MAX: usize = 2048;
@@ -37,7 +37,7 @@ pub(super) fn names(union: &Union, dir: NodeId) -> Result<Vec<Name>> {
     let mut from = 0;
     loop {
         let mut batch = Names { names: Vec::new(), last: from };
-        union.readdir(dir, from, Tell::Names, &mut batch)?;
+        union.readdir(dir, from, Detail::Names, &mut batch)?;
         if batch.last == from {
             return Ok(all);
         }

@@ -19,7 +19,7 @@ pub struct Caller {
 
 /// Which attributes a listing carries with its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tell {
+pub enum Detail {
     /// None: the reader uses only the names.
     Names,
     /// Those of entries that the reader is likely to look up soon.

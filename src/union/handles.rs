@@ -13,8 +13,8 @@ use crate::types::{Access, Kind, NodeId, Stat};
 use crate::union::api::Kernel;
 use crate::union::body::{Body, FIRST_GRAFT, FileState, Io, Life, Place, UPPER};
 use crate::union::layer::File;
-use crate::union::shed::Shed;
 use crate::union::table::Table;
+use crate::union::unlinked::RecentlyUnlinked;
 
 /// Files below this size are read through the page cache of the mount: passthrough gains nothing
 /// there, and reads through an old descriptor see the data that is written after a copy-up.
@@ -38,7 +38,7 @@ pub(super) struct Handles {
     ids: Recent,
     pins: Recent,
     live_writers: AtomicU64,
-    shed: Shed,
+    unlinked: RecentlyUnlinked,
     numbers: AtomicU64,
     opens: AtomicU64,
     passthrough_opens: AtomicU64,
@@ -71,7 +71,7 @@ impl Handles {
             ids: recent(FILES),
             pins: recent(PINS),
             live_writers: AtomicU64::new(0),
-            shed: Shed::default(),
+            unlinked: RecentlyUnlinked::default(),
             numbers: AtomicU64::new(1),
             opens: AtomicU64::new(0),
             passthrough_opens: AtomicU64::new(0),
@@ -145,15 +145,15 @@ impl Handles {
     }
 
     /// Notes that a file is about to lose one of its names.
-    pub(super) fn note_shed(&self, id: NodeId) {
+    pub(super) fn note_unlinked(&self, id: NodeId) {
         if let Some(kernel) = self.kernel() {
-            self.shed.note(id, kernel.now_ms());
+            self.unlinked.note(id, kernel.now_ms());
         }
     }
 
     /// Whether a file lost one of its names a moment ago.
     pub(super) fn lost_name(&self, id: NodeId) -> bool {
-        self.kernel().is_some_and(|kernel| self.shed.is_recent(id, || kernel.now_ms()))
+        self.kernel().is_some_and(|kernel| self.unlinked.is_recent(id, || kernel.now_ms()))
     }
 
     /// Registers the file at a place with the kernel; `None` if that is refused.

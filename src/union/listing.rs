@@ -24,7 +24,7 @@ use crate::error::{Errno, Result};
 use crate::sync::Ordering;
 use crate::types::{Kind, NodeId, Stat, name};
 use crate::union::Union;
-use crate::union::api::{DirSink, Entry, Tell};
+use crate::union::api::{Detail, DirSink, Entry};
 use crate::union::body::{DirBody, LayerDir, Stack, UPPER};
 use crate::union::handles::is_small_lower;
 use crate::union::mark;
@@ -50,7 +50,7 @@ struct Reading<'a> {
     version: u64,
     /// The position behind which the listing continues, 2 or above.
     from: u64,
-    told: &'a Selection,
+    selection: &'a Selection,
 }
 
 impl Union {
@@ -67,7 +67,7 @@ impl Union {
         &self,
         id: NodeId,
         offset: u64,
-        tell: Tell,
+        detail: Detail,
         sink: &mut dyn DirSink,
     ) -> Result<()> {
         let node = self.table.node(id)?;
@@ -81,7 +81,7 @@ impl Union {
             if offset == 0 {
                 body.readers.begin(version);
             }
-            self.list(&node, body, (offset, tell, version), sink)?;
+            self.list(&node, body, (offset, detail, version), sink)?;
             sink.is_empty() && body.readers.end(version)
         };
         // Dropped before the reply that ends the listing: after it nothing is added to the cache.
@@ -95,10 +95,10 @@ impl Union {
         &self,
         node: &Node,
         body: &DirBody,
-        (offset, tell, version): (u64, Tell, u64),
+        (offset, detail, version): (u64, Detail, u64),
         sink: &mut dyn DirSink,
     ) -> Result<()> {
-        let told = self.listings.told(tell, &body.looked_up, offset == 0);
+        let selection = self.listings.selection(detail, &body.looked_up, offset == 0);
         if offset < 1 {
             if !sink.has_room(1) {
                 return Ok(());
@@ -115,20 +115,20 @@ impl Union {
         let stack = body.stack();
         if offset == 0
             && self.layers.options().dir_atime
-            && tell != Tell::All
+            && detail != Detail::All
             && let Some(upper) = stack.upper.as_ref().filter(|_| stack.graft.is_none())
             && let Err(error) = upper.count_access(self.layers.options().strict_atime)
         {
             tracing::debug!(%error, "an access time stays as it was");
         }
-        let (from, told) = (offset.max(2), &told);
-        let reading = Reading { node, body, stack: &stack, version, from, told };
+        let (from, selection) = (offset.max(2), &selection);
+        let reading = Reading { node, body, stack: &stack, version, from, selection };
         if stack.has_lower() && self.lister().listed_alone(&stack).is_none() {
             return self.list_merged(reading, sink);
         }
-        if told.is_all()
+        if selection.is_all()
             && let Some(lower) = stack.lowers.first()
-            && self.list_told(reading, lower, sink)?
+            && self.list_detailed(reading, lower, sink)?
         {
             return Ok(());
         }
@@ -137,13 +137,18 @@ impl Union {
 
     // Lists a directory of one lower layer that has attributes at hand. An entry with one name and
     // no mark is entered in the table as it comes.
-    fn list_told(&self, at: Reading<'_>, lower: &LayerDir, sink: &mut dyn DirSink) -> Result<bool> {
-        let Reading { node, body, from, told: plus, .. } = at;
+    fn list_detailed(
+        &self,
+        at: Reading<'_>,
+        lower: &LayerDir,
+        sink: &mut dyn DirSink,
+    ) -> Result<bool> {
+        let Reading { node, body, from, selection: plus, .. } = at;
         let layer = lower.layer;
         let redirects = self.layers.has_below(layer);
         let grafted = body.has_grafts.load(Ordering::Acquire);
         let (mut device, mut failed) = (None, None);
-        let told = lower.dir.list_stat(position::backing(from), &mut |entry, stat| {
+        let listed = lower.dir.list_stat(position::backing(from), &mut |entry, stat| {
             if !sink.has_room(entry.name.len()) {
                 return false;
             }
@@ -178,7 +183,7 @@ impl Union {
                 }
             }
         })?;
-        failed.map_or(Ok(told), Err)
+        failed.map_or(Ok(listed), Err)
     }
 
     fn enter_plain(
@@ -208,8 +213,8 @@ impl Union {
             // error.
             if let Ok(Some(entry)) = self.lookup_in(node, &item.name) {
                 let kind = entry.stat.kind();
-                let told = plus.then_some(&entry);
-                sink.push(&item.name, entry.stat.ino, kind, item.position, told);
+                let detail = plus.then_some(&entry);
+                sink.push(&item.name, entry.stat.ino, kind, item.position, detail);
                 if !plus {
                     self.forget(entry.node, 1);
                 }
@@ -254,7 +259,7 @@ impl Union {
                 let own = self.layers.show_ino_of(dev, item.ino);
                 item.ino = if stored { self.lister().entry_ino(dir, dev, &item)? } else { own };
                 pure &= item.ino == own;
-                if !self.push(at, &item, at.told.wants(item.kind), sink) {
+                if !self.push(at, &item, at.selection.wants(item.kind), sink) {
                     return Ok(());
                 }
             }
@@ -267,7 +272,7 @@ impl Union {
         let mut given = 0_u64;
         let mut give = |item: &Item| {
             given += 1;
-            self.push(at, item, at.told.wants(item.kind), sink)
+            self.push(at, item, at.selection.wants(item.kind), sink)
         };
         let (own, large) = match &*merged {
             Merged::Whole(whole) => {

@@ -1,7 +1,7 @@
 //! State of the listings of a mount: entries of directories, and the reading pattern of clients.
 
 use crate::sync::{AtomicU32, Mutex, MutexGuard};
-use crate::union::api::Tell;
+use crate::union::api::Detail;
 use crate::union::listing::kept::Kept;
 use crate::union::plus::{Plus, Selection};
 
@@ -28,11 +28,16 @@ impl Listings {
     }
 
     /// Returns which entries of a request come with their attributes: see [`Plus::listing`].
-    pub(super) fn told(&self, tell: Tell, looked_up: &AtomicU32, first: bool) -> Selection {
-        match tell {
-            Tell::Names => Selection::default(),
-            Tell::Likely => self.plus.listing(looked_up, first),
-            Tell::All => self.plus.listing_ahead(first),
+    pub(super) fn selection(
+        &self,
+        detail: Detail,
+        looked_up: &AtomicU32,
+        first: bool,
+    ) -> Selection {
+        match detail {
+            Detail::Names => Selection::default(),
+            Detail::Likely => self.plus.listing(looked_up, first),
+            Detail::All => self.plus.listing_ahead(first),
         }
     }
 

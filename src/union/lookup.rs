@@ -221,14 +221,14 @@ impl Union {
             let claimed = self.claims.claim_lower(&self.table, &node, found);
             claimed.inspect_err(|_| self.forget(node.id, 1))?;
         }
-        let told = || {
+        let shown = || {
             if !fresh && (node.parent != parent || node.name[..] != *entry) {
                 self.found_again(&node, parent, entry, found)?;
             }
             self.fixed.note(node.id, found.place.layer, &found.stat);
             self.show_found(&node, found)
         };
-        let stat = told().inspect_err(|_| self.forget(node.id, 1))?;
+        let stat = shown().inspect_err(|_| self.forget(node.id, 1))?;
         Ok((Entry { node: node.id, stat }, fresh))
     }
 

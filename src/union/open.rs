@@ -104,7 +104,7 @@ impl Union {
         opened
     }
 
-    /// Whether a file lost one of its names a moment ago: see `shed.rs`.
+    /// Whether a file lost one of its names a moment ago: see `unlinked.rs`.
     #[must_use]
     pub fn lost_name(&self, id: NodeId) -> bool {
         self.handles.lost_name(id)
@@ -275,29 +275,29 @@ impl Union {
         check_name(entry)?;
         self.with_parent(parent, |parent| {
             let made = self.make(caller, parent, entry, &Make::File { mode })?;
-            let told = match &made {
+            let entry = match &made {
                 Some(file) => {
                     let stat = parent.dir.stat_new(entry, file)?;
                     self.made_with(parent, entry, stat)?
                 }
                 None => self.made(parent, entry)?,
             };
-            self.open_new(told, made, flags)
+            self.open_new(entry, made, flags)
         })
     }
 
     fn open_new(
         &self,
-        told: Entry,
+        entry: Entry,
         made: Option<FileRef>,
         flags: OpenFlags,
     ) -> Result<(Entry, Opened)> {
         self.handles.count_open();
-        let served = self.open_served(told.node, flags, made.as_ref());
-        if let Some(opened) = served.inspect_err(|_| self.forget(told.node, 1))? {
-            return Ok((told, opened));
+        let served = self.open_served(entry.node, flags, made.as_ref());
+        if let Some(opened) = served.inspect_err(|_| self.forget(entry.node, 1))? {
+            return Ok((entry, opened));
         }
-        let opened = self.table.with_file(told.node, |held| {
+        let opened = self.table.with_file(entry.node, |held| {
             let opened = match made {
                 Some(made) if flags.write && held.state.io == Io::Idle => {
                     self.start_new(held, made)
@@ -306,8 +306,8 @@ impl Union {
             };
             Ok(self.count_open(held.state, opened, flags))
         });
-        let opened = opened.inspect_err(|_| self.forget(told.node, 1))?;
-        Ok((told, opened))
+        let opened = opened.inspect_err(|_| self.forget(entry.node, 1))?;
+        Ok((entry, opened))
     }
 
     // A file just made has no reader and no privilege, and its descriptor is open already.
@@ -371,8 +371,8 @@ impl Union {
         });
         // No lookup leads to it, and its number is free after the kernel forgets it.
         self.table.clear_key(node.id);
-        let told = Entry { node: node.id, stat: self.layers.show(&node, stat) };
-        self.open_new(told, Some(made), flags)
+        let entry = Entry { node: node.id, stat: self.layers.show(&node, stat) };
+        self.open_new(entry, Some(made), flags)
     }
 
     /// Closes a handle.

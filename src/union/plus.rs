@@ -20,7 +20,7 @@ const SAMPLES: i32 = 8;
 const WANTED: u32 = 3;
 /// Directories that a listing by names carries with attributes, for each request: a walk through a
 /// tree looks up each directory before it enters it.
-const DIRS_TOLD: u32 = 64;
+const DIRS_DETAILED: u32 = 64;
 
 /// The reading pattern of the clients of a mount.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Plus {
                     self.run.store(0, Ordering::Relaxed);
                     looked_up.store(0, Ordering::Relaxed);
                 }
-                Selection { dirs: Cell::new(DIRS_TOLD), ..Selection::default() }
+                Selection { dirs: Cell::new(DIRS_DETAILED), ..Selection::default() }
             }
         }
     }
@@ -134,36 +134,36 @@ mod tests {
     /// Lists directories of `files` files; each entry without attributes is looked up if `stats`.
     /// Returns the number of entries with attributes, and the number looked up.
     fn walk(plus: &Plus, dirs: usize, files: usize, stats: bool) -> (usize, usize) {
-        let (mut told, mut asked) = (0, 0);
+        let (mut detailed, mut looked_up) = (0, 0);
         for _ in 0..dirs {
             let counter = AtomicU32::new(u32::MAX);
             let wants = plus.listing(&counter, true);
             let here = (0..files).filter(|_| wants.wants(Kind::File)).count();
-            told += here;
+            detailed += here;
             if stats {
-                asked += files - here;
+                looked_up += files - here;
                 (here..files).for_each(|_| plus.looked_up(&counter));
             }
             // The end of the listing.
             plus.listing(&counter, false);
         }
-        (told, asked)
+        (detailed, looked_up)
     }
 
     #[test]
-    fn a_reader_of_names_is_told_nothing_else() {
+    fn a_reader_of_names_gets_no_attributes() {
         assert_eq!(walk(&Plus::default(), 1000, 10, false), (0, 0));
     }
 
     #[test]
-    fn a_reader_of_attributes_asks_little() {
+    fn a_reader_of_attributes_looks_up_little() {
         let plus = Plus::default();
-        let (told, asked) = walk(&plus, 5000, 10, true);
-        assert_eq!(told + asked, 50_000);
+        let (detailed, looked_up) = walk(&plus, 5000, 10, true);
+        assert_eq!(detailed + looked_up, 50_000);
         // The first directory, and one file at the end of each run.
-        assert_eq!(asked, 10 + 13);
-        let (_, asked) = walk(&plus, 1000, 1, true);
-        assert!(asked <= 3, "{asked}");
+        assert_eq!(looked_up, 10 + 13);
+        let (_, looked_up) = walk(&plus, 1000, 1, true);
+        assert!(looked_up <= 3, "{looked_up}");
     }
 
     #[test]
@@ -175,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_no_longer_is_told_no_longer() {
+    fn attributes_stop_when_lookups_stop() {
         let plus = Plus::default();
         walk(&plus, 5000, 10, true);
-        let (told, _) = walk(&plus, 5000, 10, false);
-        assert!(told <= 10 * (RUN_MAX + SAMPLES) as usize, "{told}");
+        let (detailed, _) = walk(&plus, 5000, 10, false);
+        assert!(detailed <= 10 * (RUN_MAX + SAMPLES) as usize, "{detailed}");
         assert_eq!(walk(&plus, 1000, 10, false), (0, 0));
         // The reader begins again.
         assert_eq!(walk(&plus, 17, 10, true), (16 * 10, 10));
@@ -194,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_by_names_is_told_of_directories() {
-        let told = Plus::default().listing(&AtomicU32::new(u32::MAX), true);
-        assert!(!told.wants(Kind::File) && told.wants(Kind::Dir));
-        assert_eq!((0..100).filter(|_| told.wants(Kind::Dir)).count(), 63);
+    fn a_walk_by_names_gets_attributes_of_directories() {
+        let selection = Plus::default().listing(&AtomicU32::new(u32::MAX), true);
+        assert!(!selection.wants(Kind::File) && selection.wants(Kind::Dir));
+        assert_eq!((0..100).filter(|_| selection.wants(Kind::Dir)).count(), 63);
     }
 }

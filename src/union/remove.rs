@@ -212,7 +212,7 @@ impl Union {
     ) -> Result<()> {
         let layer = held.node.key.layer();
         if layer < FIRST_GRAFT {
-            self.handles.note_shed(held.node.id);
+            self.handles.note_unlinked(held.node.id);
         }
         let ours = layer == UPPER || layer >= FIRST_GRAFT;
         if ours && held.is_at(parent.id, entry) && held.state.place.is_none() {

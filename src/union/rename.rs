@@ -466,16 +466,16 @@ impl Union {
             let mut below = Vec::new();
             let mut copy_up = || {
                 for entry in self.lister().entries(&parent.stack)? {
-                    let Some(told) = self.lookup_in(&node, &entry)? else { continue };
-                    if told.stat.kind() == Kind::Dir {
-                        below.push(told.node);
+                    let Some(child) = self.lookup_in(&node, &entry)? else { continue };
+                    if child.stat.kind() == Kind::Dir {
+                        below.push(child.node);
                         continue;
                     }
-                    let copied = self.table.with_file(told.node, |held| {
+                    let copied = self.table.with_file(child.node, |held| {
                         let place = self.copy_up_file(held, Data::Whole)?;
                         self.copy_up_name(held, &place, parent, &entry)
                     });
-                    self.forget(told.node, 1);
+                    self.forget(child.node, 1);
                     copied?;
                 }
                 Ok(())

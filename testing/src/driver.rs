@@ -6,7 +6,7 @@ use crate::memory::MemoryTree;
 use laminafs::error::{Errno, Result};
 use laminafs::types::{Kind, NodeId, Owner, Time};
 use laminafs::union::{
-    Config, DirRef, DirSink, Entry, Lower, Options, Tell, Union, Upper, empty_dir,
+    Config, Detail, DirRef, DirSink, Entry, Lower, Options, Union, Upper, empty_dir,
 };
 
 use crate::reference::{Answer, Id, Path, ROOT, Tree};
@@ -193,7 +193,7 @@ impl Mount {
         room: usize,
     ) -> Result<(Piece, u64)> {
         let mut sink = Batch { room, next: from, seen: Vec::new(), counted: Vec::new() };
-        let tell = if plus { Tell::Likely } else { Tell::Names };
+        let tell = if plus { Detail::Likely } else { Detail::Names };
         self.union.readdir(dir, from, tell, &mut sink)?;
         for entry in &sink.counted {
             self.enter(entry);

@@ -12,7 +12,7 @@ use laminafs::error::{Errno, Error, Result};
 use laminafs::sync;
 use laminafs::types::{Kind, NodeId, RenameFlags};
 use laminafs::union::{
-    Caller, DirSink, Entry, FileRef, Kernel as Served, OpenFlags, OpenMode, Opened, Tell, Union,
+    Caller, Detail, DirSink, Entry, FileRef, Kernel as Served, OpenFlags, OpenMode, Opened, Union,
 };
 
 use super::registry::{Registry, Wrongs};
@@ -532,7 +532,7 @@ impl Kernel {
         let mut from = 0;
         loop {
             let mut sink = Listing { room: 3, from, seen: Vec::new() };
-            let tell = if plus { Tell::All } else { Tell::Names };
+            let tell = if plus { Detail::All } else { Detail::Names };
             self.ask(&format!("READDIR {}", dir.0), || {
                 self.union.readdir(dir, from, tell, &mut sink)
             })?;

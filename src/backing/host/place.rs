@@ -226,10 +226,10 @@ impl HostDir {
                 (stat.dev, stat.ino)
             }
         };
-        self.tree.uuid(dev, || self.ask_uuid())
+        self.tree.uuid(dev, || self.read_uuid())
     }
 
-    fn ask_uuid(&self) -> Result<Uuid> {
+    fn read_uuid(&self) -> Result<Uuid> {
         let dir = self.opened()?;
         if sys::file::is_fuse(dir.fd())? {
             return Ok(None);

@@ -54,7 +54,7 @@ impl Call<'_> {
     pub(super) fn entry(&self, result: Result<Entry, Error>) {
         match result {
             Ok(entry) => {
-                if !self.reply.body(&self.told(&entry)) {
+                if !self.reply.body(&self.entry_out(&entry)) {
                     self.union.forget(entry.node, 1);
                 }
             }
@@ -65,7 +65,7 @@ impl Call<'_> {
     }
 
     /// An entry in the form of the protocol.
-    pub(super) fn told(&self, entry: &Entry) -> EntryOut {
+    pub(super) fn entry_out(&self, entry: &Entry) -> EntryOut {
         if is_momentary(self.union, self.reply, entry.node) {
             return self.names_lifetime().entry_live(entry);
         }

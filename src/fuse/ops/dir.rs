@@ -8,7 +8,7 @@ use crate::fuse::wire::abi::{self, EntryOut, MAX_WRITE, OpenOut, ReadIn};
 use crate::fuse::wire::dirent::DirentBuffer;
 use crate::fuse::wire::reply::Reply;
 use crate::types::{Kind, NodeId};
-use crate::union::{DirSink, Entry, Tell, Union};
+use crate::union::{Detail, DirSink, Entry, Union};
 
 /// Fills a listing from the union.
 struct Sink<'a> {
@@ -54,15 +54,15 @@ pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
     let list = DirentBuffer::new(&mut call.scratch.list, limit, plus);
     let (union, reply, lifetime) = (call.union, call.reply, call.lifetime);
     let mut sink = Sink { list, union, reply, lifetime };
-    let tell = match (plus, call.is_own) {
+    let detail = match (plus, call.is_own) {
         // The attributes could not be kept.
-        _ if call.union.is_shared(NodeId(call.header.nodeid)) => Tell::Names,
-        (false, _) => Tell::Names,
-        (true, false) => Tell::Likely,
-        (true, true) => Tell::All,
+        _ if call.union.is_shared(NodeId(call.header.nodeid)) => Detail::Names,
+        (false, _) => Detail::Names,
+        (true, false) => Detail::Likely,
+        (true, true) => Detail::All,
     };
     let node = NodeId(call.header.nodeid);
-    let result = call.union.readdir(node, arg.offset, tell, &mut sink);
+    let result = call.union.readdir(node, arg.offset, detail, &mut sink);
     let sent = match &result {
         Ok(()) => call.reply.bytes(sink.list.bytes()),
         Err(error) => call.reply.error(error),
@@ -72,7 +72,7 @@ pub(super) fn readdir(call: &mut Call<'_>, arg: &ReadIn, plus: bool) {
             call.union.forget(NodeId(node), 1);
         }
     }
-    if tell == Tell::Likely
+    if detail == Detail::Likely
         && arg.offset == 0
         && let Some(ahead) = call.ahead
         && call.union.is_walked()

@@ -68,7 +68,7 @@ fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
     match result {
         Ok((entry, opened)) => {
             let open = convert::open(opened, call.locks.is_some());
-            if !call.reply.body(&CreateOut { entry: call.told(&entry), open }) {
+            if !call.reply.body(&CreateOut { entry: call.entry_out(&entry), open }) {
                 call.union.release(entry.node, opened.fh);
                 call.union.forget(entry.node, 1);
             }

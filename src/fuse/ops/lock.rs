@@ -3,7 +3,7 @@
 
 use super::call::Call;
 use crate::error::Errno;
-use crate::fuse::locks::{Locks, Owner, Wish};
+use crate::fuse::locks::{LockRequest, Locks, Owner};
 use crate::fuse::wire::abi::{FileLock, LkIn, LkOut};
 use crate::sys::lock::{LockKind, RangeLock};
 use crate::types::NodeId;
@@ -11,18 +11,18 @@ use crate::types::NodeId;
 /// `FUSE_LK_FLOCK` of [`LkIn::lk_flags`].
 const FLOCK: u32 = 1 << 0;
 
-fn wish(node: NodeId, arg: &LkIn) -> Option<Wish> {
+fn wish(node: NodeId, arg: &LkIn) -> Option<LockRequest> {
     let kind = LockKind::from_raw(arg.lk.kind.cast_signed())?;
     let lock = RangeLock { kind, start: arg.lk.start, end: arg.lk.end, pid: 0 };
     let owner = Owner { id: arg.owner, is_whole: arg.lk_flags & FLOCK != 0 };
-    Some(Wish { node, fh: arg.fh, owner, lock })
+    Some(LockRequest { node, fh: arg.fh, owner, lock })
 }
 
 pub(super) fn set(call: &Call<'_>, locks: &Locks, arg: &LkIn, waits: bool) {
     match wish(call.node(), arg) {
         None => call.done(Err(Errno::INVAL.into())),
         Some(wish) if waits => {
-            call.reply.answered_elsewhere();
+            call.reply.replied_elsewhere();
             locks.set_waiting(call.header.unique, &wish);
         }
         Some(wish) => call.done(locks.set(&wish)),

@@ -55,7 +55,7 @@ impl<'d> Reply<'d> {
     }
 
     /// Notes that other code replies to the request.
-    pub fn answered_elsewhere(&self) {
+    pub fn replied_elsewhere(&self) {
         self.sent.set(true);
     }
 

@@ -20,7 +20,7 @@ pub(super) const STEP: u64 = 256;
 /// Collecting a name costs an eighth of checking one.
 const CHEAPER: u64 = 8;
 /// Names are collected only after at least this many checks.
-const QUESTIONS: u64 = 256;
+const LOOKUPS_MAX: u64 = 256;
 /// The divisor of the budget for the names of one directory's upper or lower parts.
 const SHARE: usize = 4;
 
@@ -65,7 +65,7 @@ impl Filter {
             return Ok(Some(names));
         }
         let len = known.max(self.len.load(Ordering::Relaxed) as u64);
-        if self.asked.load(Ordering::Relaxed) < QUESTIONS.max(len / CHEAPER) {
+        if self.asked.load(Ordering::Relaxed) < LOOKUPS_MAX.max(len / CHEAPER) {
             return Ok(None);
         }
         self.asked.store(0, Ordering::Relaxed);
@@ -104,7 +104,7 @@ pub(super) enum Above {
     None,
     Names(Arc<Names>),
     /// The parts are checked for each name.
-    Asked,
+    Lookups,
 }
 
 impl Above {
@@ -209,7 +209,7 @@ impl Lister<'_> {
             let hides = self.is_hidden(upper, UPPER, &device, false)?;
             Ok((fits, hides.then_some(device.ino)))
         })?;
-        Ok(names.map_or(Above::Asked, Above::Names))
+        Ok(names.map_or(Above::Lookups, Above::Names))
     }
 
     /// Returns how names of the first `parts` lower parts are found.
@@ -233,6 +233,6 @@ impl Lister<'_> {
             }
             Ok((true, None))
         })?;
-        Ok(names.map_or(Above::Asked, Above::Names))
+        Ok(names.map_or(Above::Lookups, Above::Names))
     }
 }

@@ -105,7 +105,7 @@ impl Lister<'_> {
     fn may_be_in_upper(&self, at: Scan<'_>, names: &Above, name: &Name) -> Result<bool> {
         match (names, &at.stack.upper) {
             (Above::Names(names), _) => Ok(names.has(name, 1)),
-            (Above::Asked, Some(upper)) => {
+            (Above::Lookups, Some(upper)) => {
                 at.large.asked(1, 0);
                 Ok(exists(upper, name)? || self.layers.upper_hides(at.stack, name)?)
             }
@@ -122,7 +122,7 @@ impl Lister<'_> {
         match names {
             Above::None => Ok(false),
             Above::Names(names) => Ok(names.has(name, u16::try_from(parts).unwrap_or(u16::MAX))),
-            Above::Asked => {
+            Above::Lookups => {
                 at.large.asked(0, parts as u64);
                 for lower in at.stack.lowers.iter().take(parts) {
                     if exists(&lower.dir, name)? || lower.hides(name)? {
@@ -185,7 +185,7 @@ impl Lister<'_> {
         let may_be = match below {
             Above::None => false,
             Above::Names(names) => names.has(&item.name, u16::try_from(parts).unwrap_or(u16::MAX)),
-            Above::Asked => {
+            Above::Lookups => {
                 at.large.asked(0, parts as u64);
                 true
             }

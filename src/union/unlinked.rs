@@ -23,12 +23,12 @@ const MANY: usize = 1024;
 
 /// The files, and the time when each lost a name.
 #[derive(Default)]
-pub(super) struct Shed {
+pub(super) struct RecentlyUnlinked {
     any: AtomicBool,
     at: Mutex<HashMap<NodeId, u64>>,
 }
 
-impl Shed {
+impl RecentlyUnlinked {
     /// Notes that a file is about to lose a name.
     pub(super) fn note(&self, id: NodeId, now: u64) {
         let mut at = self.at.lock();
@@ -63,23 +63,23 @@ mod tests {
 
     #[test]
     fn a_moment_ends() {
-        let shed = Shed::default();
-        assert!(!shed.is_recent(NodeId(1), || 0));
-        shed.note(NodeId(1), 5);
-        assert!(shed.is_recent(NodeId(1), || 5));
-        assert!(!shed.is_recent(NodeId(2), || 5));
-        assert!(shed.is_recent(NodeId(1), || 4 + MOMENT));
-        assert!(!shed.is_recent(NodeId(1), || 5 + MOMENT));
-        assert!(!shed.any.load(Ordering::Relaxed));
+        let unlinked = RecentlyUnlinked::default();
+        assert!(!unlinked.is_recent(NodeId(1), || 0));
+        unlinked.note(NodeId(1), 5);
+        assert!(unlinked.is_recent(NodeId(1), || 5));
+        assert!(!unlinked.is_recent(NodeId(2), || 5));
+        assert!(unlinked.is_recent(NodeId(1), || 4 + MOMENT));
+        assert!(!unlinked.is_recent(NodeId(1), || 5 + MOMENT));
+        assert!(!unlinked.any.load(Ordering::Relaxed));
     }
 
     #[test]
     fn many_files_do_not_stay() {
-        let shed = Shed::default();
+        let unlinked = RecentlyUnlinked::default();
         for id in 0..MANY as u64 {
-            shed.note(NodeId(id), 0);
+            unlinked.note(NodeId(id), 0);
         }
-        shed.note(NodeId(5000), MOMENT);
-        assert_eq!(shed.at.lock().len(), 1);
+        unlinked.note(NodeId(5000), MOMENT);
+        assert_eq!(unlinked.at.lock().len(), 1);
     }
 }
