@@ -32,3 +32,4 @@ pub mod sys;
 pub mod transfer;
 pub mod types;
 pub mod union;
+pub mod volume;

@@ -4,93 +4,15 @@
 //! is excused stands in [`EXCEPTIONS`]; one that nothing needs any more is a failure itself.
 
 mod circles;
+mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
-/// and `error` are words that all others speak. A module names only those above it.
-const EDGES: [(&str, &[&str]); 13] = [
-    ("types", &[]),
-    ("sync", &[]),
-    ("error", &["types"]),
-    ("sys", &["types", "error"]),
-    ("format", &["types", "error"]),
-    ("cache", &["types", "error"]),
-    ("store", &["types", "error", "sys", "format", "cache"]),
-    ("catalog", &["types", "error", "sys", "format", "store"]),
-    ("transfer", &["types", "error", "sys", "format", "store", "catalog"]),
-    ("union", &["types", "error", "sync"]),
-    ("backing", &["types", "error", "sys", "format", "store", "union"]),
-    ("fuse", &["types", "error", "sys", "union"]),
-    ("service", &ALL),
-];
-const ALL: [&str; 10] =
-    ["types", "error", "sys", "cache", "store", "catalog", "transfer", "union", "backing", "fuse"];
-
-/// Of which module another one may name but these parts.
-const NARROW: [(&str, &str, &[&str]); 3] = [
-    ("catalog", "store", &["error", "files", "id"]),
-    ("transfer", "catalog", &["name"]),
-    ("backing", "union", &["layer"]),
-];
-
-/// Which modules of the library the program may name, and what the tests stand on.
-const USERS: [(&str, &[&str]); 2] = [
-    ("mountd/", &["service", "types", "error"]),
-    ("testing/", &["types", "sync", "error", "union"]),
-];
-
-/// A word, and the beginnings of the paths that may use it.
-const WORDS: [(&str, &[&str]); 13] = [
-    ("laminafs_testing", &[]),
-    ("shuttle", &["src/sync"]),
-    ("libc", &["src/sys"]),
-    ("unsafe", &["src/sys"]),
-    ("fuser", &["src/fuse/session.rs"]),
-    ("bincode", &["src/format/codec.rs"]),
-    ("clap", &["mountd/"]),
-    ("std::env", &["src/sys", "mountd/", "benches/"]),
-    ("std::process::exit", &["mountd/"]),
-    ("println", &["mountd/", "benches/"]),
-    ("eprintln", &["mountd/"]),
-    ("dbg", &[]),
-    ("rustix", &["src/sys", "mountd/"]),
-];
-
-/// What the union, which is pure logic, does not name.
-const NOT_IN_UNION: [&str; 8] =
-    ["fuser", "libc", "rustix", "std::fs", "std::io", "std::process", "Instant", "SystemTime"];
-
-/// What the union, and the layers that its tests stand on, take from the module `sync` alone.
-const NOT_BESIDE_SYNC: [&str; 4] = ["parking_lot", "dashmap", "shuttle", "std::thread"];
-const CHECKED: [&str; 2] = ["src/union", "testing/src"];
-
-/// What only `src/union/lock.rs` may write: it hands out a lock together with the state that it
-/// protects, read after the lock was taken. What a request read before may be of another time.
-const NAKED_LOCKS: [&str; 8] = [
-    ".state.lock(",
-    ".state.try_lock(",
-    ".change.lock(",
-    ".change.try_lock(",
-    ".entries.read(",
-    ".entries.write(",
-    ".times.lock(",
-    ".file_body(",
-];
-const LOCKS: &str = "src/union/lock.rs";
-
-const FILE_LINES: usize = 600;
-const FUNCTION_LINES: usize = 70;
-const LINE_CHARS: usize = 100;
-const PARAMETERS: usize = 5;
-const SCRIPT_LINES: usize = 50;
-
-/// Rule, path and object of what is excused, and why.
-const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
-    ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
-    ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
-];
+use tables::{
+    CHECKED, EDGES, EXCEPTIONS, FILE_LINES, FUNCTION_LINES, LINE_CHARS, LOCKS, NAKED_LOCKS, NARROW,
+    NOT_BESIDE_SYNC, NOT_IN_UNION, PARAMETERS, SCRIPT_LINES, USERS, WORDS,
+};
 
 /// A file with two views of it, both with the line numbers of the whole.
 struct Source {

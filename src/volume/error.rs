@@ -1,0 +1,80 @@
+//! Errors of volume drivers.
+
+use std::path::PathBuf;
+
+use crate::catalog::error::CatalogError;
+use crate::error::HostError;
+
+/// Result of a volume driver.
+pub type Result<T> = std::result::Result<T, VolumeError>;
+
+/// Why a volume driver failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The catalogue failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A system call on a path of the host failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// No driver has this name.
+    #[error("volume driver {name:?} does not exist: use one of {known}")]
+    NoDriver {
+        /// The name in the request.
+        name: String,
+        /// The names of the drivers.
+        known: String,
+    },
+    /// An option is unknown to a driver, or its value is invalid.
+    #[error("option {key}={value} of driver {driver}: {reason}")]
+    Option {
+        /// The name of the driver.
+        driver: &'static str,
+        /// The option.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The reason, and what is valid.
+        reason: String,
+    },
+    /// A driver cannot do what a verb requests.
+    #[error("driver {driver} does not support {verb}: {reason}")]
+    Unsupported {
+        /// The name of the driver.
+        driver: &'static str,
+        /// The verb.
+        verb: &'static str,
+        /// The reason, and what to use in its place.
+        reason: String,
+    },
+    /// The mount of a volume is in use, so that it cannot be unmounted.
+    #[error("{} is busy", path.display())]
+    Busy {
+        /// The mount point.
+        path: PathBuf,
+    },
+    /// A size is too small for the content, or for the file system.
+    #[error("{what}")]
+    TooSmall {
+        /// The size, and the smallest one that is possible.
+        what: String,
+    },
+    /// The host has less free space than the request needs.
+    #[error("{}: {needed_bytes} bytes are needed, {free_bytes} are free", path.display())]
+    NoSpace {
+        /// The directory on the full file system.
+        path: PathBuf,
+        /// The bytes that are needed.
+        needed_bytes: u64,
+        /// The bytes that are free.
+        free_bytes: u64,
+    },
+    /// A program of the host is missing or failed.
+    #[error("{program}: {reason}")]
+    Program {
+        /// The program.
+        program: String,
+        /// The reason: its last lines of output, or why it did not start.
+        reason: String,
+    },
+}

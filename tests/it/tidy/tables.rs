@@ -1,0 +1,88 @@
+//! The tables of the tidy test: edges between modules, words, sizes, exceptions.
+
+/// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
+/// and `error` are words that all others speak. A module names only those above it.
+pub(super) const EDGES: [(&str, &[&str]); 14] = [
+    ("types", &[]),
+    ("sync", &[]),
+    ("error", &["types"]),
+    ("sys", &["types", "error"]),
+    ("format", &["types", "error"]),
+    ("cache", &["types", "error"]),
+    ("store", &["types", "error", "sys", "format", "cache"]),
+    ("catalog", &["types", "error", "sys", "format", "store"]),
+    ("transfer", &["types", "error", "sys", "format", "store", "catalog"]),
+    ("union", &["types", "error", "sync"]),
+    ("backing", &["types", "error", "sys", "format", "store", "union"]),
+    ("fuse", &["types", "error", "sys", "union"]),
+    ("volume", &["types", "error", "sys", "catalog", "store"]),
+    ("service", &ALL),
+];
+pub(super) const ALL: [&str; 11] = [
+    "types", "error", "sys", "cache", "store", "catalog", "transfer", "union", "backing", "fuse",
+    "volume",
+];
+
+/// Of which module another one may name but these parts.
+pub(super) const NARROW: [(&str, &str, &[&str]); 3] = [
+    ("catalog", "store", &["error", "files", "id"]),
+    ("transfer", "catalog", &["name"]),
+    ("backing", "union", &["layer"]),
+];
+
+/// Which modules of the library the program may name, and what the tests stand on.
+pub(super) const USERS: [(&str, &[&str]); 2] = [
+    ("mountd/", &["service", "types", "error"]),
+    ("testing/", &["types", "sync", "error", "union"]),
+];
+
+/// A word, and the beginnings of the paths that may use it.
+pub(super) const WORDS: [(&str, &[&str]); 13] = [
+    ("laminafs_testing", &[]),
+    ("shuttle", &["src/sync"]),
+    ("libc", &["src/sys"]),
+    ("unsafe", &["src/sys"]),
+    ("fuser", &["src/fuse/session.rs"]),
+    ("bincode", &["src/format/codec.rs"]),
+    ("clap", &["mountd/"]),
+    ("std::env", &["src/sys", "mountd/", "benches/"]),
+    ("std::process::exit", &["mountd/"]),
+    ("println", &["mountd/", "benches/"]),
+    ("eprintln", &["mountd/"]),
+    ("dbg", &[]),
+    ("rustix", &["src/sys", "mountd/"]),
+];
+
+/// What the union, which is pure logic, does not name.
+pub(super) const NOT_IN_UNION: [&str; 8] =
+    ["fuser", "libc", "rustix", "std::fs", "std::io", "std::process", "Instant", "SystemTime"];
+
+/// What the union, and the layers that its tests stand on, take from the module `sync` alone.
+pub(super) const NOT_BESIDE_SYNC: [&str; 4] = ["parking_lot", "dashmap", "shuttle", "std::thread"];
+pub(super) const CHECKED: [&str; 2] = ["src/union", "testing/src"];
+
+/// What only `src/union/lock.rs` may write: it hands out a lock together with the state that it
+/// protects, read after the lock was taken. What a request read before may be of another time.
+pub(super) const NAKED_LOCKS: [&str; 8] = [
+    ".state.lock(",
+    ".state.try_lock(",
+    ".change.lock(",
+    ".change.try_lock(",
+    ".entries.read(",
+    ".entries.write(",
+    ".times.lock(",
+    ".file_body(",
+];
+pub(super) const LOCKS: &str = "src/union/lock.rs";
+
+pub(super) const FILE_LINES: usize = 600;
+pub(super) const FUNCTION_LINES: usize = 70;
+pub(super) const LINE_CHARS: usize = 100;
+pub(super) const PARAMETERS: usize = 5;
+pub(super) const SCRIPT_LINES: usize = 50;
+
+/// Rule, path and object of what is excused, and why.
+pub(super) const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
+    ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
+    ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
+];
