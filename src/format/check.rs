@@ -1,6 +1,6 @@
-//! What makes an index safe to read.
+//! The checks that make an index safe to read.
 //!
-//! All work is in proportion to the length of the index, whatever it holds.
+//! The work is proportional to the length of the index, whatever the index holds.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::layout::{
 use crate::error::{Error, Result};
 use crate::types::{Kind, MODE_MASK, NAME_MAX};
 
-/// Bytes of an element of each kind of section.
+/// Length in bytes of one element of each kind of section.
 const SIZES: [usize; SECTIONS] = [
     size_of::<Inode>(),
     size_of::<Dirent>(),
@@ -88,7 +88,7 @@ pub(super) fn contents(index: &Index) -> Result<()> {
     entries(index)
 }
 
-/// What objects refer to, found once for all of them.
+/// The tables that objects refer to, looked up once for all objects.
 struct Tables<'a> {
     sets: usize,
     digests: usize,
@@ -99,7 +99,8 @@ struct Tables<'a> {
     full_runs: &'a [u32],
 }
 
-/// Checks the frames; answers for each how many consecutive ones from it on are full.
+/// Checks the frames. Returns for each frame the number of consecutive full frames that start with
+/// it.
 fn frames(index: &Index) -> Result<Vec<u32>> {
     let frames = index.frames();
     ensure(index.frame_digests().len() == frames.len(), "frames and digests differ in number")?;
@@ -189,7 +190,7 @@ fn extents(inode: &Inode, tables: &Tables<'_>) -> Result<()> {
     ensure(end <= inode.size.get(), "an extent lies behind the end of its file")
 }
 
-// All frames of a run but the last are full, so that an offset leads to its frame at once.
+// All frames of a run except the last are full, so the frame of an offset follows by division.
 fn run_is_there(extent: &Extent, tables: &Tables<'_>) -> bool {
     let first = extent.frame.get() as usize;
     let count = extent.frame_count();
@@ -206,8 +207,9 @@ fn run_is_there(extent: &Extent, tables: &Tables<'_>) -> bool {
         && in_last <= u64::from(last.len.get())
 }
 
-// Every entry is of one directory, every directory but the root has one entry, in the directory
-// that it names as its parent and that has a lower number: so there is no cycle.
+// Every entry belongs to one directory. Every directory except the root has exactly one entry, in
+// the directory that it names as its parent, and the parent has a lower number. So there is no
+// cycle.
 fn entries(index: &Index) -> Result<()> {
     let (inodes, dirents, strings) = (index.inodes(), index.dirents(), index.strings());
     let mut names = vec![0_u32; inodes.len()];

@@ -1,8 +1,8 @@
-//! Records of the store: small values of serde, in a frame of ours.
+//! Records of the store: small serde values with a header of Lamina's own.
 //!
-//! A record is 8 bytes that say what it is, its version (u16), the length of its payload (u32), the
-//! BLAKE3 of the payload, and the payload in bincode's standard form. All numbers are
-//! little-endian. What is cut off, changed or of a later version is an error.
+//! A record is 8 bytes of magic, its version (u16), the length of its payload (u32), the BLAKE3 of
+//! the payload, and the payload in bincode's standard form. All numbers are little-endian. A record
+//! that is cut off, changed or of a later version is an error.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,11 +15,11 @@ const HEAD_LEN: usize = 8 + 2 + 4 + 32;
 /// The longest payload: 16 MiB, more than any configuration of an image.
 const PAYLOAD_MAX: usize = 16 << 20;
 
-/// The bytes of a record.
+/// Returns the bytes of a record.
 ///
 /// # Errors
-/// [`Error::Corrupt`](crate::error::Error) for a value that cannot be a record, or of more than
-/// 16 MiB.
+/// [`Error::Corrupt`](crate::error::Error) if the value cannot be encoded or takes more than 16
+/// MiB.
 pub fn encode<T: Serialize>(version: u16, value: &T) -> Result<Vec<u8>> {
     let payload = bincode::serde::encode_to_vec(value, bincode::config::standard())
         .map_err(|error| corrupt(format!("a record cannot be written: {error}")))?;
@@ -34,10 +34,10 @@ pub fn encode<T: Serialize>(version: u16, value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The value of a record of this version.
+/// Returns the value of a record of this version.
 ///
 /// # Errors
-/// [`Error::Corrupt`](crate::error::Error) that says what is wrong.
+/// [`Error::Corrupt`](crate::error::Error) with the reason.
 pub fn decode<T: DeserializeOwned>(version: u16, bytes: &[u8]) -> Result<T> {
     let (head, payload) = bytes.split_at_checked(HEAD_LEN).ok_or_else(|| corrupt("no record"))?;
     let (magic, head) = head.split_at(MAGIC.len());

@@ -1,4 +1,4 @@
-//! The index of a layer: all of it but the data.
+//! The index of a layer: everything except the data of its files.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use super::layout::{
 use crate::error::{Error, Result};
 use crate::types;
 
-/// Memory that an index lies in: a mapping or a vector.
+/// Memory that holds an index: a mapping or a vector.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The number of the root.
+/// The number of the root inode.
 pub const ROOT: u32 = 0;
 
 /// A checked index.
@@ -29,17 +29,17 @@ pub struct Index {
 /// The content of a regular file.
 #[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
-    /// All of it.
+    /// The whole content.
     Inline(&'a [u8]),
-    /// Runs in the blob, by their offset; the rest is holes.
+    /// Extents in the blob, sorted by their offset in the file; the rest is holes.
     Extents(&'a [Extent]),
 }
 
 impl Index {
-    /// Checks an index as a whole, its digest included.
+    /// Checks a whole index, including its digest.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] that says what is wrong.
+    /// [`Error::Corrupt`] with the reason.
     pub fn open(bytes: Bytes) -> Result<Self> {
         let (head, body) =
             Head::ref_from_prefix((*bytes).as_ref()).map_err(|_| corrupt("no head"))?;
@@ -48,25 +48,25 @@ impl Index {
         if same { Ok(index) } else { Err(corrupt("the digest of the index differs")) }
     }
 
-    /// What the head of an index states: its length and that of its blob. It is all that can be
-    /// known before the rest is there.
+    /// The length of the index and the length of its blob, as the head of the index states them.
+    /// Nothing more can be read before the rest of the index is there.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where it is no head, or its sections do not make up the length.
+    /// [`Error::Corrupt`] if the bytes are not a head, or the sections do not add up to the length.
     pub fn declared(head: &[u8; HEAD_LEN]) -> Result<(u64, u64)> {
         let (head, _) = Head::ref_from_prefix(head).map_err(|_| corrupt("no head"))?;
         let len = usize::try_from(head.index_len.get()).map_err(|_| corrupt("too long"))?;
         check::head(head, len)?;
         let sections = check::sections(head, len)?;
         let used = sections.iter().map(Range::len).sum::<usize>();
-        // Each section may be filled up to a multiple of 8 bytes.
+        // Each section may be padded to a multiple of 8 bytes.
         if used + HEAD_LEN + 8 * SECTIONS < len {
             return Err(corrupt("the index has room that no section uses"));
         }
         Ok((head.index_len.get(), head.blob_len.get()))
     }
 
-    /// Checks an index but for its digest, where the caller compares one of all of it.
+    /// Checks an index except its digest, for a caller that compares a digest of the whole file.
     ///
     /// # Errors
     /// As [`Index::open`].
@@ -81,7 +81,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Bytes of the blob that belongs to it.
+    /// The length in bytes of the blob that belongs to this index.
     #[must_use]
     pub const fn blob_len(&self) -> u64 {
         self.blob_len
@@ -120,7 +120,7 @@ impl Index {
         self.table(Kind::Dirents)
     }
 
-    /// The entries of a directory by name; none for what is no directory.
+    /// The entries of a directory, sorted by name; empty for an object that is not a directory.
     #[must_use]
     pub fn entries(&self, dir: u32) -> &[Dirent] {
         let Some(inode) = self.inode(dir).filter(|inode| inode.kind() == types::Kind::Dir) else {
@@ -150,13 +150,13 @@ impl Index {
         self.section(Kind::Strings)
     }
 
-    /// Bytes of the strings.
+    /// A range of bytes of the strings.
     #[must_use]
     pub fn string(&self, offset: u32, len: u32) -> &[u8] {
         slice(self.strings(), offset, len)
     }
 
-    /// Where a symbolic link points.
+    /// The target of a symbolic link.
     #[must_use]
     pub fn target(&self, inode: &Inode) -> &[u8] {
         self.string(inode.a.get(), inode.b.get())
@@ -196,7 +196,7 @@ impl Index {
         self.table(Kind::ContentDigests)
     }
 
-    /// BLAKE3 of the content of a file, if it is known.
+    /// The BLAKE3 of the content of a file, if it is known.
     #[must_use]
     pub fn content_digest(&self, inode: &Inode) -> Option<&[u8; 32]> {
         let number = inode.digest.get();
@@ -228,7 +228,7 @@ impl Index {
     }
 }
 
-/// Reads the attributes of a set.
+/// Iterates over the attributes of a set.
 #[derive(Debug, Clone)]
 pub struct Xattrs<'a> {
     rest: &'a [u8],
@@ -236,7 +236,7 @@ pub struct Xattrs<'a> {
 }
 
 impl Xattrs<'_> {
-    /// How many are to come.
+    /// The number of attributes still to be read.
     #[must_use]
     pub const fn left(&self) -> u16 {
         self.left
@@ -258,19 +258,19 @@ impl<'a> Iterator for Xattrs<'a> {
 }
 
 impl Inode {
-    /// What it is.
+    /// The kind of the object.
     #[must_use]
     pub const fn kind(&self) -> types::Kind {
         types::Kind::from_mode(self.mode.get())
     }
 
-    /// Whether its attributes are nobody's word.
+    /// Whether no archive entry gave the attributes: the directory was implied by its content.
     #[must_use]
     pub const fn is_implied(&self) -> bool {
         self.flags.get() & FLAG_IMPLIED != 0
     }
 
-    /// Whether it is a directory that hides what lies below.
+    /// Whether this is a directory that hides the layers below it.
     #[must_use]
     pub const fn is_opaque(&self) -> bool {
         self.flags.get() & FLAG_OPAQUE != 0
@@ -287,14 +287,14 @@ impl Dirent {
 }
 
 impl Extent {
-    /// Count of frames that it touches.
+    /// The number of frames that the extent touches.
     #[must_use]
     pub const fn frame_count(&self) -> u64 {
         let behind = self.len.get().saturating_add(self.frame_offset.get() as u64);
         behind.div_ceil(FRAME_LEN as u64)
     }
 
-    /// The offset behind it in the file.
+    /// The offset in the file of the first byte after the extent.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.start.get().saturating_add(self.len.get())

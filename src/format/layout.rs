@@ -3,30 +3,30 @@
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// First bytes of an index.
+/// The first bytes of an index.
 pub const INDEX_MAGIC: [u8; 8] = *b"LMNIDX1\0";
-/// First bytes of the payload of the skippable frame with which a blob begins.
+/// The first bytes of the payload of the skippable frame at the start of a blob.
 pub const BLOB_MAGIC: [u8; 8] = *b"LMNBLB1\0";
-/// Version of the format: a reader refuses a higher major version.
+/// The version of the format: a reader refuses a higher major version.
 pub const MAJOR: u16 = 1;
-/// Version of additions that older readers may pass over.
+/// The version of additions that older readers may ignore.
 pub const MINOR: u16 = 0;
 /// Length of the head of an index; the sections follow.
 pub const HEAD_LEN: usize = 512;
-/// Length of the head of a blob: a skippable zstd frame.
+/// Length of the head of a blob, which is a skippable zstd frame.
 pub const BLOB_HEAD_LEN: usize = 64;
 /// A frame holds at most 1 << 17 bytes: 128 KiB.
 pub const FRAME_LOG2: u8 = 17;
-/// Bytes of a full frame.
+/// Length in bytes of a full frame.
 pub const FRAME_LEN: usize = 1 << FRAME_LOG2;
-/// The inode of an entry that is a whiteout.
+/// The inode number of an entry that is a whiteout.
 pub const WHITEOUT: u32 = u32::MAX;
-/// No content digest.
+/// The value that means "no content digest".
 pub const NO_DIGEST: u32 = u32::MAX;
-/// Files up to this size stand in the strings.
+/// Files up to this size are stored in the strings.
 pub const INLINE_MAX: usize = 128;
 
-/// Kinds of sections, which are also their places in [`Head::sections`].
+/// Kinds of sections; the number is also the position in [`Head::sections`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 #[allow(missing_docs, reason = "each holds the structure of that name")]
@@ -42,7 +42,7 @@ pub enum Kind {
     Strings = 8,
 }
 
-/// Count of the kinds.
+/// The number of kinds.
 pub const SECTIONS: usize = 9;
 /// Room for later kinds.
 pub const SECTION_ROOM: usize = 14;
@@ -60,15 +60,15 @@ macro_rules! structs {
 }
 
 structs! {
-    /// Where a section is.
+    /// The location of a section.
     Section {
-        /// Bytes of one element.
+        /// Bytes per element.
         size: U32,
         /// Zero.
         reserved: U32,
         /// Byte offset in the index.
         offset: U64,
-        /// Count of elements.
+        /// The number of elements.
         count: U64,
     }
 
@@ -84,17 +84,17 @@ structs! {
         frame_log2: u8,
         /// 1: BLAKE3.
         hash: u8,
-        /// Count of sections.
+        /// The number of sections.
         sections_len: U16,
-        /// Features that a reader must know.
+        /// Features that a reader must support.
         incompatible: U64,
-        /// Features that a reader may pass over.
+        /// Features that a reader may ignore.
         compatible: U64,
-        /// Bytes of the index.
+        /// Length of the index in bytes.
         index_len: U64,
-        /// Bytes of the data blob.
+        /// Length of the data blob in bytes.
         blob_len: U64,
-        /// BLAKE3 of all behind the head.
+        /// BLAKE3 of everything after the head.
         body_digest: [u8; 32],
         /// Zero.
         reserved: [u8; 96],
@@ -106,17 +106,17 @@ structs! {
     Inode {
         /// Format and permission bits.
         mode: U32,
-        /// Names in this layer; for a directory 2 and one for each subdirectory.
+        /// Number of names in this layer; for a directory 2 plus one for each subdirectory.
         nlink: U32,
         /// Owner.
         uid: U32,
         /// Group.
         gid: U32,
-        /// Bytes of a file, length of a link target.
+        /// Length in bytes of a file or of a link target.
         size: U64,
         /// Last change of the data, seconds since 1970; negative before.
         mtime: I64,
-        /// Nanoseconds of it.
+        /// Nanoseconds of that time.
         mtime_nanos: U32,
         /// `FLAG_*`.
         flags: U32,
@@ -125,23 +125,23 @@ structs! {
         a: U32,
         /// Directory, file: count. Link, inline file: length. Device: minor number.
         b: U32,
-        /// Number of the attribute set; 0 for none.
+        /// Number of the attribute set; 0 means none.
         xattrs: U32,
-        /// Number of the digest of the content, or [`NO_DIGEST`].
+        /// Number of the content digest, or [`NO_DIGEST`].
         digest: U32,
-        /// Directory: the directory that holds it; the root holds itself. Others: 0.
+        /// Directory: the inode of its parent; the root is its own parent. Others: 0.
         parent: U32,
         /// Zero.
         reserved: U32,
     }
 
-    /// An entry of a directory. Those of one directory are consecutive and sorted by name.
+    /// An entry of a directory. The entries of one directory are consecutive and sorted by name.
     Dirent {
         /// Offset of the name in the strings.
         name: U32,
         /// The object, or [`WHITEOUT`].
         ino: U32,
-        /// Bytes of the name.
+        /// Length of the name in bytes.
         name_len: U16,
         /// `d_type`; 14 for a whiteout.
         kind: u8,
@@ -153,18 +153,18 @@ structs! {
     Frame {
         /// Byte offset in the blob.
         offset: U64,
-        /// Compressed bytes.
+        /// Length in bytes of the compressed frame.
         stored: U32,
-        /// Bytes of its content.
+        /// Length in bytes of its content.
         len: U32,
     }
 
-    /// A run of data of a file: `len` bytes from `start` on, in as many frames as it takes. What
-    /// lies between the extents of a file is holes.
+    /// A run of data of a file: `len` bytes from `start` on, in consecutive frames. The gaps
+    /// between the extents of a file are holes.
     Extent {
         /// Offset in the file.
         start: U64,
-        /// Bytes.
+        /// Length in bytes.
         len: U64,
         /// First frame.
         frame: U32,
@@ -173,17 +173,17 @@ structs! {
     }
 }
 
-/// The directory hides all that lower layers have in it.
+/// The directory hides everything that lower layers have in it.
 pub const FLAG_OPAQUE: u32 = 1;
-/// The content stands in the strings.
+/// The content is stored in the strings.
 pub const FLAG_INLINE: u32 = 2;
-/// The archive said nothing of a directory: it has the attributes of the one below.
+/// The archive had no entry for the directory: it takes the attributes of the directory below.
 pub const FLAG_IMPLIED: u32 = 4;
-/// All flags that a reader of this version knows.
+/// All flags that a reader of this version supports.
 pub const FLAGS: u32 = FLAG_OPAQUE | FLAG_INLINE | FLAG_IMPLIED;
 
-/// A feature that older readers may pass over: [`FLAG_IMPLIED`] stands on directories other than
-/// the root too. Such a reader shows what the index states, 0755 of root.
+/// A feature that older readers may ignore: directories other than the root may also have
+/// [`FLAG_IMPLIED`]. An older reader shows the attributes in the index, mode 0755 and owner root.
 pub const COMPATIBLE_IMPLIED: u64 = 1;
 
 /// `d_type` of a whiteout (`DT_WHT`).
@@ -197,7 +197,7 @@ const _: () = {
     assert!(size_of::<Extent>() == 24);
 };
 
-/// The head of a blob: a skippable frame that says what it is.
+/// The head of a blob: a skippable frame that identifies the format.
 #[must_use]
 pub fn blob_head() -> [u8; BLOB_HEAD_LEN] {
     let mut head = [0; BLOB_HEAD_LEN];

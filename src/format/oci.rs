@@ -1,12 +1,13 @@
-//! JSON documents of images: layouts, indexes and manifests of OCI (image-spec 1.1), the list in a
-//! docker-archive, and the media types of layers in our own form.
+//! The JSON documents of images: layouts, indexes and manifests of OCI (image-spec 1.1), the list
+//! in a docker-archive, and the media types of layers in Lamina's own form.
 //!
-//! One set of types reads and writes. A field that other programs leave out is optional here; the
-//! reader of a document checks what it needs. Configurations are no type: an image keeps the bytes
-//! of its configuration, and a changed one keeps every field that is not known here.
+//! The same types are used for reading and for writing. A field that other programs omit is
+//! optional here; the reader of a document checks for the fields that it needs. Configurations have
+//! no type: an image keeps the bytes of its configuration, and a changed configuration keeps every
+//! field that is unknown here.
 //!
-//! Fields stand, and are written, in the order of their names: a manifest has the digest that it
-//! had from earlier versions.
+//! Fields are declared, and so written, in the order of their names. Manifests keep the digest that
+//! earlier versions gave them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::types::Digest;
 
 /// The media type of an index.
 pub const INDEX_TYPE: &str = "application/vnd.lamina.layer.index.v1+zstd";
-/// The media type of the data that belongs to the index before it.
+/// The media type of the data blob that belongs to the index blob before it.
 pub const DATA_TYPE: &str = "application/vnd.lamina.layer.data.v1";
 
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -30,7 +31,7 @@ pub(crate) const MANIFESTS: [&str; 2] =
 
 pub(crate) const NAME_CONTAINERD: &str = "io.containerd.image.name";
 pub(crate) const NAME_OCI: &str = "org.opencontainers.image.ref.name";
-/// What buildkit puts beside the manifests of images, and is none.
+/// The annotation of attestation manifests, which buildkit stores next to the manifests of images.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// The `schemaVersion` of indexes and manifests.
@@ -43,7 +44,7 @@ pub(crate) struct Layout {
     pub(crate) image_layout_version: String,
 }
 
-/// The file `index.json`, or an index behind it.
+/// The file `index.json`, or an index that it refers to.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
@@ -52,7 +53,7 @@ pub(crate) struct Index {
     schema_version: Option<u32>,
 }
 
-/// An image.
+/// The manifest of an image.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
@@ -62,7 +63,7 @@ pub(crate) struct Manifest {
     schema_version: Option<u32>,
 }
 
-/// What a registry may answer: an index or a manifest.
+/// A document that a registry may return for an image: an index or a manifest.
 #[derive(Deserialize)]
 pub(crate) struct Answer {
     pub(crate) manifests: Option<Vec<Descriptor>>,
@@ -70,7 +71,7 @@ pub(crate) struct Answer {
     pub(crate) layers: Option<Vec<Descriptor>>,
 }
 
-/// Names a blob.
+/// A reference to a blob.
 #[derive(Serialize, Deserialize, Clone)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
@@ -84,7 +85,7 @@ pub(crate) struct Descriptor {
     pub(crate) size: Option<u64>,
 }
 
-/// What an image runs on.
+/// The platform that an image runs on.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
 pub(crate) struct Platform {
     pub(crate) architecture: Option<String>,
@@ -101,7 +102,7 @@ pub(crate) struct Listed {
     pub(crate) layers: Option<Vec<String>>,
 }
 
-/// The part of a configuration that names the layers.
+/// The part of a configuration that lists the layers.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     pub(crate) rootfs: Option<RootFs>,
@@ -153,7 +154,7 @@ impl Descriptor {
         }
     }
 
-    /// This blob under a name.
+    /// Returns a copy of this descriptor with a name.
     pub(crate) fn named(&self, name: &str) -> Self {
         let name = [(NAME_OCI.to_owned(), name.to_owned())];
         Self { annotations: Some(name.into_iter().collect()), ..self.clone() }
@@ -163,7 +164,8 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key)
     }
 
-    // containerd's is the whole reference; the other one often only a tag.
+    // The annotation of containerd holds the whole reference; the annotation of OCI often holds
+    // only a tag.
     pub(crate) fn name(&self) -> Option<&String> {
         self.annotation(NAME_CONTAINERD).or_else(|| self.annotation(NAME_OCI))
     }
@@ -172,14 +174,14 @@ impl Descriptor {
         self.media_type.as_deref().is_some_and(|kind| INDEXES.contains(&kind))
     }
 
-    // Signatures, attestations and other artifacts stand in the same index.
+    // Signatures, attestations and other artifacts are listed in the same index.
     pub(crate) fn is_image(&self) -> bool {
         let known = self.media_type.as_deref().is_none_or(|kind| MANIFESTS.contains(&kind));
         known && self.annotation(REFERENCE_TYPE).is_none() || self.is_index()
     }
 }
 
-/// Whether a manifest has a layer in our own form, or cannot be read.
+/// Whether a manifest has a layer in Lamina's own form or cannot be parsed.
 pub(crate) fn is_native(raw: &[u8]) -> bool {
     serde_json::from_slice::<Manifest>(raw).map_or(true, |manifest| {
         let mut kinds = manifest.layers.iter().flatten().map(|one| one.media_type.as_deref());

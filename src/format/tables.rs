@@ -1,4 +1,4 @@
-//! An index that is being written.
+//! The tables of an index that is being written.
 
 use std::collections::HashMap;
 
@@ -13,21 +13,21 @@ use crate::error::{Errno, Error, Result};
 /// The sections of an index, in memory.
 #[derive(Default)]
 pub struct Tables {
-    /// Objects; the first is the root, a directory stands before all that is in it.
+    /// Objects; the first is the root, and a directory comes before everything that is in it.
     pub inodes: Vec<Inode>,
-    /// Entries, those of one directory together and sorted by name.
+    /// Directory entries; those of one directory are consecutive and sorted by name.
     pub dirents: Vec<Dirent>,
     /// Frames in the order of the blob.
     pub frames: Vec<Frame>,
-    /// Their digests.
+    /// The BLAKE3 digests of the frames.
     pub frame_digests: Vec<[u8; 32]>,
-    /// Extents, those of one file together and sorted by offset.
+    /// Extents; those of one file are consecutive and sorted by offset.
     pub extents: Vec<Extent>,
-    /// Digests of contents.
+    /// BLAKE3 digests of file contents.
     pub content_digests: Vec<[u8; 32]>,
-    /// Bytes of the blob.
+    /// Length of the blob in bytes.
     pub blob_len: u64,
-    /// Features that a reader may pass over.
+    /// Features that a reader may ignore.
     pub compatible: u64,
     strings: Vec<u8>,
     known_strings: HashMap<Vec<u8>, u32>,
@@ -42,7 +42,7 @@ fn number(value: usize) -> Result<u32> {
 }
 
 impl Tables {
-    /// Takes bytes into the strings; equal ones once.
+    /// Adds bytes to the strings; equal bytes are stored once.
     ///
     /// # Errors
     /// `EFBIG` beyond 4 GiB.
@@ -57,10 +57,10 @@ impl Tables {
         Ok(offset)
     }
 
-    /// Takes a set of attributes; equal ones once. 0 stands for none.
+    /// Adds a set of attributes; equal sets are stored once. 0 stands for the empty set.
     ///
     /// # Errors
-    /// `EFBIG` for what the format cannot hold.
+    /// `EFBIG` for a set that the format cannot hold.
     pub fn xattrs<'a>(
         &mut self,
         set: impl ExactSizeIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
@@ -89,7 +89,7 @@ impl Tables {
         Ok(found)
     }
 
-    /// The bytes of the index.
+    /// Returns the bytes of the index.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let parts: [(&[u8], usize); SECTIONS] = [
