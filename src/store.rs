@@ -1,9 +1,10 @@
-//! Immutable layers by digest: import, verification, images.
+//! Immutable layers, named by their digest: building, reading, verification, removal.
 //!
 //! Below the data root, a layer is `layers/ID/` with `index` and `data`. It is built in
-//! `layers/.new-…`, made durable as a whole and renamed: a crash leaves it absent or whole. Whoever
-//! builds holds a lock on that directory, so that what a crash left is told from work under way.
-//! `materials/` holds whole files made of layers for the kernel to read; all of it may go.
+//! `layers/.new-…`, made durable as a whole and renamed, so after a crash it is absent or whole.
+//! The process that builds it holds a lock on that directory, which distinguishes work under way
+//! from the remains of a crash. `materials/` holds whole files that were made from layers for the
+//! kernel to read; all of it may be removed.
 
 mod ahead;
 mod blob;
@@ -60,39 +61,39 @@ use files::{NEW, discard, make_dir, open_dir};
 use merge::merge;
 use reading::Reading;
 
-/// The store below a data root.
+/// The store of layers below a data root.
 pub struct Store {
     layers: PathBuf,
     recipes: recipe::Recipes,
     packed: packed::PackedLayers,
     reading: Arc<Reading>,
-    /// The layers that are open. The lock of one is held while that one is opened.
+    /// The open layers. The lock of an entry is held while its layer is opened.
     open: DashMap<LayerId, Arc<Mutex<Weak<Layer>>>>,
 }
 
-/// What reading did so far.
+/// Counters of the reading of layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoreStats {
-    /// Blocks in memory.
+    /// The cache of blocks in memory.
     pub cache: CacheStats,
-    /// Whole files on the host.
+    /// The materialised files on the host.
     pub materials: MaterialStats,
-    /// Frames that were not what was put there; each was an `EIO`.
+    /// Frames that differed from their digest; each caused an `EIO`.
     pub damaged: u64,
-    /// What came from registries.
+    /// The data that was fetched from registries.
     #[serde(default)]
     pub fetched: remote::RemoteStats,
 }
 
-/// A layer that is being built, and the lock that says so.
+/// A layer that is being built, and the lock on its directory.
 pub struct Build {
-    /// What is put into it.
+    /// Receives the content of the layer.
     pub builder: LayerBuilder,
     _lock: OwnedFd,
 }
 
 impl Store {
-    /// Opens the store of a data root; what is missing is made. Layers that are in part in a
+    /// Opens the store of a data root and creates missing directories. Layers with parts in a
     /// registry cannot be opened.
     ///
     /// # Errors
@@ -101,8 +102,9 @@ impl Store {
         Self::open_with(root, cache, None, Box::new(fetch::nowhere))
     }
 
-    /// The same with at most so many bytes of materialised files, none with 0, what suits the
-    /// file system with `None`; and with the way to parts of layers that are elsewhere.
+    /// Opens the store with a budget in bytes for materialised files and with the connection to
+    /// registries. A budget of 0 means no materialised files, `None` means a default that depends
+    /// on the file system.
     ///
     /// # Errors
     /// As mkdir(2), with the path.
@@ -112,7 +114,8 @@ impl Store {
         budget: Option<u64>,
         connect: Box<Connect>,
     ) -> Result<Self> {
-        // The daemon leaves its directory, and some of what is below is made later.
+        // The path is made absolute: the daemon changes its directory, and some subdirectories are
+        // made later.
         let root = &std::path::absolute(root).map_err(StoreError::io(root))?;
         let layers = root.join("layers");
         make_dir(&layers)?;
@@ -129,7 +132,7 @@ impl Store {
         Ok(Self { layers, recipes, packed, reading, open: DashMap::default() })
     }
 
-    /// A way to the counters that outlives the store.
+    /// Returns a function that reads the counters and may outlive the store.
     pub fn counters(&self) -> impl Fn() -> StoreStats + Send + Sync + use<> {
         let reading = Arc::clone(&self.reading);
         move || StoreStats {
@@ -140,14 +143,14 @@ impl Store {
         }
     }
 
-    /// A way to have files of the host that were made of layers synced at the end of a process,
-    /// so that the next one need not compare them. It may wait for seconds.
+    /// Returns a function that syncs the materialised files at the end of a process, so that the
+    /// next process need not compare them with their digests. It may block for seconds.
     pub fn settling(&self) -> impl FnOnce() + Send + use<> {
         let reading = Arc::clone(&self.reading);
         move || reading.materials.settle()
     }
 
-    /// Compares the materialised files with their digests; one that differs goes.
+    /// Compares the materialised files with their digests and removes those that differ.
     ///
     /// # Errors
     /// As readdir(3).
@@ -155,39 +158,39 @@ impl Store {
         self.reading.materials.verify().map_err(StoreError::io(&self.layers))
     }
 
-    /// Removes the materialised files that no layer has.
+    /// Removes the materialised files whose content is in no layer.
     ///
     /// # Errors
     /// As readdir(3).
     pub fn collect_materials(&self) -> Result<usize> {
         let mut needed = std::collections::HashSet::new();
         for id in self.layers()? {
-            // One that cannot be read makes no use of them either.
+            // A layer that cannot be read makes no use of materialised files either.
             let Ok(layer) = self.layer(&id) else { continue };
             needed.extend(layer.index().content_digests().iter().map(|digest| hex::encode(digest)));
         }
         self.reading.materials.collect(&needed).map_err(StoreError::io(&self.layers))
     }
 
-    /// How the tars of the layers were written.
+    /// The recipes, which describe how the tars of the layers were written.
     #[must_use]
     pub const fn recipes(&self) -> &recipe::Recipes {
         &self.recipes
     }
 
-    /// How layers were packed when they were sent.
+    /// The records of how layers were packed when they were sent.
     #[must_use]
     pub const fn packed(&self) -> &packed::PackedLayers {
         &self.packed
     }
 
-    /// A directory of the store for what is unlinked as soon as it is made.
+    /// The directory of the store for files that are unlinked as soon as they are made.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.layers
     }
 
-    /// Begins a layer.
+    /// Starts a new layer.
     ///
     /// # Errors
     /// As mkdir(2) and open(2).
@@ -196,7 +199,7 @@ impl Store {
         Ok(Build { builder: LayerBuilder::new(dir)?, _lock: lock })
     }
 
-    /// A directory for a new layer, and the lock that says that somebody is at work.
+    /// Creates and locks a directory for a new layer.
     fn begin(&self) -> Result<(PathBuf, OwnedFd)> {
         for number in 0_u32.. {
             let dir = self.layers.join(format!("{NEW}{}-{number}", std::process::id()));
@@ -204,7 +207,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made.map_err(StoreError::io(&dir))?,
             }
-            // A collection may take it for one that a crash left, until it is locked.
+            // Until it is locked, a collection may remove it as the remains of a crash.
             let Ok(lock) = open_dir(&dir) else { continue };
             if sys::file::try_flock(lock.as_fd()).is_ok() && is_named(&lock, &dir)? {
                 return Ok((dir, lock));
@@ -214,15 +217,16 @@ impl Store {
         Err(StoreError::Damaged { path: self.layers.clone(), what })
     }
 
-    /// Ends a layer: all of it is on disk before its name is. One that is there already stays.
+    /// Publishes a layer: all of it is on disk before it gets its name. A layer that already exists
+    /// stays.
     ///
     /// # Errors
-    /// [`StoreError::Entry`] for a link that leads nowhere; what the host answers.
+    /// [`StoreError::Entry`] for a hard link to a missing object; errors of the host.
     pub fn publish(&self, build: Build) -> Result<LayerId> {
         self.publish_written(build).map(|(id, _)| id)
     }
 
-    /// [`Store::publish`], with the places of the contents.
+    /// Like [`Store::publish`], and also returns the places of the contents in the blob.
     ///
     /// # Errors
     /// As [`Store::publish`].
@@ -244,7 +248,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Gives a new layer its name, once all of it is on disk. One that is there already stays,
+    /// Gives a new layer its name, once all of it is on disk. A layer that already exists stays,
     /// unless it is damaged.
     fn name(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let target = self.layers.join(id.as_str());
@@ -258,7 +262,7 @@ impl Store {
             return self.replace(dir, id);
         }
         match fs::rename(dir, &target) {
-            // Somebody else built the same layer meanwhile.
+            // Another process built the same layer in the meantime.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 return merge(dir, &target);
             }
@@ -267,12 +271,13 @@ impl Store {
         sys::file::fsync(parent.as_fd()).map_err(StoreError::host(&self.layers))
     }
 
-    /// Gives up a layer that was begun.
+    /// Discards a layer that was started.
     pub fn abandon(&self, build: Build) {
         discard(build.builder.dir());
     }
 
-    /// A layer, its index checked. While it is held, further calls return the one that is open.
+    /// Opens a layer and checks its index. While the layer is held, further calls return the same
+    /// one.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Damaged`].
@@ -282,8 +287,8 @@ impl Store {
         Ok(layer)
     }
 
-    /// [`Store::layer`] before its index is compared with its id: nothing of it may be shown before
-    /// [`Layer::confirm`] was asked.
+    /// Like [`Store::layer`], but returns before the index is compared with its id. Nothing of the
+    /// layer may be shown before [`Layer::confirm`] returned.
     ///
     /// # Errors
     /// As [`Store::layer`].
@@ -306,7 +311,7 @@ impl Store {
         Ok(layer)
     }
 
-    /// Bytes of a layer on the disk.
+    /// The number of bytes that a layer takes on the disk.
     ///
     /// # Errors
     /// [`StoreError::Missing`]; as stat(2).
@@ -322,14 +327,14 @@ impl Store {
                 }
                 found => found.map_err(StoreError::io(&path))?,
             };
-            // What is still in a registry is a hole.
+            // Data that is still in a registry is a hole.
             let there = found.blocks().saturating_mul(512).min(found.len());
             size += if is_partial { there } else { found.len() };
         }
         Ok(size)
     }
 
-    /// All layers, by id.
+    /// The ids of all layers, sorted.
     ///
     /// # Errors
     /// As readdir(3).
@@ -352,8 +357,8 @@ impl Store {
     /// Removes a layer.
     ///
     /// # Errors
-    /// [`StoreError::Missing`]; [`StoreError::InUse`] while a process has it open; what the host
-    /// answers.
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] while a process has it open; errors of the
+    /// host.
     pub fn remove_layer(&self, id: &LayerId) -> Result<()> {
         let dir = self.layers.join(id.as_str());
         let index = dir.join(files::INDEX);
@@ -371,7 +376,7 @@ impl Store {
     }
 
     fn remove_locked(&self, id: &LayerId, dir: &Path) -> Result<()> {
-        // It loses its name first: a crash leaves no half of it.
+        // Rename first, so that a crash leaves no half of a layer under its name.
         let random = sys::process::random().map_err(StoreError::host(dir))?;
         let dead = self.layers.join(format!("{NEW}{id}-{}", hex::encode(&random)));
         match fs::rename(dir, &dead) {
@@ -383,10 +388,11 @@ impl Store {
         fs::remove_dir_all(&dead).map_err(StoreError::io(&dead))
     }
 
-    /// Removes what a crash left of layers that were being built or removed; answers how many.
+    /// Removes the directories that a crash left while layers were built or removed. Returns their
+    /// number.
     ///
     /// # Errors
-    /// What the host answers.
+    /// Errors of the host.
     pub fn sweep(&self) -> Result<usize> {
         let mut swept = 0;
         for name in self.names()?.iter().filter(|name| name.starts_with(NEW)) {
@@ -404,7 +410,7 @@ impl Store {
     }
 }
 
-/// Whether a path leads to an open directory.
+/// Whether a path still leads to an open directory.
 fn is_named(dir: &OwnedFd, path: &Path) -> Result<bool> {
     let found = sys::file::statx(dir.as_fd(), b"").map_err(StoreError::host(path))?;
     Ok(fs::symlink_metadata(path).is_ok_and(|named| named.ino() == found.ino))

@@ -1,13 +1,13 @@
-//! Read-ahead: frames that are likely to be asked for next, decompressed by a thread of its own.
+//! Read-ahead: a separate thread decompresses frames that are likely to be read next.
 //!
-//! Small files lie in a blob in the order of their directories and large files as they are, so a
-//! walk through a tree and the reading of one file both ask for frame after frame. Two requests
-//! for neighbours make a run; of a run, the next frames are fetched into the cache before they are
-//! asked for. A reader that needs one that is under way waits for it: no frame is fetched twice.
+//! Small files lie in a blob in the order of their directories, and large files are contiguous. So
+//! a walk through a tree and the reading of one file both read frame after frame. Two requests for
+//! neighbouring frames make a run, and the next frames of a run are fetched into the cache ahead of
+//! the reader. A reader that needs a frame under way waits for it: no frame is fetched twice.
 //!
-//! Where a whole file is materialised while OPEN waits, the thread takes the second half of its
-//! frames. Two such files one behind the other in the blob make a walk: of a walk, the frames
-//! behind the file are fetched too, since the next one is likely to be wanted whole.
+//! While OPEN waits for a file to be materialised, the thread takes the second half of its frames.
+//! Two such files, one right after the other in the blob, make a walk. In a walk the thread also
+//! fetches the frames after the file, since the next file is likely to be opened as well.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,26 +16,26 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-/// Runs that a layer keeps apart, as of several readers at once.
+/// Runs that are tracked per layer, to serve several readers at once.
 const RUNS: usize = 8;
-/// Frames that are fetched before they are asked for.
+/// Number of frames that are fetched ahead of a run.
 const WINDOW: u32 = 2;
-/// Ranges of frames that wait at most; what does not fit is not fetched ahead.
+/// Limit of queued ranges of frames; a range that does not fit is not fetched ahead.
 const QUEUE: usize = 64;
-/// Frames behind a file that are fetched in a walk: as much as OPEN ever waits for.
+/// Number of frames after a file that are fetched in a walk: as many as OPEN ever waits for.
 const STRIDE: u32 = 32;
-/// Frames of small files that may lie between two files of a walk.
+/// Number of frames of small files that may lie between two files of a walk.
 const STEP: u32 = 16;
-/// A file of fewer frames is made faster by one thread.
+/// A file with fewer frames is materialised faster by one thread.
 const SHARED_MIN: u32 = 4;
 
-/// A layer whose frames are fetched.
+/// A layer that supplies frames.
 pub(super) trait Frames: Send + Sync {
-    /// Puts a frame into the cache. A failure shows again when the frame is read.
+    /// Puts a frame into the cache. An error is dropped; the read of the frame returns it again.
     fn warm(&self, number: u32);
 }
 
-/// The thread, and the way to it.
+/// The queue of the read-ahead thread, which the first task starts.
 #[derive(Default)]
 pub(super) struct Ahead(OnceLock<Option<SyncSender<Task>>>);
 
@@ -47,12 +47,12 @@ struct Task {
 }
 
 impl Ahead {
-    /// Has frames of a layer fetched soon.
+    /// Queues frames of a layer to be fetched.
     pub(super) fn fetch(&self, layer: Weak<dyn Frames>, frames: Range<u32>) {
         self.send(Task { layer, frames, done: None });
     }
 
-    /// Fetches ahead for a file that another thread uses from its first frame on.
+    /// Queues the prefetch for a file that another thread reads from its first frame on.
     pub(super) fn share(&self, layer: &Weak<dyn Frames>, share: Prefetch) {
         for frames in share.frames.into_iter().filter(|frames| !frames.is_empty()) {
             let done = Some(Arc::clone(&share.done));
@@ -86,31 +86,32 @@ impl Task {
     }
 }
 
-/// What a thread beside may fetch while a file is made of its frames.
+/// The frames that the read-ahead thread may fetch while a file is materialised.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
-    /// The second half of the file, and what is behind it.
+    /// The second half of the file, and the frames after it.
     frames: [Range<u32>; 2],
-    /// To be moved on behind each frame that was used.
+    /// The first frame that is still needed; the caller raises it after each frame that it used.
     pub(super) done: Arc<AtomicU32>,
 }
 
-/// Files of a layer that are made one behind the other.
+/// Detects files of a layer that are materialised one after the other.
 #[derive(Default)]
 pub(super) struct Walk(Mutex<Step>);
 
 #[derive(Default)]
 struct Step {
-    /// Behind the last file.
+    /// The first frame after the last file.
     end: u32,
-    /// The first frame that was not fetched.
+    /// The first frame that was not fetched ahead.
     ahead: u32,
     done: Arc<AtomicU32>,
 }
 
 impl Walk {
-    /// Notes that a file of these frames is made; answers what to fetch beside, in a walk at most
-    /// so many frames behind the file. Who makes it has the first frames for itself.
+    /// Records that the file in these frames is being materialised, and returns the frames for the
+    /// read-ahead thread: the second half of the file and, in a walk, at most `most` frames after
+    /// it. The caller reads the first half itself.
     pub(super) fn note(&self, file: &Range<u32>, most: u32) -> Prefetch {
         let mut step = self.0.lock();
         let on = file.start >= step.end && file.start - step.end <= STEP && step.end > 0;
@@ -124,7 +125,8 @@ impl Walk {
         } else {
             file.start + (file.end - file.start) / 2
         };
-        // Extents may lie anywhere: no more than a file for which OPEN waits can have.
+        // Extents may lie anywhere, so this is limited to the frames of a file for which OPEN
+        // waits.
         let end = file.end.min(file.start.saturating_add(2 * STRIDE));
         let own = half.max(step.ahead).min(end)..end;
         step.ahead = step.ahead.max(file.end);
@@ -135,25 +137,25 @@ impl Walk {
     }
 }
 
-/// The runs of requests for frames of a layer.
+/// Tracks the runs of requests for frames of a layer.
 #[derive(Default)]
 pub(super) struct Runs(Mutex<[Run; RUNS]>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
-    /// The frame that continues it.
+    /// The frame that would continue the run.
     next: u32,
-    /// The first frame that was not fetched for it.
+    /// The first frame that was not fetched ahead for the run.
     ahead: u32,
 }
 
 impl Runs {
-    /// Notes that a frame is asked for; answers which ones before `end` to fetch ahead.
+    /// Records a request for a frame, and returns the frames before `end` to fetch ahead.
     pub(super) fn note(&self, frame: u32, end: u32) -> Range<u32> {
         let mut runs = self.0.lock();
         let known = runs.iter().position(|run| run.next == frame || run.next == frame + 1);
         let Some(at) = known else {
-            // The oldest run goes.
+            // Replace the oldest run.
             runs.rotate_right(1);
             if let Some(first) = runs.first_mut() {
                 *first = Run { next: frame + 1, ahead: frame + 1 };
@@ -161,7 +163,7 @@ impl Runs {
             return 0..0;
         };
         let Some(run) = runs.get_mut(at) else { return 0..0 };
-        // The same frame again.
+        // A repeated request for the last frame.
         if run.next == frame + 1 {
             return 0..0;
         }

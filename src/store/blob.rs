@@ -1,8 +1,8 @@
 //! Writes the data blob of a layer: frames of at most 128 KiB, one after the other.
 //!
-//! Small files share frames in the order in which they come; a larger file has frames of its own.
-//! A file that was written before is not written again. Zeroes of 64 KiB and more that begin and
-//! end at a page become holes.
+//! Small files share frames, in the order in which they arrive; a larger file has its own frames.
+//! Content that was written before is not written again. Runs of zeroes of 64 KiB and more that
+//! begin and end on a page boundary become holes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,10 +17,10 @@ use crate::format::layout::{BLOB_HEAD_LEN, Extent, FRAME_LEN, Frame, INLINE_MAX,
 use crate::format::tables::Tables;
 
 const PAGE: usize = 4096;
-/// Zeroes from this length on become a hole.
+/// Zeroes of at least this length become a hole.
 const HOLE_MIN: u64 = 64 << 10;
 
-/// Where the content of a file is. Equal contents share one.
+/// The location of the content of a file. Equal contents share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Data {
     Inline(Vec<u8>),
@@ -32,7 +32,7 @@ pub(super) struct BlobWriter {
     file: BufWriter<File>,
     room: Room,
     packer: Packer,
-    /// Memory of frames that were written.
+    /// A spare buffer for the content of a frame.
     spare: Vec<u8>,
     packed: Vec<u8>,
     waiting: Vec<usize>,
@@ -54,12 +54,13 @@ impl BlobWriter {
         Ok(Self { path, file, room, packer: Packer::new(), spare, packed, waiting, data, known })
     }
 
-    /// The content that a number stands for.
+    /// The content with a number.
     pub(super) fn data(&self, number: usize) -> Option<&Data> {
         self.data.get(number)
     }
 
-    /// Where the content with this digest is, if it was written and does not stand in the index.
+    /// The extents of the content with this digest, if it was written and is not stored in the
+    /// index.
     pub(super) fn extents(&self, digest: &[u8; 32]) -> Option<&[Extent]> {
         match self.data(*self.known.get(digest)?)? {
             Data::Extents { extents, .. } => Some(extents),
@@ -67,7 +68,7 @@ impl BlobWriter {
         }
     }
 
-    /// Writes the content of a file of `size` bytes; answers its number.
+    /// Writes the content of a file of `size` bytes and returns its number.
     pub(super) fn write(
         &mut self,
         tables: &mut Tables,
@@ -119,7 +120,7 @@ impl BlobWriter {
         place
     }
 
-    /// Ends the frame that small files share.
+    /// Ends the current frame of small files.
     pub(super) fn flush(&mut self, tables: &mut Tables) -> Result<(), StoreError> {
         if self.packed.is_empty() {
             return Ok(());
@@ -137,12 +138,12 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// The number of the next frame.
+    /// The number that the next frame will get.
     fn next_frame(&self, tables: &Tables) -> u32 {
         (tables.frames.len() + self.packer.in_flight()) as u32
     }
 
-    // Takes what `content` holds; what it has then is empty.
+    // Takes the bytes of `content` and leaves it empty.
     fn frame(&mut self, tables: &mut Tables, content: &mut Vec<u8>) -> Result<u32, StoreError> {
         if self.packer.is_full() {
             self.land(tables)?;
@@ -157,7 +158,7 @@ impl BlobWriter {
         Ok(number)
     }
 
-    // Writes the oldest frame that is being compressed; answers whether there was one.
+    // Writes the oldest frame that is being compressed. Returns whether there was one.
     fn land(&mut self, tables: &mut Tables) -> Result<bool, StoreError> {
         let mut write = || -> io::Result<bool> {
             let Some(Packed { stored, digest, mut content }) = self.packer.take()? else {
@@ -211,7 +212,7 @@ impl BlobWriter {
         Ok(self.add_digested(tables, run.extents, digest))
     }
 
-    // The content was written before, as it turned out.
+    // Removes the frames again: the same content was already in the blob.
     fn take_back(&mut self, tables: &mut Tables, frames: u32) -> Result<(), StoreError> {
         while self.land(tables)? {}
         tables.frames.truncate(frames as usize);
@@ -233,7 +234,7 @@ impl BlobWriter {
         self.take(tables, run, page)
     }
 
-    // Few zeroes are data; many end the extent.
+    // A short run of zeroes is stored as data; a long one ends the extent.
     fn end_zeroes(&mut self, tables: &mut Tables, run: &mut Run) -> Result<(), StoreError> {
         if run.zeroes >= HOLE_MIN {
             self.end_extent(tables, run)?;
@@ -249,7 +250,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    // Takes at most a page: frames are whole pages, so that it never straddles two.
+    // Takes at most a page: frames are whole pages, so a page never straddles two frames.
     fn take(&mut self, tables: &mut Tables, run: &mut Run, page: &[u8]) -> Result<(), StoreError> {
         if run.frame.is_empty() && run.open.is_none() {
             let frame = self.next_frame(tables).into();
@@ -282,7 +283,7 @@ impl BlobWriter {
         self.end_extent(tables, run)
     }
 
-    /// Writes what is left.
+    /// Writes the frames that are still pending.
     pub(super) fn finish(&mut self, tables: &mut Tables) -> Result<(), StoreError> {
         self.flush(tables)?;
         while self.land(tables)? {}

@@ -1,8 +1,8 @@
-//! How much memory names and attributes of a layer may take while it is built.
+//! The limit on the memory that names and attributes of a layer may take while it is built.
 //!
-//! An archive of some MiB can state millions of names and attributes. What each of them takes until
-//! the index is written, its copies in the tables and in the index included, is added up and
-//! compared with what the host and the limits of the process leave.
+//! An archive of a few MiB can contain millions of names and attributes. The memory that each of
+//! them takes until the index is written, including copies in the tables and in the index, is added
+//! up. The sum is compared with the memory that the host and the limits of the process allow.
 
 use std::fs;
 use std::mem::size_of;
@@ -12,29 +12,29 @@ use super::error::StoreError;
 use crate::sys;
 use crate::types::Name;
 
-/// The budget of a host with much memory: some five million objects.
+/// The budget on a host with much memory: some five million objects.
 const MOST: u64 = 4 << 30;
-/// Nobody has less.
+/// The minimum budget.
 const LEAST: u64 = 64 << 20;
-/// The part of what is available that an import may take.
+/// An import may take the available memory divided by this.
 const PART: u64 = 2;
 
-/// What an object takes, in the builder, in the tables and in the index.
+/// Bytes per object, in the builder, in the tables and in the index.
 pub(super) const OBJECT: u64 = 600;
-/// What a name or target of so many bytes takes beside.
+/// Additional bytes for a name or target of the given length.
 pub(super) const fn text(len: usize) -> u64 {
     64 + 5 * len as u64
 }
-/// What a set of attributes takes without them: a node of a tree.
+/// Bytes per set of attributes, without the attributes: a node of a tree.
 pub(super) const SET: u64 = 700;
-/// What a content takes, an extent of it, and a frame.
+/// Bytes per content, per extent and per frame.
 pub(super) const CONTENT: u64 = 256;
 pub(super) const EXTENT: u64 = 96;
 pub(super) const FRAME: u64 = 112;
-/// What a component of a path takes that is kept.
+/// Bytes per component of a path that is kept.
 pub(super) const COMPONENT: u64 = size_of::<Name>() as u64 + 16;
 
-/// Bytes that are left.
+/// The memory budget of a layer, in bytes.
 pub(super) struct Budget {
     all: u64,
     left: u64,
@@ -45,17 +45,17 @@ impl Budget {
         Self { all: bytes, left: bytes }
     }
 
-    /// What suits the host.
+    /// The budget that suits the host.
     pub(super) fn of_host() -> Self {
         let limits = [available(), of_groups(), sys::process::memory_limit()];
         let least = limits.into_iter().flatten().min().unwrap_or(MOST);
         Self::new((least / PART).clamp(LEAST, MOST))
     }
 
-    /// Takes some.
+    /// Takes a number of bytes.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] where there is not so much left.
+    /// [`StoreError::TooLarge`] if fewer bytes are left.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), StoreError> {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
@@ -72,7 +72,7 @@ impl Budget {
     }
 }
 
-/// Memory that the host has to give.
+/// The available memory of the host.
 fn available() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -80,7 +80,7 @@ fn available() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What the control groups of the process allow (cgroup v2, `memory.max`).
+/// The memory limit of the control groups of the process (cgroup v2, `memory.max`).
 fn of_groups() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;

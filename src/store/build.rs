@@ -1,7 +1,7 @@
-//! A layer that is being built: names and attributes in memory, data in the blob at once.
+//! A layer that is being built: names and attributes stay in memory, data goes to the blob at once.
 //!
-//! - `place`: where a path leads, through the symbolic links of the layer itself;
-//! - `prune`: directories that nothing but whiteouts implied.
+//! - `place`: resolves paths, through the symbolic links of the layer itself;
+//! - `prune`: removes directories that only whiteouts implied.
 
 mod place;
 mod prune;
@@ -24,16 +24,16 @@ use crate::format::layout::{
 use crate::format::tables::Tables;
 use crate::types::{Kind, Name, Time};
 
-/// The most objects of a layer: 16 million.
+/// The maximum number of objects of a layer: 16 million.
 const OBJECTS_MAX: usize = 1 << 24;
 
 type NodeId = usize;
 
-/// What a name leads to.
+/// The object behind a name.
 enum Slot {
     Node(NodeId),
     Whiteout,
-    /// One more name for what stands at this path in the end.
+    /// A hard link to the object that is at this path at the end of the stream.
     Link(Vec<Name>),
 }
 
@@ -48,9 +48,9 @@ enum Content {
 struct Directory {
     entries: BTreeMap<Name, Slot>,
     opaque: bool,
-    /// The stream gave its attributes; otherwise it was implied by what is in it.
+    /// The stream gave the attributes; otherwise the content of the directory implied it.
     stated: bool,
-    /// A whiteout of the layer names it.
+    /// The layer also has a whiteout of this name.
     hidden: bool,
 }
 
@@ -59,7 +59,7 @@ struct Node {
     content: Content,
 }
 
-/// A node in its place among the inodes.
+/// A node in its position among the inodes.
 struct Numbered {
     node: NodeId,
     parent: u32,
@@ -75,12 +75,12 @@ pub struct LayerBuilder {
     budget: Budget,
 }
 
-/// A builder whose layer is published: it knows where all contents are that were put into it,
-/// those of files that others replaced among them.
+/// The builder of a published layer. It still has the places of all contents that were written,
+/// including those of files that later entries replaced.
 pub struct Written(pub(super) LayerBuilder);
 
 impl Written {
-    /// Where the content with this digest is in the blob.
+    /// The extents in the blob of the content with this digest.
     pub(super) fn extents(&self, digest: &[u8; 32]) -> Option<&[Extent]> {
         self.0.blob.extents(digest)
     }
@@ -141,7 +141,7 @@ impl LayerBuilder {
         }
     }
 
-    // One that takes the place of a whiteout hides what the whiteout hid.
+    // A directory that replaces a whiteout hides what the whiteout hid.
     fn make_dir(&mut self, dir: NodeId, name: &Name, opaque: bool) -> Result<NodeId, StoreError> {
         self.budget.take(budget::OBJECT + budget::text(name.len()))?;
         let node = self.add(new_dir())?;
@@ -152,7 +152,7 @@ impl LayerBuilder {
         Ok(node)
     }
 
-    /// Notes that a whiteout names a directory of this layer.
+    /// Records that a whiteout has the name of this directory.
     fn hide(&mut self, node: NodeId) {
         if let Some(directory) = self.directory(node) {
             directory.opaque = true;
@@ -196,7 +196,7 @@ impl LayerBuilder {
         self.budget.take(budget::SET + bytes.sum::<u64>())
     }
 
-    /// Accounts for an object that is no directory.
+    /// Charges an object that is not a directory to the budget.
     fn take_object(&mut self, name: &Name, node: &Node) -> Result<(), StoreError> {
         let content = match &node.content {
             Content::Symlink(target) => budget::text(target.len()),
@@ -214,7 +214,7 @@ impl LayerBuilder {
         self.take_attributes(&node.meta)
     }
 
-    // Links to what came later, or to other links, found out when everything is there.
+    // Resolves hard links to later entries or to other links, now that all entries are there.
     fn resolve_links(&mut self) -> Result<(), StoreError> {
         let mut open: Vec<(NodeId, Name, Vec<Name>)> = Vec::new();
         for (dir, node) in self.nodes.iter().enumerate() {
@@ -246,7 +246,7 @@ impl LayerBuilder {
         Ok(())
     }
 
-    /// Ends the blob; answers the index.
+    /// Ends the blob and returns the index.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, StoreError> {
         self.resolve_links()?;
         self.prune();
@@ -256,7 +256,7 @@ impl LayerBuilder {
         if let Some(first) = numbers.first_mut() {
             *first = Some(0);
         }
-        // Breadth first: a directory gets its number before all that is in it.
+        // Breadth first: a directory gets its number before everything that is in it.
         let mut dirs = VecDeque::from([(0, 0_u32)]);
         while let Some((dir, number)) = dirs.pop_front() {
             let Some(Node { content: Content::Dir(directory), .. }) = self.nodes.get(dir) else {
@@ -298,10 +298,11 @@ impl LayerBuilder {
         let (kind, size, a, b) = match &found.content {
             Content::Dir(Directory { entries, opaque, stated, hidden }) => {
                 flags = if *opaque { FLAG_OPAQUE } else { 0 };
-                // One that was removed and came again has nothing of the one below.
+                // A directory that was removed and made again takes no attributes from the one
+                // below.
                 if !stated && !hidden {
                     flags |= FLAG_IMPLIED;
-                    // Readers of version 1.0 know it of the root.
+                    // Readers of version 1.0 expect the flag on the root only.
                     tables.compatible |= if node == 0 { 0 } else { COMPATIBLE_IMPLIED };
                 }
                 let first = tables.dirents.len();
@@ -438,7 +439,7 @@ impl Sink for LayerBuilder {
             _ => None,
         });
         match known {
-            // What this layer has there hides what is below by itself; a directory must be told.
+            // A file of this layer hides the layers below by itself; a directory must be marked.
             Some(Some(node)) => self.hide(node),
             Some(None) => {}
             None => {

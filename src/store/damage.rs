@@ -1,10 +1,10 @@
-//! What verification finds.
+//! The result of a verification.
 
-/// A part of a layer that is not what was put there.
+/// A part of a layer that differs from what was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// What differs.
+    /// A description of the difference.
     pub what: String,
-    /// The files that it belongs to.
+    /// The paths of the affected files.
     pub files: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Why the store refused.
+//! Errors of the store.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,81 +9,81 @@ use crate::types::Digest;
 /// Result of a request to the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Why a request to the store failed.
+/// An error of a request to the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call on a path of the host failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// A stream that is imported ended or failed.
+    /// A stream that is imported ended early or failed.
     #[error("{what}: {source}")]
     Stream {
-        /// What was read.
+        /// The part of the stream.
         what: String,
-        /// What it answered.
+        /// The error of the reader.
         source: io::Error,
     },
     /// An entry of an archive cannot be part of a layer.
     #[error("{name}: {what}")]
     Entry {
-        /// The entry as the archive names it.
+        /// The path of the entry in the archive.
         name: String,
-        /// Why not.
+        /// The reason.
         what: String,
     },
-    /// What is to become a layer is larger than a layer can be.
+    /// The input for a layer is larger than a layer can be.
     #[error("{what}")]
     TooLarge {
-        /// What is, and the limit.
+        /// The part that is too large, and the limit.
         what: String,
     },
-    /// A layer in its own form contradicts itself, or what was said of it.
+    /// A layer in Lamina's own form contradicts itself or the image that names it.
     #[error("{what}")]
     Contradiction {
-        /// What differs.
+        /// The contradiction.
         what: String,
     },
-    /// A blob is not the one that was named.
+    /// A blob has another digest than the image states.
     #[error("blob {digest} has other content: {found}")]
     OtherBlob {
-        /// The digest that it should have.
+        /// The expected digest.
         digest: Digest,
-        /// The one that it has.
+        /// The digest that was found.
         found: Digest,
     },
-    /// What is read from elsewhere could not be had.
+    /// Data could not be fetched from a registry.
     #[error(transparent)]
     Elsewhere(Box<dyn std::error::Error + Send + Sync>),
-    /// What the store holds is not what was put there.
+    /// The store holds data that differs from what was stored.
     #[error("{}: {what}", path.display())]
     Damaged {
-        /// Which file of the store.
+        /// The path of the file of the store.
         path: PathBuf,
-        /// What differs.
+        /// The difference.
         what: String,
     },
-    /// There is no such layer.
+    /// There is no layer or object of this name.
     #[error("{kind} {name:?} does not exist")]
     Missing {
-        /// What it is.
+        /// The kind of the object.
         kind: &'static str,
-        /// As it was asked for.
+        /// The requested name.
         name: String,
     },
-    /// A layer is needed by something else.
+    /// An object is in use.
     #[error("{kind} {name:?} is in use by {by}")]
     InUse {
-        /// What it is.
+        /// The kind of the object.
         kind: &'static str,
-        /// As it was asked for.
+        /// The requested name.
         name: String,
-        /// What needs it.
+        /// The user of the object.
         by: String,
     },
 }
 
 impl StoreError {
-    /// A failure of the source of what is read from elsewhere.
+    /// Wraps an error of the source from which data is fetched.
     pub fn elsewhere(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Elsewhere(Box::new(error))
     }

@@ -1,6 +1,6 @@
-//! The way to the data of a layer that is elsewhere, as far as the reading of one knows of it.
+//! The interface to data of a layer that is not on this host.
 //!
-//! The caller that opens a store hands over a [`Connect`]; nothing here knows registries.
+//! The caller that opens a store passes a [`Connect`]; this module does not depend on registries.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use crate::error::FromHost;
 use super::error::{Result, StoreError};
 use crate::types::Digest;
 
-/// Where the data of a layer is.
+/// The place where the data of a layer can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The image as it was asked for.
+    /// The reference of the image, as it was requested.
     pub reference: String,
-    /// The blob.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// Whether bad certificates and plain HTTP will do.
+    /// Whether invalid certificates and plain HTTP are accepted.
     pub insecure: bool,
-    /// A directory of certificates that was named.
+    /// The directory of certificates that was given.
     pub cert_dir: Option<PathBuf>,
-    /// The file that had the passwords.
+    /// The file with the credentials.
     pub authfile: Option<PathBuf>,
-    /// Whether the rest is fetched while nobody asks for it.
+    /// Whether the rest is fetched in the background.
     pub background: bool,
 }
 
@@ -34,19 +34,18 @@ pub trait Fetch: Send + Sync {
     /// Fills `to` with the bytes of a blob from `from` on.
     ///
     /// # Errors
-    /// Where they cannot be had, or not all of them.
+    /// If not all of the bytes can be fetched.
     fn part(&self, blob: &Digest, from: u64, to: &mut [u8]) -> Result<()>;
 
-    /// Drops what may have made the last attempt fail: a connection that is gone, a token that is
-    /// too old.
+    /// Drops state that may have caused the last failure: a broken connection or an expired token.
     fn renew(&self);
 }
 
-/// Finds the way to an origin. It does not ask there yet; it reads what may lie below a mount
+/// Prepares the access to an origin. It sends no request, but reads files that a mount may cover
 /// later.
 pub type Connect = dyn Fn(&Origin) -> Result<Box<dyn Fetch>> + Send + Sync;
 
-/// The way of a store that was opened without one: there is none.
+/// The [`Connect`] of a store that was opened without one: it always fails.
 pub(super) fn nowhere(origin: &Origin) -> Result<Box<dyn Fetch>> {
     let path = Path::new(&origin.reference);
     Err(StoreError::io(path)(io::ErrorKind::NotConnected.into()))

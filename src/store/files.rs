@@ -1,4 +1,4 @@
-//! Files and directories of a data root, made and written so that a crash leaves no half of one.
+//! Files and directories of a data root, written so that a crash leaves no partial object.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,15 +12,15 @@ use crate::sys;
 use crate::sys::file::OFlags;
 use crate::types::hex;
 
-/// The index of a layer, in its directory.
+/// The name of the index in the directory of a layer.
 pub(super) const INDEX: &str = "index";
-/// Its blob.
+/// The name of the blob.
 pub(super) const DATA: &str = "data";
 
-/// Begins the name of a layer that is being built.
+/// The prefix of the name of a layer that is being built.
 pub(super) const NEW: &str = ".new-";
 
-/// Makes a directory, with its parents, for its owner alone.
+/// Creates a directory and its parents, with access for the owner only.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(StoreError::io(path))
@@ -31,7 +31,7 @@ pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {
     sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(StoreError::host(path))
 }
 
-/// Writes a file so that it is there as a whole or not at all.
+/// Writes a file so that after a crash it is there as a whole or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     let random = sys::process::random().map_err(StoreError::host(path))?;
@@ -50,7 +50,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     sys::file::fsync(open_dir(parent)?.as_fd()).map_err(StoreError::host(parent))
 }
 
-/// The names in a directory, sorted, without those that begin with a dot.
+/// The names in a directory, sorted, without names that begin with a dot.
 pub(crate) fn listed(dir: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into())).collect()
@@ -61,7 +61,7 @@ pub(crate) fn listed(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes a layer that is given up.
+/// Removes the directory of a layer that was given up.
 pub(super) fn discard(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!(%error, dir = %dir.display(), "a layer that was given up stays");

@@ -1,4 +1,4 @@
-//! What names a layer, and what names its content.
+//! The id of a layer, and the id of its content.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,18 +10,18 @@ use crate::types::Digest;
 use crate::types::digest::BadDigest;
 use crate::types::hex::is_hex;
 
-/// Names a layer: the BLAKE3 of its index, as 64 hexadecimal digits.
+/// The id of a layer: the BLAKE3 of its index, as 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LayerId(String);
 
 impl LayerId {
-    /// The id of the layer with this index.
+    /// Returns the id of the layer with this index.
     #[must_use]
     pub fn of(index: &[u8]) -> Self {
         Self(blake3::hash(index).to_hex().to_string())
     }
 
-    /// The digits.
+    /// The hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -60,17 +60,17 @@ impl<'de> Deserialize<'de> for LayerId {
 /// The algorithm of a [`DiffId::Tree`] as text.
 const TREE: &str = "blake3:";
 
-/// Names the content of a layer. As text it is `sha256:`, `sha512:` or `blake3:` and digits.
+/// The id of the content of a layer. As text it is `sha256:`, `sha512:` or `blake3:` and digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DiffId {
-    /// The digest of the uncompressed tar that the layer was made of (the `diff_ids` of OCI).
+    /// The digest of the uncompressed tar from which the layer was made (the `diff_ids` of OCI).
     Tar(Digest),
-    /// The layer's own id: it was made of a directory, and no tar was read.
+    /// The layer's own id: it was made from a directory, without a tar.
     Tree(LayerId),
 }
 
 impl DiffId {
-    /// The digest of the tar, if there was one.
+    /// The digest of the tar, if the layer was made from one.
     #[must_use]
     pub const fn tar(&self) -> Option<&Digest> {
         match self {

@@ -1,4 +1,4 @@
-//! A layer of the store: its index, mapped, and its blob, read through the cache.
+//! A layer of the store: its mapped index, and its blob, which is read through the cache.
 
 mod id_check;
 mod whole;
@@ -27,17 +27,17 @@ use crate::format::layout::{Extent, FRAME_LEN, Frame, INLINE_MAX, Inode};
 use crate::sys;
 use crate::types::Seek;
 
-/// Nothing, as much as a frame holds.
+/// Zeroes, as many as a frame holds.
 static ZEROES: [u8; FRAME_LEN] = [0; FRAME_LEN];
 
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
-/// Parts of one read that are most likely: a MiB, with one more frame at an odd place.
+/// The usual maximum of parts of one read: a MiB, with one more frame if it is not aligned.
 const PARTS: usize = 10;
-/// Parts at most; a file of so many holes is read with a copy.
+/// The limit of parts; a read of a file with more holes makes a copy.
 const PARTS_MAX: usize = 64;
 
-/// A part of what is read, as it is in memory.
+/// A part of the result of a read, as it is in memory.
 enum Part {
     Data(Block, std::ops::Range<usize>),
     Zeroes(usize),
@@ -54,7 +54,7 @@ impl Part {
     }
 }
 
-/// A mapping that somebody else looks at too.
+/// A mapping that the index shares with [`Layer`] and [`IdCheck`].
 struct Shared(Arc<sys::map::Map>);
 
 impl AsRef<[u8]> for Shared {
@@ -63,16 +63,16 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// A layer that is read.
+/// An open layer.
 pub struct Layer {
     id: LayerId,
     number: u32,
     index: Index,
-    /// The memory of the index.
+    /// The mapping of the index.
     map: Arc<sys::map::Map>,
     is_torn: AtomicBool,
     data: File,
-    /// What of the blob is not there, if anything.
+    /// The missing part of the blob, if any.
     remote: Option<Remote>,
     _lock: File,
     reading: Arc<Reading>,
@@ -82,7 +82,7 @@ pub struct Layer {
     itself: Weak<Layer>,
 }
 
-/// What a thread uses to read frames, again and again.
+/// Buffers that a thread reuses to read frames.
 struct Tools {
     stored: Vec<u8>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
@@ -94,8 +94,8 @@ thread_local! {
 }
 
 impl Layer {
-    /// Opens the layer in a directory of the store and checks its index, but for its digest:
-    /// [`Layer::confirm`] waits for that.
+    /// Opens the layer in a directory of the store and checks its index, except for the digest, for
+    /// which [`Layer::confirm`] waits.
     pub(super) fn open(
         dir: &Path,
         id: LayerId,
@@ -104,7 +104,7 @@ impl Layer {
         let path = dir.join(INDEX);
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
         let file = File::open(&path).map_err(StoreError::io(&path))?;
-        // Held for as long as the layer is open: it cannot be removed meanwhile.
+        // Held while the layer is open, so that it cannot be removed.
         sys::file::flock_shared(file.as_fd())
             .map_err(|error| damaged(format!("cannot be locked: {error}")))?;
         if !path.exists() {
@@ -112,9 +112,10 @@ impl Layer {
         }
         let map = sys::map::Map::new(&file).map_err(|error| damaged(error.to_string()))?;
         let map = Arc::new(map);
-        // Its id is the digest of all of it, so that of the body is not compared beside.
+        // The id is the digest of the whole index, so the digest of the body need not be compared
+        // too.
         let id_check = IdCheck::begin(path.clone(), &map, &id);
-        // What is damaged otherwise is so for this reason.
+        // If the id is wrong, that is the cause of every other error: report it first.
         let first = |other| if id_check.is_right() { other } else { id_check.refusal() };
         let index = Index::open_known(Box::new(Shared(Arc::clone(&map))));
         let index = index.map_err(|error| first(damaged(error.to_string())))?;
@@ -148,7 +149,7 @@ impl Layer {
         }))
     }
 
-    /// Waits until the index is compared with the id.
+    /// Waits until the index is compared with the id of the layer.
     ///
     /// # Errors
     /// [`StoreError::Damaged`].
@@ -156,29 +157,29 @@ impl Layer {
         if self.id_check.is_right() { Ok(()) } else { Err(self.id_check.refusal()) }
     }
 
-    /// Its id.
+    /// The id of the layer.
     #[must_use]
     pub const fn id(&self) -> &LayerId {
         &self.id
     }
 
-    /// A number that no other open layer of the process has.
+    /// A number that is unique among the open layers of the process.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// Its index.
+    /// The index of the layer.
     #[must_use]
     pub const fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Answers what was found in the index, unless a part of that cannot be had: then nothing of
-    /// it counts, neither what is there nor what is not.
+    /// Returns what was found in the index, unless a part of its file is gone. Then the result is
+    /// invalid, whether an entry was found or not.
     ///
     /// # Errors
-    /// `EIO` where the file of the index was truncated, or the disk cannot read it.
+    /// `EIO` if the file of the index was truncated or the disk cannot read it.
     pub fn checked<T>(&self, found: Result<T>) -> Result<T> {
         if self.map.is_whole() {
             return found;
@@ -190,10 +191,10 @@ impl Layer {
         Err(Error::Corrupt { what: format!("layer {}: {what}", self.id) })
     }
 
-    /// Reads the content of a file; fewer bytes than asked only at its end.
+    /// Reads the content of a file. Returns fewer bytes than requested only at its end.
     ///
     /// # Errors
-    /// `EIO` where the blob is not what was put there.
+    /// `EIO` if the blob differs from its digests.
     pub fn read(&self, inode: &Inode, buf: &mut [u8], offset: u64) -> Result<usize> {
         let size = inode.size.get();
         let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -210,8 +211,8 @@ impl Layer {
         self.checked(Ok(len))
     }
 
-    /// Gives what [`Layer::read`] would read to `take` without a copy, in parts. Answers false
-    /// for a file of too many holes.
+    /// Passes the bytes that [`Layer::read`] would read to `take`, in parts and without a copy.
+    /// Returns false for a file with too many holes.
     ///
     /// # Errors
     /// As [`Layer::read`].
@@ -229,7 +230,7 @@ impl Layer {
             Content::Inline(bytes) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX);
                 let bytes = bytes.get(from..).unwrap_or_default();
-                // Checked before it is shown: it is a copy that does not change any more.
+                // Copied, then checked: the copy can no longer change.
                 let bytes: SmallVec<[u8; INLINE_MAX]> =
                     SmallVec::from_slice(bytes.get(..len.min(bytes.len())).unwrap_or_default());
                 self.checked(Ok(()))?;
@@ -248,7 +249,7 @@ impl Layer {
         Ok(true)
     }
 
-    /// Collects the parts of a range; answers false where they are too many.
+    /// Collects the parts of a range. Returns false if there are too many.
     fn gather(&self, extents: &[Extent], len: usize, offset: u64, to: &mut Parts) -> Result<bool> {
         let (mut at, end) = (offset, offset + len as u64);
         let mut next = extents.partition_point(|extent| extent.end() <= offset);
@@ -283,7 +284,7 @@ impl Layer {
         Ok(true)
     }
 
-    /// Reads from extents, holes and what is behind them as zeroes.
+    /// Reads from extents. Holes and the range after the last extent are zeroes.
     pub(super) fn read_extents(
         &self,
         extents: &[Extent],
@@ -312,7 +313,7 @@ impl Layer {
         Ok(())
     }
 
-    // Reads from a run of frames, of which all but the last are full.
+    // Reads from a run of frames; all of them except the last are full.
     fn read_run(&self, extent: &Extent, buf: &mut [u8], offset: u64) -> Result<()> {
         let mut from = offset + u64::from(extent.frame_offset.get());
         let mut rest = buf;
@@ -333,7 +334,7 @@ impl Layer {
     }
 
     fn block(&self, number: u32, extent: &Extent) -> Result<Block> {
-        // What has frames of its own is followed by what has nothing to do with it.
+        // A file with its own frames is read ahead to its end; after it comes unrelated data.
         let end = match extent.frame_count() {
             1 => self.index.frames().len() as u64,
             count => u64::from(extent.frame.get()) + count,
@@ -351,7 +352,7 @@ impl Layer {
         self.reading.cache.get(key, || self.fetch(number))
     }
 
-    /// Reads a frame, checks it, and only then gives it to the decompressor.
+    /// Reads a frame and checks its digest before the decompressor sees it.
     fn fetch(&self, number: u32) -> Result<Block> {
         let at = number as usize;
         let (Some(frame), Some(digest)) =
@@ -361,7 +362,7 @@ impl Layer {
         };
         if let Some(remote) = &self.remote {
             remote.need(&self.index, number, &self.reading.fetched)?;
-            // What the disk lost of it is still in the registry.
+            // A frame that the disk lost is still in the registry.
             if let Ok(block) = self.read_frame(frame, digest) {
                 return Ok(block);
             }
@@ -407,13 +408,13 @@ impl Layer {
         }
     }
 
-    /// The BLAKE3 of all of a file, if it stands in frames.
+    /// The BLAKE3 of the whole content of a file, if the content is stored in frames.
     #[must_use]
     pub fn content_digest(&self, inode: &Inode) -> Option<&[u8; 32]> {
         self.index.content_digests().get(inode.digest.get() as usize)
     }
 
-    /// The content of a file as a file of the host that never changes, for the kernel to read.
+    /// The content of a file as a file of the host that never changes, for passthrough.
     #[must_use]
     pub fn material(&self, inode: &Inode) -> Option<File> {
         let layer: Arc<dyn Source> = self.itself.upgrade()?;
@@ -421,12 +422,12 @@ impl Layer {
         self.checked(Ok(found)).ok()?
     }
 
-    /// Makes no more such files: the kernel does not take those of their file system.
+    /// Stops making such files: the kernel does not accept files of their file system.
     pub fn stop_materials(&self) {
         self.reading.materials.stop();
     }
 
-    /// The block, if it is in the cache.
+    /// The materialised file of an inode, if there is one that need not be compared first.
     #[must_use]
     pub fn material_at_hand(&self, inode: &Inode) -> Option<File> {
         let digest = self.content_digest(inode)?;
@@ -439,10 +440,10 @@ impl Layer {
         Error::Corrupt { what: format!("layer {}: the frame at byte {offset} {what}", self.id) }
     }
 
-    /// The next data or hole at or behind an offset.
+    /// Returns the next data or hole at or after an offset.
     ///
     /// # Errors
-    /// `ENXIO` behind the end of the file, and for data behind the last.
+    /// `ENXIO` at or after the end of the file, and for data after the last extent.
     pub fn seek(&self, inode: &Inode, offset: u64, whence: Seek) -> Result<u64> {
         let size = inode.size.get();
         if offset >= size {
@@ -471,7 +472,7 @@ impl Layer {
         }
     }
 
-    /// Bytes of a file that are no holes.
+    /// The number of bytes of a file that are not holes.
     #[must_use]
     pub fn allocated(&self, inode: &Inode) -> u64 {
         match self.index.content(inode) {

@@ -1,17 +1,18 @@
-//! Materialised files: whole contents as files of the host, which the kernel reads by itself.
+//! Materialised files: whole contents as files of the host, which the kernel reads directly.
 //!
-//! The blob is the truth; these are a cache of it, named by the BLAKE3 of the content, below
-//! `materials/BOOT/` of the data root, where `BOOT` is the boot of the host that wrote them. A
-//! file is linked to its name when all of it is written and compared with its digest. Nothing
-//! waits for the disk: what an earlier boot wrote is compared again before it is used, so a power
-//! cut leaves nothing that counts.
+//! The blob is authoritative; materialised files are a cache of it. They are named by the BLAKE3 of
+//! the content, below `materials/BOOT/` of the data root, where `BOOT` is the boot id of the host.
+//! A file is linked to its name after all of it is written and compared with its digest. Nothing
+//! waits for the disk: files of an earlier boot are compared again before use, so a power cut
+//! cannot leave a wrong file in use.
 //!
-//! A user of a file holds a shared flock(2) on it, and the kernel keeps that lock for as long
-//! as the file is registered to be passed through. So the least recently used go when the budget
-//! is spent, and never one that is in use, by whichever process.
+//! A user of a file holds a shared flock(2) on it, and the kernel keeps that lock for as long as
+//! the file is registered for passthrough. So the least recently used files are removed when the
+//! budget is spent, and never one that any process uses.
 //!
-//! A disk may refuse later what memory took. So a file is synced some time after it was written,
-//! and gets [`SYNCED`]; one without it is compared once by each process that finds it.
+//! A disk may later refuse data that memory accepted. So a file is synced some time after it was
+//! written and then gets the mode [`SYNCED`]. A file without it is compared once by each process
+//! that finds it.
 
 mod idle_queue;
 
@@ -36,32 +37,32 @@ use crate::format::layout::Inode;
 use crate::sys;
 use crate::types::hex;
 
-/// Files from this size on are materialised: a smaller one is read faster through the cache.
+/// Files of at least this size are materialised; a smaller one is read faster through the cache.
 const SIZE_MIN: u64 = 128 << 10;
-/// Up to this size while OPEN waits, a matter of milliseconds; larger ones in the background.
+/// Files up to this size are materialised while OPEN waits; larger ones in the background.
 const SIZE_AT_ONCE: u64 = 4 << 20;
-/// The budget unless one is given: a tenth of the file system, 10 GiB at most.
+/// The default budget: a tenth of the file system, at most 10 GiB.
 const BUDGET_MAX: u64 = 10 << 30;
-/// A twentieth of the file system stays free.
+/// One part in this many of the file system stays free.
 const FREE_PART: u64 = 20;
-/// For how long a process trusts what it knows of the directory.
+/// The time for which a process trusts its last scan of the directory.
 const TRUST: Duration = Duration::from_secs(10);
-/// The time of the last use is written no finer than this.
+/// The granularity of the time of the last use.
 const USE_STEP: Duration = Duration::from_secs(60);
 /// Mode of a new file.
 const NEW: u32 = 0o400;
 /// Mode of a file that is known to be on the disk.
 const SYNCED: u32 = 0o440;
-/// What became of materialised files.
+/// Counters of materialised files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MaterialStats {
-    /// Files written.
+    /// The number of files written.
     pub made: u64,
-    /// Bytes of them.
+    /// The number of bytes written.
     pub made_bytes: u64,
-    /// Times that one was there already.
+    /// The number of times that a file was already there.
     pub found: u64,
-    /// Files given up for others.
+    /// The number of files removed to make room for others.
     pub evicted: u64,
 }
 
@@ -72,10 +73,10 @@ pub struct Materials {
     boot: OnceLock<Option<Boot>>,
     room: Mutex<Room>,
     coming: Mutex<HashSet<[u8; 32]>>,
-    /// Compared or written by this process.
+    /// The digests of files that this process compared or wrote.
     trusted: Mutex<HashSet<[u8; 32]>>,
     later: IdleQueue,
-    /// Whether there are reads.
+    /// Counts the reads, to find out when there are none.
     cache: Arc<BlockCache>,
     stopped: AtomicBool,
     made: AtomicU64,
@@ -84,7 +85,7 @@ pub struct Materials {
     evicted: AtomicU64,
 }
 
-/// Where files are, of this boot and of earlier ones.
+/// The directories of the files, of this boot and of earlier ones.
 struct Boot {
     dir: PathBuf,
     earlier: Vec<PathBuf>,
@@ -96,34 +97,34 @@ struct Room {
     known: Option<Instant>,
 }
 
-/// A file of the directory.
+/// A materialised file on the disk.
 struct Kept {
     path: PathBuf,
     bytes: u64,
     used: SystemTime,
 }
 
-/// A layer whose files are made.
+/// A layer that supplies the content of files.
 pub(super) trait Source: Send + Sync {
-    /// A number that no other open layer of the process has.
+    /// A number that is unique among the open layers of the process.
     fn number(&self) -> u32;
 
-    /// The BLAKE3 of all of a file, if it can be made.
+    /// The BLAKE3 of the whole content of a file, if it can be materialised.
     fn digest(&self, inode: &Inode) -> Option<&[u8; 32]>;
 
-    /// Bytes of a file that are no holes.
+    /// The number of bytes of a file that are not holes.
     fn allocated(&self, inode: &Inode) -> u64;
 
-    /// Notes that somebody wants all of a file, and waits for it or will ask for its parts.
-    /// Answers what a thread beside may fetch meanwhile.
+    /// Records that a whole file is wanted; `waits` is whether a caller waits for it. Returns the
+    /// frames that the read-ahead thread may fetch in the meantime.
     fn walk_to(&self, inode: &Inode, waits: bool) -> Prefetch;
 
-    /// Writes all of a file to an empty one, holes as holes; answers the BLAKE3 of what it wrote.
-    /// Frames that are in the cache leave it: whoever wants them next has the file. `share` is
-    /// what may be fetched beside, if somebody waits.
+    /// Writes the whole content to an empty file, with holes as holes, and returns the BLAKE3 of
+    /// it. Frames are taken out of the cache, since later readers have the file. `share` holds the
+    /// frames for the read-ahead thread, if a caller waits.
     ///
     /// # Errors
-    /// `EIO` where the blob is not what was put there; as pwrite(2).
+    /// `EIO` if the blob differs from its digests; as pwrite(2).
     fn write_to(
         &self,
         inode: &Inode,
@@ -133,8 +134,8 @@ pub(super) trait Source: Send + Sync {
 }
 
 impl Materials {
-    /// The materialised files of a data root. With a budget of 0 bytes there are none; without
-    /// one it depends on the file system.
+    /// The materialised files of a data root. A budget of 0 bytes disables them; the default
+    /// depends on the file system.
     pub(super) fn new(root: &Path, budget: Option<u64>, cache: &Arc<BlockCache>) -> Arc<Self> {
         Arc::new(Self {
             dir: root.join("materials"),
@@ -153,13 +154,13 @@ impl Materials {
         })
     }
 
-    /// Makes and finds no more files for the kernel.
+    /// Stops making and finding files for the kernel.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Has what was written so far synced, unless that takes too long: then the next process
-    /// compares it. For the end of a process.
+    /// Syncs the files written so far, at the end of a process. If that takes too long, the next
+    /// process compares them instead.
     pub(super) fn settle(&self) {
         self.later.finish();
     }
@@ -194,8 +195,9 @@ impl Materials {
         found.as_ref()
     }
 
-    /// The file with this content of `size` bytes, if it is there. It stays for as long as it is
-    /// open. One that must be compared first is so where it has at most `compare` bytes.
+    /// Returns the file with this content of `size` bytes, if there is one. It is not removed while
+    /// it is open. A file that must be compared first is used only if it has at most `compare`
+    /// bytes.
     pub(super) fn find(&self, digest: &[u8; 32], size: u64, compare: u64) -> Option<File> {
         if self.budget == Some(0) {
             return None;
@@ -234,12 +236,12 @@ impl Materials {
         Some(found)
     }
 
-    /// The content of a file of a layer, as a file of the host. `None` where it is not worth it,
-    /// where there is no room, and while it is written in the background.
+    /// Returns the content of a file of a layer as a file of the host. `None` if it is not
+    /// worthwhile, if there is no room, or while the file is written in the background.
     pub(super) fn get(self: &Arc<Self>, layer: &Arc<dyn Source>, inode: &Inode) -> Option<File> {
         let digest = layer.digest(inode)?;
         let size = inode.size.get();
-        // Few of a file's bytes may be data, and all of them are hashed.
+        // A sparse file has little data, but all of its bytes must be hashed.
         let sparse = size > SIZE_AT_ONCE && size / 8 > layer.allocated(inode);
         if size < SIZE_MIN || sparse || self.stopped.load(Ordering::Relaxed) {
             return None;
@@ -258,7 +260,7 @@ impl Materials {
         self.make(layer, inode, Some(share))
     }
 
-    /// Writes a file, unless somebody is at it.
+    /// Writes a file, unless another thread is writing it.
     fn make(
         self: &Arc<Self>,
         layer: &Arc<dyn Source>,
@@ -294,14 +296,15 @@ impl Materials {
         if written != *digest {
             return Err(io::Error::other("the content differs from its digest"));
         }
-        // One that is too large for the next process to compare while OPEN waits, and nobody waits.
+        // Without a waiting caller the file is synced at once: the next process could not compare a
+        // file of this size while OPEN waits.
         if !waited {
             file.sync_data()?;
             file.set_permissions(fs::Permissions::from_mode(SYNCED))?;
         }
         let path = boot.dir.join(hex::encode(digest));
         match sys::file::link(file.as_fd(), &path) {
-            // Somebody else was at it too.
+            // Another process wrote it too.
             Err(error) if error.is(crate::error::Errno::EXIST) => return Ok(()),
             linked => linked.map_err(refused)?,
         }
@@ -315,7 +318,7 @@ impl Materials {
         Ok(())
     }
 
-    /// Makes room for so many bytes; states whether there is.
+    /// Makes room for a number of bytes. Returns whether there is enough.
     fn make_room(&self, bytes: u64) -> io::Result<bool> {
         let dir = sys::file::open_path(&self.dir, sys::file::OFlags::PATH);
         let space = dir.and_then(|dir| sys::file::fstatfs(dir.as_fd()));
@@ -335,11 +338,11 @@ impl Materials {
         }
         let mut kept = self.all()?;
         let mut used: u64 = kept.iter().map(|kept| kept.bytes).sum();
-        // Some file systems count nothing: there is room until they say otherwise.
+        // Some file systems report no block counts: assume that there is room.
         let lacking = if space.blocks == 0 { 0 } else { bytes.saturating_sub(free) };
         let mut needed = (used + bytes).saturating_sub(budget).max(lacking);
         if needed > used {
-            // All of them would go for nothing.
+            // Removing all files would not be enough.
             return Ok(false);
         }
         kept.sort_by_key(|kept| kept.used);
@@ -357,7 +360,7 @@ impl Materials {
         Ok(needed == 0)
     }
 
-    /// All files, of every boot. Directories of earlier boots go when they are empty.
+    /// All files, of every boot. Removes empty directories of earlier boots.
     fn all(&self) -> io::Result<Vec<Kept>> {
         let mut found = Vec::new();
         let dirs = match fs::read_dir(&self.dir) {
@@ -378,14 +381,14 @@ impl Materials {
                 found.push(Kept { path: entry.path(), bytes, used });
             }
             if found.len() == before && dir.file_name().to_string_lossy() != current {
-                // A user that comes between keeps it.
+                // This fails if another process put a file there.
                 drop(fs::remove_dir(dir.path()));
             }
         }
         Ok(found)
     }
 
-    /// Compares every file with its digest; one that differs goes, unless it is in use.
+    /// Compares every file with its digest. Removes a file that differs, unless it is in use.
     pub(super) fn verify(&self) -> io::Result<Vec<Damage>> {
         let mut damage = Vec::new();
         for kept in self.all()? {
@@ -401,7 +404,7 @@ impl Materials {
         Ok(damage)
     }
 
-    /// Removes the files whose content `needed` does not name; answers how many.
+    /// Removes the files whose content is not in `needed`. Returns their number.
     pub(super) fn collect(&self, needed: &HashSet<String>) -> io::Result<usize> {
         let mut removed = 0;
         for kept in self.all()? {
@@ -414,7 +417,7 @@ impl Materials {
     }
 }
 
-/// Opens a file so that nobody removes it, and notes the time.
+/// Opens a file with a lock against removal, and records the time.
 fn use_file(path: &Path) -> Option<File> {
     let file = File::open(path).ok()?;
     sys::file::try_flock_shared(file.as_fd()).ok()?;
@@ -430,13 +433,13 @@ fn use_file(path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// Removes a file that nobody uses; states whether it did.
+/// Removes a file that is not in use. Returns whether it did.
 fn discard(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     if sys::file::try_flock(file.as_fd()).is_err() {
         return false;
     }
-    // Another one may have its name by now.
+    // The name may lead to another file by now.
     let same = match (file.metadata(), fs::metadata(path)) {
         (Ok(held), Ok(named)) => (held.dev(), held.ino()) == (named.dev(), named.ino()),
         _ => false,
@@ -451,7 +454,7 @@ fn hash(mut file: &File) -> io::Result<[u8; 32]> {
     Ok(*hasher.finalize().as_bytes())
 }
 
-/// Gives a file of an earlier boot its place in this one if it is whole; else it goes.
+/// Moves a file of an earlier boot to the current one if it is intact; otherwise removes it.
 fn take_over(old: &Path, new: &Path, digest: &[u8; 32]) -> bool {
     let Ok(file) = File::open(old) else { return false };
     if sys::file::try_flock(file.as_fd()).is_err() {

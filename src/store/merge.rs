@@ -1,4 +1,4 @@
-//! A new layer where one of the same name is there already.
+//! Merging a new layer into an existing layer with the same id.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use super::files::{DATA, discard};
 use super::remote;
 use crate::error::FromHost;
 
-/// Gives what a new layer has to one of the same name that is there, and gives it up.
+/// Completes the existing layer with the data or the origin of a new one, and removes the new one.
 pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {
     if remote::is_partial(target) {
         if remote::is_partial(dir) {
@@ -22,7 +22,7 @@ pub(super) fn merge(dir: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-// Into the file that others have open: the same bytes at the same places.
+// Writes into the file that readers have open: the same bytes at the same offsets.
 fn complete(dir: &Path, target: &Path) -> Result<()> {
     let (from, path) = (dir.join(DATA), target.join(DATA));
     let mut from = File::open(&from).map_err(StoreError::io(&from))?;

@@ -1,8 +1,9 @@
-//! Layers in their own form in the world outside: two blobs of OCI each, the index (zstd) and the
-//! data as they are in the store, so that a layer need not be built, and not be there as a whole.
+//! Layers in Lamina's own form, outside the store: each is two OCI blobs, the index (compressed
+//! with zstd) and the data as in the store. Such a layer need not be rebuilt, and need not be
+//! present as a whole.
 //!
-//! What an index says of itself is proved by its digest. Nothing proves that it holds what the
-//! diff ID of its image names, so nothing is found in the store by the diff ID of such a layer.
+//! The digest of an index proves its content. Nothing proves that it holds the content that the
+//! diff ID of the image names, so the store never finds such a layer by its diff ID.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -22,35 +23,35 @@ use crate::types::Digest;
 use crate::types::hashing::{Hashing, drain};
 
 const STEP: usize = 128 << 10;
-/// Longest index: of 16 million objects it has some 2 GiB.
+/// The longest index: 16 million objects take some 2 GiB.
 pub(crate) const INDEX_MAX: u64 = 4 << 30;
-/// What an index may become when it is decompressed: that whatever it is, then so many times its
-/// length. One of equal files in one directory is a thirtieth.
+/// The limit for a decompressed index: the first number in any case, and the compressed length
+/// times the second. The index of equal files in one directory compresses to a thirtieth.
 const INDEX_FREE: u64 = 16 << 20;
 const INDEX_TIMES: u64 = 256;
 
-/// A stream and the digest that it has to have.
+/// A stream and its expected digest.
 pub struct Stream<'a> {
-    /// Where it is read.
+    /// The source of the bytes.
     pub from: &'a mut dyn Read,
-    /// Its digest.
+    /// The expected digest.
     pub digest: &'a Digest,
-    /// Its length, as the image states it.
+    /// The length that the image states.
     pub size: u64,
 }
 
-/// Where the data of a layer is.
+/// The place of the data of a layer.
 pub enum Data<'a> {
-    /// Here; it is opened only if it is needed.
+    /// On this host; it is opened only if it is needed.
     Whole {
-        /// Opens it.
+        /// Opens the stream.
         open: &'a mut dyn FnMut() -> Result<Box<dyn Read + 'a>>,
-        /// Its digest.
+        /// The expected digest.
         digest: &'a Digest,
-        /// Its length, as the image states it.
+        /// The length that the image states.
         size: u64,
     },
-    /// In a registry, so many bytes: it is fetched when it is read.
+    /// In a registry, with its length; it is fetched when it is read.
     Remote(&'a Origin, u64),
 }
 
@@ -62,7 +63,7 @@ impl Data<'_> {
     }
 }
 
-/// Reads a stream to its end, and compares all that was read with its digest.
+/// Reads a stream to its end and compares its digest.
 fn expect(mut hashing: Hashing<impl Read>, digest: &Digest) -> Result<()> {
     let drained = drain(&mut hashing);
     drained.map_err(|source| StoreError::Stream { what: digest.to_string(), source })?;
@@ -74,12 +75,12 @@ fn expect(mut hashing: Hashing<impl Read>, digest: &Digest) -> Result<()> {
 }
 
 impl Store {
-    /// Takes a layer in its own form; one that is there already stays, and is completed.
+    /// Adds a layer in Lamina's own form. If the layer already exists, it stays and is completed.
     ///
     /// # Errors
-    /// [`StoreError::OtherBlob`] and [`StoreError::Contradiction`] for what is not what was
-    /// announced, [`StoreError::Damaged`] for an index that is none or data that does not belong to
-    /// it; what the host answers.
+    /// [`StoreError::OtherBlob`] and [`StoreError::Contradiction`] if a blob differs from what the
+    /// image states, [`StoreError::Damaged`] for an invalid index or data that does not belong to
+    /// it; errors of the host.
     pub fn adopt(&self, index: Stream<'_>, data: Data<'_>) -> Result<LayerId> {
         let (dir, _lock) = self.begin()?;
         let done = self.adopt_in(&dir, index, data);
@@ -118,7 +119,7 @@ impl Store {
                 let mut data = File::create_new(&path).map_err(StoreError::io(&path))?;
                 data.write_all(&blob_head()).map_err(StoreError::io(&path))?;
                 data.set_len(len).map_err(StoreError::io(&path))?;
-                // One without data is there as a whole.
+                // A layer without frames is already complete.
                 if frames > 0 {
                     remote::begin(dir, frames, origin)?;
                 }
@@ -129,7 +130,7 @@ impl Store {
         Ok(id)
     }
 
-    /// What was taken is a layer, as far as it is there.
+    /// Checks that the files are a valid layer, as far as the data is there.
     fn check(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let layer = super::layer::Layer::open(dir, id.clone(), &self.reading)?;
         layer.confirm()?;
@@ -139,7 +140,7 @@ impl Store {
         }
     }
 
-    /// The two files of a layer, to be sent.
+    /// Opens the two files of a layer, to be sent.
     ///
     /// # Errors
     /// As open(2).
@@ -151,7 +152,7 @@ impl Store {
         Ok([open(INDEX)?, open(DATA)?])
     }
 
-    /// Whether a layer is there as a whole, and is what was put there.
+    /// Whether a layer is present as a whole and undamaged.
     #[must_use]
     pub fn is_whole(&self, id: &LayerId) -> bool {
         let dir = self.layers.join(id.as_str());
@@ -159,7 +160,7 @@ impl Store {
     }
 }
 
-/// An index as it was.
+/// Decompresses an index.
 fn plain<'a>(packed: &'a mut dyn Read) -> Result<impl Read + 'a> {
     let bad = |source| StoreError::Stream { what: "the index of a layer".to_owned(), source };
     Ok(zstd::stream::read::Decoder::new(packed).map_err(bad)?.take(INDEX_MAX))
@@ -169,8 +170,8 @@ fn contradicts(what: String) -> StoreError {
     StoreError::Contradiction { what: format!("the index of a layer: {what}") }
 }
 
-/// Reads the head of an index, and compares what it states with what the image states of the
-/// layer, before anything of it is written. Answers the head, and how many bytes follow it.
+/// Reads the head of an index and compares it with the sizes that the image states, before anything
+/// is written. Returns the head and the number of bytes after it.
 fn declared(from: &mut dyn Read, packed: u64, data: u64) -> Result<([u8; HEAD_LEN], u64)> {
     let mut head = [0; HEAD_LEN];
     let read = from.read_exact(&mut head);
@@ -186,10 +187,10 @@ fn declared(from: &mut dyn Read, packed: u64, data: u64) -> Result<([u8; HEAD_LE
     Ok((head, len - HEAD_LEN as u64))
 }
 
-/// The id of the layer with this index, as it is sent.
+/// Returns the id of the layer with this compressed index.
 ///
 /// # Errors
-/// [`StoreError::Stream`] for what cannot be read.
+/// [`StoreError::Stream`] if the index cannot be read.
 pub fn id_of(packed: &mut dyn Read) -> Result<LayerId> {
     let mut hasher = blake3::Hasher::new();
     let what = "the index of a layer".to_owned();
@@ -198,7 +199,7 @@ pub fn id_of(packed: &mut dyn Read) -> Result<LayerId> {
     hasher.finalize().to_hex().parse()
 }
 
-/// Writes a stream to a new file; answers the BLAKE3 of it as an id.
+/// Writes a stream to a new file. Returns its BLAKE3 as an id.
 fn write(from: &mut dyn Read, path: &Path, room: &mut Room) -> Result<LayerId> {
     let mut file = File::create_new(path).map_err(StoreError::io(path))?;
     let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; STEP]);

@@ -1,30 +1,30 @@
-//! Compresses frames in up to two threads and gives them back in the order in which they came.
+//! Compresses frames in up to two threads and returns them in the order in which they were sent.
 //!
-//! A frame is compressed by itself, so that what comes out is the same with any number of threads.
-//! With two, the import of a Debian tree takes about a seventh less time: the thread that reads,
-//! hashes and writes stays the slowest.
+//! Each frame is compressed by itself, so the output does not depend on the number of threads. With
+//! two threads, the import of a Debian tree takes about a seventh less time: the thread that reads,
+//! hashes and writes remains the slowest.
 //!
-//! Memory is bounded by [`IN_FLIGHT`] frames; a caller that sends more takes the oldest back first.
+//! Memory is bounded by [`IN_FLIGHT`] frames; a caller that sends more must take the oldest first.
 
 use std::io;
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-/// zstd's own default.
+/// The default level of zstd.
 const LEVEL: i32 = 3;
 const THREADS_MAX: usize = 2;
-/// Frames that are sent and not yet taken back: enough to keep two threads at work while the
-/// sender hashes what comes next.
+/// Frames that are sent and not yet taken: enough to keep two threads busy while the sender hashes
+/// the next content.
 const IN_FLIGHT: usize = 8;
 
 /// A compressed frame.
 pub(super) struct Packed {
-    /// What is written.
+    /// The compressed bytes.
     pub(super) stored: Vec<u8>,
-    /// BLAKE3 of it.
+    /// The BLAKE3 of the compressed bytes.
     pub(super) digest: [u8; 32],
-    /// What was compressed, whose memory is used again.
+    /// The buffer of the uncompressed content, to be reused.
     pub(super) content: Vec<u8>,
 }
 
@@ -34,7 +34,7 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The threads. None is started before the first frame comes.
+/// The compression threads. None is started before the first frame is sent.
 pub(super) struct Packer {
     threads: usize,
     workers: Vec<Worker>,
@@ -43,7 +43,7 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// As many threads as there are processors, two at most.
+    /// Creates a packer with as many threads as there are processors, at most two.
     pub(super) fn new() -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         Self::with_threads(processors.min(THREADS_MAX))
@@ -53,7 +53,7 @@ impl Packer {
         Self { threads, workers: Vec::new(), sent: 0, taken: 0 }
     }
 
-    /// Frames that were sent and not taken.
+    /// The number of frames that were sent and not taken.
     pub(super) const fn in_flight(&self) -> usize {
         self.sent - self.taken
     }
@@ -68,7 +68,7 @@ impl Packer {
         while self.workers.len() < self.threads {
             self.workers.push(Worker::start()?);
         }
-        // In turn, so that the order of what comes back is known.
+        // Round robin, so that the order of the results is known.
         let worker = self.workers.get(self.sent % self.threads).ok_or_else(ended)?;
         let jobs = worker.jobs.as_ref().ok_or_else(ended)?;
         jobs.send(content).map_err(|_| ended())?;
@@ -91,7 +91,7 @@ impl Packer {
 impl Drop for Packer {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            // Its queue ends, and with it the thread.
+            // Closing its queue ends the thread.
             worker.jobs = None;
             if let Some(Err(_)) = worker.thread.take().map(JoinHandle::join) {
                 tracing::warn!("a thread that compresses frames panicked");
@@ -137,7 +137,7 @@ mod tests {
             if packer.is_full() {
                 all.push(packer.take().unwrap().unwrap());
             }
-            // Of very different cost, so that a later one is ready before an earlier one.
+            // Frames of very different cost, so that a later one is ready before an earlier one.
             let len = if n % 3 == 0 { 100_000 } else { 100 };
             packer.send(n.to_le_bytes().repeat(len / 4)).unwrap();
             assert!(packer.in_flight() <= IN_FLIGHT);

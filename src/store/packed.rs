@@ -1,9 +1,9 @@
-//! How layers were packed when they were sent: digests of blobs that need not be made to be named.
+//! Records of sent layers: the digests of blobs that can be named without being made again.
 //!
 //! `packed/LAYER.FORM` of the data root is a record of the last time that a layer was written in a
-//! form: the diff ID that was asked for and the one that was written, digest and bytes of the
-//! blob, and those of its index in our own form. A registry that has a blob of that digest needs no
-//! other. They are a cache: all may be removed.
+//! form. It holds the requested diff ID, the diff ID that was written, the digest and length of the
+//! blob and, in Lamina's own form, those of the index. If a registry already has a blob of that
+//! digest, no blob is sent. The records are a cache: all may be removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,18 +20,18 @@ use crate::types::Digest;
 
 const VERSION: u16 = 1;
 
-/// What a layer was written as.
+/// The blobs that a layer was written as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedLayer {
     /// The diff ID that the image states.
     pub asked: DiffId,
-    /// The diff ID of what was written.
+    /// The diff ID of the bytes that were written.
     pub diff_id: Digest,
     /// The digest of the blob.
     pub digest: Digest,
-    /// Bytes of it.
+    /// The length of the blob in bytes.
     pub size: u64,
-    /// Digest and bytes of the index, in our own form.
+    /// The digest and length of the index, for a layer in Lamina's own form.
     pub index: Option<(Digest, u64)>,
 }
 
@@ -49,7 +49,7 @@ impl PackedLayers {
         self.dir.join(format!("{layer}.{form}"))
     }
 
-    /// What a layer with this diff ID was written as, if that is known.
+    /// Returns the record of a layer with this diff ID, if there is one.
     #[must_use]
     pub fn find(&self, layer: &LayerId, diff_id: &DiffId, form: &str) -> Option<PackedLayer> {
         let bytes = fs::read(self.path(layer, form)).ok()?;
@@ -57,7 +57,7 @@ impl PackedLayers {
         (found.asked == *diff_id).then_some(found)
     }
 
-    /// Notes it. What fails costs time later, and nothing else.
+    /// Writes a record. A failure is only logged: it costs time later and nothing else.
     pub fn keep(&self, layer: &LayerId, form: &str, packed: &PackedLayer) {
         let path = self.path(layer, form);
         let write = || -> Result<()> {
@@ -73,7 +73,7 @@ impl PackedLayers {
         }
     }
 
-    /// Removes those of layers that are not there.
+    /// Removes the records of layers that do not exist.
     ///
     /// # Errors
     /// As readdir(3) and unlink(2).

@@ -1,4 +1,4 @@
-//! What all layers of a store share while they are read.
+//! State that all open layers of a store share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,7 +9,7 @@ use super::material::Materials;
 use super::remote::Counters;
 use crate::cache::BlockCache;
 
-/// What all layers of a store read through.
+/// The cache, counters and connections that all layers of a store use to read.
 pub(super) struct Reading {
     pub(super) cache: Arc<BlockCache>,
     pub(super) materials: Arc<Materials>,

@@ -1,9 +1,9 @@
 //! Recipes: how a tar was written, so that it can be written again to the byte.
 //!
-//! A layer holds what a tar means; the same files can be written in many ways, and the digest of
-//! an image is of one of them. `recipes/DIFFID` of the data root keeps the rest: everything of the
-//! stream but the contents of files, which are named by their BLAKE3 and come from the layer. What
-//! is written by it is compared with the digest of the tar, so a damaged recipe is told.
+//! A layer holds the meaning of a tar. The same files can be written in many ways, and the digest
+//! in an image belongs to one of them. `recipes/DIFFID` of the data root keeps the rest: everything
+//! of the stream except the contents of files, which are named by their BLAKE3 and come from the
+//! layer. The output is compared with the digest of the tar, so a damaged recipe is detected.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -26,13 +26,13 @@ use crate::types::Digest;
 use crate::types::hex;
 
 const MAGIC: [u8; 8] = *b"LMNTAR1\0";
-/// `u32` length, bytes.
+/// Followed by a `u32` length and the bytes.
 const LITERAL: u8 = 0;
-/// BLAKE3 of a file of the layer, all of it.
+/// Followed by the BLAKE3 of a whole file of the layer.
 const CONTENT: u8 = 1;
-/// Nothing follows.
+/// The end of the recipe.
 const END: u8 = 2;
-/// Literal bytes that are written at once.
+/// The maximum length of a literal.
 const LITERAL_MAX: usize = 1 << 20;
 const LEVEL: i32 = 3;
 
@@ -41,7 +41,7 @@ pub struct Recipes {
     dir: PathBuf,
 }
 
-/// A recipe that is written.
+/// A recipe that is being written.
 pub struct RecipeWriter {
     path: PathBuf,
     out: zstd::stream::write::Encoder<'static, BufWriter<File>>,
@@ -53,7 +53,7 @@ pub struct RecipeWriter {
     failed: Option<io::Error>,
 }
 
-/// A whole recipe that has no name yet; it goes unless it gets one.
+/// A complete recipe without a name; it is removed unless it gets one.
 pub struct NewRecipe {
     path: PathBuf,
     _lock: File,
@@ -62,7 +62,7 @@ pub struct NewRecipe {
 
 #[derive(Default)]
 struct Content {
-    /// The first bytes: a short content stands in the recipe itself.
+    /// The first bytes: a short content is stored in the recipe itself.
     head: Vec<u8>,
     hasher: Option<blake3::Hasher>,
     len: u64,
@@ -72,7 +72,7 @@ fn file_of(diff_id: &DiffId) -> Option<&str> {
     diff_id.tar().filter(|digest| digest.is_sha256()).map(Digest::hex)
 }
 
-/// The tar whose recipe has this name.
+/// Returns the tar whose recipe has this file name.
 fn tar_of(file: &str) -> Option<DiffId> {
     Digest::parse(&format!("sha256:{file}")).ok().map(DiffId::Tar)
 }
@@ -84,7 +84,7 @@ fn contents(layer: &Layer) -> HashMap<&[u8; 32], &Inode> {
 }
 
 impl Recipes {
-    /// The recipes of a data root; what is missing is made.
+    /// Opens the recipes of a data root and creates a missing directory.
     ///
     /// # Errors
     /// As mkdir(2), with the path.
@@ -94,7 +94,7 @@ impl Recipes {
         Ok(Self { dir })
     }
 
-    /// Begins a recipe.
+    /// Starts a recipe.
     ///
     /// # Errors
     /// As open(2).
@@ -108,23 +108,23 @@ impl Recipes {
             let mut file = BufWriter::new(file);
             file.write_all(&MAGIC)?;
             let mut out = zstd::stream::write::Encoder::new(file, LEVEL)?;
-            // What is changed on the disk is told when it is read.
+            // With the checksum, a reader detects changes on the disk.
             out.include_checksum(true)?;
             Ok((out, lock))
         };
         let (out, lock) = open().map_err(StoreError::io(&path))?;
-        // A collection leaves what somebody is at.
+        // The lock keeps a collection from removing it.
         sys::file::flock_shared(lock.as_fd()).map_err(StoreError::host(&path))?;
         let (literal, content, named) = Default::default();
         let room = Room::new(&self.dir)?;
         Ok(RecipeWriter { path, out, lock, literal, content, named, room, failed: None })
     }
 
-    /// Names a recipe by the tar that it makes from a layer. Of what an archive gives twice under
-    /// one name the layer shows the last; what was written of the others comes into the recipe.
+    /// Names a recipe after the tar that it makes from a layer. Where an archive has a name twice,
+    /// the layer holds the last content; the recipe itself receives the others.
     ///
     /// # Errors
-    /// As rename(2); reading the layer.
+    /// As rename(2); errors of reading the layer.
     pub fn keep(
         &self,
         recipe: NewRecipe,
@@ -138,7 +138,7 @@ impl Recipes {
         fs::rename(&recipe.path, &to).map_err(StoreError::io(&to))
     }
 
-    /// The recipe with the contents in it that no file of the layer has.
+    /// Adds the contents to a recipe that no file of the layer has.
     fn fill(&self, recipe: NewRecipe, layer: &Layer, written: &Written) -> Result<NewRecipe> {
         let there = contents(layer);
         if recipe.named.keys().all(|digest| there.contains_key(digest)) {
@@ -166,12 +166,12 @@ impl Recipes {
         new.finish()
     }
 
-    /// Writes the tar with this digest, if there is a recipe; answers whether there is. The caller
-    /// compares what was written with the digest.
+    /// Writes the tar with this digest, if there is a recipe. Returns whether there is. The caller
+    /// compares the output with the digest.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] for a recipe that is none or asks for what the layer has not; what
-    /// `out` answers, and reading the layer.
+    /// [`StoreError::Damaged`] for an invalid recipe or one that needs a file that is not in the
+    /// layer; errors of `out` and of reading the layer.
     pub fn write(&self, diff_id: &DiffId, layer: &Layer, out: &mut dyn Write) -> Result<bool> {
         let Some(file) = file_of(diff_id) else { return Ok(false) };
         let path = self.dir.join(file);
@@ -193,7 +193,7 @@ impl Recipes {
         }
     }
 
-    /// Removes the recipes of tars that `needed` does not name, and what crashes left.
+    /// Removes the recipes of tars that are not in `needed`, and the remains of crashes.
     ///
     /// # Errors
     /// As readdir(3) and unlink(2).
@@ -212,7 +212,7 @@ impl Recipes {
         Ok(removed)
     }
 
-    /// Where they are.
+    /// The directory of the recipes.
     pub(super) fn directory(&self) -> &Path {
         &self.dir
     }
@@ -223,8 +223,8 @@ impl Recipes {
         file_of(diff_id).is_some_and(|file| self.dir.join(file).exists())
     }
 
-    /// Whether the recipe of a tar can be read and names nothing but files of the layer, or there
-    /// is none. Whether it makes that tar only shows when it does.
+    /// Whether the recipe of a tar can be read and all its files are in the layer, or there is no
+    /// recipe. Only writing the tar shows whether the result is right.
     #[must_use]
     pub fn is_readable(&self, diff_id: &DiffId, layer: &Layer) -> bool {
         let check = || -> Result<()> {
@@ -248,7 +248,7 @@ impl Recipes {
         check().inspect_err(|error| tracing::warn!(%error, "a recipe is damaged")).is_ok()
     }
 
-    /// The tars that can be written again.
+    /// The tars that have a recipe.
     ///
     /// # Errors
     /// As readdir(3).
@@ -295,7 +295,7 @@ impl<'a> Ops<'a> {
         self.stream.read_exact(bytes).map_err(|_| self.damaged("it is cut off"))
     }
 
-    /// Reads what stands behind the last step: nothing, and the checksum of all.
+    /// Checks the end of the recipe: no bytes may follow, and the checksum must match.
     fn end(&mut self) -> Result<()> {
         match self.stream.read(&mut [0]) {
             Ok(0) => Ok(()),
@@ -331,7 +331,7 @@ impl<'a> Ops<'a> {
     }
 }
 
-/// What an output that cannot take more means.
+/// Wraps an error of the output.
 pub(crate) fn written(source: io::Error) -> StoreError {
     StoreError::Stream { what: "the output".to_owned(), source }
 }
@@ -341,7 +341,7 @@ pub(crate) fn copy_content(layer: &Layer, inode: &Inode, out: &mut dyn Write) ->
     copy_range(layer, inode, 0..inode.size.get(), out)
 }
 
-/// Writes a range of it.
+/// Writes a range of the content of a file.
 pub(crate) fn copy_range(
     layer: &Layer,
     inode: &Inode,
@@ -352,7 +352,7 @@ pub(crate) fn copy_range(
     for_each_part(range, &mut read, &mut |part| out.write_all(part).map_err(written))
 }
 
-/// Reads a range in parts.
+/// Reads a range in parts of at most [`LITERAL_MAX`] bytes.
 fn for_each_part(
     range: Range<u64>,
     read: &mut dyn FnMut(&mut [u8], u64) -> crate::error::Result<()>,
@@ -391,24 +391,24 @@ impl RecipeWriter {
         self.literal.clear();
     }
 
-    /// Adds the content of a file, of so many bytes.
+    /// Adds a reference to a content of `len` bytes.
     fn name(&mut self, digest: [u8; 32], len: u64) {
         self.flush_literal();
         self.put(&[&[CONTENT], &digest]);
         self.named.insert(digest, len);
     }
 
-    /// Ends it.
+    /// Ends the recipe.
     ///
     /// # Errors
-    /// What was answered to a write.
+    /// The first error of a write.
     pub fn finish(mut self) -> Result<NewRecipe> {
         self.flush_literal();
         self.put(&[&[END]]);
         let new = NewRecipe { path: self.path, _lock: self.lock, named: self.named };
         let done = match self.failed {
             Some(error) => Err(error),
-            // On the disk before it has its name, whoever publishes the layer.
+            // On the disk before it has its name, whichever process publishes the layer.
             None => self.out.finish().and_then(|mut out| {
                 out.flush()?;
                 out.get_ref().sync_data()
@@ -421,7 +421,7 @@ impl RecipeWriter {
 
 impl Drop for NewRecipe {
     fn drop(&mut self) {
-        // One that has its name is not there any more.
+        // A recipe that got its name is no longer at this path.
         drop(fs::remove_file(&self.path));
     }
 }

@@ -1,13 +1,13 @@
-//! Layers of which a part is still in a registry.
+//! Layers with a part that is still in a registry.
 //!
-//! Beside `index` and `data` such a layer has `present`, a bit for each frame of the blob that is
-//! there (frame 0 is the lowest bit of the first byte), and `origin`, a record that says where the
-//! others are. What is read and lacks is fetched in spans of frames, compared with the digests of
-//! the index, and written to its place in `data`. The bits follow when the data is on the disk.
-//! When all is there both files go, and the layer is as any other.
+//! Such a layer has two more files. `present` holds a bit for each frame of the blob that is on the
+//! disk (frame 0 is the lowest bit of the first byte). `origin` is a record of the place of the
+//! others. A read of a missing frame fetches a span of frames, compares them with the digests of
+//! the index and writes them to their places in `data`. The bits are written after the data is on
+//! the disk. When all frames are there, both files are removed, and the layer is like any other.
 //!
-//! Several processes may fill one layer: what they write is the same. The bits are changed under
-//! a lock (flock) of `present`.
+//! Several processes may fill one layer, since they write the same bytes. The bits are changed
+//! under a lock (flock) on `present`.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -35,31 +35,31 @@ const PRESENT: &str = "present";
 const ORIGIN: &str = "origin";
 const VERSION: u16 = 1;
 
-/// Compressed bytes that one read fetches at most: a little, and more where the frame before is
-/// there already.
+/// Limit of compressed bytes that one read fetches: little at first, and more if the frame before
+/// is already there.
 const SPAN: u64 = 256 << 10;
 const SPAN_ON: u64 = 1 << 20;
-/// Compressed bytes of one fetch for a reader of the whole layer.
+/// Compressed bytes of one request when the whole layer is fetched.
 const SPAN_ALL: u64 = 2 << 20;
-/// Frames that are there and are fetched again rather than asked for around them.
+/// Limit of consecutive bytes that are already there and are fetched again, to save a request.
 const GAP: u64 = 64 << 10;
-/// Bytes that came after which the bits are written, and time after which they are.
+/// The bits are written after this many new bytes or this much time.
 const UNWRITTEN: u64 = 32 << 20;
 const UNWRITTEN_FOR: Duration = Duration::from_secs(2);
-/// How often a span is asked for, and the pause before the second time.
+/// The number of attempts for a span, and the pause before the second one.
 const TRIES: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(200);
-/// For how long nothing is asked of a registry that failed.
+/// The time for which no request is sent to a registry that failed.
 const DOWN: Duration = Duration::from_secs(3);
 
-/// What fetching did.
+/// Counters of the fetched data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteStats {
-    /// Requests for parts of layers.
+    /// The number of requests for parts of layers.
     pub requests: u64,
-    /// Bytes that came.
+    /// The number of bytes received.
     pub bytes: u64,
-    /// Requests that failed.
+    /// The number of failed requests.
     pub failed: u64,
 }
 
@@ -84,13 +84,13 @@ impl Counters {
     }
 }
 
-/// The missing parts of a layer, and the way to them.
+/// The missing parts of a layer, and the connection to their registry.
 pub(super) struct Remote {
     dir: PathBuf,
     origin: Origin,
-    /// Locked by the process that fetches the rest.
+    /// The process that fetches the rest holds a lock on this file.
     record: File,
-    /// Found out before anything is mounted: it may lie below the mount.
+    /// Prepared before anything is mounted, since its files may lie below the mount.
     way: Box<dyn Fetch>,
     frames: u32,
     bits: Box<[AtomicU8]>,
@@ -98,9 +98,9 @@ pub(super) struct Remote {
     data: File,
     flights: Mutex<Flights>,
     landed: Condvar,
-    /// The lock of `present` is of the file that all threads have open.
+    /// All threads share the open file of `present`, so its lock does not exclude them.
     writing: Mutex<()>,
-    /// The disk refused something of the data: nobody knows what is there.
+    /// A write or sync of the data failed, so the bits can no longer be trusted.
     unsure: AtomicBool,
     unwritten: AtomicU64,
     written: Mutex<Instant>,
@@ -112,7 +112,7 @@ struct Flights {
     failed: Option<Instant>,
 }
 
-/// A span under way: however it ends, its waiters go on.
+/// A span that is being fetched. Its waiters continue, however the fetch ends.
 struct Flight<'a> {
     remote: &'a Remote,
     span: Range<u32>,
@@ -132,7 +132,7 @@ pub(super) fn is_partial(dir: &Path) -> bool {
     dir.join(PRESENT).exists()
 }
 
-/// Notes in a new layer that none of its frames is there.
+/// Marks all frames of a new layer as missing.
 pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
     let path = dir.join(PRESENT);
     fs::write(&path, vec![0; frames.div_ceil(8)]).map_err(StoreError::io(&path))?;
@@ -143,14 +143,14 @@ pub(super) fn begin(dir: &Path, frames: usize, origin: &Origin) -> Result<()> {
     fs::write(&path, record).map_err(StoreError::io(&path))
 }
 
-/// Gives the origin of a new layer to one of the same name, for every later open of that.
+/// Copies the origin of a new layer to the existing one, for every later open of it.
 pub(super) fn take_origin(from: &Path, to: &Path) -> Result<()> {
     let from = from.join(ORIGIN);
     let record = fs::read(&from).map_err(StoreError::io(&from))?;
     write_whole(&to.join(ORIGIN), &record)
 }
 
-/// Notes that all of a layer is there.
+/// Marks a layer as complete.
 pub(super) fn end(dir: &Path) -> Result<()> {
     for name in [PRESENT, ORIGIN] {
         let path = dir.join(name);
@@ -163,7 +163,7 @@ pub(super) fn end(dir: &Path) -> Result<()> {
 }
 
 impl Remote {
-    /// Opens the missing parts of a layer, if there are any.
+    /// Opens the missing parts of a layer. Returns `None` for a complete layer.
     pub(super) fn open(dir: &Path, frames: usize, connect: &Connect) -> Result<Option<Self>> {
         let path = dir.join(PRESENT);
         let present = match File::options().read(true).write(true).open(&path) {
@@ -180,7 +180,7 @@ impl Remote {
         let path = dir.join(ORIGIN);
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
         let mut record = match File::open(&path) {
-            // It was completed just now.
+            // Another process has just completed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(StoreError::io(&path))?,
         };
@@ -218,12 +218,12 @@ impl Remote {
         byte.is_some_and(|byte| byte.load(Ordering::Acquire) & (1 << (frame % 8)) != 0)
     }
 
-    /// Whether this process is the one that fetches the rest.
+    /// Whether this process fetches the rest.
     pub(super) fn fetches_rest(&self) -> bool {
         sys::file::try_flock(self.record.as_fd()).is_ok()
     }
 
-    /// Notes that a frame is not what it should be, so that it is fetched again.
+    /// Marks a frame as damaged, so that it is fetched again.
     pub(super) fn lost(&self, frame: u32) {
         if let Some(byte) = self.bits.get(frame as usize / 8) {
             byte.fetch_and(!(1 << (frame % 8)), Ordering::AcqRel);
@@ -237,7 +237,7 @@ impl Remote {
         }
     }
 
-    // Another process may have brought it meanwhile.
+    // Another process may have fetched the frame in the meantime.
     fn is_brought(&self, frame: u32) -> bool {
         if self.unsure.load(Ordering::Acquire) {
             return false;
@@ -252,7 +252,7 @@ impl Remote {
         brought
     }
 
-    /// Missing bytes of the blob.
+    /// The number of bytes of the blob that are missing.
     pub(super) fn missing(&self, index: &Index) -> u64 {
         let is_missing = |(frame, _): &(u32, &Frame)| !self.has(*frame);
         (0..)
@@ -262,10 +262,10 @@ impl Remote {
             .sum()
     }
 
-    /// Has a frame, and some of those behind it, in its place.
+    /// Fetches a frame, and some of the frames after it, if it is missing.
     ///
     /// # Errors
-    /// `EIO` where the registry does not give it, or something else; as pwrite(2).
+    /// `EIO` if the registry does not send the frame or sends other bytes; as pwrite(2).
     pub(super) fn need(
         &self,
         index: &Index,
@@ -302,16 +302,16 @@ impl Remote {
         let mut flight = Flight { remote: self, span, fetched: false };
         let brought = self.bring(index, &flight.span, counters, &mut flight.fetched);
         drop(flight);
-        // Another one of the span may have been the wrong one.
+        // The error may belong to another frame of the span.
         if self.has(frame) { Ok(()) } else { brought.and(Err(Errno::IO.into())) }
     }
 
-    // Missing frames from one on, with short gaps between them, that nobody fetches.
+    // Missing frames from `first` on, with short gaps between them, that no other thread fetches.
     fn span(&self, index: &Index, first: u32, most: u64, taken: &[Range<u32>]) -> Range<u32> {
         let (mut end, mut gap, mut start) = (first + 1, 0, None);
         for (number, frame) in (first..).zip(index.frames().iter().skip(first as usize)) {
             let (offset, stored) = (frame.offset.get(), u64::from(frame.stored.get()));
-            // An index may leave room between frames.
+            // An index may have gaps between frames.
             let bytes = offset + stored - *start.get_or_insert(offset);
             gap = if self.has(number) { gap + stored } else { 0 };
             let is_taken = taken.iter().any(|span| span.contains(&number));
@@ -382,7 +382,7 @@ impl Remote {
             match done {
                 Err(error) if tries < TRIES => {
                     tracing::debug!(%error, "another attempt");
-                    // Its token may be too old, and its connection gone.
+                    // The token may have expired or the connection may be broken.
                     self.way.renew();
                     std::thread::sleep(PAUSE * tries);
                 }
@@ -391,14 +391,13 @@ impl Remote {
         }
     }
 
-    /// Writes down what is there: first the data, then the bits. The end of it ends the layer's
-    /// being one in part.
+    /// Syncs the data, then writes the bits. A layer with all bits set is marked as complete.
     fn write_bits(&self) {
         self.unwritten.store(0, Ordering::Relaxed);
         *self.written.lock() = Instant::now();
         let bits: Vec<u8> = self.bits.iter().map(|byte| byte.load(Ordering::Acquire)).collect();
         if let Err(error) = self.write(bits) {
-            // It will be fetched again.
+            // The frames are fetched again later.
             tracing::warn!(%error, layer = %self.dir.display(), "what came is not noted");
         }
     }
@@ -407,7 +406,7 @@ impl Remote {
         let _one = self.writing.lock();
         let synced = self.data.sync_data();
         if synced.is_err() {
-            // The next one would answer that all is well.
+            // The next sync would return success although data is lost.
             self.unsure.store(true, Ordering::Release);
         }
         synced.map_err(StoreError::io(&self.dir))?;
@@ -426,21 +425,21 @@ impl Remote {
         ended
     }
 
-    /// Whether the layer still has its place: a damaged one may have been replaced meanwhile.
+    /// Whether the layer still has its name: a damaged one may have been replaced in the meantime.
     fn is_named(&self) -> bool {
         let named = fs::metadata(self.dir.join(PRESENT)).map(|found| found.ino());
         let own = self.present.metadata().map(|found| found.ino());
         own.is_ok_and(|own| named.is_ok_and(|named| named == own))
     }
 
-    /// Writes down what came since that was done last.
+    /// Writes the bits of frames that arrived since the last time.
     pub(super) fn write_down(&self) {
         if self.unwritten.load(Ordering::Relaxed) > 0 {
             self.write_bits();
         }
     }
 
-    /// Fetches all that is missing while `goes_on` agrees, which receives how much that is.
+    /// Fetches all missing frames while `goes_on`, called with the missing bytes, returns true.
     ///
     /// # Errors
     /// As [`Remote::need`].
@@ -466,7 +465,7 @@ impl Remote {
             }
             match self.need_span(index, frame, SPAN_ALL, counters) {
                 Ok(()) => {}
-                // What is behind it may be right.
+                // The frames after it may be right.
                 Err(error @ Error::Corrupt { .. }) => wrong = Some(error),
                 Err(error) => return Err(error),
             }
@@ -476,7 +475,7 @@ impl Remote {
     }
 }
 
-/// Adds bits to those in a file, and the other way; answers whether that still has its name.
+/// Merges bits with those in a file, in both directions. Returns whether the file still has a name.
 fn merge(file: &File, bits: &mut [u8]) -> io::Result<bool> {
     let mut known = vec![0; bits.len()];
     file.read_exact_at(&mut known, 0)?;

@@ -1,7 +1,7 @@
-//! Layers that are not what was put there: found out, and replaced as a whole.
+//! Detection of damaged layers, and their replacement as a whole.
 //!
-//! Whoever builds a layer again that is there and damaged puts the new one in its place in one
-//! step. Mounts that have the old one open go on with that, with the frames that are left of it.
+//! When a layer is built again whose stored copy is damaged, the new one takes its place in one
+//! step. Mounts that have the old one open keep it, with its remaining intact frames.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -17,8 +17,8 @@ use crate::sys;
 use crate::types::RenameFlags;
 
 impl Store {
-    /// Whether a layer is there and all that is stored of it is what was put there. It is read as a
-    /// whole, and not decompressed.
+    /// Whether a layer exists and its stored bytes are intact. All of it is read, and nothing is
+    /// decompressed.
     #[must_use]
     pub fn is_sound(&self, id: &LayerId) -> bool {
         let dir = self.layers.join(id.as_str());
@@ -37,7 +37,7 @@ impl Store {
         }
     }
 
-    /// A layer, read again from the disk, even while it is open elsewhere.
+    /// Opens a layer and reads it from the disk again, even while it is open elsewhere.
     ///
     /// # Errors
     /// As [`Store::layer`].
@@ -54,17 +54,17 @@ impl Store {
         Ok(layer)
     }
 
-    /// Whether a new layer has to take the place of the one with its id.
+    /// Whether a new layer must replace the existing one with its id.
     pub(super) fn is_to_be_replaced(&self, id: &LayerId) -> bool {
         let target = self.layers.join(id.as_str());
-        // Missing parts of a lazy layer are fetched anyway, those that the disk lost among them.
+        // Missing frames of a lazy layer, and those that the disk lost, are fetched anyway.
         match remote::is_partial(&target) {
             true => self.opens(&target, id).is_err(),
             false => !self.is_sound(id),
         }
     }
 
-    /// Puts a new layer, all of it on the disk, into the place of a damaged one.
+    /// Puts a new layer, all of it on the disk, in the place of a damaged one.
     pub(super) fn replace(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let name = dir.file_name().unwrap_or_default().as_encoded_bytes();
         let parent = open_dir(&self.layers)?;
@@ -77,15 +77,15 @@ impl Store {
         fs::remove_dir_all(dir).map_err(StoreError::io(dir))
     }
 
-    /// What removes all that this process is about to put into the store, whoever is at it: for
-    /// the end of the process by a signal.
+    /// Returns a function that removes everything that this process is adding to the store. It is
+    /// called when a signal ends the process.
     pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
         let dirs = [self.layers.clone(), self.recipes.directory().to_owned()];
         move || dirs.iter().for_each(|dir| remove_own(dir))
     }
 }
 
-/// How often a directory is removed into which somebody still writes.
+/// Attempts to remove a directory while another thread may still write to it.
 const ATTEMPTS: u32 = 100;
 
 fn remove_own(dir: &Path) {
@@ -135,7 +135,7 @@ mod tests {
             ("index", &|bytes| bytes[700] ^= 1),
             ("index", &|bytes| bytes.clear()),
         ];
-        // Held to the end: a number that is free is given to another file.
+        // Held to the end, since a free inode number may be given to another file.
         let mut held = Vec::new();
         for (file, damage) in damages {
             let open = place.store.layer(&id).unwrap();
@@ -143,7 +143,7 @@ mod tests {
             let path = place.file(&id, file);
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
-            // In place, as a disk does it: an open file shows it.
+            // In place, like a fault of the disk: open files see the change.
             let was = inode(file);
             fs::write(&path, &bytes).unwrap();
             assert_eq!(inode(file), was);

@@ -1,5 +1,5 @@
-//! Space that imports leave free, so that an archive that grows without end stops before the disk
-//! of everybody else is full.
+//! The space that imports leave free, so that an endless archive stops before the disk is full for
+//! everyone.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,13 +9,13 @@ use super::error::StoreError;
 use crate::sys::file::fstatfs;
 use crate::types::StatFs;
 
-/// Left free on a large file system; a fiftieth of a small one.
+/// Space left free on a large file system; on a small one, its size divided by the second number.
 const LEFT_FREE: u64 = 256 << 20;
 const LEFT_FREE_PART: u64 = 50;
-/// Bytes between two looks.
+/// Bytes written between two checks of the free space.
 const STEP: u64 = 16 << 20;
 
-/// Looks at the free space while something is written.
+/// Checks the free space while data is written.
 pub(crate) struct Room {
     dir: PathBuf,
     opened: OwnedFd,
@@ -23,12 +23,12 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// The space of the file system of a directory.
+    /// Checks the file system of a directory.
     pub(crate) fn new(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self { dir: dir.to_owned(), opened: super::files::open_dir(dir)?, left: 0 })
     }
 
-    /// Takes room for so many bytes.
+    /// Reserves room for a number of bytes.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<()> {
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
@@ -51,9 +51,9 @@ fn kept(found: &StatFs) -> u64 {
     LEFT_FREE.min(total / LEFT_FREE_PART)
 }
 
-// Bytes until the next look.
+// The number of bytes that may be written until the next check.
 fn allowed(found: &StatFs) -> Option<u64> {
-    // A tmpfs without a limit and some network file systems count nothing.
+    // A tmpfs without a limit and some network file systems report no block counts.
     if found.blocks == 0 {
         return Some(STEP);
     }

@@ -1,4 +1,4 @@
-//! What an import gives to a layer that is being built.
+//! The interface between an import and the layer that it builds.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,7 +9,7 @@ use crate::types::{Name, Time};
 /// Attributes of an object of a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// Permission bits with set-id and sticky; no format bits.
+    /// Permission bits with set-id and sticky bits; no format bits.
     pub mode: u32,
     /// Owner.
     pub uid: u32,
@@ -21,20 +21,20 @@ pub struct Meta {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What an object is.
+/// The kind and content of an object.
 pub enum Body<'a> {
     /// Directory.
     Dir,
-    /// Regular file of exactly `size` bytes, which `data` gives.
+    /// Regular file of exactly `size` bytes, which are read from `data`.
     File {
-        /// Bytes.
+        /// The length in bytes.
         size: u64,
         /// The content.
         data: &'a mut dyn Read,
     },
     /// Symbolic link.
     Symlink {
-        /// Where it points.
+        /// The target.
         target: Vec<u8>,
     },
     /// Character device; 0:0 is a whiteout.
@@ -57,44 +57,44 @@ pub enum Body<'a> {
     Socket,
 }
 
-/// Takes the objects of one layer in the order of a stream.
+/// Receives the objects of one layer in the order of a stream.
 ///
-/// A path is a list of components, none of them empty, `.`, `..` or with `/` or NUL, none longer
-/// than 255 bytes; the empty list is the root. Missing parents are made as 0755, root:root, of
-/// 1970. A later entry of the same name replaces an earlier one; a directory keeps what is in it
-/// when it comes again as a directory.
+/// A path is a list of components. None of them is empty, `.`, `..`, contains `/` or NUL, or is
+/// longer than 255 bytes; the empty list is the root. Missing parents are made with mode 0755,
+/// owner root:root and the time 0. A later entry of the same name replaces an earlier one; a
+/// directory that comes again as a directory keeps its content.
 pub trait Sink {
-    /// Makes an object.
+    /// Adds an object.
     ///
     /// # Errors
-    /// [`StoreError::Entry`] where a parent is no directory; what `data` or the store answers.
+    /// [`StoreError::Entry`] if a parent is not a directory; errors of `data` and of the store.
     fn put(&mut self, path: &[Name], meta: Meta, body: Body<'_>) -> Result<(), StoreError>;
 
-    /// Gives one more name to the object at `to`, which may come later in the stream.
+    /// Adds a hard link to the object at `to`, which may come later in the stream.
     ///
     /// # Errors
     /// As [`Sink::put`].
     fn link(&mut self, path: &[Name], to: &[Name]) -> Result<(), StoreError>;
 
-    /// Hides what the layers below have at a path.
+    /// Hides the object that the layers below have at a path.
     ///
     /// # Errors
     /// As [`Sink::put`].
     fn whiteout(&mut self, path: &[Name]) -> Result<(), StoreError>;
 
-    /// Hides all that the layers below have in a directory.
+    /// Hides everything that the layers below have in a directory.
     ///
     /// # Errors
     /// As [`Sink::put`].
     fn opaque(&mut self, path: &[Name]) -> Result<(), StoreError>;
 }
 
-/// Hears how a tar is written while it is read.
+/// Receives the structure of a tar while it is read.
 pub trait TarRecorder {
-    /// Bytes that are no content of a file.
+    /// Receives bytes that are not content of a file.
     fn literal(&mut self, bytes: &[u8]);
-    /// Bytes of the content of the file at hand, in order.
+    /// Receives bytes of the content of the current file, in order.
     fn content(&mut self, bytes: &[u8]);
-    /// The file at hand ends.
+    /// Ends the content of the current file.
     fn end_content(&mut self);
 }

@@ -1,4 +1,4 @@
-//! Layers from builder to reader: what went in comes out, and what was changed on disk does not.
+//! Layers from builder to reader: content is read back, and changes on disk are detected.
 
 use std::fs;
 use std::path::PathBuf;
@@ -202,8 +202,8 @@ fn dir(sink: &mut dyn Sink, at: &str, mode: u32) {
     sink.put(&path(at), meta, Body::Dir).unwrap();
 }
 
-// Mode and xattr of a directory of the topmost of some layers, as a lookup, a listing and an open
-// directory show them.
+// Mode and xattr of a directory of the topmost layer, as returned by lookup, listing and open
+// directory.
 fn shown(layers: Vec<Arc<Layer>>, at: &str) -> (u32, Option<Vec<u8>>) {
     let mut parts = path(at);
     let last = parts.pop().unwrap();
@@ -325,7 +325,7 @@ fn a_directory_that_only_whiteouts_imply_is_gone_where_one_names_it() {
         assert_eq!(entry.object(), None, "{order:?}");
         assert_eq!(layer.index().inodes().len(), 1, "{order:?}");
     }
-    // What is said of it, or in it, keeps it; what it hides is hidden all the same.
+    // An entry for it or in it keeps the directory; what it hides is hidden in any case.
     let layer = place.layer(|sink| {
         ["t", "t/a", "t/d/a", "k", "k/x"].iter().for_each(|at| {
             sink.whiteout(&path(at)).unwrap();
@@ -442,12 +442,12 @@ fn what_a_crash_left_is_swept_and_work_under_way_is_not() {
     place.store.publish(build).unwrap();
 }
 
-// Every byte of a blob and of an index, changed: an error, or nothing that differs.
+// Changes every byte of a blob and of an index: a read fails or returns the same data.
 #[test]
 fn a_changed_byte_is_an_error_and_never_other_data() {
     let files = [("a", noise(700, 1)), ("d/b", noise(200_000, 2)), ("c", b"inline".to_vec())];
     change_bytes(&files, 37);
-    // Every byte of a small blob, of which one file is large enough to be materialised.
+    // Every byte of a small blob with one file that is large enough to be materialised.
     let text: Vec<u8> = (0..60_000_u32).flat_map(|n| [b'a' + (n / 7000) as u8; 4]).collect();
     change_bytes(&[("a", noise(700, 1)), ("d/b", text), ("c", b"inline".to_vec())], 1);
 }

@@ -1,38 +1,38 @@
-//! Where a path leads in a layer that is being built.
+//! Path resolution in a layer that is being built.
 //!
-//! A symbolic link of the layer on the way is followed as if the layer were a root directory: an
-//! absolute target begins at its root, and `..` never leaves it. Links of layers below are not
-//! seen: a layer stands for itself. The last component is never followed.
+//! Symbolic links of the layer are followed as if the layer were a root directory: an absolute
+//! target begins at its root, and `..` never leaves it. Links of layers below are ignored, since a
+//! layer stands for itself. The last component is never followed.
 
 use super::{Content, LayerBuilder, Node, NodeId, Slot, refuse};
 use crate::store::error::StoreError;
 use crate::types::marks::WH_PREFIX;
 use crate::types::{NAME_MAX, Name, name};
 
-/// Most links on the way of one path, as in Linux (`MAXSYMLINKS`).
+/// Limit of symbolic links on one path, as in Linux (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
 
-/// Deepest directory: what an import takes, whatever links make of it.
+/// The deepest directory that an import may make, with symbolic links resolved.
 const DEPTH_MAX: usize = 1024;
 
-/// A way from the root, which links bend.
+/// A walk from the root, which symbolic links may redirect.
 struct Way {
-    /// The directories from the root to here.
+    /// The directories from the root to the current one.
     trail: Vec<NodeId>,
-    /// What is still to be walked, the next component last.
+    /// The components still to be walked, in reverse order.
     rest: Vec<Name>,
     links: u32,
 }
 
-/// What the next component of a way is.
+/// The result of walking one component.
 enum Step {
-    /// There is none.
+    /// No component is left.
     End,
-    /// It was walked.
+    /// The component was walked.
     Done,
-    /// No directory of this layer has this name here.
+    /// This layer has no directory of this name here.
     Missing(Name),
-    /// Nothing can be below it.
+    /// Something that is not a directory is in the way.
     Blocked(&'static str),
 }
 
@@ -95,7 +95,7 @@ impl LayerBuilder {
         }
     }
 
-    /// The directory at a path; what is missing is made.
+    /// Returns the directory at a path, and makes missing directories.
     pub(super) fn walk(&mut self, path: &[Name]) -> Result<NodeId, StoreError> {
         let mut way = Way::new(path);
         loop {
@@ -117,7 +117,7 @@ impl LayerBuilder {
         }
     }
 
-    /// The directory that holds what is at a path, and the name there.
+    /// Returns the directory that holds the object at a path, and the name in it.
     pub(super) fn parent<'p>(
         &mut self,
         path: &'p [Name],
@@ -127,7 +127,7 @@ impl LayerBuilder {
         Ok((self.walk(parent)?, name))
     }
 
-    /// What a path leads to in this layer.
+    /// Returns the object at a path of this layer.
     pub(super) fn find(&self, path: &[Name]) -> Option<NodeId> {
         let Some((name, parent)) = path.split_last() else { return Some(0) };
         let mut way = Way::new(parent);

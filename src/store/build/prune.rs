@@ -1,14 +1,14 @@
-//! Directories that are there for the sake of whiteouts alone.
+//! Removal of directories that exist only because of whiteouts.
 //!
-//! Some writers whiteout a directory and, before or after it, what was in it (umoci issue 254).
-//! The whiteouts inside imply the directory, which the other one removes: as umoci and podman do
-//! it, the directory is gone, in whichever order they come.
+//! Some programs write a whiteout of a directory and, before or after it, whiteouts of its content
+//! (umoci issue 254). The inner whiteouts imply the directory, which the outer one removes. As in
+//! umoci and podman, the directory is removed, in whichever order they come.
 
 use super::{Content, Directory, LayerBuilder, Node, Slot};
 
 impl LayerBuilder {
-    /// Takes away directories that a whiteout names, or that lie in an opaque one, and of which
-    /// the stream said nothing but that names in them are gone.
+    /// Removes directories that a whiteout names or that lie in an opaque directory, if the stream
+    /// had nothing for them but whiteouts inside.
     pub(super) fn prune(&mut self) {
         let bare = self.bare();
         if !bare.contains(&true) {
@@ -18,7 +18,7 @@ impl LayerBuilder {
             Slot::Node(node) if bare.get(*node) == Some(&true) => Some(*node),
             _ => None,
         };
-        // Below these nothing of the layers below is seen. A directory comes before what is in it.
+        // Below these, the layers below are hidden. A directory comes before what is in it.
         let mut cut = vec![false; self.nodes.len()];
         for number in 0..self.nodes.len() {
             let Some(Node { content: Content::Dir(dir), .. }) = self.nodes.get(number) else {
@@ -49,7 +49,7 @@ impl LayerBuilder {
         }
     }
 
-    /// Which nodes are directories of which nothing was said, and which hold nothing but
+    /// Whether each node is a directory that has no entry of its own and holds nothing but
     /// whiteouts and such directories.
     fn bare(&self) -> Vec<bool> {
         let mut bare = vec![false; self.nodes.len()];

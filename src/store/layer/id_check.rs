@@ -1,8 +1,8 @@
-//! Whether an index is the one that the id of its layer names.
+//! The comparison of an index with the id of its layer.
 //!
-//! The check of an index takes as long as its digest, and what a mount does after it nearly as
-//! long again. So a thread computes the digest meanwhile. An index that was checked is safe to
-//! read, but nothing of it may be shown before [`IdCheck::is_right`] was asked.
+//! The digest of an index takes as long as its check, and the rest of a mount takes nearly as long
+//! again. So a thread computes the digest in parallel. A checked index is safe to read, but nothing
+//! of it may be shown before [`IdCheck::is_right`] returned true.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::id::LayerId;
 use crate::sys::map::Map;
 
-/// Threads at once; beyond that the digest is computed when it is asked for.
+/// Limit of threads; beyond it the digest is computed when it is needed.
 const THREADS_MAX: usize = 4;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -30,7 +30,7 @@ pub(super) struct IdCheck {
 }
 
 impl IdCheck {
-    /// Begins to compare the index at a path, which is mapped, with an id.
+    /// Starts to compare the mapped index at a path with an id.
     pub(super) fn begin(path: PathBuf, map: &Arc<Map>, id: &LayerId) -> Self {
         let (for_thread, expected) = (Arc::clone(map), id.clone());
         let compare = move || {
@@ -49,7 +49,7 @@ impl IdCheck {
         Self { path, map, id, right: OnceLock::new(), coming }
     }
 
-    /// Waits for the answer.
+    /// Waits for the digest, and returns whether it equals the id.
     pub(super) fn is_right(&self) -> bool {
         let wait = || match self.coming.lock().take() {
             Some(thread) => thread.join().unwrap_or(false),
@@ -58,7 +58,7 @@ impl IdCheck {
         *self.right.get_or_init(wait)
     }
 
-    /// What to say where it is not.
+    /// The error if the digest differs.
     pub(super) fn refusal(&self) -> StoreError {
         let what = "the index does not match its name".to_owned();
         StoreError::Damaged { path: self.path.clone(), what }

@@ -1,4 +1,4 @@
-//! What goes through all of a file, or of a layer.
+//! Operations on a whole file or a whole layer.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,11 +20,11 @@ use crate::store::material::Source;
 use crate::store::remote::Remote;
 use crate::sys;
 
-/// After how long a registry that failed is asked for the rest again.
+/// The pause before a registry that failed is asked for the rest again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 impl Layer {
-    /// The frames of a file, as far as they lie one behind the other.
+    /// The frames of a file, from its first to its last.
     fn frames_of(&self, inode: &Inode) -> std::ops::Range<u32> {
         let Content::Extents(extents) = self.index.content(inode) else { return 0..0 };
         let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return 0..0 };
@@ -33,16 +33,16 @@ impl Layer {
         first..u32::try_from(end).unwrap_or(u32::MAX).max(first)
     }
 
-    /// Bytes of the blob that are still in a registry.
+    /// The number of bytes of the blob that are still in a registry.
     #[must_use]
     pub fn missing(&self) -> u64 {
         self.remote.as_ref().map_or(0, |remote| remote.missing(&self.index))
     }
 
-    /// Fetches all that is missing; `goes_on` receives how many bytes that is.
+    /// Fetches all missing frames; `goes_on` receives the number of missing bytes.
     ///
     /// # Errors
-    /// `EIO` where the registry does not give it; as pwrite(2).
+    /// `EIO` if the registry does not send a frame; as pwrite(2).
     pub fn complete(&self, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         match &self.remote {
             Some(remote) => remote.complete(&self.index, &self.reading.fetched, goes_on),
@@ -50,14 +50,15 @@ impl Layer {
         }
     }
 
-    /// Writes down what came of layers that are in part in a registry, as far as they are in use.
+    /// Records the frames that arrived of the layers that are still in use and partly in a
+    /// registry.
     pub fn write_down(layers: &[Weak<Self>]) {
         let used = layers.iter().filter_map(Weak::upgrade);
         used.for_each(|layer| layer.remote.iter().for_each(Remote::write_down));
     }
 
-    /// Fetches missing parts of layers while nothing is read, if they were pulled so: by one thread
-    /// that ends with their last user.
+    /// Fetches the missing parts of layers that were pulled with a background fetch, in one thread
+    /// that ends with the last user of the layers.
     pub fn complete_beside(layers: &[Arc<Self>]) {
         let wants = |layer: &&Arc<Self>| {
             layer.remote.as_ref().is_some_and(|remote| remote.origin().background)
@@ -77,7 +78,7 @@ impl Layer {
         }
     }
 
-    /// The length of the blob and the count of frames that an index states.
+    /// The length of the blob and the number of frames, from the index.
     pub(in crate::store) fn extent(dir: &Path) -> std::result::Result<(u64, usize), StoreError> {
         let path = dir.join(INDEX);
         let damaged = |what: String| StoreError::Damaged { path: path.clone(), what };
@@ -89,15 +90,15 @@ impl Layer {
             let next = end + u64::from(frame.stored.get());
             (frame.offset.get() == end).then_some(next)
         });
-        // As every builder writes it: there is nothing but frames.
+        // Every builder writes frames without gaps.
         if end != Some(index.blob_len()) {
             return Err(damaged("the blob has room between its frames".to_owned()));
         }
         Ok((index.blob_len(), index.frames().len()))
     }
 
-    /// Reads everything again and compares it with what the index says; answers what differs,
-    /// with the files that it belongs to.
+    /// Reads the whole layer again and compares it with the index. Returns the differences and the
+    /// files that they affect.
     #[must_use]
     pub fn verify(&self) -> Vec<Damage> {
         let mut damage = Vec::new();
@@ -125,8 +126,8 @@ impl Layer {
         damage
     }
 
-    /// What of the blob is not what was put there, the first part of it. Frames are compared with
-    /// their digests, and not decompressed.
+    /// The first part of the blob that differs from the index. Frames are compared with their
+    /// digests and not decompressed.
     pub(in crate::store) fn first_difference(&self) -> Option<&'static str> {
         let mut head = [0; 64];
         let read = sys::file::pread(self.data.as_fd(), &mut head, 0);
@@ -148,7 +149,7 @@ impl Layer {
         None
     }
 
-    /// The paths of the files that a frame holds something of.
+    /// The paths of the files with data in a frame.
     fn files_in(&self, frame: u32) -> Vec<String> {
         let touches = |extent: &Extent| {
             let first = u64::from(extent.frame.get());
@@ -251,9 +252,9 @@ impl Source for Layer {
 
 fn complete_while_used(layer: &Weak<Layer>) {
     while let Some(open) = layer.upgrade() {
-        // Of several processes one fetches, and the others look whether it is done.
+        // One of several processes fetches; the others check whether it is done.
         if open.remote.as_ref().is_none_or(Remote::fetches_rest) {
-            // One user is this thread.
+            // One of the references is that of this thread.
             match open.complete(&mut |_| layer.strong_count() > 1) {
                 Err(error) if !error.is(Errno::NOSPC) => {}
                 _ => return,

@@ -1,8 +1,8 @@
-//! What nobody waits for: files too large for an OPEN, and the sync of those that were written.
+//! Deferred work: files too large to be made during OPEN, and the sync of files that were written.
 //!
-//! One thread does it when nobody reads, with the lowest priority: a walk through an image, or the
-//! start of a program, has the processors and the disk for itself. What has waited for long is
-//! done all the same.
+//! One thread does it with the lowest priority while there are no reads, so that a walk through an
+//! image or the start of a program has the processors and the disk to itself. A task that has
+//! waited long enough is done in any case.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -17,30 +17,30 @@ use super::{Materials, SYNCED, Source};
 use crate::format::layout::Inode;
 use crate::sys;
 
-/// Tasks on the way to the thread at most; a file is asked for again by its next OPEN.
+/// Limit of tasks on the way to the thread; the next OPEN requests a dropped file again.
 const QUEUE: usize = 128;
-/// Files that wait to be made at most.
+/// Limit of files that wait to be made.
 const MAKES_MAX: usize = 128;
-/// Files that wait to be synced at most; the others stay without the mark.
+/// Limit of files that wait to be synced; further files stay without the mark.
 const SYNCS_MAX: usize = 4096;
-/// Without a read for this long, nobody reads.
+/// Without a read for this long, the system counts as idle.
 const QUIET: Duration = Duration::from_millis(100);
-/// For how long readers come before a file.
+/// The time for which reads take precedence over making a file.
 const MAKE_WITHIN: Duration = Duration::from_secs(10);
-/// A file is synced no sooner: those of one start of a program by then are there.
+/// The delay before a file is synced, so that the files of one program start are synced together.
 const SYNC_AFTER: Duration = Duration::from_secs(5);
-/// For how long readers come before a sync. The kernel writes by itself after half of it.
+/// The time for which reads take precedence over a sync. The kernel itself writes after half of it.
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) enum Task {
     Make(Arc<dyn Source>, Inode),
-    /// What the disk refuses must not stay.
+    /// Sync a file; a file that the disk refuses is removed.
     Sync(PathBuf),
-    /// Sync all that waits, and say so.
+    /// Sync all waiting files and report back.
     Finish(Sender<()>),
 }
 
-/// The way to the thread, which the first task starts.
+/// The queue of the thread, which the first task starts.
 #[derive(Default)]
 pub(super) struct IdleQueue(OnceLock<Option<SyncSender<Task>>>);
 
@@ -60,11 +60,11 @@ impl IdleQueue {
     }
 }
 
-/// For how long the end of a process waits for syncs.
+/// The time for which the end of a process waits for syncs.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
 impl IdleQueue {
-    /// Does the syncs that wait, and waits for them.
+    /// Does the pending syncs and waits for them.
     pub(super) fn finish(&self) {
         let Some(Some(queue)) = self.0.get() else { return };
         let (sender, done) = channel();
@@ -76,7 +76,7 @@ impl IdleQueue {
     }
 }
 
-/// Tasks with the time since when they wait.
+/// Waiting tasks and the times at which they were added.
 #[derive(Default)]
 struct Waiting {
     makes: VecDeque<(Instant, Arc<dyn Source>, Inode)>,
@@ -113,7 +113,7 @@ impl Waiting {
         self.makes.is_empty() && self.syncs.is_empty()
     }
 
-    /// The next one that is due.
+    /// Takes the next task that is due.
     fn take(&mut self, quiet: bool) -> Option<Task> {
         let due = |since: &Instant, least, most| {
             let age = since.elapsed();
@@ -155,7 +155,7 @@ fn work(materials: &Weak<Materials>, tasks: &Receiver<Task>) {
         looked = Instant::now();
         while let Some(task) = waiting.take(quiet) {
             materials.run(task);
-            // Readers that came meanwhile go before the next.
+            // Readers that arrived in the meantime take precedence over the next task.
             if materials.cache.requests() != reads {
                 break;
             }
@@ -179,7 +179,7 @@ impl Materials {
     }
 }
 
-/// Makes sure that a file is on the disk, and says so; one that is not goes.
+/// Syncs a file and marks it as synced; removes it if the sync fails.
 pub(super) fn settle(path: &Path) {
     let sync = || -> io::Result<()> {
         let file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! Files of the host made of layers: when, with what in them, and which go.
+//! Materialised files: when they are made, their content, and which are removed.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -26,7 +26,7 @@ struct Place {
     budget: Option<u64>,
 }
 
-/// Bytes that do not compress, different for each number.
+/// Incompressible bytes, different for each number.
 fn content(number: u8, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut bytes);
@@ -46,7 +46,7 @@ impl Place {
         open(self.dir.path(), 1 << 20, self.budget)
     }
 
-    /// A layer of files of these sizes, named by their numbers.
+    /// Builds a layer with files of these sizes, named by their numbers.
     fn layer(&self, store: &Store, sizes: &[usize]) -> Arc<Layer> {
         let mut build = store.build().unwrap();
         for (number, size) in (0_u8..).zip(sizes) {
@@ -153,8 +153,8 @@ fn what_a_walk_fetched_is_used_and_leaves_the_cache() {
     };
     make(0);
     make(1);
-    // Two in a row make a walk: the 32 frames behind them are fetched, as soon as the thread that
-    // does it has a processor.
+    // Two in a row make a walk: the read-ahead thread fetches the 32 frames after them as soon as
+    // it has a processor.
     let deadline = Instant::now() + Duration::from_secs(20);
     while store.counters()().cache.misses < 32 {
         assert!(Instant::now() < deadline, "fetched beside");
@@ -162,7 +162,7 @@ fn what_a_walk_fetched_is_used_and_leaves_the_cache() {
     }
     (2..6).for_each(make);
     assert_eq!(store.counters()().materials.made, 6);
-    // Of the first two files, what that thread had in hand when its time was over may be left.
+    // Frames of the first two files that the thread held when it ran out of time may be left.
     let left = store.counters()().cache.bytes;
     assert!(left <= 8 * 131_072, "{left}");
 }
@@ -207,7 +207,7 @@ fn the_least_recently_used_goes_and_none_that_is_in_use() {
     assert_eq!(left.len(), 3);
     assert!(left.contains(&held_path), "in use");
     assert!(!left.contains(&older) && left.contains(&old) && left.contains(&new));
-    // What is in use leaves no room for another.
+    // The file in use leaves no room for another.
     let kept = [make(1), make(3)];
     assert!(layer.material(&inode(&layer, 4)).is_none());
     drop(kept);
@@ -260,7 +260,7 @@ fn what_was_not_synced_is_compared_by_the_next_process() {
     let again = other.layer(layer.id()).unwrap();
     assert!(all(again.material(&inode(&again, 0)).unwrap()) == content(0, SIZE));
     assert_eq!(other.counters()().materials.made, 1, "written anew");
-    // Once it is on the disk it is believed.
+    // A file that is on the disk is trusted.
     super::idle_queue::settle(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, super::SYNCED);
     let third = place.store();

@@ -1,4 +1,4 @@
-//! Layers in their own form from outside, whole and in part.
+//! Layers in Lamina's own form from outside, whole and partial.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -24,7 +24,7 @@ use crate::transfer::registry::fetch::connect;
 use crate::transfer::registry::testing::{response, serve};
 use crate::types::Digest;
 
-/// A layer as it is sent.
+/// A layer as it is sent to a registry.
 struct Sent {
     id: LayerId,
     index: Vec<u8>,
@@ -98,7 +98,7 @@ impl Sent {
     }
 }
 
-/// What a registry does, and what it was asked for.
+/// A registry with programmed failures, and the requests that it received.
 #[derive(Default)]
 struct Registry {
     asked: AtomicUsize,
@@ -139,7 +139,7 @@ fn a_layer_comes_as_a_whole() {
     let layer = place.store.layer(&sent.id).unwrap();
     assert_eq!((layer.missing(), layer.verify()), (0, vec![]));
     assert_eq!(content(&layer, "f07").unwrap(), bytes_of(7));
-    // Once more: it is there.
+    // Once more: it is already there.
     assert_eq!(sent.adopt_whole(&place).unwrap(), sent.id);
     assert_eq!(fs::read_dir(place.dir.path().join("layers")).unwrap().count(), 1);
 }
@@ -151,13 +151,13 @@ fn what_is_not_what_was_announced_is_refused() {
         let error = sent.adopt_whole(&place).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     };
-    // Other data under their own digest: the index knows better.
+    // Other data under its own digest: it contradicts the index.
     let mut data = good.data.clone();
     data[100_000] ^= 1;
     refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "its digest");
     let data = good.data[..good.data.len() - 1].to_vec();
     refused(&Sent { data, index: good.index.clone(), id: good.id.clone() }, "its data have");
-    // An index that states more than its image does is not written at all.
+    // An index with other sizes than the image states is not written at all.
     let error = good.adopt_stated(&place, good.data.len() as u64 + 1).unwrap_err();
     assert!(error.to_string().contains("its data have"), "{error}");
     let mut bomb = zstd::bulk::decompress(&good.index, 1 << 20).unwrap();
@@ -224,13 +224,13 @@ fn what_is_read_comes_once() {
     assert_eq!(all - layer.missing(), came, "no byte came twice");
     assert!(came < 2 << 20, "{came}");
     drop(layer);
-    // Noted at the end, and not asked for by the next one.
+    // The bits are written at the end, and the next process fetches nothing.
     let layer = place.store.layer(&id).unwrap();
     let asked = registry.asked.load(Ordering::Relaxed);
     assert_eq!(all - layer.missing(), came);
     assert_eq!(content(&layer, "f20").unwrap(), bytes_of(20));
     assert_eq!(registry.asked.load(Ordering::Relaxed), asked);
-    // All of it: as any other layer then.
+    // After all frames are fetched it is like any other layer.
     layer.complete(&mut |_| true).unwrap();
     assert!(registry.bytes.load(Ordering::Relaxed) as u64 <= all + (1 << 20));
     for name in ["present", "origin"] {
@@ -283,7 +283,7 @@ fn a_registry_that_errs_is_an_error_and_no_data() {
         assert_eq!(content(&layer, &name_of(number)).unwrap(), bytes_of(number));
     }
     assert!(layer.missing() < all);
-    // By way of a file: what lacks is there then, for whoever has the layer open too.
+    // The missing data comes from a file, also for readers that have the layer open.
     registry.is_down.store(true, Ordering::Relaxed);
     sent.adopt_whole(&place).unwrap();
     assert_eq!(content(&layer, "f30").unwrap(), bytes_of(30));
@@ -360,7 +360,7 @@ fn notes_of_another_length_are_told() {
         assert!(error.to_string().contains(what), "{error}");
         fs::write(&path, kept).unwrap();
     }
-    // A process that another test starts holds our descriptors until it runs its program.
+    // A process that another test starts holds our descriptors until it executes its program.
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Err(error) = place.store.remove_layer(&id) {
         assert!(matches!(error, StoreError::InUse { .. }) && Instant::now() < deadline, "{error}");
