@@ -1,15 +1,15 @@
-//! The world outside the store: tars, directories, archives of images and registries, in and out.
+//! Import and export: tars, directories, archives of images and registries.
 //!
-//! - `tar`: one layer from a tar; `directory`: one from a tree of the host;
+//! - `tar`: a layer from a tar; `directory`: a layer from a tree of the host;
 //! - `archive`: images in archives of `docker save`, `podman save` and in OCI layouts;
-//! - `registry`: images of registries, whole or in parts, and the way back;
+//! - `registry`: images of registries, whole or in part, in both directions;
 //! - `export`: layers and images as tars, OCI layouts and docker-archives;
-//! - `configuration`: the configuration of an image, made anew or changed;
-//! - `path`, `marks`, `stream` and `limits`: what these share.
+//! - `configuration`: the configuration of an image, new or changed;
+//! - `path`, `marks`, `stream` and `limits`: shared parts.
 //!
-//! What comes in goes to a [`Sink`](crate::store::sink::Sink) of the store. Nothing is unpacked to
-//! a file system, so no link of an archive is ever followed. Whatever an archive states about a
-//! length is checked against a limit before memory is taken for it.
+//! Imports write to a [`Sink`](crate::store::sink::Sink) of the store. Nothing is unpacked to a
+//! file system, so no link of an archive is ever followed. Every length that an archive states is
+//! checked against a limit before memory is allocated for it.
 
 pub mod archive;
 pub mod configuration;

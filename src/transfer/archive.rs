@@ -1,9 +1,9 @@
 //! Images in archives of `docker save` and `podman save` and in OCI image layouts.
 //!
-//! An archive is a tar whose parts are read where they lie: one pass notes where each is. A
-//! compressed archive or one from a pipe is first written to a file without a name. Manifests and
-//! configurations are checked against the digests that name them; of layers the expected digests
-//! are given, for whoever reads them.
+//! An archive is a tar whose parts are read in place: one pass records the offset of each. A
+//! compressed archive, or one from a pipe, is first written to a file without a name. Manifests and
+//! configurations are checked against their digests. For layers, the expected digests are returned,
+//! and the reader of the layer checks them.
 //!
 //! Formats: OCI image specification 1.1 (`image-layout.md`, `manifest.md`, `image-index.md`), and
 //! Docker's `image/spec/v1.2.md`, "Combined Image JSON + Filesystem Changeset Format".
@@ -34,11 +34,11 @@ pub struct ImageSource {
 }
 
 impl ImageSource {
-    /// The images. Of several platforms of one image it is that of this host.
+    /// Returns the images. For an image for several platforms, it is the one for this host.
     ///
     /// # Errors
-    /// [`TransferError`] where a manifest is missing, too long, malformed or contradicts
-    /// itself, or where a part does not have the digest that names it.
+    /// [`TransferError`] if a manifest is missing, too long, malformed or contradicts itself, or if
+    /// a part does not have the digest that refers to it.
     pub fn images(&self) -> Result<Vec<FoundImage>, TransferError> {
         if let Some(raw) = self.parts.read("manifest.json", MANIFEST_MAX)? {
             let mut images = docker::images(&self.parts, &raw)?;
@@ -54,8 +54,8 @@ impl ImageSource {
         ))
     }
 
-    // Newer archives of `docker save` are OCI layouts too, and only those have manifests. One is
-    // kept if it names the same configuration and the same bytes of layers.
+    // Newer archives of `docker save` are OCI layouts too, and only those have manifests. A
+    // manifest is kept if it refers to the same configuration and to the same bytes of layers.
     fn add_manifests(&self, images: &mut [FoundImage]) {
         let layout = self.parts.read("oci-layout", MANIFEST_MAX);
         let found = match layout {
@@ -81,11 +81,11 @@ impl ImageSource {
         }
     }
 
-    /// The bytes of a layer as the archive holds them, perhaps compressed, for
+    /// The bytes of a layer as they are in the archive, possibly compressed, for
     /// [`layer_from_tar`](super::tar::layer_from_tar).
     ///
     /// # Errors
-    /// [`TransferError::Lacks`] where the archive does not have it.
+    /// [`TransferError::Lacks`] if the layer is not in the archive.
     pub fn layer(&self, layer: &FoundLayer) -> Result<Box<dyn Read + '_>, TransferError> {
         let part = self.parts.find(&layer.part)?.ok_or_else(|| missing(&layer.part))?;
         let part = BufReader::with_capacity(READ_BYTES, part);

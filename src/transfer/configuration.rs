@@ -1,6 +1,6 @@
-//! The configuration of an image (image-spec `config.md`), made anew or changed.
+//! The configuration of an image (image-spec `config.md`), new or changed.
 //!
-//! A field that is not named here is kept: engines read more of it than the specification has.
+//! Unknown fields are kept: engines use more fields than the specification has.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,7 @@ use crate::transfer::error::{Result, TransferError};
 pub struct Configuration(Map<String, Value>);
 
 impl Default for Configuration {
-    /// One for this machine, without layers.
+    /// A configuration for this machine, without layers.
     fn default() -> Self {
         let platform = [("architecture", architecture()), ("os", "linux")];
         let platform = platform.map(|(key, value)| (key.to_owned(), Value::from(value)));
@@ -21,21 +21,21 @@ impl Default for Configuration {
 }
 
 impl Configuration {
-    /// The configuration that these bytes are, if they are a JSON object.
+    /// Parses a configuration; `None` if the bytes are not a JSON object.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().map(Self)
     }
 
-    /// Sets a field that is text.
+    /// Sets a text field.
     pub fn set(&mut self, key: &str, value: &str) {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    /// Names the layers, the lowest first.
+    /// Sets the list of layers, the lowest first.
     ///
     /// # Errors
-    /// [`TransferError::Malformed`] where they are no JSON, which cannot be.
+    /// [`TransferError::Malformed`] if they cannot be written as JSON, which does not happen.
     pub fn set_layers(&mut self, diff_ids: Vec<String>) -> Result<()> {
         let rootfs = serde_json::to_value(RootFs::new(diff_ids));
         let bad = |error: serde_json::Error| TransferError::Malformed { what: error.to_string() };
@@ -53,7 +53,7 @@ impl Configuration {
         }
     }
 
-    /// The document.
+    /// The bytes of the document.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         Value::Object(self.0).to_string().into_bytes()

@@ -1,9 +1,9 @@
-//! A directory of the host as a layer.
+//! Import of a directory of the host as a layer.
 //!
-//! The tree is walked by descriptors, resolved beneath its root by the kernel and without
-//! following links, so that whoever can write to it cannot lead the walk out of it. A directory
-//! comes before what is in it, and names come in the order of their bytes: the same tree gives
-//! the same sequence. It should not change meanwhile; a file that shrinks is an error.
+//! The tree is walked by descriptors, which the kernel resolves beneath its root without following
+//! links, so nobody with write access to the tree can lead the walk out of it. A directory comes
+//! before its content, and names are in byte order, so equal trees give equal sequences. The tree
+//! should not change during the walk; a file that shrinks is an error.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,14 +24,14 @@ use crate::sys::{dir, xattr};
 use crate::transfer::error::TransferError;
 use crate::types::{Kind, MODE_MASK, Name, Stat, name};
 
-/// Gives the objects of a directory of the host to `sink`, and says how many entries there were.
+/// Adds the objects of a directory of the host to `sink`. Returns the number of entries.
 ///
-/// Whiteouts and opaque directories are taken in every form that overlayfs, fuse-overlayfs and
-/// AUFS leave in an upper directory. Mounts inside are entered.
+/// Whiteouts and opaque directories are recognised in every form that overlayfs, fuse-overlayfs and
+/// AUFS leave in an upper directory. Mounts inside the directory are entered.
 ///
 /// # Errors
-/// [`TransferError::Io`] where the host refuses or a file changes meanwhile;
-/// [`TransferError::Entry`] for what no layer can have; what `sink` answers.
+/// [`TransferError::Io`] for an error of the host or a file that changes during the walk;
+/// [`TransferError::Entry`] for an object that no layer can have; errors of `sink`.
 pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, TransferError> {
     let root = file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
         .map_err(TransferError::host(path))?;
@@ -47,7 +47,7 @@ pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, Tra
 /// A directory that is still to be listed.
 struct Pending {
     path: Vec<Name>,
-    /// Whether empty files in it may be whiteouts.
+    /// Whether empty files in the directory may be whiteouts.
     holds_whiteouts: bool,
 }
 
@@ -55,14 +55,14 @@ struct Walk<'a> {
     root: OwnedFd,
     base: &'a Path,
     sink: &'a mut dyn Sink,
-    /// The first name of every object that has more than one.
+    /// The first name of every object with several names.
     links: HashMap<(u64, u64), Vec<Name>>,
-    /// In reverse order.
+    /// The directories still to be listed, in reverse order.
     pending: Vec<Pending>,
     entries: u64,
 }
 
-/// An entry on its way into the sink.
+/// An entry that is about to be added to the sink.
 struct Entry<'a> {
     dir: BorrowedFd<'a>,
     path: Vec<Name>,
@@ -200,7 +200,7 @@ impl Walk<'_> {
 
     fn put_file(&mut self, mut entry: Entry<'_>) -> Result<(), TransferError> {
         let failed = self.failed(&entry.path);
-        // Without O_NONBLOCK a FIFO that takes the place of the file would hold the import up.
+        // Without O_NONBLOCK, a FIFO that replaced the file would block the import.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let opened = file::openat(entry.dir, entry.name(), flags).map_err(&failed)?;
         let stat = file::statx(opened.as_fd(), b"").map_err(&failed)?;
@@ -231,7 +231,7 @@ impl Walk<'_> {
         path: &[Name],
     ) -> Result<Xattrs, TransferError> {
         let names = match xattr::list(dir, entry) {
-            // A file system without any.
+            // A file system without extended attributes.
             Err(error) if error.is(Errno::OPNOTSUPP) => Vec::new(),
             listed => listed.map_err(self.failed(path))?,
         };
@@ -239,7 +239,7 @@ impl Walk<'_> {
         for key in names.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
             match xattr::get(dir, entry, key) {
                 Ok(value) => drop(found.insert(key.to_vec(), value)),
-                // Listed, but for others only, or gone by now.
+                // A listed attribute that only other users may read, or that was removed.
                 Err(error) if error.is(Errno::NODATA) => {}
                 Err(error) => return Err(self.failed(path)(error)),
             }
@@ -257,7 +257,7 @@ fn meta(stat: &Stat, xattrs: Xattrs) -> Meta {
     Meta { mode: stat.mode & MODE_MASK, uid, gid, mtime, xattrs }
 }
 
-/// A file as long as it was when it was opened.
+/// A reader that returns as many bytes as the file had when it was opened.
 struct Exactly {
     file: File,
     left: u64,
@@ -305,7 +305,7 @@ mod tests {
         tempfile::tempdir().unwrap()
     }
 
-    // False where the file system of the tests has no user attributes.
+    // False if the file system of the tests has no user attributes.
     fn mark(path: &Path, key: &[u8], value: &[u8]) -> bool {
         let at = path.as_os_str().as_bytes();
         match xattr::set(file::CWD, at, key, value, XattrFlags::default()) {
@@ -431,7 +431,7 @@ mod tests {
             eprintln!("skipped: devices cannot be made here");
             return;
         }
-        // Overlayfs makes all whiteouts links of one device.
+        // Overlayfs may make all whiteouts as hard links to one device.
         fs::hard_link(tree.path().join("gone"), tree.path().join("too")).unwrap();
         let seen = import(tree.path()).unwrap();
         assert_eq!(seen.lines, ["dir /", "whiteout /gone", "whiteout /too"]);

@@ -1,4 +1,4 @@
-//! Why nothing came in or went out.
+//! Errors of imports and exports.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,32 +7,32 @@ use crate::error::HostError;
 use crate::store::error::StoreError;
 use crate::types::digest::{BadDigest, Digest, OtherDigest};
 
-/// Result of an import or an export.
+/// Result of an import or export.
 pub type Result<T> = std::result::Result<T, TransferError>;
 
-/// Why an import or an export failed.
+/// An error of an import or export.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The store refused.
+    /// The store returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A system call on a path of the host failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// What was read from a file or directory of the host cannot be imported.
+    /// A file or directory of the host cannot be imported.
     #[error("{}: {error}", path.display())]
     Source {
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: Box<Self>,
     },
-    /// A stream that is read failed.
+    /// Reading a stream failed.
     #[error("{what}: {source}")]
     Stream {
-        /// What was read.
+        /// The name of the stream.
         what: String,
-        /// What it answered.
+        /// The error of the reader.
         source: io::Error,
     },
     /// An entry of an archive cannot be part of a layer.
@@ -40,110 +40,110 @@ pub enum TransferError {
     Entry {
         /// The entry as the archive names it.
         name: String,
-        /// Why not.
+        /// The reason.
         what: String,
     },
-    /// A stream or a document is none of its kind, or contradicts itself.
+    /// A stream or a document is malformed or contradicts itself.
     #[error("{what}")]
     Malformed {
-        /// What is wrong with it, and what is expected.
+        /// The defect, and the expected content.
         what: String,
     },
     /// A stream ends too early.
     #[error("{what} is truncated: {end}")]
     Truncated {
-        /// What was read.
+        /// The name of the stream.
         what: String,
-        /// Where it ends.
+        /// The place where it ends.
         end: String,
     },
     /// A stream was changed since it was written.
     #[error("{what} is damaged: {found}")]
     Damaged {
-        /// What was read.
+        /// The name of the stream.
         what: String,
-        /// What was found in it.
+        /// The defect that was found.
         found: String,
     },
-    /// It is well-formed, and nothing that is read here.
+    /// The input is well-formed but not supported.
     #[error("{what}")]
     Unsupported {
-        /// What it is, and what is supported.
+        /// The kind of the input, and the supported kinds.
         what: String,
     },
-    /// It is larger than what is read.
+    /// The input is larger than the limit.
     #[error("{what}")]
     TooLarge {
-        /// What is, and the limit.
+        /// The part that is too large, and the limit.
         what: String,
     },
-    /// A part is not there.
+    /// A part is missing.
     #[error("the archive is incomplete: its manifest names {part}, which is missing")]
     Lacks {
-        /// Its path.
+        /// The path of the part.
         part: String,
     },
-    /// There is no image for this host.
+    /// No image of the index is for this host.
     #[error("the image is for {platforms}, not for {host}")]
     OtherHost {
-        /// The architectures that it is for.
+        /// The architectures of the images.
         platforms: String,
-        /// The one of this host.
+        /// The architecture of this host.
         host: &'static str,
     },
-    /// A digest is none.
+    /// A malformed digest.
     #[error(transparent)]
     BadDigest(#[from] BadDigest),
-    /// Bytes have another digest.
+    /// Bytes with another digest than expected.
     #[error(transparent)]
     OtherDigest(#[from] OtherDigest),
-    /// A layer or a blob that was read is not the one that was named.
+    /// A layer or a blob has another digest than the image states.
     #[error("{kind} {expected} has other content: {found}")]
     Other {
         /// `layer` or `blob`.
         kind: &'static str,
-        /// The digest that it should have.
+        /// The expected digest.
         expected: Digest,
-        /// The one that it has.
+        /// The digest that was found.
         found: Digest,
     },
-    /// Something cannot be written.
+    /// An object cannot be written.
     #[error("{what}")]
     Unwritable {
-        /// What, and why.
+        /// The object, and the reason.
         what: String,
     },
-    /// A reference that is none.
+    /// A malformed reference.
     #[error("invalid image name {0:?}: use NAME[:TAG] in lower case, as in a registry reference")]
     BadReference(String),
-    /// A proxy that is none.
+    /// A malformed proxy address.
     #[error("proxy {place:?}: {what}")]
     Proxy {
         /// The proxy, without user and password.
         place: String,
-        /// What is wrong with it.
+        /// The defect.
         what: String,
     },
-    /// A file of a certificate or of its key is none.
+    /// A malformed file of a certificate or of its key.
     #[error("{}: {what}", path.display())]
     Certificate {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         what: String,
     },
-    /// A registry refused, could not be reached, or sent something else than was asked for.
+    /// A registry refused a request, could not be reached, or sent an invalid answer.
     #[error("{reference}: {what}")]
     Registry {
         /// The reference as it was given.
         reference: String,
-        /// What happened; never a password or token.
+        /// A description of the failure; never a password or token.
         what: String,
     },
 }
 
 impl TransferError {
-    /// The failure itself, without the name of what was imported.
+    /// The underlying error, without the name of the input.
     #[must_use]
     pub fn root(&self) -> &Self {
         match self {
@@ -152,7 +152,7 @@ impl TransferError {
         }
     }
 
-    /// Names what was imported, unless the failure names a path by itself.
+    /// Adds the name of the input, unless the error already has a path.
     #[must_use]
     pub fn of(self, path: &Path) -> Self {
         match self {
@@ -163,12 +163,12 @@ impl TransferError {
         }
     }
 
-    /// A stream or a document that is none.
+    /// Returns the error for a malformed stream or document.
     pub(super) fn malformed(what: &str) -> Self {
         Self::Malformed { what: what.to_owned() }
     }
 
-    /// Whether what was read is at fault, and not who gave or took it.
+    /// Whether the content of the input is at fault, rather than its source or destination.
     pub(super) fn is_of_content(&self) -> bool {
         match self {
             Self::Source { error, .. } => error.is_of_content(),

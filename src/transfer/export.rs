@@ -1,7 +1,7 @@
-//! Layers and images as the world outside reads them: tars, OCI layouts, docker-archives.
+//! Export of layers and images as tars, OCI layouts and docker-archives.
 //!
-//! - `tar`: a layer as a tar, the same one each time; `documents`: what names layers and images;
-//! - `target`: where an image is written: a directory, a file, a pipe; `registry`: a registry.
+//! - `tar`: a layer as a tar, always with equal bytes; `documents`: manifests and lists;
+//! - `target`: the destination: a directory, a file or a pipe; `registry`: a registry.
 
 pub(crate) mod documents;
 mod registry;
@@ -21,10 +21,10 @@ pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
 pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
 
-/// How layers are compressed.
+/// The compression of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// RFC 1952.
     Gzip,
@@ -33,7 +33,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Its name in records.
+    /// The name in records.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Compression {
         }
     }
 
-    /// The media type of a layer of OCI, by its ending.
+    /// The OCI media type of a layer with this compression.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Compression {
     }
 }
 
-/// Bytes on their way, counted and digested.
+/// A writer that counts and digests the bytes that pass through it.
 pub struct Digested<W> {
     inner: W,
     hasher: Sha256,
@@ -62,12 +62,12 @@ pub struct Digested<W> {
 }
 
 impl<W: Write> Digested<W> {
-    /// Digests what goes to `inner`.
+    /// Digests the bytes that are written to `inner`.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Sha256::new(), len: 0 }
     }
 
-    /// The digest, the count of bytes, and what they went to.
+    /// Returns the digest, the number of bytes, and the inner writer.
     pub fn finish(self) -> (Digest, u64, W) {
         let digest: [u8; 32] = self.hasher.finalize().into();
         (Digest::from_sha256(&digest), self.len, self.inner)
@@ -87,13 +87,13 @@ impl<W: Write> Write for Digested<W> {
     }
 }
 
-/// Writes a layer as a tar: as it was imported if that is known, else as we write one. Answers
-/// its diff ID.
+/// Writes a layer as a tar: with the bytes that were imported, if they are known, else in Lamina's
+/// own layout. Returns its diff ID.
 ///
 /// # Errors
-/// [`TransferError::Unwritable`] where what was imported cannot be written again, and
-/// [`StoreError::Damaged`](crate::store::error::StoreError::Damaged);
-/// [`TransferError::Entry`] for what no tar can hold; what `out` answers.
+/// [`TransferError::Unwritable`] and
+/// [`StoreError::Damaged`](crate::store::error::StoreError::Damaged) if the imported bytes cannot
+/// be reproduced; [`TransferError::Entry`] for an object that no tar can hold; errors of `out`.
 pub fn write_layer(
     recipes: &Recipes,
     layer: &Layer,
@@ -114,7 +114,7 @@ pub fn write_layer(
     Ok(found)
 }
 
-/// The diff ID of a layer as we write it.
+/// Returns the diff ID of a layer in Lamina's own tar layout.
 ///
 /// # Errors
 /// As [`write_layer`].

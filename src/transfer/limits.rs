@@ -1,16 +1,16 @@
-//! Limits of what is read from outside.
+//! Limits on input from outside.
 
-/// Most objects of one layer. A layer of all of Debian has some hundred thousand.
+/// Limit of objects in one layer. A layer with all of Debian has some hundred thousand.
 pub(super) const ENTRIES_MAX: u64 = 16 << 20;
 
-/// Bytes that are read from a stream at once.
+/// Number of bytes in one read of a stream.
 pub(super) const READ_BYTES: usize = 128 << 10;
 
-/// Longest manifest or index, as registries limit them.
+/// The longest manifest or index, as in registries.
 pub(super) const MANIFEST_MAX: u64 = 4 << 20;
 
-/// Most bytes of manifests and configurations of one archive.
+/// Limit of bytes of manifests and configurations of one archive.
 pub(super) const DOCUMENTS_MAX: usize = 64 << 20;
 
-/// Longest configuration of an image.
+/// The longest configuration of an image.
 pub(super) const CONFIG_MAX: u64 = 8 << 20;

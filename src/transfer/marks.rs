@@ -1,8 +1,8 @@
-//! What overlayfs and fuse-overlayfs keep in extended attributes of a layer.
+//! The extended attributes of overlayfs and fuse-overlayfs in a layer.
 //!
-//! These attributes are statements of a union about its own layer, never data of a user, so
-//! none of them is kept as an attribute (kernel `Documentation/filesystems/overlayfs.rst`,
-//! "whiteouts and opaque directories", "Nesting overlayfs mounts").
+//! In these attributes a union describes its own layer. They are never data of a user, so none of
+//! them is kept as an attribute (kernel `Documentation/filesystems/overlayfs.rst`, "whiteouts and
+//! opaque directories", "Nesting overlayfs mounts").
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ pub(super) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const NAMESPACES: [&[u8]; 2] = [TRUSTED, USER];
 
-/// What the attributes of an object state.
+/// The meaning of the overlayfs attributes of an object.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// A directory hides what the layers below have in it.
+    /// A directory hides everything that the layers below have in it.
     pub(super) opaque: bool,
     /// A directory may hold empty files that are whiteouts (`opaque` = `x`); it hides nothing.
     pub(super) holds_whiteouts: bool,
@@ -24,10 +24,10 @@ pub(super) struct Marks {
     pub(super) whiteout: bool,
 }
 
-/// Takes the attributes of overlayfs out of `xattrs`.
+/// Removes the attributes of overlayfs from `xattrs`.
 ///
-/// A redirect and a file of metadata alone name content of other layers, which a layer that
-/// stands for itself does not have.
+/// A redirect and a metadata-only file refer to content of other layers, so an error is returned
+/// for them: a layer must stand for itself.
 pub(super) fn take(xattrs: &mut Xattrs) -> Result<Marks, &'static str> {
     let mut marks = Marks::default();
     let mut refused = None;
@@ -47,7 +47,7 @@ pub(super) fn take(xattrs: &mut Xattrs) -> Result<Marks, &'static str> {
             WHITEOUT => marks.whiteout = true,
             REDIRECT => refused = Some("it is a redirect of overlayfs to another name"),
             METACOPY => refused = Some("it is a metacopy of overlayfs without its data"),
-            // origin, impure, nlink, upper, protattr, uuid, escaped ones: of no use here.
+            // origin, impure, nlink, upper, protattr, uuid, escaped ones: not needed here.
             _ => {}
         }
         false

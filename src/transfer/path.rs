@@ -1,35 +1,35 @@
-//! Names as archives write them, to places of a layer.
+//! Conversion of names in archives to places in a layer.
 //!
-//! A name is taken relative to the root of the layer, as GNU tar does: `/` and `./` at the front
-//! and repeated `/` go. `..` is refused rather than resolved, since a link may lie before it.
+//! A name is relative to the root of the layer, as in GNU tar: leading `/` and `./` and repeated
+//! `/` are dropped. `..` is refused rather than resolved, since a link may come before it.
 
 use crate::transfer::error::TransferError;
 use crate::types::marks::{WH_BOOKKEEPING, WH_OPAQUE, WH_PREFIX};
 use crate::types::{NAME_MAX, Name, name};
 
-/// Longest path, `PATH_MAX` of Linux.
+/// The longest path, `PATH_MAX` of Linux.
 const PATH_MAX: usize = 4096;
 
-/// Most components of a path.
+/// Limit of components of a path.
 const DEPTH_MAX: usize = 1024;
 
-/// Longest name of an extended attribute, `XATTR_NAME_MAX` of Linux.
+/// The longest name of an extended attribute, `XATTR_NAME_MAX` of Linux.
 pub(super) const XATTR_NAME_MAX: usize = 255;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// The object itself.
     Object(Vec<Name>),
-    /// The absence of this object (`.wh.NAME`).
+    /// A whiteout of this object (`.wh.NAME`).
     Whiteout(Vec<Name>),
-    /// That the layers below have nothing in this directory (`.wh..wh..opq`).
+    /// An opaque directory, which hides the layers below (`.wh..wh..opq`).
     Opaque(Vec<Name>),
-    /// Nothing that belongs to a layer.
+    /// Metadata of AUFS that belongs to no layer.
     Nothing,
 }
 
-/// Reads a name of an archive as a place.
+/// Converts a name of an archive to a place.
 pub(super) fn place(raw: &[u8]) -> Result<Place, &'static str> {
     let mut path = components(raw)?;
     let Some(last) = path.pop() else { return Ok(Place::Object(path)) };
@@ -58,7 +58,7 @@ pub(super) fn place(raw: &[u8]) -> Result<Place, &'static str> {
     Ok(Place::Whiteout(path))
 }
 
-/// Reads the target of a hard link.
+/// Converts the target of a hard link.
 pub(super) fn link_target(raw: &[u8]) -> Result<Vec<Name>, &'static str> {
     match place(raw) {
         Ok(Place::Object(path)) if path.is_empty() => Err("it is a hard link to the root"),
@@ -68,7 +68,7 @@ pub(super) fn link_target(raw: &[u8]) -> Result<Vec<Name>, &'static str> {
     }
 }
 
-/// The components of a name, none for the root.
+/// The components of a name; empty for the root.
 pub(super) fn components(raw: &[u8]) -> Result<Vec<Name>, &'static str> {
     if raw.is_empty() {
         return Err("its name is empty");
@@ -94,7 +94,7 @@ pub(super) fn components(raw: &[u8]) -> Result<Vec<Name>, &'static str> {
     Ok(path)
 }
 
-/// A name for people: no byte of it can steer a terminal.
+/// A printable form of a name, without bytes that could control a terminal.
 pub(super) fn shown(raw: &[u8]) -> String {
     const LONGEST: usize = 256;
     let text = String::from_utf8_lossy(raw.get(..LONGEST).unwrap_or(raw));
@@ -107,7 +107,7 @@ pub(super) fn joined(path: &[Name]) -> Vec<u8> {
     path.join(&b'/')
 }
 
-/// A refusal of one entry.
+/// Returns the error for an entry.
 pub(super) fn refused(raw: &[u8]) -> impl Fn(&'static str) -> TransferError + '_ {
     move |what| TransferError::Entry { name: shown(raw), what: what.to_owned() }
 }

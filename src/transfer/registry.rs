@@ -1,15 +1,15 @@
-//! Images from a registry: the OCI distribution protocol, as far as pulling needs it.
+//! Images in a registry: the parts of the OCI distribution protocol that pull and push need.
 //!
-//! - `reference`: which registry, which image;
+//! - `reference`: the parts of a reference;
 //! - `connection`: certificates and proxies;
-//! - `auth`: credentials, and what registries ask for;
-//! - `access`: who asks, as words, environment and files say;
-//! - `fetch`: parts of blobs, for layers that are not here as a whole;
-//! - `download`: blobs to files that an interrupted pull continues; `upload`: the other way.
+//! - `auth`: credentials and challenges;
+//! - `access`: credentials and settings from options, environment and files;
+//! - `fetch`: parts of blobs, for layers that are only partly on this host;
+//! - `download`: blobs to files that an interrupted pull continues; `upload`: the other direction.
 //!
-//! What a registry sends is believed when its digest is the one that was asked for, not before.
-//! Credentials go to the registry and to the token server that it names, over TLS or to this
-//! machine; a redirect is followed without them.
+//! Data from a registry is trusted only after its digest is verified. Credentials go to the
+//! registry and to the token server that it names, over TLS or to this machine; a redirect is
+//! followed without them.
 
 use std::io::Read;
 use std::time::Duration;
@@ -43,20 +43,20 @@ use connection::Connection;
 use pace::Paced;
 use reference::{Reference, is_loopback};
 
-/// Longest manifest and configuration.
+/// The longest manifest and configuration.
 const DOCUMENT_MAX: u64 = 4 << 20;
-/// Longest answer of a token server, and longest error text that is looked at.
+/// The longest answer of a token server, and the longest error text that is read.
 const ANSWER_MAX: u64 = 64 << 10;
-/// Most redirects of one request.
+/// Limit of redirects of one request.
 const REDIRECTS_MAX: u32 = 5;
-/// A registry to which no connection can be made for so long is gone.
+/// The timeout of a connection attempt.
 const NO_CONNECTION: Duration = Duration::from_secs(30);
-/// The same and silence while somebody waits, and how long a request may take then.
+/// Timeouts while a caller waits: of silence, of a connection attempt, and of a whole request.
 const SILENCE_PROMPT: Duration = Duration::from_secs(10);
 const NO_CONNECTION_PROMPT: Duration = Duration::from_secs(5);
 const PROMPT: Duration = Duration::from_secs(60);
 
-/// How often a registry may put a request off, and for how long each time.
+/// Limits on the number of retries of a busy registry, and on the pause that it may request.
 const BUSY_TRIES: u32 = 5;
 const BUSY_MAX: Duration = Duration::from_secs(60);
 
@@ -65,19 +65,19 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// A registry, as one pull sees it.
+/// A registry, as used by one pull or push.
 pub struct Registry {
     reference: Reference,
     agent: Agent,
     /// `http` or `https`.
     scheme: &'static str,
-    /// Whether plain HTTP was asked for.
+    /// Whether plain HTTP was requested.
     insecure: bool,
     prompt: bool,
-    /// For how long it may bring nothing.
+    /// The time for which the registry may send no data.
     patience: Duration,
     credentials: Option<Credentials>,
-    /// The header that the registry accepted last.
+    /// The `Authorization` header that the registry accepted last.
     authorization: Mutex<Option<String>>,
 }
 
@@ -100,7 +100,7 @@ struct Reason {
     message: Option<String>,
 }
 
-/// Whether nobody speaks TLS there. A certificate that does not count is another matter.
+/// Whether the server does not speak TLS. An invalid certificate does not count as that.
 fn is_plain(answer: &Answer) -> bool {
     let refused = |error: &ureq::Error| error.to_string().contains("invalid peer certificate");
     answer.as_ref().is_err_and(|error| !refused(error))
@@ -128,20 +128,21 @@ fn default_port(uri: &Uri) -> Option<u16> {
     }
 }
 
-/// How long to wait before a request is sent again, where the answer says that it may.
+/// The pause before a retry, if the response requests one.
 fn pause_of(answer: &Response<Body>) -> Option<Duration> {
     if !matches!(answer.status().as_u16(), 429 | 503) {
         return None;
     }
     let said = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    // A date is for services that are down for longer.
+    // A date is ignored: it is for services that are down for longer.
     let pause = Duration::from_secs(said.trim().parse().ok()?);
     (pause <= BUSY_MAX).then_some(pause)
 }
 
 impl Registry {
-    /// Finds out how the registry is spoken to. Without `tls_verify` certificates are not looked
-    /// at, and plain HTTP will do; that it does for registries of this machine too.
+    /// Connects to the registry and detects the protocol. Without `tls_verify`, certificates are
+    /// not checked and plain HTTP is accepted. Plain HTTP is always accepted for registries on this
+    /// machine.
     ///
     /// # Errors
     /// [`TransferError::Certificate`], [`TransferError::Proxy`].
@@ -201,7 +202,7 @@ impl Registry {
         TransferError::Registry { reference: self.reference.text.clone(), what: what.into() }
     }
 
-    /// Sends a request, again when a registry that has too much to do says so.
+    /// Sends a request, and repeats it while the registry reports that it is busy.
     fn call(&self, request: &dyn Fn() -> Answer) -> Answer {
         let tries = if self.prompt { 0 } else { BUSY_TRIES };
         for _ in 0..tries {
@@ -221,15 +222,15 @@ impl Registry {
         })
     }
 
-    /// The address of something of the repository.
+    /// The URL of an object of the repository.
     fn place(&self, place: &str) -> String {
         self.url(&format!("{}/{place}", self.reference.path))
     }
 
-    /// A request, once more with what the registry wants to see.
+    /// Sends a request, and repeats it once with the credentials that the registry requests.
     fn ask(&self, request: &dyn Fn(Option<&str>) -> Answer) -> Result<Response<Body>> {
         let send = |authorization: Option<&str>| {
-            // Addresses that are redirected to may hold secrets in their query.
+            // Addresses of redirects may have secrets in their query.
             self.call(&|| request(authorization)).map_err(|error| match error {
                 ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) => {
                     self.error("it redirects to an address without HTTPS")
@@ -242,7 +243,8 @@ impl Registry {
         if answer.status() != 401 {
             return Ok(answer);
         }
-        // Only the registry itself says who is to see the credentials, nobody it redirects to.
+        // Credentials are sent only if the registry itself requests them, not the target of a
+        // redirect.
         let from = answer.get_uri();
         let own = self.url("").parse::<Uri>().ok();
         if !own.is_some_and(|own| is_same_place(&own, from)) {
@@ -265,7 +267,7 @@ impl Registry {
     fn token(&self, realm: &str, parameters: &[(String, String)]) -> Result<String> {
         let place = realm.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next());
         let host = place.flatten().unwrap_or_default();
-        // `user@localhost` would be a name of another machine.
+        // `user@localhost` would be a name on another machine.
         let is_local = is_loopback(host) && !host.contains('@');
         let is_plain = realm.starts_with("http://") && (is_local || self.insecure);
         if !realm.starts_with("https://") && !is_plain {
@@ -288,7 +290,7 @@ impl Registry {
         Ok(format!("Bearer {token}"))
     }
 
-    /// What a registry says with an answer that is no success.
+    /// Converts a response that is not a success to an error.
     fn refused(&self, mut answer: Response<Body>) -> TransferError {
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec();
@@ -296,7 +298,7 @@ impl Registry {
         let reason = refusal.and_then(|refusal| refusal.errors.into_iter().next());
         let mut what = format!("the registry answered {status}");
         if let Some(Reason { code, message }) = reason {
-            // Text of a stranger for a terminal.
+            // Untrusted text: remove bytes that control a terminal.
             let shown = format!("{code}: {}", message.unwrap_or_default());
             let shown: String = shown.chars().filter(|c| !c.is_control()).take(300).collect();
             what = format!("{what}: {shown}");
@@ -322,7 +324,7 @@ impl Registry {
         Ok(raw)
     }
 
-    /// The image of the reference for this host: manifest and configuration, both verified.
+    /// Returns the image of the reference for this host: manifest and configuration, both verified.
     ///
     /// # Errors
     /// [`TransferError::Registry`].

@@ -1,4 +1,4 @@
-//! What lies beneath a tar: digests, compression, and the words for their failures.
+//! The layers of a stream beneath a tar: digests, compression, and their errors.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -8,20 +8,20 @@ use std::rc::Rc;
 use super::limits::READ_BYTES;
 use crate::transfer::error::TransferError;
 
-/// Bytes that tell the compressions apart.
+/// Number of bytes needed to detect the compression.
 const HEAD_BYTES: u64 = 6;
 
-/// Largest window of a zstd frame, as log2: 128 MiB, what `zstd -d` accepts without being asked.
+/// The largest window of a zstd frame, as log2: 128 MiB, which `zstd -d` accepts by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// What a compressed stream may become: 64 GiB whatever it is, then 1,024 times its length (gzip
-/// cannot do more), and 1 TiB at the very most.
+/// The limit for a decompressed stream: 64 GiB in any case, then 1,024 times the compressed length
+/// (the maximum of gzip), and never more than 1 TiB.
 const LIMITS: Limits = Limits { free: 64 << 30, times: 1024, most: 1 << 40 };
 
-/// How a stream is compressed.
+/// The compression of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
-    /// Not at all.
+    /// No compression.
     Plain,
     /// RFC 1952, any number of members.
     Gzip,
@@ -30,11 +30,11 @@ pub(super) enum Packing {
 }
 
 impl Packing {
-    /// Recognises the compression by the first bytes of a stream.
+    /// Detects the compression by the first bytes of a stream.
     pub(super) fn of(head: &[u8]) -> Result<Self, TransferError> {
         let other = match head {
             [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
-            // The second is a skippable frame, which zstd:chunked may put first.
+            // The second is a skippable frame, with which zstd:chunked may begin.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 return Ok(Self::Zstd);
             }
@@ -47,8 +47,8 @@ impl Packing {
     }
 }
 
-/// Says what a failed read of an archive means: an end that comes too early and damage are the
-/// archive's, anything else is the reader's.
+/// Converts a failed read of an archive: a truncated or damaged stream is the fault of the archive,
+/// anything else is an error of the reader.
 pub(super) fn failed(what: &str, error: io::Error) -> TransferError {
     match error.kind() {
         ErrorKind::UnexpectedEof => {
@@ -61,7 +61,7 @@ pub(super) fn failed(what: &str, error: io::Error) -> TransferError {
     }
 }
 
-/// A second error that says the same: one is kept, one goes through the sink.
+/// Returns a copy of an error: one is kept, the other passes through the sink.
 pub(super) fn copied(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -69,14 +69,14 @@ pub(super) fn copied(error: &io::Error) -> io::Error {
     }
 }
 
-/// The first bytes of a stream, fewer where it is shorter.
+/// The first bytes of a stream, fewer if it is shorter.
 pub(super) fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     reader.take(HEAD_BYTES).read_to_end(&mut head)?;
     Ok(head)
 }
 
-/// A reader that decompresses `raw`.
+/// Returns a reader that decompresses `raw`.
 pub(super) fn decoder<'r>(
     packing: Packing,
     raw: impl Read + 'r,
@@ -100,7 +100,7 @@ pub(super) fn decoder<'r>(
     })
 }
 
-/// How much longer than its source a stream may be.
+/// Limits on the length of a decompressed stream.
 #[derive(Clone, Copy)]
 struct Limits {
     free: u64,
@@ -114,7 +114,7 @@ impl Limits {
     }
 }
 
-/// A reader that counts what passes.
+/// A reader that counts the bytes read.
 struct Counting<R> {
     inner: R,
     read: Rc<Cell<u64>>,
@@ -128,7 +128,7 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-/// A decoder that stops where its stream became too long.
+/// A decoder that fails when its stream becomes too long.
 struct Limited<'r> {
     inner: Box<dyn Read + 'r>,
     limits: Limits,
@@ -148,7 +148,7 @@ impl Read for Limited<'_> {
     }
 }
 
-/// A decoder whose own complaints are told from those of the reader beneath.
+/// A decoder that marks its own errors, to distinguish them from those of the inner reader.
 struct Decoding<R> {
     inner: R,
     name: &'static str,
@@ -157,7 +157,7 @@ struct Decoding<R> {
 impl<R: Read> Read for Decoding<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buf).map_err(|error| match error.kind() {
-            // An errno is never the decoder's.
+            // Only the inner reader returns an errno.
             _ if error.raw_os_error().is_some() => error,
             ErrorKind::Interrupted => error,
             ErrorKind::UnexpectedEof => {

@@ -1,8 +1,8 @@
-//! One layer from a tar, plain or compressed.
+//! Import of one layer from a tar, plain or compressed.
 //!
-//! - `members`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star,
-//!   libarchive and Go write it, without reading what two of them would understand differently;
-//! - `entry`: members into a [`Sink`].
+//! - `members`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star, libarchive and
+//!   Go write it; archives that two of them would read differently are refused;
+//! - `entry`: passes members to a [`Sink`].
 
 use std::io::{self, BufReader, Read};
 
@@ -20,37 +20,37 @@ mod number;
 mod pax;
 mod sparse;
 
-/// What a tar was, read to its very end.
+/// The properties of a tar that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TarOutcome {
-    /// SHA-256 of the uncompressed stream, padding behind the end marker included: the diff ID.
+    /// SHA-256 of the uncompressed stream, including padding after the end marker: the diff ID.
     pub diff_id: Digest,
-    /// SHA-256 of the bytes as they were read; equals `diff_id` where nothing is compressed.
+    /// SHA-256 of the bytes as they were read; equal to `diff_id` without compression.
     pub compressed_digest: Digest,
-    /// Members, extension headers not counted.
+    /// The number of members, without extension headers.
     pub entries: u64,
-    /// Whether the end was marked. Where it was not, GNU tar and Go accept the archive too, but
-    /// only a digest can tell it from one that was cut between two members.
+    /// Whether the tar had an end marker. GNU tar and Go accept an archive without one, but only a
+    /// digest can distinguish it from an archive that was cut between two members.
     pub end_marked: bool,
 }
 
-/// Reads one layer from a tar, plain or compressed by gzip or zstd, and gives its objects to
+/// Reads one layer from a tar, plain or compressed with gzip or zstd, and adds its objects to
 /// `sink`.
 ///
-/// The stream is read to its end, so that both digests are of all of it. One of no bytes is an
-/// empty layer, which only a digest can tell from one that was lost. Memory does not grow with the
-/// archive. What was given to the sink before a failure is to be thrown away.
+/// The stream is read to its end, so both digests cover all of it. An empty stream is an empty
+/// layer; only a digest can distinguish it from one that was lost. Memory does not grow with the
+/// archive. After a failure, the content of the sink must be discarded.
 ///
 /// # Errors
-/// [`TransferError::Malformed`], [`TransferError::Damaged`] and [`TransferError::Truncated`]
-/// where the stream is no tar, is damaged or ends too early;
-/// [`TransferError::Entry`] for a member that no layer can have, or that implementations of tar
-/// understand differently; [`TransferError::Stream`] where `reader` fails; what `sink` answers.
+/// [`TransferError::Malformed`], [`TransferError::Damaged`] and [`TransferError::Truncated`] if the
+/// stream is not a tar, is damaged or ends too early; [`TransferError::Entry`] for a member that no
+/// layer can have or that tar implementations read differently; [`TransferError::Stream`] if
+/// `reader` fails; errors of `sink`.
 pub fn layer_from_tar(reader: impl Read, sink: &mut dyn Sink) -> Result<TarOutcome, TransferError> {
     layer_from_tar_recorded(reader, sink, None)
 }
 
-/// The same, with somebody who hears how the tar was written.
+/// Like [`layer_from_tar`], and records how the tar was written.
 ///
 /// # Errors
 /// As [`layer_from_tar`].
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn digests_are_of_the_whole_stream() {
-        // GNU tar fills a record of 10 KiB, and ignores what is not zero behind the end.
+        // GNU tar pads to a record of 10 KiB, and ignores non-zero bytes after the end.
         let mut plain = sample();
         plain.resize(plain.len() + 9000, 0);
         plain.extend_from_slice(b"garbage");

@@ -1,4 +1,4 @@
-//! What the tests of imports share: a sink that writes down what it gets, and hand-made tars.
+//! Helpers for the tests of imports: a sink that records its calls, and hand-made tars.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::sink::{Body, Meta, Sink};
 use crate::types::Name;
 
-/// Writes down what an import gives, one line each.
+/// Records the objects of an import, one line each.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) lines: Vec<String>,
@@ -61,12 +61,12 @@ impl Sink for Recorder {
     }
 }
 
-/// A tar that is put together by hand, so that it may lie.
+/// A tar that is put together by hand, so that it may be invalid.
 #[derive(Default, Clone)]
 pub(super) struct Tar(pub(super) Vec<u8>);
 
 impl Tar {
-    /// Adds a header whose checksum is made right, and blocks of data.
+    /// Adds a header with a valid checksum, and blocks of data.
     pub(super) fn raw(mut self, mut header: ::tar::Header, data: &[u8]) -> Self {
         header.set_cksum();
         self.0.extend_from_slice(header.as_bytes());
@@ -106,7 +106,7 @@ impl Tar {
     }
 }
 
-/// PAX records.
+/// Formats PAX records.
 pub(super) fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut all = Vec::new();
     for (key, value) in records {
@@ -119,7 +119,7 @@ pub(super) fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     all
 }
 
-/// A ustar header.
+/// Returns a ustar header.
 pub(super) fn header(kind: u8, name: &[u8], size: u64) -> ::tar::Header {
     let mut header = ::tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);

@@ -8,7 +8,7 @@ use crate::transfer::limits::CONFIG_MAX;
 use crate::types::Digest;
 use crate::types::hex::is_hex;
 
-/// The images that the text of `manifest.json` lists.
+/// The images in the text of `manifest.json`.
 pub(super) fn images(parts: &Parts, raw: &[u8]) -> Result<Vec<FoundImage>, TransferError> {
     let listed: Vec<Listed> = json("manifest.json", raw)?;
     bounded(listed.into_iter().map(|listed| image(parts, listed)))
@@ -34,7 +34,8 @@ fn image(parts: &Parts, listed: Listed) -> Result<FoundImage, TransferError> {
 
 fn layer(parts: &Parts, part: String, diff_id: Digest) -> Result<FoundLayer, TransferError> {
     let size = parts.find(&part)?.ok_or_else(|| missing(&part))?.len();
-    // Elsewhere the digits of a name are an ID, a diff ID or a digest, depending on the writer.
+    // In other places the digits of a name are an ID, a diff ID or a digest, depending on the
+    // writer.
     let digest = blob(&part);
     Ok(FoundLayer { media_type: None, digest, diff_id, size, index: None, part })
 }
@@ -44,7 +45,7 @@ fn blob(part: &str) -> Option<Digest> {
     Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }
 
-// `blobs/sha256/HEX`, `HEX.json`, and `sha256:HEX` of go-containerregistry.
+// Accepts `blobs/sha256/HEX`, `HEX.json`, and `sha256:HEX` of go-containerregistry.
 fn stated_config(part: &str) -> Option<Digest> {
     let name = part.strip_suffix(".json").unwrap_or(part);
     let name = name.strip_prefix("sha256:").unwrap_or(name);

@@ -1,4 +1,4 @@
-//! What is found of images in an archive, and what their documents share.
+//! The images and layers found in an archive, and helpers for reading their documents.
 
 use serde::de::DeserializeOwned;
 
@@ -11,39 +11,39 @@ use crate::types::Digest;
 /// An image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundImage {
-    /// As the archive names it: with `docker save` a whole reference, in an OCI layout whatever
-    /// its maker chose, often only a tag; none for an image without a name.
+    /// The names in the archive: with `docker save` a whole reference, in an OCI layout any text,
+    /// often only a tag; empty for an image without a name.
     pub names: Vec<String>,
-    /// The OCI or Docker manifest, where the archive has one.
+    /// The OCI or Docker manifest, if the archive has one.
     pub manifest: Option<Vec<u8>>,
-    /// The configuration, to the byte.
+    /// The bytes of the configuration.
     pub config: Vec<u8>,
-    /// The SHA-256 of the configuration: the ID of the image.
+    /// The SHA-256 of the configuration, which is the ID of the image.
     pub config_digest: Digest,
-    /// From the lowest up.
+    /// The layers, the lowest first.
     pub layers: Vec<FoundLayer>,
 }
 
 /// A layer of an image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLayer {
-    /// As the manifest states it.
+    /// The media type in the manifest.
     pub media_type: Option<String>,
-    /// Digest of the bytes that [`layer`](super::ImageSource::layer) gives, where the archive
-    /// states it. A `sha256:` is left to whoever reads them; any other is verified by the reader.
+    /// Digest of the bytes that [`layer`](super::ImageSource::layer) returns, if the archive states
+    /// it. The caller verifies a `sha256:`; the reader itself verifies any other.
     pub digest: Option<Digest>,
     /// The SHA-256 of the uncompressed tar.
     pub diff_id: Digest,
-    /// Bytes that [`layer`](super::ImageSource::layer) gives.
+    /// Number of bytes that [`layer`](super::ImageSource::layer) returns.
     pub size: u64,
-    /// Of a layer in our own form: its index. The digest above is that of its data.
+    /// The index of a layer in Lamina's own form; the digest above is then that of its data.
     pub index: Option<Box<FoundLayer>>,
-    /// Which part of the archive it is.
+    /// The name of the part of the archive.
     pub(super) part: String,
 }
 
-/// Collects images until their documents are too many: a manifest of 4 MiB can name one
-/// configuration ten thousand times.
+/// Collects images up to a limit on the size of their documents: a manifest of 4 MiB can refer to
+/// one configuration ten thousand times.
 pub(super) fn bounded(
     images: impl Iterator<Item = Result<FoundImage, TransferError>>,
 ) -> Result<Vec<FoundImage>, TransferError> {
@@ -71,7 +71,7 @@ pub(super) fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, Tra
     })
 }
 
-/// The diff IDs of a configuration, as many as there are layers.
+/// The diff IDs of a configuration; an error if their number differs from that of the layers.
 pub(super) fn diff_ids(
     name: &str,
     config: &[u8],

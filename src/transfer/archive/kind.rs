@@ -1,4 +1,4 @@
-//! What a path that is to be imported holds.
+//! Detection of the kind of an input.
 
 use std::fs::{self, File};
 use std::io::Seek;
@@ -16,35 +16,35 @@ use crate::transfer::tar::members::{Members, Source, Streamed};
 use crate::types::Name;
 use crate::types::hex::is_hex;
 
-/// Most members that are looked at: an image has a few for each of its layers.
+/// Limit of members that are examined: an image has a few for each of its layers.
 const MEMBERS_MAX: usize = 1 << 16;
 
-/// What a path that is to be imported holds.
+/// The kind of an input.
 pub enum Input {
-    /// A directory that is no OCI image layout: one layer.
+    /// A directory that is not an OCI image layout: one layer.
     Directory,
     /// Images: an archive of `docker save` or `podman save`, or an OCI layout.
     Images(ImageSource),
-    /// Any other tar, perhaps compressed, of this many bytes: one layer.
+    /// Any other tar, possibly compressed: one layer.
     Layer {
-        /// At its begin.
+        /// The file, positioned at its start.
         file: File,
-        /// Its length.
+        /// The length of the file in bytes.
         size: u64,
     },
 }
 
-/// Opens what is to be imported, and tells what it is.
+/// Opens an input and detects its kind.
 ///
-/// A tar is read until a member shows that: the manifest of images, or a name that no image
-/// archive has. A layer whose root only holds files that could be parts of an archive is read to
-/// its end. A pipe, and a compressed archive of images, whose parts can be read in one order only,
-/// are written to a nameless file in the directory `spool`; it is gone with this value, or with
-/// the process.
+/// A tar is read up to the first member that decides: the manifest of images, or a name that no
+/// image archive has. A layer whose root holds only files that could be parts of an archive is read
+/// to its end. A pipe, and a compressed archive of images, whose parts can be read in one order
+/// only, are written to a nameless file in the directory `spool`. The file is gone when this value
+/// is dropped or the process ends.
 ///
 /// # Errors
-/// [`TransferError::Io`] where the host refuses; [`TransferError::Malformed`] and
-/// [`TransferError::Entry`] for what is no tar.
+/// [`TransferError::Io`] for an error of the host; [`TransferError::Malformed`] and
+/// [`TransferError::Entry`] for a file that is not a tar.
 pub fn open_input(path: &Path, spool: &Path) -> Result<Input, TransferError> {
     let found = fs::metadata(path).map_err(TransferError::io(path))?;
     if found.is_dir() {
@@ -79,7 +79,8 @@ fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, TransferError
             false => None,
         },
         packing => {
-            // What is decompressed to tell it is not decompressed again for its parts.
+            // The copy keeps the decompressed bytes, so that they are not decompressed again for
+            // the parts.
             let mut plain = Spool::new(stream::decoder(packing, &file)?, spool)?;
             match scan(Streamed::new(&mut plain))? {
                 true => Some(plain.finish()?),
@@ -103,7 +104,7 @@ fn scan(source: impl Source) -> Result<bool, TransferError> {
         match components(&member.name).map(|name| part(&name)) {
             Ok(Part::Manifest) => return Ok(true),
             Ok(Part::Possible) => {}
-            // What is wrong with a name is said by the import of a layer.
+            // The import of a layer reports an invalid name.
             Ok(Part::None) | Err(_) => break,
         }
     }
@@ -112,11 +113,11 @@ fn scan(source: impl Source) -> Result<bool, TransferError> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
-    /// Only an archive of images has it.
+    /// Only an archive of images has this part.
     Manifest,
-    /// An archive of images may have it.
+    /// An archive of images may have this part.
     Possible,
-    /// No archive of images has it.
+    /// No archive of images has this part.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! Images of an OCI image layout.
+//! The images of an OCI image layout.
 
 use super::found::{FoundImage, FoundLayer, bounded, diff_ids, json, missing};
 use super::parts::Parts;
@@ -10,23 +10,24 @@ use crate::transfer::limits::{CONFIG_MAX, MANIFEST_MAX};
 use crate::transfer::path::shown;
 use crate::types::Digest;
 
-/// Most indexes from `index.json` to a manifest.
+/// Limit of nested indexes from `index.json` to a manifest.
 const DEPTH_MAX: usize = 4;
 
-/// Answers the document with this digest; the first word is the kind of the address.
+/// Returns the document with a digest (second argument). The first argument is the kind of the
+/// address.
 type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Vec<u8>, TransferError> + 'a;
 
-// Smaller is better; `None` for the platform of another host.
+// How well the platform suits this host, smaller is better; `None` for another platform.
 fn distance(descriptor: &Descriptor) -> Option<u8> {
     let Some(platform) = &descriptor.platform else { return Some(1) };
     let same = platform.architecture.as_deref() == Some(architecture())
         && platform.os.as_deref().is_none_or(|os| os == "linux");
-    // `amd64/v3` needs more than any amd64 has.
+    // Not every amd64 processor supports the instructions of `amd64/v3`.
     let plain = matches!(platform.variant.as_deref(), None | Some("" | "v8" | "v7" | "v1"));
     same.then_some(if plain { 0 } else { 2 })
 }
 
-/// The images of a layout whose file `oci-layout` has this text.
+/// The images of a layout, given the content of its file `oci-layout`.
 pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, TransferError> {
     let layout: Layout = json("oci-layout", layout)?;
     if !layout.image_layout_version.starts_with("1.") {
@@ -49,7 +50,7 @@ pub(super) fn images(parts: &Parts, layout: &[u8]) -> Result<Vec<FoundImage>, Tr
     bounded(found.into_iter().map(|(descriptor, names)| image(parts, &descriptor, names)))
 }
 
-// The images of an index in its order, those of one name together.
+// The images of an index in its order, grouped by name.
 fn groups(index: Index) -> Vec<(Option<String>, Vec<Descriptor>)> {
     let mut groups: Vec<(Option<String>, Vec<Descriptor>)> = Vec::new();
     for descriptor in index.manifests.unwrap_or_default() {
@@ -65,8 +66,8 @@ fn groups(index: Index) -> Vec<(Option<String>, Vec<Descriptor>)> {
     groups
 }
 
-// Images of one name that state platforms are one image for several; those that state none are
-// images of their own.
+// Images of one name with platforms are variants of one image; each image without a platform is an
+// image of its own.
 fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, TransferError> {
     let (stated, mut chosen): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|descriptor| descriptor.platform.is_some());
@@ -78,7 +79,8 @@ fn chosen(group: Vec<Descriptor>) -> Result<Vec<Descriptor>, TransferError> {
 }
 
 fn of_this_host(candidates: Vec<Descriptor>) -> Result<Descriptor, TransferError> {
-    // One alone was meant, as with `docker save` of an image of another platform.
+    // A single candidate is taken for any platform, as with `docker save` of an image of another
+    // one.
     if candidates.len() == 1 {
         return candidates.into_iter().next().ok_or_else(nothing);
     }
@@ -104,7 +106,7 @@ fn nothing() -> TransferError {
     TransferError::malformed("an index of the archive names no image")
 }
 
-// From an index to a manifest.
+// Follows indexes down to a manifest.
 fn descend(parts: &Parts, mut descriptor: Descriptor) -> Result<Descriptor, TransferError> {
     for _ in 0..DEPTH_MAX {
         if !descriptor.is_index() {
@@ -166,7 +168,7 @@ fn image(
     Ok(FoundImage {
         names,
         manifest: Some(raw),
-        // The ID of an image is the SHA-256, whatever the manifest calls it by.
+        // The ID of an image is its SHA-256, even if the manifest uses another algorithm.
         config_digest: Digest::sha256(&config),
         layers: layers.collect::<Result<_, TransferError>>()?,
         config,
@@ -185,7 +187,7 @@ fn layer(parts: &Parts, listed: Descriptor, diff_id: Digest) -> Result<FoundLaye
     Ok(FoundLayer { media_type, digest: Some(digest), diff_id, size, index: None, part })
 }
 
-/// Puts the index of a layer in our own form to its data, which follow it.
+/// Pairs the index of a layer in Lamina's own form with the data that follow it.
 fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor)>, TransferError> {
     let lone =
         || TransferError::malformed("the index of a layer and its data do not follow each other");
@@ -206,9 +208,9 @@ fn paired(listed: Vec<Descriptor>) -> Result<Vec<(Option<Descriptor>, Descriptor
     Ok(pairs)
 }
 
-/// Reads what a registry answered for a reference: a manifest, or an index, of which the manifest
-/// of this host is taken. `fetch` is given the kind of the address (`manifests` or `blobs`) and the
-/// digest; what it answers is checked here.
+/// Parses the answer of a registry for a reference: a manifest, or an index, from which the
+/// manifest for this host is taken. `fetch` receives the kind of the address (`manifests` or
+/// `blobs`) and the digest; its result is verified here.
 pub(in crate::transfer) fn image_of_registry(
     mut raw: Vec<u8>,
     fetch: &mut Fetch<'_>,
@@ -218,7 +220,7 @@ pub(in crate::transfer) fn image_of_registry(
         let Some(manifests) = found.manifests else {
             return described(raw, found.config, found.layers.unwrap_or_default(), fetch);
         };
-        // Readers that differ here would see two different images under one digest.
+        // Readers with different precedence would see two different images under one digest.
         if found.config.is_some() || found.layers.is_some() {
             return Err(TransferError::malformed("the manifest is an index and an image at once"));
         }
@@ -262,7 +264,7 @@ fn described(
     let mut layers = Vec::with_capacity(listed.len());
     for ((index, listed), diff_id) in listed.into_iter().zip(ids) {
         let index = index.map(|index| of_registry(index, diff_id.clone())).transpose()?;
-        // It is downloaded before anything else is known of the layer.
+        // The index is downloaded before anything else of the layer is checked.
         if let Some(size) = index.as_ref().map(|index| index.size).filter(|size| *size > INDEX_MAX)
         {
             let what = format!("the index of a layer has {size} bytes; {INDEX_MAX} is the limit");
@@ -411,7 +413,8 @@ mod tests {
             let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
             std::fs::remove_file(at("outside")).unwrap();
             std::os::unix::fs::symlink(magic, at("blobs/sha256").join(digest)).unwrap();
-            // Held on purpose: the link leads to the right bytes, and is refused all the same.
+            // Kept open on purpose: the link leads to the right bytes, and must be refused all the
+            // same.
             std::mem::forget(open);
         }
         std::fs::write(at("index.json"), Layout::index(&[&image])).unwrap();
@@ -442,7 +445,7 @@ mod tests {
         let both = images(&format!("blobs/sha256/{}", sha256(&tar)));
         assert_eq!(both[0].manifest.as_deref(), Some(manifest.as_bytes()));
         assert_eq!(both[0].names, ["a:1"]);
-        // What is read is not what the manifest names.
+        // The layer in the list differs from the one in the manifest.
         assert_eq!(images("other")[0].manifest, None);
     }
 
@@ -533,7 +536,7 @@ mod tests {
         }
         let (native, found) = images(&format!("{index},{data},{index},{data}"));
         assert!(native && error(found).contains("1 diff IDs, but the manifest has 2"));
-        // However it is spelled.
+        // In any spelling.
         let escaped = INDEX_TYPE.replacen('/', "\\/", 1).replacen('v', "\\u0076", 1);
         assert!(is_native(
             format!(r#"{{"layers":[{{"mediaType":"{escaped}","digest":""}}]}}"#).as_bytes()

@@ -1,4 +1,4 @@
-//! The parts of an image archive, by name and in any order.
+//! The parts of an image archive, which can be read by name and in any order.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,20 +18,20 @@ use crate::transfer::stream;
 use crate::transfer::tar::members::{Members, Source};
 use crate::types::{Name, name};
 
-/// Most parts of an archive, and most bytes of their names.
+/// Limits of the number of parts of an archive and of the total length of their names.
 const PARTS_MAX: usize = 1 << 18;
 const NAMES_BYTES_MAX: usize = 32 << 20;
 
-/// Most links from a name to its part.
+/// Limit of links from a name to its part.
 const LINKS_MAX: usize = 16;
 
-/// Where the parts are.
+/// The source of the parts.
 pub(super) enum Parts {
     Tar { file: Arc<File>, table: BTreeMap<Vec<u8>, Item> },
     Directory { root: OwnedFd, path: PathBuf },
 }
 
-/// What a name of a tar is.
+/// The meaning of a name in a tar.
 pub(super) enum Item {
     Bytes { offset: u64, len: u64 },
     Link(Vec<u8>),
@@ -68,7 +68,7 @@ impl Parts {
                 b'2' => resolved(&place, &member.link).map(Item::Link),
                 _ => None,
             };
-            // As in a tar that is unpacked, the last member of a name counts.
+            // As when a tar is unpacked, the last member of a name counts.
             match item {
                 Some(item) => drop(table.insert(key, item)),
                 None => drop(table.remove(&key)),
@@ -77,7 +77,7 @@ impl Parts {
         Ok(Self::Tar { file: Arc::new(file), table })
     }
 
-    /// The part of a name.
+    /// Opens the part with a name.
     pub(super) fn find(&self, part: &str) -> Result<Option<Part>, TransferError> {
         let wanted = path::components(part.as_bytes()).map_err(refused(part.as_bytes()))?;
         match self {
@@ -86,7 +86,7 @@ impl Parts {
         }
     }
 
-    /// The bytes of a short part.
+    /// Reads a short part into memory.
     pub(super) fn read(&self, part: &str, longest: u64) -> Result<Option<Vec<u8>>, TransferError> {
         let Some(mut found) = self.find(part)? else { return Ok(None) };
         if found.len() > longest {
@@ -104,8 +104,8 @@ fn refused_by_host(path: &Path, errno: Errno) -> TransferError {
     TransferError::io(path)(io::Error::from_raw_os_error(errno.0))
 }
 
-// A symbolic link of an archive of images, as podman and old dockers make them for layers that
-// come twice. One that leads out of the archive names nothing.
+// Resolves a symbolic link in an archive of images; podman and old versions of Docker write them
+// for repeated layers. A link that leads out of the archive resolves to nothing.
 fn resolved(place: &[Name], target: &[u8]) -> Option<Vec<u8>> {
     let mut at = match target.first()? {
         b'/' => Vec::new(),
@@ -136,7 +136,7 @@ fn find(file: &Arc<File>, table: &BTreeMap<Vec<u8>, Item>, mut name: Vec<u8>) ->
 
 fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, TransferError> {
     let whole = path.join(OsStr::from_bytes(part));
-    // Without O_NONBLOCK a FIFO would hold the import up.
+    // Without O_NONBLOCK, opening a FIFO would block the import.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let opened = match file::open_beneath(root.as_fd(), part, flags) {
         Err(error) if error.is(Errno::NOENT) => return Ok(None),
@@ -152,7 +152,7 @@ fn open(root: &OwnedFd, path: &Path, part: &[u8]) -> Result<Option<Part>, Transf
     Ok(Some(Part { file: Arc::new(file), at: 0, end: found.len() }))
 }
 
-/// A part of an archive, read from its begin to its end.
+/// A part of an archive, read from its start to its end.
 pub(super) struct Part {
     file: Arc<File>,
     at: u64,
@@ -160,7 +160,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Bytes that are still to come.
+    /// The number of bytes still to be read.
     pub(super) const fn len(&self) -> u64 {
         self.end - self.at
     }
@@ -181,7 +181,7 @@ impl Read for Part {
     }
 }
 
-/// A tar in a file: data is passed over without reading it.
+/// A tar in a file: data is skipped without reading it.
 pub(super) struct Seekable<'a> {
     reader: BufReader<&'a File>,
     left: u64,
@@ -207,7 +207,7 @@ impl Read for Seekable<'_> {
 
 impl Source for Seekable<'_> {
     fn skip(&mut self, len: u64) -> io::Result<()> {
-        // A seek beyond the end succeeds.
+        // A seek beyond the end of a file succeeds, so the length is checked first.
         let left = self.left.checked_sub(len).ok_or_else(|| {
             io::Error::new(ErrorKind::UnexpectedEof, "it ends within the data of a member")
         })?;

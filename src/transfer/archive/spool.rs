@@ -1,4 +1,4 @@
-//! A copy of what can be read only once.
+//! A copy of a stream that can be read only once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ use crate::transfer::error::TransferError;
 use crate::transfer::stream;
 use crate::types::hashing::drain;
 
-/// A reader that copies what passes to a file without a name.
+/// A reader that copies the bytes it reads to a file without a name.
 pub(super) struct Spool<R> {
     from: R,
     copy: File,
@@ -21,12 +21,12 @@ pub(super) struct Spool<R> {
 }
 
 impl<R: Read> Spool<R> {
-    /// A copy in the directory `dir`.
+    /// Creates the copy in the directory `dir`.
     pub(super) fn new(from: R, dir: &Path) -> Result<Self, TransferError> {
         Ok(Self { from, copy: nameless(dir)?, room: Room::new(dir)? })
     }
 
-    /// Reads to the end; answers the copy of all that was read.
+    /// Reads to the end and returns the copy of the whole stream.
     pub(super) fn finish(mut self) -> Result<File, TransferError> {
         drain(&mut self).map_err(|error| stream::failed("archive", error))?;
         Ok(self.copy)
@@ -48,8 +48,8 @@ fn nameless(dir: &Path) -> Result<File, TransferError> {
     });
     match opened {
         Ok(opened) => Ok(File::from(opened)),
-        // NFS among others makes no nameless files; a crash between the two calls leaves an
-        // empty one.
+        // NFS and some other file systems have no nameless files; a crash between the two calls
+        // leaves an empty file.
         Err(_) => removed(dir),
     }
 }
@@ -82,7 +82,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         removed(dir.path()).unwrap().write_all_at(b"x", 0).unwrap();
         let mut spool = Spool::new(b"abcdef".as_slice(), dir.path()).unwrap();
-        // What was read before the end is part of the copy.
+        // Bytes read before `finish` are part of the copy.
         spool.read_exact(&mut [0; 2]).unwrap();
         let copy = spool.finish().unwrap();
         let mut content = [0; 6];

@@ -1,4 +1,4 @@
-//! What the tests of image archives share.
+//! Helpers for the tests of image archives.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,12 +10,12 @@ use crate::transfer::testing::Recorder;
 pub(super) use crate::transfer::testing::{Tar, gzip, zstd};
 use crate::types::Digest;
 
-/// The SHA-256 of bytes, as digits.
+/// The SHA-256 of bytes, as hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Digest::sha256(bytes).hex().to_owned()
 }
 
-/// A layer of one file that holds its own name.
+/// A layer with one file that holds its own name.
 pub(super) fn layer_tar(name: &str) -> Vec<u8> {
     Tar::default().file(name, name.as_bytes()).end()
 }
@@ -35,7 +35,7 @@ pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, TransferError> {
     File::create(&path).unwrap().write_all(bytes).unwrap();
     match open_input(&path, dir.path())? {
         Input::Images(source) => Ok(source),
-        // Whatever it is, it is asked for images.
+        // Treated as images, whatever its kind is.
         Input::Layer { .. } => {
             let plain = stream::decoder(stream::Packing::of(bytes)?, bytes)?;
             let copy = spool::Spool::new(plain, dir.path())?.finish()?;
@@ -45,7 +45,7 @@ pub(super) fn opened(bytes: &[u8]) -> Result<ImageSource, TransferError> {
     }
 }
 
-/// The objects of a layer, whose digests are checked.
+/// The objects of a layer, after its digests are checked.
 pub(super) fn imported(source: &ImageSource, layer: &FoundLayer) -> Vec<String> {
     let mut recorder = Recorder::default();
     let outcome = layer_from_tar(source.layer(layer).unwrap(), &mut recorder).unwrap();

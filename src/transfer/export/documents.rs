@@ -1,5 +1,4 @@
-//! The documents of images that are written: configurations, manifests, and the lists that name
-//! them.
+//! The documents of exported images: configurations, manifests, and the lists of images.
 
 use super::{INDEX_TYPE, Target};
 use crate::format::oci::{CONFIG, Descriptor, Index, Layout, Listed, MANIFEST, Manifest};
@@ -7,36 +6,36 @@ use crate::store::packed::PackedLayer;
 use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
-/// The documents of a target, of which the list of all images is written last.
+/// The documents of a target. The list of all images is written last.
 pub(crate) enum Documents {
-    /// Of a docker-archive.
+    /// The images of a docker-archive.
     Docker(Vec<Listed>),
-    /// Of an OCI layout.
+    /// The images of an OCI layout.
     Oci {
         /// The media type of the layers.
         layer_type: &'static str,
-        /// The images.
+        /// The descriptors of the manifests.
         manifests: Vec<Descriptor>,
     },
 }
 
 impl Documents {
-    /// Those of a docker-archive.
+    /// Starts the documents of a docker-archive.
     #[must_use]
     pub(crate) const fn docker() -> Self {
         Self::Docker(Vec::new())
     }
 
-    /// Those of an OCI layout with layers of this media type.
+    /// Starts the documents of an OCI layout with layers of this media type.
     #[must_use]
     pub(crate) const fn oci(layer_type: &'static str) -> Self {
         Self::Oci { layer_type, manifests: Vec::new() }
     }
 
-    /// Writes the configuration and the manifest of an image whose layers were written.
+    /// Writes the configuration and the manifest of an image whose layers are already written.
     ///
     /// # Errors
-    /// As writing to the target.
+    /// Errors of the target.
     pub(crate) fn add(
         &mut self,
         target: &mut dyn Target,
@@ -70,7 +69,7 @@ impl Documents {
     /// Writes the list of all images.
     ///
     /// # Errors
-    /// As writing to the target.
+    /// Errors of the target.
     pub(crate) fn finish(self, target: &mut dyn Target) -> Result<()> {
         match self {
             Self::Docker(images) => target.bytes("manifest.json", &bytes(&images)?),
@@ -82,13 +81,13 @@ impl Documents {
     }
 }
 
-/// The name of a layer in a docker-archive.
+/// The file name of a layer in a docker-archive.
 #[must_use]
 pub(crate) fn tar_name(diff_id: &Digest) -> String {
     format!("{}.tar", diff_id.hex())
 }
 
-/// Media type and bytes of a blob that a manifest lists.
+/// The media type and length of a blob in a manifest.
 #[must_use]
 pub(crate) fn listed_blob(manifest: &[u8], digest: &Digest) -> Option<(String, u64)> {
     let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
@@ -97,7 +96,7 @@ pub(crate) fn listed_blob(manifest: &[u8], digest: &Digest) -> Option<(String, u
     Some((listed.media_type?, listed.size?))
 }
 
-/// The blobs of a layer: in our own form the index comes before the data.
+/// The blobs of a layer; in Lamina's own form the index comes before the data.
 fn descriptors(layer: &PackedLayer, layer_type: &str) -> impl Iterator<Item = Descriptor> + use<> {
     let index = layer.index.as_ref();
     let index = index.map(|(digest, size)| Descriptor::new(INDEX_TYPE, digest, *size));

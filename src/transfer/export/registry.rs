@@ -1,5 +1,5 @@
-//! A registry as the place where an image is written: an OCI layout whose blobs are uploaded, and
-//! whose index names the manifest.
+//! A registry as an export target: the blobs of an OCI layout are uploaded, and its index becomes
+//! the tag of the manifest.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,16 +17,16 @@ use crate::types::Digest;
 
 const BLOBS: &str = "blobs/sha256/";
 
-/// Takes the files of one image.
+/// Receives the files of one image.
 pub struct RegistryTarget {
     registry: Registry,
-    /// Short blobs, of which one is the manifest.
+    /// Short blobs; one of them is the manifest.
     short: HashMap<Digest, Vec<u8>>,
     manifest: Option<Digest>,
     pushed: Arc<OnceLock<Digest>>,
 }
 
-/// Reads a file from its beginning, with a position of its own.
+/// Reads a file from its start, with a position of its own.
 struct FromStart(File, u64);
 
 impl Read for FromStart {
@@ -38,7 +38,8 @@ impl Read for FromStart {
 }
 
 impl RegistryTarget {
-    /// Writes to a repository. The second value is the digest of the manifest, in the end.
+    /// Returns a target for a repository. The second value receives the digest of the manifest at
+    /// the end.
     #[must_use]
     pub fn new(registry: Registry) -> (Self, Arc<OnceLock<Digest>>) {
         let pushed = Arc::new(OnceLock::new());
@@ -89,7 +90,7 @@ impl Target for RegistryTarget {
             let again = || Ok(Box::new(Cursor::new(content.clone())) as Box<dyn Read>);
             self.registry.upload(digest, content.len() as u64, &again)?;
         }
-        // Last: what it names is there.
+        // The manifest goes last, after everything that it refers to.
         self.registry.put_manifest(&manifest, MANIFEST)?;
         drop(self.pushed.set(digest));
         Ok(())

@@ -1,9 +1,9 @@
 //! A layer as a tar in PAX format: entries sorted by name, a directory before what is in it.
 //!
-//! What a header has no room for stands in a PAX header before it: long names, fractions of
+//! Values that do not fit into a header are in a PAX header before it: long names, fractions of
 //! seconds, large ids, extended attributes. Files with holes are sparse in GNU's format 1.0, which
-//! GNU tar, libarchive and Go read. Whiteouts and opaque directories are files `.wh.*`, as OCI
-//! has it. A socket has no form in a tar and is left out, as by other engines.
+//! GNU tar, libarchive and Go read. Whiteouts and opaque directories are files `.wh.*`, as in OCI.
+//! A tar cannot hold sockets, so they are left out, as in other engines.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -20,17 +20,17 @@ use crate::types::{Kind, MODE_MASK, NAME_MAX};
 const BLOCK: u64 = 512;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What a field of 12 octal digits holds.
+/// The largest number in a field of 12 octal digits.
 const OCTAL_MAX: u64 = (1 << 33) - 1;
-/// What one of 8 holds.
+/// The largest number in a field of 8 octal digits.
 const ID_MAX: u32 = (1 << 21) - 1;
 const NAME_FIELD: usize = 100;
-/// Deepest directory: what an import takes.
+/// The deepest directory, as in an import.
 const DEPTH_MAX: usize = 1024;
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Writes all of a layer.
+/// Writes a whole layer.
 pub(super) fn write(layer: &Layer, out: &mut dyn Write) -> Result<()> {
     let mut writer = Writer { layer, out, links: HashMap::new() };
     let index = layer.index();
@@ -46,7 +46,7 @@ pub(super) fn write(layer: &Layer, out: &mut dyn Write) -> Result<()> {
 struct Writer<'a> {
     layer: &'a Layer,
     out: &'a mut dyn Write,
-    /// The first name of each object of several.
+    /// The first name of each object with several names.
     links: HashMap<u32, Vec<u8>>,
 }
 
@@ -59,7 +59,7 @@ impl Writer<'_> {
         Ok(self.out.write_all(bytes).map_err(written)?)
     }
 
-    /// Fills the last block behind so many bytes, then writes what follows.
+    /// Pads the last block after `len` bytes, then writes the following bytes.
     fn pad(&mut self, len: u64, then: &[u8]) -> Result<()> {
         let rest = (BLOCK - len % BLOCK) % BLOCK;
         let zeroes = [0; BLOCK as usize];
@@ -113,7 +113,7 @@ impl Writer<'_> {
         match inode.kind() {
             Kind::Dir => {
                 let path = [&path[..], b"/"].concat();
-                // One that was implied is so again by what is in it.
+                // An implied directory is left out where its content implies it again.
                 let is_told = inode.is_opaque() || inode.b.get() > 0;
                 if !(index.has_implied() && inode.is_implied() && is_told) {
                     self.entry(&path, inode, EntryType::Directory)?;
@@ -129,7 +129,7 @@ impl Writer<'_> {
         }
     }
 
-    /// An empty file that says something of its directory.
+    /// Writes an empty file that marks its directory.
     fn mark(&mut self, path: &[u8]) -> Result<()> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
@@ -143,7 +143,7 @@ impl Writer<'_> {
         self.head(header, path, records, 0)
     }
 
-    /// An object without content.
+    /// Writes an object without content.
     fn entry(&mut self, path: &[u8], inode: &Inode, kind: EntryType) -> Result<()> {
         let (mut header, mut records) = self.attributes(path, inode, kind)?;
         if kind == EntryType::Symlink {
@@ -184,7 +184,7 @@ impl Writer<'_> {
         let size = inode.size.get();
         let mut parts: Vec<(u64, u64)> =
             extents.iter().map(|extent| (extent.start.get(), extent.len.get())).collect();
-        // A hole at the end is told by an empty part.
+        // An empty part marks a hole at the end.
         if parts.last().is_none_or(|(start, len)| start + len < size) {
             parts.push((size, 0));
         }
@@ -204,7 +204,7 @@ impl Writer<'_> {
         if stored > OCTAL_MAX {
             records.insert(b"size".to_vec(), stored.to_string().into_bytes());
         }
-        // The name that a reader shows which does not know the format.
+        // The name that readers without support for the format show.
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         let shown = [b"GNUSparseFile.0/", name].concat();
         self.head(
@@ -253,7 +253,7 @@ impl Writer<'_> {
         Ok((header, records))
     }
 
-    /// Writes a header with what needs a PAX header before it.
+    /// Writes a header, after a PAX header if one is needed.
     fn head(
         &mut self,
         mut header: Header,
@@ -302,7 +302,7 @@ fn octal(field: &mut [u8; 8], number: u64) -> Option<()> {
     (text.len() == field.len()).then(|| fill(field, text.as_bytes()))
 }
 
-/// Seconds with their fraction, which counts upwards also before 1970.
+/// Seconds with their fraction, which counts upwards for times before 1970 too.
 fn decimal(secs: i64, nanos: u32) -> String {
     let total = i128::from(secs) * 1_000_000_000 + i128::from(nanos);
     let (sign, total) = if total < 0 { ("-", -total) } else { ("", total) };
@@ -310,7 +310,7 @@ fn decimal(secs: i64, nanos: u32) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// `LENGTH KEY=VALUE\n`, where the length counts its own digits.
+/// `LENGTH KEY=VALUE\n`, where the length includes its own digits.
 fn record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut len = rest + 1;

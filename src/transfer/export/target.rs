@@ -1,4 +1,4 @@
-//! Where an image is written: files by name, each as a whole.
+//! Destinations of an image: files by name, each written as a whole.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,40 +11,40 @@ use crate::store::recipe::written;
 use crate::transfer::error::{Result, TransferError};
 use crate::types::hex;
 
-/// Takes files.
+/// Receives files.
 pub trait Target {
-    /// Whether it has a file of this name already, which then need not be made.
+    /// Whether the target already has a file of this name, which then need not be written.
     ///
     /// # Errors
-    /// As asking a registry.
+    /// Errors of a request to a registry.
     fn has(&mut self, name: &str) -> Result<bool> {
         let _ = name;
         Ok(false)
     }
 
-    /// Takes a file of so many bytes, read from its start.
+    /// Writes a file of `len` bytes, read from its start.
     ///
     /// # Errors
-    /// As writing.
+    /// Errors of writing.
     fn file(&mut self, name: &str, content: File, size: u64) -> Result<()>;
 
-    /// Takes a short file.
+    /// Writes a short file.
     ///
     /// # Errors
-    /// As writing.
+    /// Errors of writing.
     fn bytes(&mut self, name: &str, content: &[u8]) -> Result<()>;
 
-    /// Ends it: what was written gets its name.
+    /// Ends the target: what was written gets its final name.
     ///
     /// # Errors
-    /// As writing and renaming.
+    /// Errors of writing and renaming.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// How often a directory is removed into which somebody still writes.
+/// Attempts to remove a directory while another thread may still write to it.
 const ATTEMPTS: u32 = 100;
 
-/// A path beside another one, for what is to take its place: nobody can foretell it.
+/// An unpredictable path next to another one, for a new file that will replace it.
 fn beside(path: &Path) -> Result<PathBuf> {
     let random = crate::sys::process::random().map_err(TransferError::host(path))?;
     let what = || TransferError::Unwritable { what: format!("{}: no name for it", path.display()) };
@@ -61,8 +61,8 @@ fn sync_parent(path: &Path) -> Result<()> {
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(TransferError::io(parent))
 }
 
-/// What removes a file or directory that is being written, whoever is at it: for the end of the
-/// process by a signal.
+/// Returns a function that removes a file or directory that is being written. It is called when a
+/// signal ends the process.
 fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
     move || {
         for _ in 0..ATTEMPTS {
@@ -86,10 +86,10 @@ pub struct DirTarget {
 }
 
 impl DirTarget {
-    /// A directory at a path where there is none, or an empty one.
+    /// Creates a directory at a path that does not exist or is an empty directory.
     ///
     /// # Errors
-    /// As mkdir(2); one that holds something is refused.
+    /// As mkdir(2); a directory that is not empty is refused.
     pub fn new(path: &Path) -> Result<Self> {
         let refuse = |kind: io::ErrorKind| Err(TransferError::io(path)(io::Error::from(kind)));
         match fs::symlink_metadata(path) {
@@ -104,7 +104,7 @@ impl DirTarget {
         Ok(Self { path: path.to_owned(), new, done: false })
     }
 
-    /// What removes it as it is so far, for the end of the process by a signal.
+    /// Returns a function that removes the unfinished directory when a signal ends the process.
     pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
         removing(self.new.clone())
     }
@@ -112,7 +112,7 @@ impl DirTarget {
     fn create(&self, name: &str) -> Result<(PathBuf, File)> {
         let path = self.new.join(name);
         let open = || -> io::Result<File> {
-            // Never the directory itself: somebody may be removing it.
+            // Never the directory itself, which a signal may be removing.
             let below = path.parent().and_then(|parent| parent.strip_prefix(&self.new).ok());
             let mut parent = self.new.clone();
             for part in below.into_iter().flatten() {
@@ -165,13 +165,13 @@ impl Drop for DirTarget {
 /// A tar, to a file that appears as a whole or to a pipe.
 pub struct TarTarget {
     out: Option<::tar::Builder<Box<dyn Write>>>,
-    /// The file, and its name until it is whole.
+    /// The file, and its temporary name.
     file: Option<(PathBuf, PathBuf, File)>,
 }
 
 impl TarTarget {
-    /// A file; one that is there is replaced at the end. A device or pipe is written to, and a
-    /// link is followed.
+    /// Opens a file; an existing one is replaced at the end. A device or pipe is written to
+    /// directly, and a symbolic link is followed.
     ///
     /// # Errors
     /// As open(2).
@@ -196,13 +196,13 @@ impl TarTarget {
         Ok(Self { out: Some(::tar::Builder::new(out)), file })
     }
 
-    /// What removes it as it is so far, for the end of the process by a signal.
+    /// Returns a function that removes the unfinished file when a signal ends the process.
     pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
         let new = self.file.as_ref().map(|(_, new, _)| new.clone());
         move || new.into_iter().for_each(|new| removing(new)())
     }
 
-    /// A pipe.
+    /// Writes to a pipe.
     #[must_use]
     pub fn pipe(out: Box<dyn Write>) -> Self {
         Self { out: Some(::tar::Builder::new(out)), file: None }

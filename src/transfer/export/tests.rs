@@ -1,4 +1,4 @@
-//! Out and in again: the bytes that were imported, or another tar that means the same.
+//! Export and import again: the imported bytes come out, or another tar with equal meaning.
 
 use std::fs;
 use std::io::{self, Read};
@@ -29,7 +29,7 @@ fn place() -> Place {
 }
 
 impl Place {
-    /// Imports a tar; answers the layer and the diff ID.
+    /// Imports a tar. Returns the layer and the diff ID.
     fn import(&self, bytes: &[u8]) -> (Arc<Layer>, DiffId) {
         let mut build = self.store.build().unwrap();
         let mut recipe = self.store.recipes().begin().unwrap();
@@ -43,7 +43,7 @@ impl Place {
         (layer, diff_id)
     }
 
-    /// The file of a recipe.
+    /// The path of a recipe.
     fn recipe(&self, diff_id: &DiffId) -> PathBuf {
         self.dir.path().join("recipes").join(diff_id.tar().unwrap().hex())
     }
@@ -84,7 +84,7 @@ fn append(tar: &mut Builder<Vec<u8>>, kind: EntryType, at: &str, data: &[u8]) {
     tar.append_data(&mut header, at, data).unwrap();
 }
 
-/// A tar of many kinds of members, with more behind its end.
+/// A tar with many kinds of members, and more bytes after its end.
 fn sample() -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     append(&mut tar, EntryType::Directory, "d/", b"");
@@ -129,7 +129,7 @@ fn a_name_that_is_given_twice_is_written_twice() {
     let (layer, diff_id) = place.import(&tar);
     assert_eq!(place.store.recipes().all().unwrap(), std::slice::from_ref(&diff_id));
     assert!(place.export(&layer, &diff_id).unwrap() == tar);
-    // The layer is there already, made by somebody else.
+    // The layer already exists when it is imported again.
     let (again, _) = place.import(&tar);
     assert_eq!(again.id(), layer.id());
     assert!(place.export(&again, &diff_id).unwrap() == tar);
@@ -145,7 +145,7 @@ fn what_a_tar_has_beside_its_contents_may_be_long() {
     let tar = tar.into_inner().unwrap();
     let mut recipe = place.store.recipes().begin().unwrap();
     let mut build = place.store.build().unwrap();
-    // What follows the end of a tar belongs to its digest.
+    // The bytes after the end of a tar are part of its digest.
     let long = tar.chain(io::repeat(0).take(600 << 20));
     let read = layer_from_tar_recorded(long, &mut build.builder, Some(&mut recipe)).unwrap();
     let diff_id = DiffId::Tar(read.diff_id);
@@ -169,7 +169,7 @@ fn a_changed_recipe_is_told() {
         let mut bad = good.clone();
         bad[at] ^= 0x20;
         fs::write(&file, &bad).unwrap();
-        // Some bytes of a zstd frame mean nothing.
+        // A change of an unused byte of a zstd frame has no effect.
         match place.export(&layer, &diff_id) {
             Ok(bytes) => assert!(bytes == sample(), "{at}"),
             Err(
@@ -183,7 +183,7 @@ fn a_changed_recipe_is_told() {
         place.export(&layer, &diff_id),
         Err(TransferError::Store(StoreError::Damaged { .. }))
     ));
-    // Of another layer: it asks for what is not there.
+    // With another layer: the recipe needs a file that is not there.
     fs::write(&file, &good).unwrap();
     let other = place.build(|sink| sink.whiteout(&path("x")).unwrap());
     assert!(matches!(

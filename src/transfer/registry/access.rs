@@ -1,5 +1,5 @@
-//! Who asks a registry, and how it is reached: what was said, and what the environment and the
-//! files of podman and Docker say beside.
+//! Access to a registry: credentials and connection settings from options, from the environment and
+//! from the files of podman and Docker.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,39 +11,39 @@ use crate::error::FromHost;
 use crate::sys::process::variable;
 use crate::transfer::error::{Result, TransferError};
 
-/// What was said of a registry.
+/// The options for a registry.
 #[derive(Debug, Clone, Default)]
 pub struct AccessOptions {
     /// `USER[:PASSWORD]`.
     pub creds: Option<String>,
-    /// Where passwords are kept.
+    /// The file with the credentials.
     pub authfile: Option<PathBuf>,
     /// A directory of certificates.
     pub cert_dir: Option<PathBuf>,
-    /// Bad certificates and plain HTTP will do.
+    /// Whether invalid certificates and plain HTTP are accepted.
     pub insecure: bool,
-    /// It was found out earlier where passwords are kept: the file may be gone or changed by now,
-    /// and there is what can be read without.
+    /// Whether the file with the credentials was found by an earlier run. It may be gone or changed
+    /// by now, and then the registry is accessed without credentials.
     pub again: bool,
 }
 
-/// How a registry is asked.
+/// The credentials and the connection settings for a registry.
 #[derive(Clone)]
 pub struct Access {
-    /// Who asks.
+    /// The credentials.
     pub credentials: Option<Credentials>,
-    /// The file that they are from.
+    /// The file that they were read from.
     pub authfile: Option<PathBuf>,
-    /// How the registry is reached.
+    /// The connection settings.
     pub connection: Connection,
 }
 
 impl Access {
-    /// Finds out what was not said.
+    /// Completes the options from the environment and the files of podman and Docker.
     ///
     /// # Errors
-    /// [`TransferError::Io`] for a file of passwords that cannot be read, or that was asked for by
-    /// name and is not there.
+    /// [`TransferError::Io`] for a file with credentials that cannot be read, or that was named
+    /// explicitly and does not exist.
     pub fn find(reference: &Reference, words: AccessOptions) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
             Some(pair) => (Some(Credentials::of(pair)), None),
@@ -69,12 +69,12 @@ impl Access {
     }
 }
 
-/// The first of these variables that says something.
+/// The value of the first of these variables that is set.
 fn text(names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| variable(name)?.into_string().ok())
 }
 
-/// Where podman and Docker keep the certificates for a registry, if they do.
+/// The directory in which podman or Docker keeps the certificates for a registry, if any.
 fn certs_of(reference: &Reference) -> Option<PathBuf> {
     let config = variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| Some(Path::new(&variable("HOME")?).join(".config")));
@@ -84,7 +84,7 @@ fn certs_of(reference: &Reference) -> Option<PathBuf> {
     found.into_iter().find(|dir| dir.is_dir())
 }
 
-/// What the first file that has something for the reference says, and which one that is.
+/// The credentials for the reference from the first file that has some, and the path of that file.
 fn kept(
     given: Option<PathBuf>,
     reference: &Reference,

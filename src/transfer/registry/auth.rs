@@ -1,4 +1,4 @@
-//! Credentials and challenges: who asks, and what the registry wants to see.
+//! Credentials, and the challenges of registries.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::reference::Reference;
 
-/// A user and a password. Neither is ever shown.
+/// A user and a password. Neither is ever printed.
 #[derive(Clone)]
 pub struct Credentials(String);
 
@@ -27,22 +27,23 @@ struct Entry {
 }
 
 impl Credentials {
-    /// From `USER:PASSWORD`; without a colon the password is empty.
+    /// Parses `USER:PASSWORD`; without a colon the password is empty.
     #[must_use]
     pub fn of(pair: &str) -> Self {
         Self(if pair.contains(':') { pair.to_owned() } else { format!("{pair}:") })
     }
 
-    /// The value of a header `Authorization`.
+    /// The value of an `Authorization` header.
     pub(super) fn basic(&self) -> String {
         format!("Basic {}", STANDARD.encode(&self.0))
     }
 
-    /// What a file as of `podman login` or `docker login` has for a reference, the entry of the
-    /// longest path first.
+    /// Looks up a reference in a file written by `podman login` or `docker login`, the entry with
+    /// the longest path first.
     ///
     /// # Errors
-    /// A text for what is malformed, or needs a credential helper; nothing of the file's content.
+    /// A text for a malformed file or one that needs a credential helper; never content of the
+    /// file.
     pub fn from_auth_file(text: &[u8], reference: &Reference) -> Result<Option<Self>, String> {
         let file: AuthFile = serde_json::from_slice(text)
             .map_err(|error| format!("line {}: malformed", error.line()))?;
@@ -80,17 +81,17 @@ impl Credentials {
     }
 }
 
-/// What a registry wants to see.
+/// An authentication that a registry requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User and password.
     Basic,
-    /// A token of this server, asked for with these parameters.
+    /// A token of this server, requested with these parameters.
     Bearer { realm: String, parameters: Vec<(String, String)> },
 }
 
 impl Challenge {
-    /// Reads a header `WWW-Authenticate`.
+    /// Parses a `WWW-Authenticate` header.
     pub(super) fn parse(header: &str) -> Option<Self> {
         let (scheme, mut rest) = header.split_once(' ').unwrap_or((header, ""));
         if scheme.eq_ignore_ascii_case("basic") {

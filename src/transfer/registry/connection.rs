@@ -1,8 +1,8 @@
-//! How registries are reached: whose certificates count, and through which proxy.
+//! Connections to registries: trusted certificates and proxies.
 //!
-//! Certificates are those that the host trusts, and those of a directory for one registry, laid
-//! out as Docker and podman have it: `*.crt` are further authorities, `NAME.cert` with `NAME.key`
-//! is shown to the registry.
+//! Certificates are those that the host trusts, and those of a directory for one registry with the
+//! layout of Docker and podman: `*.crt` are further authorities, and `NAME.cert` with `NAME.key` is
+//! presented to the registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,27 +16,27 @@ use super::reference::is_loopback;
 use crate::error::FromHost;
 use crate::transfer::error::{Result, TransferError};
 
-/// A registry that brings nothing for so long is gone.
+/// A registry that sends no data for this time has failed.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Longest file of certificates.
+/// The longest file of certificates.
 const FILE_MAX: u64 = 4 << 20;
 
-/// How a registry is reached.
+/// The settings of a connection to a registry.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Whether certificates count, and plain HTTP is refused.
+    /// Whether certificates are checked and plain HTTP is refused.
     pub tls_verify: bool,
     /// A directory of certificates for this registry.
     pub certs: Option<PathBuf>,
     /// The proxy for HTTPS and that for plain HTTP: `[http[s]://][USER[:PASSWORD]@]HOST[:PORT]`.
     pub proxies: [Option<String>; 2],
-    /// Hosts that are reached without a proxy, separated by commas, each with those below it; `*`
-    /// is all of them. This machine always is.
+    /// Hosts that are reached without a proxy, separated by commas, each with its subdomains; `*`
+    /// means all hosts. This machine never needs a proxy.
     pub no_proxy: String,
-    /// Somebody waits: a registry that is slow or busy is one that fails.
+    /// Whether a caller waits: then a slow or busy registry is an error.
     pub prompt: bool,
-    /// For how long a registry may bring nothing.
+    /// The time for which a registry may send no data.
     pub patience: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Default for Connection {
 }
 
 impl Connection {
-    /// What counts as a certificate, and which one is shown.
+    /// The trusted certificates, and the certificate of this client.
     pub(super) fn tls(&self) -> Result<TlsConfig> {
         let own = self.certs.as_deref().map(read_certs).transpose()?.unwrap_or_default();
         let found = rustls_native_certs::load_native_certs();
@@ -58,7 +58,7 @@ impl Connection {
         }
         let native = found.certs.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned());
         let all: Vec<_> = native.chain(own.authorities).collect();
-        // A host without any: those that browsers trust.
+        // A host without certificates: use those that browsers trust.
         let roots = match all.is_empty() {
             true => RootCerts::WebPki,
             false => RootCerts::Specific(Arc::new(all)),
@@ -67,13 +67,13 @@ impl Connection {
         Ok(tls.disable_verification(!self.tls_verify).build())
     }
 
-    /// The proxy for requests of a scheme.
+    /// Returns the proxy for requests of a scheme.
     pub(super) fn proxy(&self, scheme: &str, host: &str) -> Result<Option<Proxy>> {
         let [secure, plain] = &self.proxies;
         let given = if scheme == "https" { secure } else { plain };
         let Some(given) = given.as_deref().filter(|_| !is_loopback(host)) else { return Ok(None) };
         let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-        // It may hold a password.
+        // The address may contain a password.
         let place = given.rsplit('@').next().unwrap_or_default().to_owned();
         let bad = |error| TransferError::Proxy { place: place.clone(), what: format!("{error}") };
         let parts = Proxy::new(&url).map_err(bad)?;

@@ -1,8 +1,8 @@
-//! Blobs of a registry to files below `ROOT/downloads`, which an interrupted pull continues.
+//! Downloads of blobs to files below `ROOT/downloads`, which an interrupted pull continues.
 //!
-//! `sha256-HEX` holds the first bytes of the blob with that digest. Its writer holds a lock
-//! (flock) on it; a second pull waits and finds it whole. It is removed when the image is there, or
-//! by a collection when nobody writes it.
+//! `sha256-HEX` holds the first bytes of the blob with that digest. Its writer holds a lock (flock)
+//! on it; a second pull waits for it and finds the file complete. The file is removed when the
+//! image is in the store, or by a collection when no process writes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -23,15 +23,15 @@ use crate::sys;
 use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
-/// Attempts in a row that bring nothing.
+/// Limit of consecutive attempts without new data.
 const ATTEMPTS: u32 = 5;
-/// Attempts in all.
+/// Limit of all attempts.
 const ATTEMPTS_MAX: u32 = 100;
-/// Before the second attempt; then twice as long each time.
+/// The pause before the second attempt, which doubles each time.
 const PAUSE: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 128 << 10;
 
-/// Where the downloads of a data root are.
+/// The directory of the downloads of a data root.
 #[must_use]
 pub fn directory(root: &Path) -> PathBuf {
     root.join("downloads")
@@ -41,15 +41,16 @@ fn path_of(dir: &Path, digest: &Digest) -> PathBuf {
     dir.join(digest.to_string().replace(':', "-"))
 }
 
-/// A download, and the counter of the bytes that came.
+/// The download of a blob, with a counter of the received bytes.
 pub struct Transfer<'a> {
-    /// Where from.
+    /// The registry.
     pub registry: &'a Registry,
-    /// Where to.
+    /// The directory of the downloads.
     pub dir: &'a Path,
-    /// Set when the pull ends: then it fails at the next block.
+    /// Set when the pull ends: the download then fails at the next block.
     pub ended: &'a AtomicBool,
-    /// Is given bytes that are there; those of an earlier attempt too. Negative if given up.
+    /// Called with the number of bytes that are there, including those of an earlier attempt;
+    /// negative if bytes are discarded.
     pub progress: &'a (dyn Fn(i64) + Sync),
 }
 
@@ -60,10 +61,10 @@ enum Failure {
 }
 
 impl Transfer<'_> {
-    /// Downloads a blob, or its missing end, and returns the whole file, verified, at its start.
+    /// Downloads a blob, or its missing end. Returns the whole file, verified and at its start.
     ///
     /// # Errors
-    /// [`TransferError::Registry`], after several attempts; what the host answers.
+    /// [`TransferError::Registry`], after several attempts; errors of the host.
     pub fn fetch(&self, digest: &Digest, size: u64) -> Result<File> {
         make_dir(self.dir)?;
         let mut room = Room::new(self.dir)?;
@@ -75,7 +76,7 @@ impl Transfer<'_> {
             self.restart(&mut file, &mut have).map_err(TransferError::io(&path))?;
         }
         (self.progress)(i64::try_from(have).unwrap_or(i64::MAX));
-        // Once more from the start if what an earlier pull left is not the beginning of it.
+        // If the bytes of an earlier pull turn out to be wrong, start again once.
         let mut resumed = have > 0;
         loop {
             self.complete(&mut file, &mut room, &mut have, (digest, size))?;
@@ -106,7 +107,7 @@ impl Transfer<'_> {
         have: &mut u64,
         blob: (&Digest, u64),
     ) -> Result<()> {
-        // What counts is more than there ever was: one that begins anew brings nothing.
+        // Progress means more bytes than ever before: a download that starts again has none yet.
         let (mut idle, mut most, mut tries) = (0, *have, 0);
         let mut since = Instant::now();
         while *have < blob.1 {
@@ -151,7 +152,7 @@ impl Transfer<'_> {
         let continues = start.is_some_and(|text| text.starts_with(&format!("bytes {have}-")));
         match answer.status().as_u16() {
             206 if continues => {}
-            // It does not know of ranges, or means another one: all of it.
+            // The server has no ranges, or sends another range: take all of it.
             200 => self.restart(file, have).map_err(host)?,
             206 | 416 => {
                 self.restart(file, have).map_err(host)?;
@@ -184,13 +185,13 @@ impl Transfer<'_> {
     }
 }
 
-/// A file to write, which takes the lock, and the same one to read, which keeps nobody out.
+/// Opens a file to write, which takes the lock, and again to read, without a lock.
 fn open(path: &Path) -> io::Result<(File, File)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     loop {
         let (file, whole) = (options.open(path)?, File::open(path)?);
-        // Another pull may have ended, and removed it, between the two.
+        // Another pull may have ended and removed the file between the two calls.
         if file.metadata()?.ino() == whole.metadata()?.ino() {
             return Ok((file, whole));
         }
@@ -217,7 +218,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the file of a blob whose layer is there.
+/// Removes the file of a blob whose layer is in the store.
 ///
 /// # Errors
 /// As unlink(2).
@@ -225,7 +226,7 @@ pub fn forget(dir: &Path, digest: &Digest) -> Result<()> {
     remove(&path_of(dir, digest))
 }
 
-/// Removes all downloads that nobody writes; answers how many.
+/// Removes all downloads that no process writes. Returns their number.
 ///
 /// # Errors
 /// As readdir(3) and unlink(2).

@@ -1,4 +1,4 @@
-//! Parts of blobs of a registry, for layers that are read before all of them is here.
+//! Fetches parts of blobs from a registry, for layers that are only partly on this host.
 
 use std::sync::Arc;
 
@@ -12,15 +12,14 @@ use crate::store::fetch::{Fetch, Origin};
 use crate::transfer::error;
 use crate::types::Digest;
 
-/// A registry that is connected to when something is asked of it.
+/// A registry that is connected to at the first request.
 struct Repository {
     reference: Reference,
     access: Access,
     registry: Mutex<Option<Arc<Registry>>>,
 }
 
-/// Finds out how the registry of an origin is asked; see
-/// [`Connect`](crate::store::fetch::Connect).
+/// Prepares the access to the registry of an origin; see [`Connect`](crate::store::fetch::Connect).
 ///
 /// # Errors
 /// As [`Reference::parse`] and [`Access::find`].

@@ -1,12 +1,12 @@
-//! A stream of a registry that brings nothing is given up: not one that takes long.
+//! A minimum rate for streams of a registry: a long transfer is allowed, a stalled one is not.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-/// Fewer bytes than this within the time that a registry has are as good as none.
+/// Fewer bytes than this within the time limit count as a stall.
 pub(super) const LEAST: u64 = 4 << 10;
 
-/// Reads a stream that has to bring something all the time.
+/// A reader that fails if its stream stalls.
 pub(super) struct Paced<R> {
     inner: R,
     patience: Duration,
@@ -40,7 +40,7 @@ impl<R: Read> Read for Paced<R> {
 mod tests {
     use super::*;
 
-    /// Brings so many bytes at a time, after a pause each.
+    /// Returns this many bytes at a time, after a pause each.
     struct Slow(usize, Duration);
 
     impl Read for Slow {

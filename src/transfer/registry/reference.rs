@@ -6,10 +6,10 @@ use crate::types::Digest;
 
 const HUB: &str = "docker.io";
 
-/// Which image of which registry.
+/// The registry, repository and tag or digest of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// As it was given.
+    /// The text as it was given.
     pub text: String,
     /// `HOST[:PORT]`.
     pub host: String,
@@ -17,14 +17,14 @@ pub struct Reference {
     pub path: String,
     /// The tag or, where one is given, the digest.
     pub version: String,
-    /// The name for the store; none where only a digest is given.
+    /// The name for the store; `None` for a reference with only a digest.
     pub name: Option<String>,
-    /// The digest that it was asked for by, a SHA-256.
+    /// The SHA-256 digest in the reference, if any.
     pub digest: Option<Digest>,
 }
 
 impl Reference {
-    /// Reads a reference. Names without a host are those of docker.io, as Docker has it.
+    /// Parses a reference. Names without a host are those of docker.io, as in Docker.
     ///
     /// # Errors
     /// [`TransferError::BadReference`].
@@ -62,14 +62,14 @@ impl Reference {
         })
     }
 
-    /// Where the registry answers: Docker's own has another name there.
+    /// The host that serves the registry, which for docker.io has another name.
     #[must_use]
     pub fn address(&self) -> &str {
         if self.host == HUB { "registry-1.docker.io" } else { &self.host }
     }
 }
 
-/// Whether `HOST[:PORT]` is this machine by its very name.
+/// Whether `HOST[:PORT]` is this machine, by its name alone.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let bare = match host.strip_prefix('[') {

@@ -1,9 +1,9 @@
-//! A small server of HTTP that answers what each test wants.
+//! A small HTTP server with an answer function for each test.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// Answers each request, given in lower case, with what `answer` makes of it.
+/// Answers each request, given in lower case, with the result of `answer`.
 pub(crate) fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -14,7 +14,7 @@ pub(crate) fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> 
             let (mut head, mut byte) = (Vec::new(), [0]);
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
                 head.push(byte[0]);
-                // The beginning of TLS, which is not spoken here.
+                // The start of a TLS handshake, which this server does not support.
                 if head[0] == 0x16 {
                     break;
                 }

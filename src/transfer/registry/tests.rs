@@ -1,4 +1,4 @@
-//! The client against a small server of HTTP that answers what each test wants.
+//! The registry client against a small HTTP server with an answer function for each test.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn a_registry_that_is_busy_is_asked_again_when_it_says() {
         assert_eq!(connect(&reference, None).document("manifests/1").unwrap(), b"it");
         assert!(start.elapsed() >= Duration::from_secs(first as u64));
     }
-    // One that says nothing, or means hours, is not waited for.
+    // Without a pause, or with one of hours, the client does not wait.
     for after in ["", "retry-after: 7200\r\n"] {
         let host = serve(move |_, _| response("503 Service Unavailable", after, b""));
         let reference = Reference::parse(&format!("{host}/a")).unwrap();
@@ -117,7 +117,7 @@ fn a_cut_download_goes_on_with_and_without_ranges() {
     }
 }
 
-/// A registry that answers with a length and then sends a byte now and then.
+/// A registry that announces a length and then sends a byte now and then.
 fn trickle(every: Duration) -> String {
     use std::io::Write;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

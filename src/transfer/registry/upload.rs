@@ -1,4 +1,4 @@
-//! Blobs and manifests to a registry: what of the distribution protocol a push needs.
+//! Uploads of blobs and manifests to a registry.
 
 use std::io::Read;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::{Registry, authorized, is_same_place};
 use crate::transfer::error::Result;
 use crate::types::Digest;
 
-/// How long a registry may take to store what was sent.
+/// The time that a registry may take to store a blob.
 const STORED: Duration = Duration::from_secs(15 * 60);
 
-/// Makes what is sent, from its beginning each time: a request may be sent twice.
+/// Opens the content to send, from its start each time: a request may be sent twice.
 pub type Content<'a> = dyn Fn() -> Result<Box<dyn Read>> + 'a;
 
 impl Registry {
@@ -28,10 +28,10 @@ impl Registry {
         Ok(answer.status() == 200)
     }
 
-    /// Sends a blob, unless the repository has it; answers whether it was sent.
+    /// Sends a blob, unless the repository has it. Returns whether it was sent.
     ///
     /// # Errors
-    /// [`Registry`](crate::transfer::error::TransferError::Registry); what the content answers.
+    /// [`Registry`](crate::transfer::error::TransferError::Registry); errors of the content.
     pub fn upload(&self, digest: &Digest, size: u64, content: &Content<'_>) -> Result<bool> {
         if self.has(digest)? {
             return Ok(false);
@@ -54,7 +54,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// Names an image by the tag of the reference.
+    /// Sets the tag of the reference to an image.
     ///
     /// # Errors
     /// [`Registry`](crate::transfer::error::TransferError::Registry).
@@ -75,7 +75,7 @@ impl Registry {
         (media_type, size): (&str, u64),
         content: &Content<'_>,
     ) -> Result<ureq::http::Response<ureq::Body>> {
-        // The body may be needed again, when the registry asks who sends it.
+        // The body is needed again if the registry requests credentials.
         let failed = std::cell::Cell::new(None);
         let answer = self.ask(&|value| {
             let body = match content() {
@@ -94,7 +94,8 @@ impl Registry {
         failed.take().map_or(answer, Err)
     }
 
-    /// Where a blob goes, and whether that is the registry itself: nobody else sees who sends it.
+    /// The URL for an upload, and whether it is on the registry itself: only then credentials are
+    /// sent.
     fn place_of_upload(&self, place: &str) -> Result<(String, bool)> {
         let own = self.url("").parse::<Uri>().ok();
         let own = own.ok_or_else(|| self.error("the registry has no host name"))?;
@@ -113,8 +114,8 @@ impl Registry {
     /// Reads a part of a blob.
     ///
     /// # Errors
-    /// [`Registry`](crate::transfer::error::TransferError::Registry), also where the registry
-    /// sends no parts.
+    /// [`Registry`](crate::transfer::error::TransferError::Registry), also if the registry does not
+    /// support ranges.
     pub fn part(&self, digest: &Digest, from: u64, to: &mut [u8]) -> Result<()> {
         let last = from + to.len() as u64 - 1;
         let range = format!("bytes={from}-{last}");

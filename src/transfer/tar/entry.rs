@@ -1,4 +1,4 @@
-//! Members of a tar as objects of a layer.
+//! Conversion of members of a tar to objects of a layer.
 
 use super::header;
 use super::members::{Member, Members, Source};
@@ -9,10 +9,10 @@ use crate::transfer::marks;
 use crate::transfer::path::{self, Place, refused};
 use crate::types::Name;
 
-/// Longest target of a symbolic link: `PATH_MAX` of Linux without its NUL.
+/// The longest target of a symbolic link: `PATH_MAX` of Linux without its NUL.
 const TARGET_MAX: usize = 4095;
 
-/// Gives all members to the sink, and says how many there were.
+/// Adds all members to the sink. Returns their number.
 pub(super) fn import<S: Source>(
     members: &mut Members<S>,
     sink: &mut dyn Sink,
@@ -107,7 +107,7 @@ fn put_file<S: Source>(
     let mut data = members.data();
     let put = sink.put(path, meta, Body::File { size, data: &mut data });
     data.end();
-    // The sink only knows that a read failed; what failed is the archive.
+    // The sink only reports a failed read; return the error of the archive instead.
     match data.failure() {
         Some(failure) => Err(failure),
         None => Ok(put?),

@@ -16,7 +16,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// What the records state, and else the header.
+    /// The values of the PAX records, or else those of the header.
     pub(super) fn new(header: &OldHeader, records: &Records) -> Result<Self, &'static str> {
         let owner = |given: Option<u32>, raw| given.map_or_else(|| unsigned(raw), Ok);
         let mtime = match records.mtime {
@@ -24,7 +24,7 @@ impl Meta {
             None => Time { secs: number::field(&header.mtime)?, nanos: 0 },
         };
         Ok(Self {
-            // Some writers put the format bits of st_mode there too.
+            // Some writers include the format bits of st_mode.
             mode: unsigned(&header.mode)? & MODE_MASK,
             uid: owner(records.uid, &header.uid)?,
             gid: owner(records.gid, &header.gid)?,
@@ -42,7 +42,7 @@ pub(super) fn flag(header: &Header) -> u8 {
     header.as_old().linkflag[0]
 }
 
-/// The name that stands in the header itself.
+/// The name in the header itself.
 pub(super) fn name(header: &Header) -> Vec<u8> {
     let short = until_nul(&header.as_old().name);
     match header.as_ustar().map(|ustar| until_nul(&ustar.prefix)) {
@@ -60,14 +60,14 @@ pub(super) fn until_nul(raw: &[u8]) -> Vec<u8> {
     raw.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }
 
-/// The size that the header states.
+/// The size in the header.
 pub(super) fn size(header: &Header) -> Result<u64, &'static str> {
     let size = number::field(&header.as_old().size)?;
     u64::try_from(size).map_err(|_| "its size is negative")
 }
 
 /// The type of a member: `0` for a file, `5` for a directory. Writers older than ustar mark a
-/// directory by a `/` at the end of its name alone.
+/// directory only by a `/` at the end of its name.
 pub(super) fn kind(flag: u8, name: &[u8]) -> u8 {
     match flag {
         0 | b'0' | b'7' if name.ends_with(b"/") => b'5',
@@ -76,18 +76,18 @@ pub(super) fn kind(flag: u8, name: &[u8]) -> u8 {
     }
 }
 
-/// Bytes of data that follow the header.
+/// The number of bytes of data after the header.
 pub(super) fn stored_size(kind: u8, own: u64, pax: Option<u64>) -> Result<u64, &'static str> {
     match kind {
-        // Old writers state the size of the target; nothing follows for GNU tar and Go.
+        // Old writers state the size of the target; GNU tar and Go expect no data.
         b'1' if pax.unwrap_or(0) == 0 => Ok(0),
-        // GNU tar passes over such data, Go takes it for headers.
+        // GNU tar skips such data, Go reads it as headers.
         b'1'..=b'6' if pax.unwrap_or(own) != 0 => Err("it has data, but is not a file"),
         _ => Ok(pax.unwrap_or(own)),
     }
 }
 
-/// The numbers of a device; 0:0 for what is none.
+/// The numbers of a device; 0:0 for other members.
 pub(super) fn device(header: &Header, kind: u8) -> Result<(u32, u32), &'static str> {
     if !matches!(kind, b'3' | b'4') {
         return Ok((0, 0));
@@ -100,7 +100,7 @@ pub(super) fn device(header: &Header, kind: u8) -> Result<(u32, u32), &'static s
     Ok((unsigned(major)?, unsigned(minor)?))
 }
 
-/// Whether the checksum is right; some old writers added signed bytes.
+/// Whether the checksum is right; some old writers summed signed bytes.
 pub(super) fn has_checksum(header: &Header) -> bool {
     const FIELD: std::ops::Range<usize> = 148..156;
     let Ok(stated) = number::field(&header.as_old().cksum) else { return false };

@@ -1,9 +1,8 @@
-//! Members of a tar: headers, extensions, data.
+//! The members of a tar: headers, extensions, data.
 //!
-//! An archive that GNU tar and Go's `archive/tar` take apart differently is refused: a tool that
-//! checked it and the store that holds it would see two different trees. So a size belongs to the
-//! member it stands before and to no extension between them, only files have data, and a name is
-//! given once.
+//! An archive that GNU tar and Go's `archive/tar` read differently is refused: a tool that checked
+//! it and the store would see two different trees. So a size applies to the member after it and to
+//! no extension in between, only files have data, and a name is given once.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -20,18 +19,18 @@ use crate::transfer::{marks, stream};
 const BLOCK: usize = 512;
 const BLOCK_BYTES: u64 = BLOCK as u64;
 
-/// Longest extension header, as in Go's `archive/tar`.
+/// The longest extension header, as in Go's `archive/tar`.
 const EXTENSION_MAX: u64 = 1 << 20;
 
-/// The pairs of an extension of an old GNU map: 21 of two fields of 12 bytes.
+/// The number of pairs in an extension of an old GNU map: 21 of two fields of 12 bytes.
 const PAIRS_BYTES: usize = 504;
 
-/// What an archive is read from.
+/// The source of an archive.
 pub(in crate::transfer) trait Source: Read {
-    /// Passes over bytes.
+    /// Skips bytes.
     fn skip(&mut self, len: u64) -> io::Result<()>;
 
-    /// Reads content of a file that is written as it is.
+    /// Reads content of a file that is stored as it is.
     fn read_content(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read(buf)
     }
@@ -40,7 +39,7 @@ pub(in crate::transfer) trait Source: Read {
     fn end_content(&mut self) {}
 }
 
-/// A source that can only be read, and that somebody may listen to.
+/// A source that can only be read in order, with an optional recorder.
 pub(in crate::transfer) struct Streamed<'r, R> {
     reader: R,
     recorder: Option<&'r mut dyn TarRecorder>,
@@ -100,28 +99,28 @@ fn failed(error: io::Error) -> TransferError {
     stream::failed("archive", error)
 }
 
-/// A member, its extensions applied.
+/// A member, with its extensions applied.
 #[derive(Debug)]
 pub(in crate::transfer) struct Member {
-    /// As the archive gives it.
+    /// The name in the archive.
     pub(in crate::transfer) name: Vec<u8>,
-    /// Target of a link.
+    /// The target of a link.
     pub(in crate::transfer) link: Vec<u8>,
     /// Type flag: `0` for every form of file, `5` for every form of directory.
     pub(in crate::transfer) kind: u8,
     pub(super) meta: header::Meta,
-    /// Size of the file, holes included.
+    /// The size of the file, including holes.
     pub(in crate::transfer) size: u64,
-    /// Major and minor number.
+    /// The major and minor number.
     pub(in crate::transfer) device: (u32, u32),
     pub(in crate::transfer) xattrs: marks::Xattrs,
-    /// Where its data is in the archive.
+    /// The position of its data in the archive.
     pub(in crate::transfer) offset: u64,
-    /// Whether holes are left out of the data.
+    /// Whether the data omits holes.
     pub(in crate::transfer) is_sparse: bool,
 }
 
-/// Extensions that wait for their member.
+/// Extensions that apply to the next member.
 #[derive(Default)]
 struct Pending {
     records: Option<Records>,
@@ -142,7 +141,7 @@ impl Pending {
     }
 }
 
-// GNU tar takes the name of the PAX header, Go the long name, whichever comes first.
+// GNU tar prefers the name of the PAX header, Go prefers the long name, in any order.
 fn once(pax: Option<&Vec<u8>>, long: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, &'static str> {
     match (pax, long) {
         (Some(pax), Some(long)) if *pax != long => Err("it has a PAX and a GNU name that differ"),
@@ -153,11 +152,11 @@ fn once(pax: Option<&Vec<u8>>, long: Option<Vec<u8>>) -> Result<Option<Vec<u8>>,
 /// Reads the members of an archive in order.
 pub(in crate::transfer) struct Members<S> {
     source: S,
-    /// Bytes read or passed over.
+    /// Bytes read or skipped.
     at: u64,
-    /// Data of the member that was not read.
+    /// Bytes of data of the current member that were not read.
     left: u64,
-    /// Bytes that fill its last block.
+    /// Bytes of padding after the data.
     padding: u64,
     sparse: Option<Sparse>,
     holes: u64,
@@ -179,17 +178,17 @@ impl<S: Source> Members<S> {
         }
     }
 
-    /// Reads what stands behind the last member.
+    /// Reads the bytes after the last member.
     pub(in crate::transfer) fn drain(&mut self) -> io::Result<u64> {
         io::copy(&mut self.source, &mut io::sink())
     }
 
-    /// Whether a block of zeros said that no member follows.
+    /// Whether a block of zeros marked the end of the archive.
     pub(in crate::transfer) const fn end_marked(&self) -> bool {
         self.end_marked
     }
 
-    /// The next member, or `None` behind the last. What is left of the one before is passed over.
+    /// Returns the next member, or `None` after the last. Skips the rest of the one before.
     pub(in crate::transfer) fn next(&mut self) -> Result<Option<Member>, TransferError> {
         let mut pending = Pending::default();
         loop {
@@ -215,7 +214,7 @@ impl<S: Source> Members<S> {
                     let records = Records::parse(&self.extension(size)?).map_err(&refused)?;
                     records.check_global().map_err(&refused)?;
                     self.global.update(records);
-                    // Each is in memory until the end, and again for each member.
+                    // They stay in memory until the end, and are copied for each member.
                     if self.global.xattrs_bytes() as u64 > EXTENSION_MAX {
                         return Err(refused("global headers state more than 1 MiB of attributes"));
                     }
@@ -227,7 +226,7 @@ impl<S: Source> Members<S> {
         }
     }
 
-    /// The data of the member that [`Members::next`] gave last.
+    /// The data of the member that [`Members::next`] returned last.
     pub(in crate::transfer) fn data(&mut self) -> Data<'_, S> {
         Data { members: self, failure: None }
     }
@@ -245,7 +244,7 @@ impl<S: Source> Members<S> {
     fn header(&mut self) -> Result<Option<Header>, TransferError> {
         let Some(block) = self.block()? else { return Ok(None) };
         if block.iter().all(|byte| *byte == 0) {
-            // GNU tar ends at one block of zeros, Go wants two.
+            // GNU tar ends at one block of zeros, Go at two.
             if self.block()?.is_some_and(|next| next.iter().any(|byte| *byte != 0)) {
                 return Err(TransferError::malformed("archive has a single block of zeros inside"));
             }
@@ -356,7 +355,8 @@ impl<S: Source> Members<S> {
         })
     }
 
-    // The map of an old GNU sparse member, which lies before its data, and the size of the file.
+    // Reads the map of an old GNU sparse member, which is before its data, and the size of the
+    // file.
     fn old_map(
         &mut self,
         header: &Header,
@@ -404,7 +404,7 @@ impl<S: Source> Members<S> {
         Sparse::new(map, size, self.left).map(Some).map_err(refuse)
     }
 
-    // Format 1.0 writes the map as lines into the first blocks of the data.
+    // Format 1.0 stores the map as lines in the first blocks of the data.
     fn map_in_data(
         &mut self,
         refuse: &dyn Fn(&'static str) -> TransferError,
@@ -423,14 +423,14 @@ impl<S: Source> Members<S> {
     }
 }
 
-/// The data of one member, holes filled.
+/// The data of one member, with holes filled.
 pub(in crate::transfer) struct Data<'a, S> {
     members: &'a mut Members<S>,
     failure: Option<TransferError>,
 }
 
 impl<S> Data<'_, S> {
-    /// Ends the reading of it.
+    /// Ends the reading of the data.
     pub(in crate::transfer) fn end(&mut self)
     where
         S: Source,
@@ -440,7 +440,7 @@ impl<S> Data<'_, S> {
         }
     }
 
-    /// Why the archive could not be read, whatever the reader of the data made of it.
+    /// The error of the archive, if reading it failed, whatever the reader of the data returned.
     pub(in crate::transfer) fn failure(self) -> Option<TransferError> {
         self.failure
     }

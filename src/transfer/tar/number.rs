@@ -1,10 +1,10 @@
-//! Numbers and times as tar headers and PAX records write them.
+//! Numbers and times in tar headers and PAX records.
 
 use crate::types::Time;
 
-/// A number of a header: octal digits, or base-256 where the first bit is set (GNU, star).
+/// Parses a number of a header: octal digits, or base-256 if the first bit is set (GNU, star).
 ///
-/// A field of blanks and NULs is 0, as in headers of kinds that do not use it.
+/// A field of blanks and NULs is 0, as in headers of members without the value.
 pub(super) fn field(raw: &[u8]) -> Result<i64, &'static str> {
     match raw.first() {
         Some(first) if first & 0x80 != 0 => base256(raw),
@@ -34,12 +34,12 @@ fn base256(raw: &[u8]) -> Result<i64, &'static str> {
     let (first, rest) = raw.split_first().ok_or("a number of the header is malformed")?;
     let low = i128::from(first & 0x3f);
     let start = if first & 0x40 == 0 { low } else { low - 0x40 };
-    // At most 12 bytes, which an i128 holds.
+    // At most 12 bytes, which fit into an i128.
     let value = rest.iter().fold(start, |value, byte| (value << 8) | i128::from(*byte));
     i64::try_from(value).map_err(|_| "a number of the header is too large")
 }
 
-/// A decimal number without sign, as `size`, `uid` and `gid` of PAX.
+/// Parses an unsigned decimal number, as in `size`, `uid` and `gid` of PAX.
 pub(super) fn decimal(raw: &[u8]) -> Result<u64, &'static str> {
     const BAD: &str = "a number of a PAX record is malformed or too large";
     if raw.is_empty() {
@@ -54,13 +54,13 @@ pub(super) fn decimal(raw: &[u8]) -> Result<u64, &'static str> {
     })
 }
 
-/// A user or group number.
+/// Parses a user or group number.
 pub(super) fn owner(raw: &[u8]) -> Result<u32, &'static str> {
     u32::try_from(decimal(raw)?).map_err(|_| "an owner does not fit into 32 bits")
 }
 
-/// Seconds with an optional fraction and sign. What is finer than nanoseconds is rounded
-/// towards the past, as GNU tar does.
+/// Parses seconds with an optional fraction and sign. Digits beyond nanoseconds are rounded down,
+/// as in GNU tar.
 pub(super) fn time(raw: &[u8]) -> Result<Time, &'static str> {
     const BAD: &str = "a time of a PAX record is malformed or too large";
     let (negative, digits) = match raw.split_first() {
@@ -83,7 +83,7 @@ pub(super) fn time(raw: &[u8]) -> Result<Time, &'static str> {
     Ok(Time { secs, nanos: 1_000_000_000 - nanos })
 }
 
-// The nanoseconds of a fraction, and whether there is something finer behind them.
+// The nanoseconds of a fraction, and whether finer digits follow.
 fn nanos(fraction: &[u8]) -> Option<(u32, bool)> {
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;

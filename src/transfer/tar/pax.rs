@@ -13,7 +13,7 @@ use crate::types::Time;
 /// Longest value of an extended attribute, `XATTR_SIZE_MAX` of Linux.
 pub(super) const XATTR_VALUE_MAX: usize = 64 * 1024;
 
-/// What the records before a member state about it.
+/// The values that the records before a member state.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Records {
     pub(super) path: Option<Vec<u8>>,
@@ -22,7 +22,7 @@ pub(super) struct Records {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) mtime: Option<Time>,
-    /// `None` removes an attribute that a global header gave.
+    /// `None` removes an attribute of a global header.
     pub(super) xattrs: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(super) sparse: Sparse,
 }
@@ -33,13 +33,13 @@ pub(super) struct Sparse {
     pub(super) version: (u64, u64),
     pub(super) name: Option<Vec<u8>>,
     pub(super) real_size: Option<u64>,
-    /// Of the formats 0.0 and 0.1; that of 1.0 is in the data.
+    /// The map in the formats 0.0 and 0.1; format 1.0 has it in the data.
     pub(super) map: Option<Vec<Segment>>,
     offset: Option<u64>,
 }
 
 impl Records {
-    /// Reads the records of one `x` or `g` header.
+    /// Parses the records of one `x` or `g` header.
     pub(super) fn parse(mut rest: &[u8]) -> Result<Self, &'static str> {
         let mut records = Self::default();
         while !rest.is_empty() {
@@ -66,7 +66,7 @@ impl Records {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.take_xattr(name, value.to_vec())?;
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    // libarchive writes both forms; the other one is exact and wins.
+                    // libarchive writes both forms; SCHILY.xattr is exact and takes precedence.
                     let name = percent_decoded(name).ok_or("an xattr name is malformed")?;
                     let value = BASE64.decode(value).ok().ok_or("an xattr value is malformed")?;
                     if !self.xattrs.contains_key(&name) {
@@ -89,7 +89,7 @@ impl Records {
         Ok(())
     }
 
-    /// Refuses in a global header what can only be meant for one member.
+    /// Refuses records in a global header that only make sense for one member.
     pub(super) fn check_global(&self) -> Result<(), &'static str> {
         let own = self.path.is_some() || self.linkpath.is_some() || self.size.is_some();
         if own || self.sparse != Sparse::default() {
@@ -98,7 +98,7 @@ impl Records {
         Ok(())
     }
 
-    /// Bytes of names and values of extended attributes.
+    /// The number of bytes of names and values of extended attributes.
     pub(super) fn xattrs_bytes(&self) -> usize {
         let len = |(name, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             name.len() + value.as_ref().map_or(0, Vec::len)
@@ -106,7 +106,7 @@ impl Records {
         self.xattrs.iter().map(len).sum()
     }
 
-    /// Replaces what `newer` states too.
+    /// Replaces the values that `newer` also states.
     pub(super) fn update(&mut self, newer: Self) {
         self.uid = newer.uid.or(self.uid);
         self.gid = newer.gid.or(self.gid);
@@ -134,14 +134,14 @@ impl Sparse {
                 self.map.get_or_insert_default().push(segment);
             }
             b"GNU.sparse.map" => self.map = Some(listed(value)?),
-            // `numblocks` says again how many there are.
+            // `numblocks` only repeats the number of segments.
             _ => {}
         }
         Ok(())
     }
 }
 
-// The map of format 0.1: numbers divided by commas, in pairs.
+// Parses the map of format 0.1: numbers separated by commas, in pairs.
 fn listed(value: &[u8]) -> Result<Vec<Segment>, &'static str> {
     if value.is_empty() {
         return Ok(Vec::new());
@@ -155,7 +155,7 @@ fn listed(value: &[u8]) -> Result<Vec<Segment>, &'static str> {
     Ok(map)
 }
 
-// An empty value takes back what a global header stated.
+// An empty value removes the value of a global header.
 fn given<T>(
     value: &[u8],
     parse: fn(&[u8]) -> Result<T, &'static str>,
@@ -170,7 +170,7 @@ fn text(value: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
     Ok((!value.is_empty()).then(|| value.to_vec()))
 }
 
-// "LEN KEY=VALUE\n", where LEN counts all of it: a value may hold line feeds.
+// "LEN KEY=VALUE\n", where LEN counts the whole record: a value may contain line feeds.
 fn record(rest: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let blank = rest.iter().position(|byte| *byte == b' ')?;
     let len = usize::try_from(number::decimal(rest.get(..blank)?).ok()?).ok()?;
@@ -195,7 +195,7 @@ fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-// RFC 4648 without line breaks; libarchive leaves the padding out.
+// RFC 4648 without line breaks; libarchive omits the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()

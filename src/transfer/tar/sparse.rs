@@ -1,31 +1,31 @@
-//! Sparse members: which part of a file is in the archive and which reads as zeros.
+//! Sparse members: the parts of a file that are in the archive, and the holes between them.
 
 use super::number;
 
-/// Most segments of one member: some 16 MiB of memory.
+/// Limit of segments of one member: some 16 MiB of memory.
 const SEGMENTS_MAX: usize = 1 << 20;
 
-/// Most bytes of holes of one layer that are read out as zeros. A header of 512 bytes can state
-/// exabytes; `lastlog` of a large user number is some 300 GB, and is no file to ship.
+/// Limit of bytes of holes of one layer that are read as zeros. A header of 512 bytes can state
+/// exabytes; `lastlog` with a large user number has some 300 GB and does not belong into an image.
 pub(super) const HOLE_BYTES_MAX: u64 = 64 << 30;
 
 /// Bytes of a file that are in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Where they belong in the file.
+    /// The offset in the file.
     pub(super) start: u64,
-    /// How many there are.
+    /// The length.
     pub(super) len: u64,
 }
 
-/// What comes next in a sparse file.
+/// The next part of a sparse file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// This many zeros.
+    /// A hole of this many bytes.
     Hole(u64),
-    /// This many bytes of the archive.
+    /// Data of this many bytes from the archive.
     Data(u64),
-    /// Nothing.
+    /// The end of the file.
     End,
 }
 
@@ -39,7 +39,8 @@ pub(super) struct Sparse {
 }
 
 impl Sparse {
-    /// Checks a map: ascending, without overlap, inside the file, as long as the data.
+    /// Checks a map: it must ascend, not overlap, lie inside the file and match the length of the
+    /// data.
     pub(super) fn new(map: Vec<Segment>, size: u64, stored: u64) -> Result<Self, &'static str> {
         let (mut end, mut sum) = (0, 0u64);
         for segment in &map {
@@ -59,17 +60,17 @@ impl Sparse {
         Ok(Self { segments: map.into_iter().peekable(), holes: size - sum, at: 0, size })
     }
 
-    /// Size of the file.
+    /// The size of the file.
     pub(super) const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of its holes.
+    /// The number of bytes in holes.
     pub(super) const fn holes(&self) -> u64 {
         self.holes
     }
 
-    /// What comes next.
+    /// The next part.
     pub(super) fn next(&mut self) -> Next {
         loop {
             let Some(segment) = self.segments.peek() else {
@@ -86,13 +87,13 @@ impl Sparse {
         }
     }
 
-    /// Moves on by no more than [`Sparse::next`] gave.
+    /// Advances by at most the length that [`Sparse::next`] returned.
     pub(super) fn advance(&mut self, by: u64) {
         self.at = self.at.saturating_add(by).min(self.size);
     }
 }
 
-/// Adds the pairs of a header of the old GNU format; an empty field ends them.
+/// Adds the pairs of an old GNU header; an empty field ends them.
 pub(super) fn add_pairs<'a>(
     map: &mut Vec<Segment>,
     pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
@@ -117,8 +118,8 @@ pub(super) fn push(map: &mut Vec<Segment>, segment: Segment) -> Result<(), &'sta
     Ok(())
 }
 
-/// Reads the map of format 1.0: the number of segments, then their starts and lengths, a decimal
-/// number a line.
+/// Parses the map of format 1.0: the number of segments, then their starts and lengths, one decimal
+/// number per line.
 #[derive(Default)]
 pub(super) struct MapReader {
     line: Vec<u8>,
@@ -128,11 +129,11 @@ pub(super) struct MapReader {
 }
 
 impl MapReader {
-    /// Takes one block; true where the map ends in it.
+    /// Parses one block. Returns true if the map ends in it.
     pub(super) fn take(&mut self, block: &[u8]) -> Result<bool, &'static str> {
         for byte in block {
             if *byte != b'\n' {
-                // The digits of a u64.
+                // The longest u64 has this many digits.
                 if self.line.len() == 20 {
                     return Err("the map of a sparse file is malformed");
                 }
