@@ -1,8 +1,9 @@
-//! What any front end of the program may ask: mounts, volumes, status, the host's abilities.
+//! The operations for any front end: mounts, images, containers, volumes, status, abilities of the
+//! host.
 //!
-//! Nothing here knows a command line, a mount(8) option or a protocol; nothing prints, exits or
-//! looks at the environment. A [`spec::MountSpec`] says what is wanted, [`mount::Prepared`] has
-//! opened and locked it, [`mount::Live`] is the mount.
+//! Nothing here depends on a command line, a mount(8) option or a protocol, and nothing prints,
+//! exits or reads the environment. A [`spec::MountSpec`] describes a mount, a [`mount::Prepared`]
+//! has opened and locked its parts, and a [`mount::Live`] is the mount itself.
 
 pub mod background;
 mod binds;

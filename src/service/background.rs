@@ -1,4 +1,4 @@
-//! Going to the background: the process that was started returns only when the mount is live.
+//! Daemonising: the process that was started returns only when the mount is live.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -6,28 +6,28 @@ use super::Failure;
 use super::failure::ServiceResult;
 use crate::sys::process::{self, Side};
 
-/// What the caller is after a split.
+/// The role of a process after the split.
 #[derive(Debug)]
 pub enum Role {
-    /// The process that was started; to end with this exit code.
+    /// The process that was started; it must end with this exit code.
     Starter(u8),
-    /// The process in the background, which reports by its [`Ready`].
+    /// The process in the background, which reports through its [`Ready`].
     Daemon(Ready),
 }
 
-/// The duty to say that the mount is live.
+/// Reports that the mount is live.
 #[derive(Debug)]
 pub struct Ready(Option<OwnedFd>);
 
 impl Ready {
-    /// For a process that stays in the foreground: nobody waits.
+    /// For a process that stays in the foreground: no process waits for the report.
     #[must_use]
     pub const fn nobody() -> Self {
         Self(None)
     }
 
     /// Leaves the terminal, the standard descriptors and the working directory of the caller, and
-    /// lets the process that was started end with success.
+    /// makes the process that was started end with success.
     ///
     /// # Errors
     /// As dup2(2), chdir(2), write(2).
@@ -41,7 +41,7 @@ impl Ready {
     }
 }
 
-/// Splits the process, which must have one thread only.
+/// Splits the process, which must have only one thread.
 ///
 /// # Errors
 /// As fork(2).

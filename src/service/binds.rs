@@ -1,10 +1,10 @@
-//! Grafts as bind mounts of the kernel: cloned, put over their places, and taken down.
+//! Grafts as bind mounts of the kernel: cloned, attached to their places, and taken down.
 //!
-//! The union below knows every graft too, and serves it: a place that is not covered (before the
-//! bind mount is made, in a copy of the mount without those beneath, while an unmount is tried)
-//! shows the same object. So nothing that is written there goes to the upper.
+//! The union below serves every graft as well. A place that is not covered by its bind mount
+//! (before it is made, in a copy of the mount without those beneath, while an unmount is tried)
+//! shows the same object. So writes there never go to the upper.
 //!
-//! Places are found by descriptor beneath the root of the mount, over no symbolic link.
+//! Places are found by descriptor beneath the root of the mount, without following symbolic links.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,10 +23,10 @@ use crate::sys::bind;
 use crate::sys::file::OFlags;
 use crate::types::{BindFlags, Graft, Name};
 
-/// What the kernel answers where this process may not mount, or a mount beneath is locked.
+/// Errnos of the kernel if this process may not mount, or a mount beneath is locked.
 const REFUSALS: [Errno; 3] = [Errno::PERM, Errno::INVAL, Errno::NOSYS];
 
-/// A graft that is to be put over its place.
+/// A graft that is to be attached to its place.
 pub(super) struct Bind {
     mount: OwnedFd,
     path: Vec<u8>,
@@ -34,7 +34,7 @@ pub(super) struct Bind {
     recursive: bool,
 }
 
-/// The flags of a graft in force: its own and those of the mount that it appears in.
+/// The effective flags of a graft: its own and those of the surrounding mount.
 fn flags(spec: &MountSpec, graft: &Graft) -> BindFlags {
     graft.flags.or(of_union(spec.flags))
 }
@@ -44,7 +44,8 @@ const fn of_union(flags: VfsFlags) -> BindFlags {
     BindFlags { read_only, nosuid, nodev, noexec }
 }
 
-/// Gives the grafts that are bound beneath the mount on `target` its new flags, beside their own.
+/// Sets the flags of the grafts bound beneath the mount on `target`: their own and the new ones of
+/// the mount.
 ///
 /// # Errors
 /// As mount_setattr(2).
@@ -61,7 +62,7 @@ pub(super) fn follow(target: &Path, flags: VfsFlags, grafts: &[GraftStatus]) -> 
         let stat = sys::file::statx(place.as_fd(), b"")?;
         let is_own = |graft: &&GraftStatus| (graft.device, graft.inode) == (stat.dev, stat.ino);
         let is_here = |graft: &&GraftStatus| graft.path.as_bytes().strip_prefix(b"/") == Some(path);
-        // Of two grafts of one directory that were moved, the stricter flags hold for both.
+        // If two grafts of one directory were moved, both get the flags of both.
         let mut all = grafts.iter().filter(is_own);
         let here = all.clone().find(is_here).map(|graft| graft.flags);
         let any = || all.next().map(|first| all.fold(first.flags, |sum, one| sum.or(one.flags)));
@@ -76,7 +77,7 @@ fn joined(path: &[Name]) -> Vec<u8> {
     path.join(&b'/')
 }
 
-/// Clones the source of a graft; `None` where it is to be served.
+/// Clones the source of a graft. Returns `None` if the graft is to be served.
 pub(super) fn prepare(
     spec: &MountSpec,
     graft: &Graft,
@@ -114,7 +115,7 @@ pub(super) fn prepare(
 
 fn cloned(source: BorrowedFd<'_>, recursive: bool, flags: BindFlags) -> Result<OwnedFd> {
     let mount = match bind::clone_tree(source, recursive) {
-        // What a more privileged namespace mounted beneath must not be uncovered.
+        // A mount that a more privileged namespace made beneath must not be uncovered.
         Err(error) if error.is(Errno::INVAL) && !recursive => bind::clone_tree(source, true),
         cloned => cloned,
     }?;
@@ -122,7 +123,7 @@ fn cloned(source: BorrowedFd<'_>, recursive: bool, flags: BindFlags) -> Result<O
     Ok(mount)
 }
 
-/// The mounts of grafts, by their numbers.
+/// The numbers of the mounts of grafts.
 pub(super) fn bound(binds: &[Bind]) -> Vec<Bound> {
     let number = |bind: &Bind| {
         let mount = sys::file::mount_id(bind.mount.as_fd(), b"").ok()?;
@@ -131,10 +132,10 @@ pub(super) fn bound(binds: &[Bind]) -> Vec<Bound> {
     binds.iter().filter_map(number).collect()
 }
 
-/// Puts the grafts over their places in the mount on `target`, which is served already.
+/// Attaches the grafts to their places in the mount on `target`, which is already served.
 ///
 /// The thread that walks there is a client of its own process. It holds no descriptor of the FUSE
-/// device, so that the device is closed and the walk ends when the process is killed.
+/// device, so when the process is killed the device is closed and the walk ends.
 pub(super) fn attach(target: &Path, binds: Vec<Bind>) -> ServiceResult<()> {
     if binds.is_empty() {
         return Ok(());
@@ -164,17 +165,17 @@ fn put(root: BorrowedFd<'_>, path: &[u8], mount: BorrowedFd<'_>) -> Result<()> {
     bind::attach(mount, place.as_fd())
 }
 
-/// A graft that was taken down, and a copy of it.
+/// A graft that was taken down, and a clone of its mount.
 struct Taken {
     path: Vec<u8>,
     copy: OwnedFd,
 }
 
-/// Unmounts what is on `target` with the grafts that are bound beneath it, if nobody uses any of
-/// them: all of it or nothing. A place that is uncovered meanwhile is served.
+/// Unmounts `target` together with the grafts bound beneath it, if none of them is in use: all or
+/// nothing. A place that is uncovered in the meantime is served by the union.
 ///
 /// # Errors
-/// As umount2(2); `EBUSY` also where something else is mounted beneath.
+/// As umount2(2); `EBUSY` also if something else is mounted beneath.
 pub(super) fn unmount_with(
     target: &Path,
     grafts: &[GraftStatus],
@@ -198,8 +199,8 @@ pub(super) fn unmount_with(
     done
 }
 
-/// Whether nobody uses a mount whose daemon was killed, nor the grafts that are bound beneath it.
-/// The kernel finds no way to a graft there: they go with the mount, or they stay.
+/// Whether a mount whose daemon was killed and the grafts bound beneath it are all unused. The
+/// kernel cannot resolve the path of a graft there, so they can only be removed together.
 pub(super) fn is_abandoned(target: &Path, row: &Row) -> bool {
     let table = mounts::read().unwrap_or_default();
     let Some(top) = table.iter().rev().find(|entry| entry.target == target) else { return false };
@@ -216,15 +217,15 @@ pub(super) fn is_abandoned(target: &Path, row: &Row) -> bool {
     is_free(top) && beneath.into_iter().all(is_free)
 }
 
-/// Whether the kernel answers for a file system without its daemon.
+/// Whether the file system has lost its daemon.
 fn is_dead(target: &Path) -> bool {
     let root = sys::file::open_path(target, OFlags::PATH | OFlags::DIRECTORY);
     let asked = root.and_then(|root| sys::file::fstatfs(root.as_fd()));
     asked.is_err_and(|error| error.is(Errno::NOTCONN))
 }
 
-/// The mounts beneath a mount, parents first; `None` if one of them is not of a graft. `is_graft`
-/// answers for the mount of a graft whether those beneath it belong to it.
+/// The mounts beneath a mount, parents first; `None` if one of them does not belong to a graft.
+/// `is_graft` returns for the mount of a graft whether the mounts beneath it belong to it.
 fn own_beneath<'a>(
     table: &'a [MountEntry],
     top: &MountEntry,
@@ -246,8 +247,8 @@ fn own_beneath<'a>(
     Some(found)
 }
 
-/// Whether a graft was bound on a path, and if so whether with what is mounted beneath. Two of
-/// them may show one directory.
+/// Returns whether the graft bound on a path includes the mounts beneath its source; `None` if
+/// there is no graft. Two grafts may show one directory.
 fn graft_at(path: &Path, grafts: &[GraftStatus]) -> Option<bool> {
     let fd = sys::file::open_path(path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
     let stat = sys::file::statx(fd.as_fd(), b"").ok()?;
@@ -256,7 +257,7 @@ fn graft_at(path: &Path, grafts: &[GraftStatus]) -> Option<bool> {
     found.map(|graft| graft.recursive).reduce(|one, other| one || other)
 }
 
-/// Takes one mount down, and keeps a copy of it.
+/// Takes one mount down and keeps a clone of it.
 fn take(target: &Path, entry: &MountEntry) -> Result<Taken> {
     let gone = || Error::os("umount2", Errno::BUSY);
     let path = entry.target.strip_prefix(target).map_err(|_| gone())?;

@@ -1,8 +1,8 @@
-//! What an upper changes: walked by its own entries, seen through the union.
+//! The changes in an upper: its own entries are walked, and the objects are seen through the union.
 //!
-//! An upper by itself does not say what it is: data and names may stand in layers below it. So
-//! each of its entries is looked up in a union of all, and compared with a union of what is below.
-//! Only directories that the upper has a part in are entered, so the work is that of the changes.
+//! An upper alone is not complete: data and names may be in layers below it. So each of its entries
+//! is looked up in a union of all layers and compared with a union of the layers below. Only
+//! directories that exist in the upper are entered, so the work is proportional to the changes.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -25,39 +25,39 @@ pub(super) struct Changed {
     pub(super) below: Option<View>,
     top: u16,
     label: PathBuf,
-    /// Keeps mounts away from an upper without its work directory.
+    /// Keeps mounts from using an upper without a work directory.
     _lock: Option<OwnedFd>,
 }
 
-/// Deepest directory that is entered: what an import takes.
+/// The deepest directory that is entered, as in an import.
 const DEPTH_MAX: usize = 1024;
 
-/// Hears of changes, a directory before what is in it.
+/// Receives changes, a directory before its content.
 pub(super) trait Changes {
-    /// An object that is new or changed; `before` is what was there.
+    /// An object is new or changed; `before` is the old one.
     fn put(&mut self, path: &[Name], now: &Entry, before: Option<&Entry>) -> Done;
-    /// What was below is no longer there.
+    /// An object of the layers below was removed.
     fn removed(&mut self, path: &[Name]) -> Done;
-    /// Nothing of the directory `before` shows through.
+    /// A new directory hides all of the directory `before`.
     fn replaced(&mut self, path: &[Name], now: NodeId, before: NodeId) -> Done;
 }
 
 pub(super) type Done = std::result::Result<(), StoreError>;
 
-/// Where an upper is, and what it lies on.
+/// The location of an upper and of the layers below it.
 #[derive(Debug, Clone, Default)]
 pub struct UpperSpec {
     /// The upper directory.
     pub upper: PathBuf,
-    /// Its work directory, which knows further names of what was copied up.
+    /// The work directory, which has the other names of copied-up hard links.
     pub work: Option<PathBuf>,
     /// The image below it.
     pub image: Option<String>,
-    /// The container that it is of, whose image is below it.
+    /// The container of the upper, whose image is below it.
     pub container: Option<String>,
     /// The data root.
     pub root: PathBuf,
-    /// Where mounts tell their status.
+    /// The directory of the status sockets of mounts.
     pub runtime: Option<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn shown(path: &[Name]) -> String {
     path.iter().fold(String::new(), |text, part| text + "/" + &String::from_utf8_lossy(part))
 }
 
-/// Names the object of a refusal.
+/// Adds the path of the object to an error.
 pub(super) fn at(path: &[Name]) -> impl Fn(Error) -> StoreError + use<> {
     let name = shown(path);
     move |error| StoreError::Entry { name: name.clone(), what: error.to_string() }
@@ -76,10 +76,10 @@ fn marks(dir: &DirRef, name: &[u8]) -> Result<Marked> {
 }
 
 impl Changed {
-    /// Opens an upper. It is locked, so that nothing changes it meanwhile.
+    /// Opens an upper and locks it, so that nothing changes it in the meantime.
     ///
     /// # Errors
-    /// [`Failure`], where a mount holds it.
+    /// [`Failure`], also if a mount uses the upper.
     pub(super) fn open(of: &UpperSpec) -> ServiceResult<Self> {
         let images: Vec<String> = of.image.iter().cloned().collect();
         let mut spec = MountSpec {
@@ -104,7 +104,7 @@ impl Changed {
         Ok(Self { over, below, top, label: of.upper.clone(), _lock: lock })
     }
 
-    /// Lets the upper go.
+    /// Closes the upper.
     pub(super) fn end(self) -> ServiceResult<()> {
         self.over.end()
     }
@@ -141,8 +141,8 @@ impl Changed {
         Ok(())
     }
 
-    // What was copied up under one name has its others in the index alone: they are found by a
-    // look at everything, where there is an index.
+    // If a file with hard links was copied up under one name, its other names are only in the
+    // index: they are found by a walk through the whole union, if there is an index.
     fn indexed(&self, telling: &mut Telling<'_>) -> Done {
         let is_empty = self.over.has_empty_index().map_err(at(&[]))?;
         if self.top != 0 || is_empty {
@@ -181,7 +181,7 @@ impl Changed {
         Ok(())
     }
 
-    // Directories of lower layers on the way to a name, as they are.
+    // Reports the directories of lower layers on the way to a name, as they are.
     fn parents(&self, path: &[Name], telling: &mut Telling<'_>) -> Done {
         let union = &self.over.union;
         let mut dir = NodeId::ROOT;
@@ -234,7 +234,7 @@ impl Changed {
         self.directory(now.node, before.map(|before| before.node), path, to)
     }
 
-    // What is not shown hides something, or is a word of a format.
+    // An entry that the union does not show is a whiteout, or a mark of the format.
     fn hidden(
         &self,
         part: &DirRef,
@@ -278,7 +278,7 @@ pub(super) fn check_depth(path: &[Name]) -> Done {
     Err(StoreError::Entry { name: shown(path), what })
 }
 
-/// Passes changes on, and keeps what was told.
+/// Passes changes on and remembers their paths.
 struct Telling<'a> {
     to: &'a mut dyn Changes,
     told: HashSet<Vec<Name>>,
@@ -299,7 +299,7 @@ impl Changes for Telling<'_> {
     }
 }
 
-/// All that is in a directory of the mount, whichever layer has it.
+/// Reports everything in a directory of the mount, from all layers.
 pub(super) fn full(union: &Union, dir: NodeId, path: &mut Vec<Name>, to: &mut dyn Changes) -> Done {
     check_depth(path)?;
     let mut all = names(union, dir).map_err(at(path))?;
@@ -317,7 +317,7 @@ pub(super) fn full(union: &Union, dir: NodeId, path: &mut Vec<Name>, to: &mut dy
     Ok(())
 }
 
-/// The names in a part of a directory, in order.
+/// The names in the part of a directory in one layer, sorted.
 fn entries(part: &DirRef) -> Result<Vec<Name>> {
     let mut found = Vec::new();
     part.list(0, &mut |entry| {

@@ -1,4 +1,4 @@
-//! What nobody needs any more of a data root: layers, recipes, downloads.
+//! Garbage collection of a data root: layers, recipes, downloads.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::store::error::StoreError;
 type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
-    /// Removes all layers that no image needs and nobody reads, and what crashes left; answers
-    /// their ids. An import at work is waited for.
+    /// Removes all layers that no image needs and no process reads, and the remains of crashes.
+    /// Returns the ids of the layers. Waits for an import that is running.
     ///
     /// # Errors
-    /// As the records are read: with a record that cannot be read nothing is removed.
+    /// Errors of reading the records: if a record cannot be read, nothing is removed.
     pub(super) fn collect_layers(&self) -> Result<Vec<LayerId>> {
         let Self { store, images, containers, .. } = self;
         let _alone = images.collecting()?;

@@ -1,4 +1,4 @@
-//! A layer of what an upper changes, and the image that it makes over its base.
+//! Commit: a layer from the changes in an upper, and the image of it over its base.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -21,20 +21,20 @@ use crate::types::marks;
 use crate::types::{Digest, Kind, MODE_MASK, Name, NodeId, Stat};
 use crate::union::{Entry, Union};
 
-/// What an image says of the layer that is added.
+/// Metadata of an image for the layer that is added.
 #[derive(Debug, Clone, Default)]
 pub struct Note {
-    /// Who made it.
+    /// The author.
     pub author: Option<String>,
-    /// What it is for.
+    /// The comment.
     pub message: Option<String>,
 }
 
-/// Makes an image of what an upper changes over its base; answers its id.
+/// Makes an image from the changes in an upper over its base. Returns its id.
 ///
 /// # Errors
-/// [`Failure`]: where a mount holds the upper, where it needs a base that is not given, and where
-/// no layer can hold what is in it.
+/// [`Failure`]: if a mount uses the upper, if a required base is not given, or if no layer can hold
+/// the content.
 pub fn commit(
     images: &Images,
     of: &UpperSpec,
@@ -120,7 +120,7 @@ fn image_of(
     Ok(Image { id, layers, config, manifest: None })
 }
 
-/// The layers of an image by what is known of them: a diff ID that nothing proves stays behind.
+/// The layers of an image, without diff IDs that nothing proves.
 fn proved(image: &Image) -> Vec<ImageLayer> {
     let mut layers = image.layers.clone();
     if !image.is_proved() {
@@ -129,15 +129,15 @@ fn proved(image: &Image) -> Vec<ImageLayer> {
     layers
 }
 
-/// Gives changes to a sink.
+/// Adds changes to a sink.
 struct Committing<'a> {
     union: &'a Union,
     sink: &'a mut dyn Sink,
-    /// The first name of an object of several.
+    /// The first name of each object with several names.
     links: HashMap<NodeId, Vec<Name>>,
 }
 
-/// The content of a file of the mount.
+/// Reads the content of a file of the mount.
 struct Content<'a> {
     union: &'a Union,
     node: NodeId,
@@ -169,7 +169,7 @@ fn attributes(union: &Union, node: NodeId, stat: &Stat) -> Result<Meta> {
     };
     let keys = union.listxattr(node)?;
     for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
-        // What a user wrote there is content in the mount, and would be a mark in a layer.
+        // Written by a user, such an attribute is plain content; in a layer it would be a mark.
         if marks::is_reserved(key) {
             continue;
         }
@@ -182,7 +182,7 @@ fn attributes(union: &Union, node: NodeId, stat: &Stat) -> Result<Meta> {
 }
 
 impl Committing<'_> {
-    // The root is said where it is another one than below.
+    // The root is added only if its attributes differ from those below.
     fn root(&mut self, below: Option<&Union>) -> Done {
         let stat = self.union.getattr(NodeId::ROOT).map_err(at(&[]))?;
         let meta = self.meta(NodeId::ROOT, &stat).map_err(at(&[]))?;

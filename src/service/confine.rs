@@ -1,19 +1,18 @@
-//! A daemon gives up what it does not need. See [`crate::sys::confine`].
+//! Drops privileges that the daemon does not need. See [`crate::sys::confine`].
 //!
-//! None of it is a condition: where the kernel refuses, the daemon serves all the same and the log
-//! says what is missing.
+//! This is best effort: if the kernel refuses, the daemon serves all the same and logs what failed.
 
 use crate::sys::confine;
 
-/// Gives up capabilities; before the process has a second thread.
+/// Drops capabilities; must be called before the process has a second thread.
 pub fn shed() {
     if let Err(error) = confine::drop_capabilities() {
         tracing::warn!(%error, "the daemon keeps its capabilities");
     }
 }
 
-/// Gives up new privileges and system calls, for all threads, once the mount is live. With
-/// `network` connections are possible.
+/// Forbids new privileges and unneeded system calls for all threads, once the mount is live. With
+/// `network`, connections remain possible.
 pub fn seal(network: bool) {
     if let Err(error) = confine::seal(network) {
         tracing::warn!(%error, "the system calls of the daemon are not restricted");

@@ -1,4 +1,4 @@
-//! Containers: a writable layer over an image, under a name, mounted when it is wanted.
+//! Containers: a named writable layer over an image, which can be mounted.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,42 +18,42 @@ use crate::union::{DirRef, Lower};
 
 type Refused<T> = std::result::Result<T, Refusal>;
 
-/// A container as a list shows it.
+/// A container, as `container ls` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ContainerInfo {
-    /// 64 hexadecimal digits.
+    /// The id, 64 hexadecimal digits.
     pub id: String,
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// Its image as it was asked for.
+    /// The name of its image, as it was given.
     pub image: String,
-    /// The id of that.
+    /// The id of its image.
     pub image_id: String,
-    /// When it was made (RFC 3339).
+    /// The time of creation (RFC 3339).
     pub created: String,
-    /// Where it is mounted, if it is, as far as that is told.
+    /// The mount point, if it is mounted and known.
     pub mountpoint: Option<PathBuf>,
     /// Whether it is mounted.
     pub mounted: bool,
-    /// Its writable layer.
+    /// The upper directory.
     pub upper: PathBuf,
-    /// What appears in it from elsewhere, `WHAT at PATH`.
+    /// The grafts, `WHAT at PATH`.
     pub grafts: Vec<String>,
 }
 
-/// What a container is to be.
+/// The properties of a new container.
 #[derive(Debug, Clone, Default)]
 pub struct NewContainer {
-    /// What it is called; by the first digits of its id without one.
+    /// The name; by default the first digits of the id.
     pub name: Option<ContainerName>,
-    /// Its image.
+    /// The name of the image.
     pub image: String,
-    /// What appears in it from elsewhere.
+    /// The grafts.
     pub grafts: Vec<Graft>,
 }
 
 impl Images {
-    /// Makes a container; answers its name.
+    /// Creates a container and returns its name.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -70,7 +70,7 @@ impl Images {
         Ok(made.name.into())
     }
 
-    /// All containers, by name. `runtime` is where mounts tell their status.
+    /// All containers, sorted by name. `runtime` is the directory of the status sockets of mounts.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -79,7 +79,7 @@ impl Images {
         all.into_iter().map(|container| self.container_info(&container, runtime)).collect()
     }
 
-    /// A container, by name or the first digits of its id.
+    /// Finds a container by its name or the first digits of its id.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
@@ -111,10 +111,11 @@ impl Images {
         })
     }
 
-    /// Makes `spec` a mount of a container. Without a mount point it gets one of its own.
+    /// Makes `spec` a mount of a container. By default the mount point is in the container's
+    /// directory.
     ///
     /// # Errors
-    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter where it is mounted already.
+    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter if it is already mounted.
     pub fn mount_container(
         &self,
         name: &str,
@@ -143,7 +144,7 @@ impl Images {
         Ok(())
     }
 
-    /// Removes a container and what was written to it. Volumes stay.
+    /// Removes a container and the data written to it. Volumes stay.
     ///
     /// # Errors
     /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter while it is mounted.
@@ -152,8 +153,8 @@ impl Images {
     }
 }
 
-/// Gives a new upper the attributes of the root below it: those of the upper are what a mount
-/// shows.
+/// Copies the attributes of the root of the topmost layer to a new upper, since a mount shows those
+/// of the upper.
 pub(super) fn root_like(top: &Lower, upper: &Path) -> Result<()> {
     let root: DirRef = HostTree::open(upper, Submounts::Shown, &FdCache::new(8))?;
     let stat = top.root.stat(None)?;
@@ -165,7 +166,7 @@ pub(super) fn root_like(top: &Lower, upper: &Path) -> Result<()> {
     };
     root.set_attr(None, &change)?;
     for key in top.root.xattr_names(None)? {
-        // Marks of the layer are none of the upper.
+        // Overlay marks of the layer do not apply to the upper.
         if key.split(|byte| *byte == b'.').any(|part| part == b"overlay" || part == b"containers") {
             continue;
         }

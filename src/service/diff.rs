@@ -1,4 +1,4 @@
-//! What differs between an upper or an image and what it was made from, as `podman diff` lists it.
+//! The differences between an upper or an image and its base, as `podman diff` lists them.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use super::spec::MountSpec;
 use crate::types::{Kind, Name, NodeId};
 use crate::union::{Entry, Union};
 
-/// A difference.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Change {
     /// Added.
     A,
-    /// Changed: content, attributes, or something in the directory.
+    /// Changed: content, attributes, or an entry of the directory.
     C,
     /// Deleted.
     D,
@@ -27,10 +27,10 @@ pub enum Change {
 /// The differences by path.
 pub type Differences = BTreeMap<String, Change>;
 
-/// What an upper changes.
+/// The changes in an upper.
 ///
 /// # Errors
-/// [`Failure`], as of a commit.
+/// [`Failure`], as for a commit.
 pub fn of_upper(of: &UpperSpec) -> ServiceResult<Differences> {
     let changed = Changed::open(of)?;
     let mut found = Found { changed: &changed, found: Differences::new() };
@@ -40,7 +40,7 @@ pub fn of_upper(of: &UpperSpec) -> ServiceResult<Differences> {
     Ok(found)
 }
 
-/// What differs between two lists of layers, the lowest first.
+/// The differences between two lists of layers, the lowest first.
 ///
 /// # Errors
 /// [`Failure`] for a layer that cannot be opened or read.
@@ -90,7 +90,7 @@ fn compare(
         let dir = |entry: &Option<Entry>| {
             entry.as_ref().filter(|entry| entry.stat.kind() == Kind::Dir).map(|entry| entry.node)
         };
-        // What is gone is told once, with all that was in it.
+        // A removed directory is listed once, without its content.
         if let Some(now) = dir(&now) {
             compare(unions, (Some(now), dir(&before)), path, found)?;
         }
@@ -110,14 +110,14 @@ fn note(path: &[Name], now: Option<&Entry>, before: Option<&Entry>, found: &mut 
     found.insert(shown(path), change);
 }
 
-/// A directory in which something changes is changed.
+/// Marks the parent directories of a change as changed.
 fn parents(path: &[Name], found: &mut Differences) {
     for len in 1..path.len() {
         found.entry(shown(path.get(..len).unwrap_or_default())).or_insert(Change::C);
     }
 }
 
-// By attributes: equal sizes and times to the nanosecond are taken for equal contents.
+// Compares attributes: equal sizes and times (to the nanosecond) count as equal contents.
 fn differ(now: &Entry, before: &Entry) -> bool {
     let (now, before) = (&now.stat, &before.stat);
     let words = |stat: &crate::types::Stat| (stat.mode, stat.uid, stat.gid, stat.rdev);
@@ -135,7 +135,7 @@ struct Found<'a> {
 impl Changes for Found<'_> {
     fn put(&mut self, path: &[Name], now: &Entry, before: Option<&Entry>) -> Done {
         match before {
-            // The upper has directories for what is in them.
+            // The upper also has directories that only hold changed entries.
             Some(before) if now.stat.kind() == Kind::Dir && !differ(now, before) => {}
             Some(_) => {
                 parents(path, &mut self.found);
@@ -155,7 +155,7 @@ impl Changes for Found<'_> {
         Ok(())
     }
 
-    // What of the old one is not in the new.
+    // Reports the names of the old directory that the new one does not have.
     fn replaced(&mut self, path: &[Name], now: NodeId, before: NodeId) -> Done {
         let Some(below) = &self.changed.below else { return Ok(()) };
         let at = at(path);

@@ -1,4 +1,4 @@
-//! What this host offers to a mount, and what is off, with the reason.
+//! The features of this host for mounts, and the reasons for missing ones.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::sys;
 use crate::types::{Kind, Owner};
 use crate::union::DirRef;
 
-/// One ability.
+/// One feature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is called.
+    /// The name.
     pub name: &'static str,
-    /// Whether the host has it.
+    /// Whether the host has the feature.
     pub available: bool,
-    /// What it brings, or why it is off.
+    /// The benefit of the feature, or the reason why it is missing.
     pub detail: String,
 }
 
@@ -27,11 +27,11 @@ fn finding(name: &'static str, available: bool, good: &str, bad: &str) -> Findin
     Finding { name, available, detail: detail.to_owned() }
 }
 
-/// Looks at the host and, for what depends on a file system, at `dir`, in which a temporary
-/// directory is made and removed.
+/// Checks the host and, for features of a file system, `dir`, in which a temporary directory is
+/// made and removed.
 ///
 /// # Errors
-/// As making a directory in `dir`.
+/// Errors of making a directory in `dir`.
 pub fn examine(dir: &Path) -> Result<Vec<Finding>> {
     let mut found = host();
     let cache = FdCache::new(32);

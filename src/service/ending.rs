@@ -1,7 +1,8 @@
-//! The end of a mount, asked for by a signal.
+//! The end of a mount on a signal.
 //!
-//! The mount leaves the tree at once; the daemon goes on until nobody uses the file system any
-//! more, however long that takes: who holds a file keeps what was acknowledged, and ends with it.
+//! The mount is taken out of the tree at once. The daemon continues until the file system is no
+//! longer used, however long that takes, so processes with open files keep the data that was
+//! acknowledged.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +19,10 @@ use crate::error::{Errno, Error};
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::process::{self, Side};
 
-/// How long until a mount that another one covers is looked at again.
+/// The interval at which a mount that another one covers is checked.
 const COVERED: Duration = Duration::from_secs(1);
 
-/// A way to end a mount of this process from another thread.
+/// Ends a mount of this process from another thread.
 #[derive(Debug)]
 pub struct Ender {
     target: PathBuf,
@@ -34,8 +35,8 @@ impl Ender {
         Self { target, entry, helper }
     }
 
-    /// Takes the mount out of the tree, wherever it was moved to. One that another mount covers
-    /// is waited for; one that is gone already is no failure.
+    /// Unmounts lazily, wherever the mount was moved to. Waits while another mount covers it; a
+    /// mount that is already gone is not an error.
     ///
     /// # Errors
     /// As umount2(2).
@@ -52,7 +53,7 @@ impl Ender {
         }
     }
 
-    /// Where the mount is, and whether nothing covers it.
+    /// The current place of the mount, and whether it is uncovered.
     fn find(&self) -> ServiceResult<Option<(PathBuf, bool)>> {
         let Some(own) = &self.entry else { return Ok(Some((self.target.clone(), true))) };
         let table = mounts::read().map_err(Failure::system("the mount table"))?;
@@ -67,7 +68,7 @@ impl Ender {
         let how = UnmountFlags { lazy: true, force: false };
         match crate::sys::fuse::unmount(target, how) {
             Err(Errno::PERM) => self.helper.unmount(target),
-            // It was unmounted meanwhile.
+            // It was unmounted in the meantime.
             Err(Errno::INVAL) => Ok(()),
             done => done.map_err(|errno| {
                 let error = Error::os("umount2", errno);
@@ -77,14 +78,14 @@ impl Ender {
     }
 }
 
-/// A process that unmounts for a daemon which may not, and which no program can give the right to
-/// since it gave up new privileges.
+/// A process that unmounts for a daemon without the right to, which it cannot get from a
+/// set-user-ID program either after it gave up new privileges.
 #[derive(Debug, Default)]
 pub struct Helper(Mutex<Option<OwnedFd>>);
 
 impl Helper {
-    /// Starts one where it is needed. This process must have one thread, see [`process::fork`].
-    /// It ends when it was used, and with this process.
+    /// Starts the process if it is needed. This process must have one thread, see
+    /// [`process::fork`]. The helper ends after its use or together with this process.
     ///
     /// # Errors
     /// As fork(2) and pipe(2).
@@ -117,7 +118,7 @@ impl Helper {
     }
 }
 
-/// The body of the helper: one path, or the end of the daemon.
+/// The helper: reads one path, or nothing if the daemon ends.
 fn serve(pipe: OwnedFd) -> Option<()> {
     let null = process::open_null().ok()?;
     process::replace_standard(null.as_fd()).ok()?;

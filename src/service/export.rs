@@ -1,4 +1,4 @@
-//! Images out of the store: docker-archives and OCI layouts that engines read.
+//! Export of images from the store: docker-archives and OCI layouts.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,14 +23,15 @@ pub use crate::transfer::export::{Compression as LayerCompression, DirTarget, Ta
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// In which form an image is written.
+/// The form in which an image is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As `docker save` writes it; layers are not compressed.
+    /// As written by `docker save`; layers are not compressed.
     Docker,
     /// An OCI layout.
     Oci(LayerCompression),
-    /// An OCI layout whose layers are in our own form, which a mount need not have as a whole.
+    /// An OCI layout with layers in Lamina's own form, which can be mounted before all data is
+    /// there.
     Native,
 }
 
@@ -43,11 +44,11 @@ struct Exporter<'a, 'b> {
     progress: &'a mut OnProgress<'b>,
 }
 
-/// Writes images to a target; answers their ids there, which are the same where every layer is
-/// written as it was imported.
+/// Writes images to a target. Returns their ids there, which are equal to the ids here if every
+/// layer is written as it was imported.
 ///
 /// # Errors
-/// `Missing` of [`Refusal::Catalog`]; what the target answers.
+/// `Missing` of [`Refusal::Catalog`]; errors of the target.
 pub fn export(
     images: &Images,
     names: &[String],
@@ -74,7 +75,7 @@ pub fn export(
             None => chosen.push((image, tags)),
         }
     }
-    // A layer that is open is not collected. So nobody waits for the reader of the image.
+    // An open layer is not collected, so the lock need not be held while the target is written.
     let layers = chosen.iter().flat_map(|(image, _)| &image.layers);
     let _held = layers.map(|layer| Ok(images.store.layer(&layer.id)?));
     let _held: Vec<_> = _held.collect::<Result<_>>()?;
@@ -93,7 +94,7 @@ pub fn export(
     Ok(ids)
 }
 
-/// The configuration, with the diff IDs that were written. The same bytes where nothing differs.
+/// The configuration with the diff IDs that were written; the original bytes if they are equal.
 fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     let written: Vec<&Digest> = layers.iter().map(|layer| &layer.diff_id).collect();
     if image.layers.iter().map(|layer| layer.diff_id.tar()).eq(written.iter().copied().map(Some)) {
@@ -108,7 +109,7 @@ fn config_with(image: &Image, layers: &[PackedLayer]) -> Result<Vec<u8>> {
     Ok(config.into_bytes())
 }
 
-/// The documents of a form.
+/// The empty documents of a form.
 const fn documents_of(form: Form) -> Documents {
     match form {
         Form::Docker => Documents::docker(),
@@ -117,7 +118,7 @@ const fn documents_of(form: Form) -> Documents {
     }
 }
 
-/// A form whose blobs are worth a record.
+/// The name of a form in the records of packed layers; `None` for a form without records.
 const fn form_of(form: Form) -> Option<&'static str> {
     match form {
         Form::Docker => None,
@@ -126,13 +127,13 @@ const fn form_of(form: Form) -> Option<&'static str> {
     }
 }
 
-/// The blob that a layer was made of, if it is in this form.
+/// The blob from which the layer was imported, if it has this form.
 fn as_it_came(image: &Image, layer: &ImageLayer, form: &str) -> Option<PackedLayer> {
     let digest = layer.digest.as_ref().filter(|digest| digest.is_sha256())?;
     let (kind, size) = listed_blob(image.manifest.as_deref()?, digest)?;
     let is_form = match form {
         "none" => kind.ends_with(".tar"),
-        // `+gzip` of OCI, `.gzip` of Docker.
+        // OCI uses `+gzip`, Docker uses `.gzip`.
         _ => kind.ends_with(form),
     };
     let diff_id = layer.diff_id.tar()?.clone();
@@ -166,7 +167,7 @@ impl Exporter<'_, '_> {
         Ok(written)
     }
 
-    /// Writes a layer, and notes as what.
+    /// Writes a layer and records its digests.
     fn write(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let done = match self.form {
             Form::Native => self.native(layer)?,
@@ -178,7 +179,7 @@ impl Exporter<'_, '_> {
         Ok(done)
     }
 
-    /// What a layer is in the target, if that has it: as it was written last, or as it came.
+    /// The blob of a layer in the target, if it is there: as written last, or as imported.
     fn there(&mut self, image: &Image, layer: &ImageLayer) -> Result<Option<PackedLayer>> {
         let Some(form) = form_of(self.form) else { return Ok(None) };
         let known = self.images.store.packed().find(&layer.id, &layer.diff_id, form);
@@ -234,7 +235,7 @@ impl Exporter<'_, '_> {
         Ok(PackedLayer { asked, diff_id, digest, size, index: None })
     }
 
-    /// Writes the two files of a layer as they are.
+    /// Writes the two files of a layer unchanged.
     fn native(&mut self, layer: &ImageLayer) -> Result<PackedLayer> {
         let store = &self.images.store;
         let id = layer.id.clone();

@@ -1,4 +1,4 @@
-//! Why a request of a front end failed, with the next thing to try.
+//! Errors of the service, with hints about the next thing to try.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use crate::error::{Errno, Error, HostError};
 use crate::store::error::StoreError;
 use crate::transfer::error::TransferError;
 
-/// An error of the store, of the catalog or of a transfer.
+/// An error of the store, of the catalog, of a transfer or of a volume.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The store refused.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A request for images, containers or volumes failed.
+    /// An error of images, their names or containers.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// An import or an export failed.
@@ -22,7 +22,7 @@ pub enum Refusal {
     Transfer(#[from] TransferError),
 }
 
-/// A failure that a person is to understand: what happened, to which object.
+/// An error for people: what happened, and to which object.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the fields are the objects that the messages name
 pub enum Failure {
@@ -95,7 +95,7 @@ impl Refusal {
         }
     }
 
-    /// What the host answered, and for which path where that is known.
+    /// The error of the operating system, and its path if it is known.
     fn host(&self) -> Option<(Option<&Path>, &io::Error)> {
         if let Some(error) = self.store() {
             return match error {
@@ -142,14 +142,14 @@ impl Refusal {
             || matches!(self.store(), Some(StoreError::Damaged { .. }))
     }
 
-    /// Whether there is nothing of the name that was asked for.
+    /// Whether there is no object of the requested name.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Catalog(CatalogError::Missing { .. }))
             || matches!(self.store(), Some(StoreError::Missing { .. }))
     }
 
-    /// The next thing to try.
+    /// A hint about the next thing to try.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         if self.is_damage() {
@@ -187,18 +187,18 @@ impl Refusal {
 }
 
 impl Failure {
-    /// Wraps a refusal for a path.
+    /// Wraps an error of a path.
     pub(crate) fn path(what: &'static str, path: &Path) -> impl FnOnce(Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| Self::Path { what, path, error }
     }
 
-    /// Wraps a refusal that concerns no path.
+    /// Wraps an error without a path.
     pub(crate) fn system(what: &'static str) -> impl Fn(Error) -> Self {
         move |error| Self::System { what, error }
     }
 
-    /// The next thing to try.
+    /// A hint about the next thing to try.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -252,12 +252,12 @@ impl Failure {
     }
 }
 
-/// Each on a line of its own below a message.
+/// Formats each item as a line below a message.
 fn lines(by: &[String]) -> String {
     by.iter().map(|one| format!("\n  {one}")).collect()
 }
 
-/// What a front end hears.
+/// The result of an operation of the service.
 pub type ServiceResult<T> = Result<T, Failure>;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Grafts: their sources are opened, their places in the mount found or made, volumes filled.
+//! Grafts: opens their sources, finds or makes their places in the mount, and fills volumes.
 //!
 //! A place is found as a process inside the mount would find it: links are followed within the
-//! mount. What is missing is made in the upper, as container engines do.
+//! mount. A missing place is made in the upper, as container engines do.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::sys::file::OFlags;
 use crate::types::{Graft, GraftSource, Kind, Name, NodeId, VolumeName, name};
 use crate::union::{Caller, Entry, GraftRoot, GraftTree, Union};
 
-/// How many links the way to a place may have (`MAXSYMLINKS`).
+/// Limit of symbolic links on the way to a place (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
 
-/// Grafts that are ready, and what must live as long as they do.
+/// Open grafts, and the resources that must live as long as they do.
 #[derive(Default)]
 pub(super) struct OpenGrafts {
     pub(super) grafts: Vec<GraftTree>,
@@ -35,22 +35,22 @@ pub(super) struct OpenGrafts {
     pub(super) made: Option<Made>,
 }
 
-/// What a graft shows: for the union, and as the descriptor (`O_PATH`) that a bind mount is made
-/// of.
+/// The source of a graft, for the union, and as the descriptor (`O_PATH`) from which a bind mount
+/// is made.
 struct Source {
     root: GraftRoot,
     object: OwnedFd,
     volume: Option<OpenVolume>,
 }
 
-/// Opens all grafts of a mount. `build` makes the union with the grafts that it is given: each
-/// place is looked for in the mount as it is without it. Where one fails, nothing is left of all.
+/// Opens all grafts of a mount. `build` makes a union with the given grafts: each place is looked
+/// up in the mount without its graft. If one graft fails, everything that was made is removed.
 pub(super) fn open(
     spec: &MountSpec,
     cache: &Arc<FdCache>,
     build: &dyn Fn(&[GraftTree]) -> Result<Union>,
 ) -> ServiceResult<OpenGrafts> {
-    // What is wrong from the start is said before anything is made.
+    // Check all sources before anything is made.
     for graft in &spec.grafts {
         is_directory(graft)?;
     }
@@ -116,7 +116,7 @@ fn refused(name: &VolumeName, error: &CatalogError) -> Failure {
     Failure::Volume { name: name.to_string(), reason: error.to_string() }
 }
 
-/// Why a volume is not there, or not full.
+/// The reason why a volume does not exist or could not be filled.
 enum Unfilled {
     Volume(CatalogError),
     Union(Error),
@@ -182,7 +182,7 @@ fn bind(path: &Path, recursive: bool, cache: &Arc<FdCache>) -> Result<GraftRoot>
     Ok(GraftRoot::Entry { dir, name: name(entry.as_encoded_bytes()) })
 }
 
-/// Finds the place of a graft, made where it is missing; answers its path without links.
+/// Finds the place of a graft, and makes a missing one. Returns its path without links.
 fn place(union: &Union, graft: &Graft, is_dir: bool, made: &mut Made) -> ServiceResult<Vec<Name>> {
     let shown = graft.shown_path();
     let broken = |error| Failure::Graft { path: shown.clone(), error };
@@ -216,7 +216,7 @@ enum Step {
     Missing,
 }
 
-/// A walk through the mount; the last element of `path` is where it stands.
+/// A walk through the mount; the last element of `path` is the current object.
 struct Walk<'a> {
     union: &'a Union,
     path: Vec<(NodeId, Name)>,
@@ -285,13 +285,13 @@ fn fill(union: &Union, path: &[Name], data: &Path, cache: &Arc<FdCache>) -> Resu
     prefill::fill(union, from, &to)
 }
 
-/// Whether grafts can be bind mounts here, for the doctor.
+/// Whether grafts can be bind mounts on this host, for the doctor.
 pub(super) fn can_bind() -> bool {
     let root = sys::file::find_directory(Path::new("/"));
     root.and_then(|root| sys::bind::clone_tree(root.as_fd(), true)).is_ok()
 }
 
-/// Whether tmpfs can be made here, for the doctor.
+/// Whether tmpfs can be made on this host, for the doctor.
 pub(super) fn has_tmpfs() -> bool {
     sys::mount::tmpfs(None, None).is_ok_and(|mount| mount.as_fd().try_clone_to_owned().is_ok())
 }

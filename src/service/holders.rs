@@ -1,7 +1,7 @@
-//! What keeps a file system in use: processes, and mounts of it elsewhere.
+//! The users of a file system: processes, and its mounts in other places.
 //!
-//! Everything is read from /proc, and the file system itself is asked for nothing: its daemon may
-//! be the one that does not answer. Processes that the caller may not look into are left out.
+//! Everything is read from /proc, without any request to the file system itself, since its daemon
+//! may not respond. Processes that the caller may not inspect are left out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::sys;
 /// A process that uses a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its number.
+    /// The process id.
     pub pid: u32,
-    /// Its name.
+    /// The command name.
     pub name: String,
-    /// By what it holds the file system.
+    /// The kind of the reference to the file system.
     pub how: &'static str,
-    /// The path of that.
+    /// The path of the reference.
     pub path: PathBuf,
 }
 
@@ -30,25 +30,25 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What is looked for.
+/// The object to search for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The file system, `MAJOR:MINOR`.
     pub device: &'a str,
-    /// This mount of it alone.
+    /// Only this mount of the file system.
     pub mount: Option<u64>,
-    /// Others than Lamina mount the file system too.
+    /// Whether other programs mount the file system too.
     pub is_shared: bool,
 }
 
-/// Processes that hold a file system by a working directory, a root, a program, an open file or
-/// a mapped one: one line for each process.
+/// Processes that use a file system as working directory, root, program, open file or mapped file;
+/// one entry for each process.
 #[must_use]
 pub fn processes(wanted: Wanted<'_>) -> Vec<Holder> {
     pids().filter_map(|pid| process(pid, wanted)).collect()
 }
 
-/// Mounts of a file system in all mount namespaces, each with a process that sees it; `None` for
+/// Mounts of a file system in all mount namespaces. Each has a process that sees it; `None` for
 /// those of this namespace.
 #[must_use]
 pub fn mounts_of(device: &str) -> Vec<(Option<u32>, MountEntry)> {
@@ -68,7 +68,7 @@ pub fn mounts_of(device: &str) -> Vec<(Option<u32>, MountEntry)> {
     found
 }
 
-/// A process and a mount as a message names them.
+/// A process and a mount, as a message shows them.
 #[must_use]
 pub fn mount_label((pid, entry): &(Option<u32>, MountEntry)) -> String {
     match pid {
@@ -108,8 +108,8 @@ fn process(pid: u32, wanted: Wanted<'_>) -> Option<Holder> {
     if let Some(path) = files.into_iter().find_map(|entry| held(&entry.path())) {
         return Some(holder("open file", path));
     }
-    // What is mapped has the number of its file system, and not that of its mount: it tells
-    // nothing of a graft, which shows a part of a file system of the host.
+    // A mapped file has the number of its file system and not that of its mount. So it is no
+    // evidence for a graft, which shows a part of a file system of the host.
     if wanted.is_shared {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Images of a data root: list, inspect, verify, remove, collect; and their layers for a mount.
+//! The images of a data root: list, inspect, verify, remove, collect; and their layers for a mount.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,64 +27,64 @@ pub struct Images {
     pub(super) images: crate::catalog::images::Images,
     pub(super) containers: Containers,
     pub(super) downloads: PathBuf,
-    /// Layers of a mount that are not yet compared with their ids.
+    /// Layers of a mount whose index is not yet compared with their id.
     early: Mutex<Vec<Arc<Layer>>>,
 }
 
-/// An image as a list shows it.
+/// An image, as `image ls` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ImageInfo {
     /// SHA-256 of its configuration.
     pub id: String,
-    /// `NAME:TAG`, each.
+    /// The names, `NAME:TAG` each.
     pub names: Vec<String>,
-    /// Count of layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Bytes of its layers in the store, those that others share included.
+    /// Bytes of its layers in the store, including layers shared with other images.
     pub size: u64,
-    /// When it was made, as its configuration says.
+    /// The time of creation in the configuration.
     pub created: Option<String>,
 }
 
-/// All that is known of an image.
+/// All information about an image.
 #[derive(Debug, Clone, Serialize)]
 pub struct ImageDetails {
-    /// As in a list.
+    /// The part that a list shows.
     #[serde(flatten)]
     pub info: ImageInfo,
-    /// Its layers, the lowest first.
+    /// The layers, the lowest first.
     pub rootfs: Vec<ImageLayer>,
-    /// Its configuration.
+    /// The configuration.
     pub config: serde_json::Value,
 }
 
 /// A step of the history of an image.
 #[derive(Debug, Clone, Serialize)]
 pub struct HistoryStep {
-    /// When.
+    /// The time.
     pub created: Option<String>,
-    /// By which command.
+    /// The command.
     pub created_by: Option<String>,
-    /// The layer that it made, if any.
+    /// The layer that the step made, if any.
     pub layer: Option<String>,
 }
 
-/// A layer as a list shows it.
+/// A layer, as a list shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayerInfo {
-    /// Its id.
+    /// The id.
     pub id: String,
     /// Bytes in the store.
     pub size: u64,
     /// Bytes that are still in a registry.
     pub missing: u64,
-    /// Count of objects.
+    /// The number of objects.
     pub objects: usize,
-    /// The images that need it, by id.
+    /// The ids of the images that need it.
     pub images: Vec<String>,
 }
 
-/// The cache that all layers of the process share; the first who asks says how large it is.
+/// The cache that all layers of the process share; the first call determines its size.
 fn cache(bytes: Option<u64>) -> Arc<BlockCache> {
     static CACHE: OnceLock<Arc<BlockCache>> = OnceLock::new();
     let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
@@ -95,7 +95,7 @@ fn cache(bytes: Option<u64>) -> Arc<BlockCache> {
 type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
-    /// Opens a data root; what is missing is made.
+    /// Opens a data root and creates missing directories.
     ///
     /// # Errors
     /// [`Refusal`] with the path.
@@ -103,7 +103,7 @@ impl Images {
         Self::open_with(root, Keep::default())
     }
 
-    /// The layers of an image for a mount.
+    /// Opens the layers of an image for a mount.
     pub(super) fn open_with(root: &Path, keep: Keep) -> Result<Self> {
         let store = Store::open_with(
             root,
@@ -135,7 +135,7 @@ impl Images {
         all.into_iter().map(|(image, names)| self.info(&image, names)).collect()
     }
 
-    /// What is known of an image.
+    /// Returns all information about an image.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
@@ -146,7 +146,7 @@ impl Images {
         Ok(ImageDetails { info, config: config(&image), rootfs: image.layers })
     }
 
-    /// How an image came to be, the first step first.
+    /// The history of an image, the first step first.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
@@ -167,12 +167,12 @@ impl Images {
         Ok(steps.into_iter().flatten().map(step).collect())
     }
 
-    /// Takes a name away, and the image with its last one; answers the name.
+    /// Removes a name, and the image with its last name. Returns the name.
     ///
     /// # Errors
-    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter where a container is made of it.
+    /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter if a container uses the image.
     pub fn remove(&self, name: &str) -> Result<String> {
-        // No container is made of it meanwhile.
+        // The lock prevents new containers of it in the meantime.
         let _kept = self.images.importing()?;
         let id = self.images.find(name)?.id;
         let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
@@ -206,17 +206,17 @@ impl Images {
         self.store.layers()?.iter().map(info).collect()
     }
 
-    /// Removes the layers that no image needs and nobody reads; answers their ids.
+    /// Removes the layers that no image needs and no process reads. Returns their ids.
     ///
     /// # Errors
-    /// [`Refusal`] for a record that cannot be read: then nothing is removed.
+    /// [`Refusal`] if a record cannot be read; then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
         let removed = self.collect_layers()?;
         self.store.collect_materials()?;
         Ok(removed.iter().map(LayerId::to_string).collect())
     }
 
-    /// The layers that were made of tar streams: by the digest of the stream.
+    /// The layers that were made from tar streams, by the digest of the stream.
     pub(super) fn known_layers(&self) -> Result<HashMap<Digest, ImageLayer>> {
         Ok(self.images.known_layers(&self.store.layers()?)?)
     }
@@ -226,13 +226,13 @@ impl Images {
         Ok(stacked(self.layers_by_name(name)?))
     }
 
-    /// The layers of an image for a mount, the lowest first, each with what it is called.
+    /// The layers of an image for a mount, the lowest first, each with a label.
     pub(super) fn layers_by_name(&self, name: &str) -> Result<Vec<Named>> {
         let (image, name) = self.images.find_named(name)?;
         self.layers_of(&name, &image)
     }
 
-    /// The name of an image in the store: the full one where a short one is given.
+    /// The full name of an image in the store, for a full or short one.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
@@ -240,7 +240,7 @@ impl Images {
         Ok(self.images.find_named(name)?.1)
     }
 
-    /// An image.
+    /// Finds an image by its name.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`].
@@ -254,7 +254,7 @@ impl Images {
         self.layers_of(&container.image_name, &container.image)
     }
 
-    /// Layers by their ids, given with the lowest first, for a mount.
+    /// Opens layers for a mount by their ids, the lowest first.
     pub(super) fn layers_by_id(&self, ids: &[String]) -> Result<Vec<Named>> {
         let open = |id: &String| Ok((self.open_early(&id.parse()?)?, format!("layer {id}")));
         ids.iter().map(open).collect()
@@ -275,7 +275,7 @@ impl Images {
         Ok(layer)
     }
 
-    /// Gives the layers for a mount that were opened so far, of which nothing may be shown before
+    /// Takes the layers that were opened for a mount so far. Nothing of them may be shown before
     /// they are confirmed.
     pub(super) fn early(&self) -> Vec<Arc<Layer>> {
         std::mem::take(&mut *self.early.lock())
@@ -288,10 +288,10 @@ impl Images {
     }
 }
 
-/// A layer, and what it is called where layers of a mount are listed.
+/// A layer, and its label in the list of layers of a mount.
 pub(super) type Named = (Arc<Layer>, String);
 
-/// Layers that lie on each other, given with the lowest first, as those of a mount, topmost first.
+/// Converts a stack of layers, the lowest first, to the lowers of a mount, topmost first.
 pub(super) fn stacked(layers: Vec<Named>) -> Vec<Lower> {
     let (layers, labels): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
     let lowers = blob::roots(layers).into_iter().zip(labels);

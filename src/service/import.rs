@@ -1,4 +1,4 @@
-//! Imports: what `docker save`, `podman save`, `skopeo copy` and tar write, into the store.
+//! Imports into the store: output of `docker save`, `podman save`, `skopeo copy` and tar.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -20,29 +20,29 @@ use crate::types::Digest;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// Bytes between two reports.
+/// Number of bytes between two reports.
 const REPORT: u64 = 4 << 20;
 
-/// What an import says while it works.
+/// A progress report of an import.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum Progress {
-    /// A layer is read; `size` is 0 where it is not known.
+    /// The import of a layer starts; `size` is 0 if it is not known.
     Layer { number: usize, of: usize, layer: String, size: u64 },
-    /// So many bytes of it were read.
+    /// This many bytes of the layer were read.
     Read { bytes: u64 },
-    /// So many layers are downloaded, of so many bytes in all.
+    /// The download of this many layers starts, with this many bytes in all.
     Download { layers: usize, size: u64 },
-    /// So many bytes of them are there, those of an earlier attempt included.
+    /// This many bytes are there, including those of an earlier attempt.
     Downloaded { bytes: u64 },
-    /// A layer was there already.
+    /// A layer was already in the store.
     Kept { number: usize, of: usize, layer: String },
-    /// An image is in the store, under these names.
+    /// An image was stored under these names.
     Image { id: String, names: Vec<String> },
 }
 
-/// Receives what an import says.
+/// Receives progress reports.
 pub type OnProgress<'a> = dyn FnMut(&Progress) + 'a;
 
 struct Counted<'a, 'b> {
@@ -65,9 +65,9 @@ impl Read for Counted<'_, '_> {
 }
 
 /// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
-/// which needs a name. Names given replace those in the archive. Answers the ids.
+/// which needs a name. Given names replace those in the archive. Returns the ids.
 ///
-/// # Errors
+/// [`Refusal`]; layers that were complete stay until they are collected.
 /// [`Refusal`]; layers that were complete stay until they are collected.
 pub fn import(
     images: &Images,
@@ -92,7 +92,7 @@ fn import_from(
     names: &[String],
     progress: &mut OnProgress<'_>,
 ) -> Result<Vec<String>> {
-    // A pipe may take its time, and nobody is to wait for it.
+    // Opened before the lock is taken, since a pipe may be slow.
     let input = open_input(path, images.store.directory())?;
     let _importing = images.images.importing()?;
     match input {
@@ -104,7 +104,7 @@ fn import_from(
             let mut build = images.store.build()?;
             let done = layer_from_directory(path, &mut build.builder);
             let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
-            // No tar stream was read: the layer's own id stands for its content.
+            // No tar stream was read: the id of the layer takes the place of the diff ID.
             let diff_id = DiffId::Tree(id.clone());
             let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
             finish_single(images, layer, names, progress)
@@ -222,8 +222,8 @@ fn import_archive(
     Ok(ids)
 }
 
-/// Takes layers of an image from the known ones that are not what was put there, so that they are
-/// built again and replaced.
+/// Removes damaged layers of an image from the known ones, so that they are built again and
+/// replaced.
 pub(super) fn forget_damaged(
     images: &Images,
     image: &FoundImage,
@@ -243,7 +243,7 @@ fn is_intact(images: &Images, layer: &ImageLayer) -> bool {
     images.store.is_sound(&layer.id) && images.store.layer(&layer.id).is_ok_and(is_readable)
 }
 
-/// Builds the layers of an image that are not known yet, from the streams that `open` gives.
+/// Builds the layers of an image that are not known yet, from the streams that `open` returns.
 pub(super) fn import_layers<'s>(
     images: &Images,
     open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
@@ -277,7 +277,7 @@ pub(super) fn import_layers<'s>(
     Ok(layers)
 }
 
-/// Takes a layer in our own form.
+/// Adds a layer in Lamina's own form.
 fn adopted<'s>(
     images: &Images,
     open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
@@ -304,8 +304,8 @@ fn adopted<'s>(
     Ok(ImageLayer { id, diff_id, digest, size: layer.size })
 }
 
-// No digest is known that would tell an archive cut between two members from a whole one. GNU tar
-// and Go take both; what they write themselves is marked.
+// There is no digest that could distinguish a whole archive from one that was cut between two
+// members. GNU tar and Go accept both, but always write an end marker.
 fn is_whole(outcome: &TarOutcome) -> Result<()> {
     if outcome.end_marked {
         return Ok(());
@@ -319,7 +319,7 @@ fn is_whole(outcome: &TarOutcome) -> Result<()> {
     Err(TransferError::Malformed { what: what.to_owned() }.into())
 }
 
-// What was read is what the image names.
+// Compares the digests of the stream with those in the image.
 fn expected(layer: &FoundLayer, outcome: &TarOutcome) -> Result<()> {
     if layer.diff_id != outcome.diff_id {
         let (expected, found) = (layer.diff_id.clone(), outcome.diff_id.clone());

@@ -1,4 +1,4 @@
-//! Layers of a mount: found, checked, locked, opened. From here on they are held by descriptor.
+//! The layers of a mount: found, checked, locked, opened. From here on they are held by descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::sys::mount::AccessTimes;
 use crate::types::{Kind, Owner, Stat};
 use crate::union::{DirRef, Lower, empty_dir};
 
-/// The directory in the work directory that is ours alone; the kernel's name for it.
+/// The directory in the work directory for our own use; the name is the kernel's.
 const WORK: &[u8] = b"work";
 /// The kernel's index directory.
 const INDEX: &[u8] = b"index";
@@ -28,19 +28,19 @@ const INDEX: &[u8] = b"index";
 const INCOMPAT: &[u8] = b"incompat";
 const VOLATILE: &[u8] = b"volatile";
 
-/// What a directory hands down to the objects made in it, and what it got so by itself.
+/// The default ACL that a directory passes on to new objects, and the ACL that it inherited.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_default", b"system.posix_acl_access"];
 
-/// Says that whiteouts in the upper are `.wh.` files; the kernel passes over it.
+/// Marks an upper whose whiteouts are `.wh.` files; the kernel ignores it.
 const FILES: &[u8] = b"lamina.whiteout-files";
 
-/// How long a mount waits for a daemon whose mount is gone already.
+/// The time for which a mount waits for a daemon whose mount is already gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Descriptors that are left to open files, sockets and the rest.
+/// Descriptors reserved for open files, sockets and other uses.
 const RESERVED: u64 = 320;
 
-/// The locks of an upper and its work directory, for as long as it lives.
+/// The locks of an upper and its work directory, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Locks(#[allow(dead_code)] Vec<OwnedFd>);
 
@@ -55,9 +55,9 @@ pub(super) struct OpenUpper {
     form: Option<stated::Form>,
 }
 
-/// A cache of directories that fits the limit of descriptors beside so many layers. The table of
-/// descriptors has its size from here on: the process has no other threads yet. A program that
-/// serves mounts raises the limit first, see [`super::process::raise_open_files`].
+/// Creates a cache of directories that fits the limit of descriptors with this many layers. The
+/// descriptor table gets its final size here, since the process has no other threads yet. A program
+/// that serves mounts raises the limit first, see [`super::process::raise_open_files`].
 pub(super) fn fd_cache(layers: usize) -> Arc<FdCache> {
     let limit = sys::process::open_files_max();
     let taken = RESERVED.saturating_add(u64::try_from(layers).unwrap_or(u64::MAX));
@@ -69,7 +69,7 @@ pub(super) fn fd_cache(layers: usize) -> Arc<FdCache> {
     FdCache::new(room)
 }
 
-/// The absolute path of what the kernel finds at a path.
+/// Resolves a path to an absolute path, as the kernel does.
 pub(super) fn resolved(path: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     let fd = sys::file::open_path(path, OFlags::PATH)?;
@@ -86,7 +86,7 @@ fn directory(what: &'static str, path: &Path) -> ServiceResult<PathBuf> {
     resolved(path).map_err(Failure::path(what, path))
 }
 
-/// Checks the mount point and gives its absolute path.
+/// Checks the mount point and returns its absolute path.
 pub(super) fn target(path: &Path) -> ServiceResult<PathBuf> {
     let refuse = |error| Failure::Target { path: path.to_owned(), error };
     let absolute = resolved(path).map_err(refuse)?;
@@ -121,7 +121,7 @@ pub(super) fn open_lowers(
     spec.lowers.iter().map(open).collect()
 }
 
-/// The layers of images, and what reading them did.
+/// The open layers of images, and functions for their counters and their end.
 #[derive(Default)]
 pub(super) struct OpenImages {
     pub(super) lowers: Vec<Lower>,
@@ -130,10 +130,10 @@ pub(super) struct OpenImages {
     pub(super) settle: Option<Settle>,
 }
 
-/// Is called when all else of a mount has ended.
+/// Called after everything else of a mount has ended.
 pub(super) type Settle = Box<dyn FnOnce() + Send>;
 
-/// Layers of which nothing may be shown yet.
+/// Layers that may not be shown yet.
 #[derive(Default)]
 pub(super) struct Early {
     name: String,
@@ -153,18 +153,18 @@ impl Early {
 }
 
 impl Early {
-    /// Has the rest of layers fetched that are in part in a registry.
+    /// Starts to fetch the missing parts of layers in the background.
     pub(super) fn complete_beside(&self) {
         Layer::complete_beside(&self.layers);
     }
 
-    /// Whether what is read may have to come over a network.
+    /// Whether reads may have to fetch data over a network.
     pub(super) fn is_remote(&self) -> bool {
         self.layers.iter().any(|layer| layer.missing() > 0)
     }
 }
 
-/// Answers what reading layers did so far.
+/// Returns the counters of the store.
 pub(super) type StoreCounters = Box<dyn Fn() -> StoreStats + Send + Sync>;
 
 /// Opens the layers of the images.
@@ -178,7 +178,7 @@ pub(super) fn open_images(spec: &MountSpec) -> ServiceResult<OpenImages> {
         move |error| Failure::Image { name, root, error: Box::new(error) }
     };
     let images = Images::open_with(&spec.root, spec.rules.keep).map_err(refuse(first))?;
-    // The topmost is named first. All of them lie on each other, whichever image they are of.
+    // The topmost image is named first. All layers form one stack, whichever image they belong to.
     let mut layers = Vec::new();
     for name in spec.images.iter().rev() {
         layers.extend(images.layers_by_name(name).map_err(refuse(name))?);
@@ -201,7 +201,7 @@ pub(super) fn open_images(spec: &MountSpec) -> ServiceResult<OpenImages> {
     Ok(OpenImages { lowers, counters: Some(counters), early, settle: Some(settle) })
 }
 
-/// Whether the kernel maps the ids of what a path leads to.
+/// Whether a path is on a mount with mapped ids.
 fn is_idmapped(path: &Path, table: &[mounts::MountEntry]) -> bool {
     let id = sys::file::open_path(path, OFlags::PATH)
         .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""));
@@ -225,7 +225,7 @@ fn open_sealed(
     Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
 }
 
-/// Opens an upper for a mount without one: as the topmost lower, untouched.
+/// Opens an upper without a work directory: as the topmost lower, without changes.
 pub(super) fn open_upper_to_read(
     path: &Path,
     target: Option<&Path>,
@@ -234,7 +234,7 @@ pub(super) fn open_upper_to_read(
     open_sealed("upper directory", path, target, cache)
 }
 
-/// Locks and opens an upper with its work directory, and empties the latter.
+/// Locks and opens an upper with its work directory, and empties the work directory.
 pub(super) fn open_upper(
     spec: &MountSpec,
     (upper, work): (&Path, &Path),
@@ -279,7 +279,7 @@ pub(super) fn open_upper(
     Ok(OpenUpper { root, work: work_dir, base: base_dir, own, locks, volatile, form: None })
 }
 
-// New objects in the work directory are made with the rights of the process.
+// New objects in the work directory are made with the rights of this process.
 fn owner(base: &Stat) -> Owner {
     let (uid, gid) = sys::process::effective_ids();
     match uid {
@@ -296,8 +296,8 @@ fn ensure(dir: &DirRef, name: &[u8], mode: u32, own: Owner) -> Result<DirRef> {
     Ok(dir.dir(name))
 }
 
-/// A directory in which new objects grow. Those that it would hand its ACL down to are to have
-/// their own, so it has none (`ovl_workdir_create()` in fs/overlayfs/super.c).
+/// A directory in which new objects are made. They must not inherit an ACL, so the directory has
+/// none (`ovl_workdir_create()` in fs/overlayfs/super.c).
 fn own_directory(base: &DirRef, name: &[u8], own: Owner) -> Result<DirRef> {
     let dir = ensure(base, name, 0o700, own)?;
     for key in ACLS {
@@ -318,8 +318,8 @@ fn is_dirty(work: &DirRef) -> Result<bool> {
 }
 
 impl OpenUpper {
-    /// Keeps owner, mode and kind in an attribute if the upper does so already, or in `wanted`.
-    /// Whether it does.
+    /// Turns on the storage of owner, mode and kind in an attribute: in the form that the upper
+    /// has, or else in `wanted`. Returns whether it is on.
     pub(super) fn state(&mut self, wanted: Option<stated::Form>) -> Result<bool> {
         let found = stated::form_of(&self.root)?;
         let Some(form) = found.or(wanted) else { return Ok(false) };
@@ -333,8 +333,8 @@ impl OpenUpper {
         Ok(true)
     }
 
-    /// Whether the whiteouts of this upper are files, as they were before; with `files`
-    /// they are from now on.
+    /// Returns whether the whiteouts of this upper are files: because they already were, or from
+    /// now on because of `files`.
     pub(super) fn writes_files(&self, files: bool) -> Result<bool> {
         match self.base.stat(Some(FILES)) {
             Ok(_) => return Ok(true),
@@ -347,7 +347,7 @@ impl OpenUpper {
         Ok(files)
     }
 
-    /// The index directory, made if it is missing.
+    /// The index directory; it is made if it is missing.
     pub(super) fn index(&self) -> Result<DirRef> {
         let index = own_directory(&self.base, INDEX, self.own)?;
         Ok(match self.form {
@@ -356,7 +356,7 @@ impl OpenUpper {
         })
     }
 
-    /// What remains of it after a clean end: takes the mark of a volatile mount away.
+    /// Returns the clean-up after a regular end: it removes the mark of a volatile mount.
     pub(super) fn cleaner(&self) -> impl Fn() -> Result<()> + use<> {
         let (work, volatile) = (Arc::clone(&self.work), self.volatile);
         move || {
@@ -368,7 +368,7 @@ impl OpenUpper {
     }
 }
 
-/// Keeps mounts away from an upper; one that a mount may write to is refused.
+/// Locks an upper against mounts; fails if a mount may be writing to it.
 pub(super) fn lock_unmounted(spec: &MountSpec, upper: &Path) -> ServiceResult<OwnedFd> {
     let absolute = directory("upper directory", upper)?;
     refuse_kernel_mount(&absolute)?;
@@ -391,7 +391,7 @@ fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> ServiceResult<Locks> {
     Ok(Locks(locks))
 }
 
-// A daemon whose mount is gone will leave soon and is waited for; one with a live mount keeps it.
+// A daemon without a mount will end soon, so wait for it; one with a live mount keeps the lock.
 fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> ServiceResult<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
@@ -420,7 +420,7 @@ fn lock_one(spec: &MountSpec, what: &'static str, path: &Path, fd: &OwnedFd) -> 
     }
 }
 
-// The kernel's overlayfs does not see our locks, nor we its own; its options tell.
+// The kernel's overlayfs and Lamina do not see each other's locks, so look at its mount options.
 fn refuse_kernel_mount(upper: &Path) -> ServiceResult<()> {
     let Some(upper_text) = upper.to_str() else { return Ok(()) };
     let needle = format!("upperdir={upper_text}");
@@ -439,7 +439,7 @@ fn refuse_kernel_mount(upper: &Path) -> ServiceResult<()> {
     }
 }
 
-/// Whether a path leads to a directory, links followed; `ENOENT` for none.
+/// Whether a path leads to a directory, with links followed; `ENOENT` if it does not exist.
 pub(super) fn is_directory(path: &Path) -> Result<bool> {
     let fd = sys::file::open_path(path, OFlags::PATH)?;
     Ok(sys::file::statx(fd.as_fd(), b"")?.kind() == Kind::Dir)

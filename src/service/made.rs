@@ -1,5 +1,5 @@
-//! What a mount makes before it is there: volumes, and the places of grafts. A mount that fails
-//! takes it away again.
+//! The objects that are made before a mount is live: volumes, and the places of grafts. If the
+//! mount fails they are removed again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,15 +11,15 @@ use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, VolumeName};
 use crate::union::{DirRef, GraftTree, Union};
 
-/// What was made so far.
+/// The objects made so far.
 pub(super) struct Made {
     volumes: Volumes,
     names: Vec<VolumeName>,
-    /// Paths in the mount, each after the one that holds it.
+    /// Paths in the mount, parents first.
     places: Vec<Vec<Name>>,
-    /// Directories of the data root that were not there, each after the one that holds it.
+    /// Directories of the data root that did not exist before, parents first.
     directories: Vec<PathBuf>,
-    /// Where the places are.
+    /// The upper with the places.
     upper: Option<DirRef>,
 }
 
@@ -31,12 +31,12 @@ impl Made {
         Self { volumes: Volumes::new(root), names, places, directories, upper: None }
     }
 
-    /// Notes the upper in which the places are.
+    /// Sets the upper with the places.
     pub(super) fn within(self, upper: Option<DirRef>) -> Self {
         Self { upper, ..self }
     }
 
-    /// Makes a volume that is not there.
+    /// Creates a volume if it does not exist.
     pub(super) fn volume(&mut self, name: &VolumeName) -> std::result::Result<(), CatalogError> {
         if matches!(self.volumes.inspect(name), Err(CatalogError::Missing { .. })) {
             self.names.push(name.clone());
@@ -44,12 +44,12 @@ impl Made {
         self.volumes.create(name, BTreeMap::new()).map(drop)
     }
 
-    /// Notes a place that was made.
+    /// Records a place that was made.
     pub(super) fn place(&mut self, path: Vec<Name>) {
         self.places.push(path);
     }
 
-    /// Takes all of it away when the union is gone.
+    /// Removes everything, after the union is gone.
     pub(super) fn undo_later(self) {
         let removed = self.upper.as_ref().map_or(Ok(()), |upper| {
             self.places.iter().rev().try_for_each(|path| remove_from(upper, path))
@@ -60,7 +60,7 @@ impl Made {
         self.undo_volumes();
     }
 
-    /// Takes all of it away.
+    /// Removes everything.
     pub(super) fn undo(self, build: &dyn Fn(&[GraftTree]) -> Result<Union>) {
         if !self.places.is_empty() {
             let removed = build(&[]).and_then(|union| {
@@ -75,8 +75,8 @@ impl Made {
         self.undo_volumes();
     }
 
-    /// Takes the volumes away. What somebody else uses by now stays, and so does what cannot be
-    /// removed: the mount has failed for a reason of its own, which is the one to tell.
+    /// Removes the volumes. Volumes that are in use by now, and those that cannot be removed, stay:
+    /// the error to report is the one that made the mount fail.
     fn undo_volumes(self) {
         for name in &self.names {
             if let Err(error) = self.volumes.remove(name) {
@@ -91,7 +91,7 @@ impl Made {
     }
 }
 
-/// Removes what was made in an upper: nothing that hides something below.
+/// Removes an object that was made in an upper, unless it hides an object below.
 fn remove_from(upper: &DirRef, path: &[Name]) -> Result<()> {
     let (name, parent) = path.split_last().ok_or(Errno::INVAL)?;
     let dir = parent.iter().fold(DirRef::clone(upper), |dir, component| dir.dir(component));

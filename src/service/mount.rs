@@ -1,8 +1,8 @@
-//! A mount from its wish to its end.
+//! A mount from its specification to its end.
 //!
-//! [`Prepared::new`] opens and locks everything, so that what is wrong is said before anything
-//! is mounted. [`Prepared::mount`] mounts and starts the threads. [`Live::wait`] returns after the
-//! unmount, when all that was asked is answered and the work directory is empty again.
+//! [`Prepared::new`] opens and locks everything, so that errors are found before anything is
+//! mounted. [`Prepared::mount`] mounts and starts the threads. [`Live::wait`] returns after the
+//! unmount, when all requests are answered and the work directory is empty again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::sys::mount::Propagation;
 use crate::sys::process::{self, Capability};
 use crate::union::{Config, GraftTree, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 
-/// A mount that is ready to be made.
+/// A mount that is ready to be attached.
 pub struct Prepared {
     union: Arc<Union>,
     setup: Setup,
@@ -39,7 +39,7 @@ pub struct Prepared {
     held: Resources,
 }
 
-/// What lives as long as the mount.
+/// Resources that live as long as the mount.
 struct Resources {
     _locks: Option<Locks>,
     _volumes: Vec<OpenVolume>,
@@ -87,7 +87,7 @@ impl Layers {
             let (option, reason) = (option.to_owned(), reason.to_owned());
             return Err(Failure::Driver { option, reason });
         }
-        // Who may not read the marks of root reads those of users.
+        // Without the right to read `trusted.` marks, those in `user.` are read.
         let trusted = process::has_host_capability(process::thread_id(), Capability::SysAdmin);
         let all = probe::Abilities { trusted, user: true, whiteouts: true, reflink: false };
         let mut found = Self {
@@ -103,7 +103,7 @@ impl Layers {
         if let Some(UpperDirs { upper, work }) = &spec.upper {
             match work.as_ref().filter(|_| !spec.flags.read_only) {
                 Some(work) => found.open_upper(spec, (upper, work), target, cache)?,
-                // Another mount may have it open for writing: nothing is locked or touched.
+                // Another mount may have it open for writing, so nothing is locked or changed.
                 None => lowers.insert(0, layers::open_upper_to_read(upper, target, cache)?),
             }
         }
@@ -147,7 +147,7 @@ impl Layers {
         }
         let wanted = spec.rules.stat_override;
         let stated = open.state(wanted).map_err(Failure::path("upper directory", upper))?;
-        // The file system would check and inherit by the modes of its inodes.
+        // The file system would check and inherit ACLs by the modes of the host inodes.
         self.options.acl &= !stated;
         let index = match self.options.index {
             true => Some(open.index().map_err(broken)?),
@@ -170,7 +170,7 @@ impl Layers {
     }
 }
 
-/// A union in this process, without a mount: what a mount of the same would show.
+/// A union in this process, without a mount: it shows what a mount would show.
 pub(super) struct View {
     pub(super) union: Union,
     layers: Layers,
@@ -180,7 +180,7 @@ impl View {
     pub(super) fn open(spec: &MountSpec) -> ServiceResult<Self> {
         let cache = layers::fd_cache(spec.lowers.len() + spec.images.len());
         let mut spec = spec.clone();
-        // The mount that wrote them may have had options that this view does not know.
+        // The mount that wrote the upper may have had other options.
         spec.rules.follow_redirects.get_or_insert(true);
         spec.rules.follow_metacopy.get_or_insert(true);
         let layers = Layers::open(&spec, None, &cache)?;
@@ -189,7 +189,7 @@ impl View {
         Ok(Self { union, layers })
     }
 
-    /// Whether no object of the upper has further names in an index.
+    /// Whether the index is empty, so that no copied-up file has further names.
     pub(super) fn has_empty_index(&self) -> Result<bool> {
         let index = self.layers.upper.as_ref().and_then(|upper| upper.index.as_ref());
         let Some(index) = index else { return Ok(true) };
@@ -201,7 +201,7 @@ impl View {
         Ok(empty)
     }
 
-    /// Leaves the work directory as an unmount does.
+    /// Cleans the work directory up, as an unmount does.
     pub(super) fn end(self) -> ServiceResult<()> {
         let wrap = Failure::system("emptying the work directory");
         self.union.shutdown().map_err(&wrap)?;
@@ -210,7 +210,7 @@ impl View {
 }
 
 impl Prepared {
-    /// Opens, checks and locks what a mount is made of. The process has prepared itself, see
+    /// Opens, checks and locks the parts of a mount. The process must be prepared before, see
     /// [`super::process`].
     ///
     /// # Errors
@@ -276,10 +276,10 @@ impl Prepared {
         })
     }
 
-    /// Mounts, and serves from then on.
+    /// Mounts and starts to serve.
     ///
     /// # Errors
-    /// [`Failure`]; nothing stays mounted then, and no volume that it made.
+    /// [`Failure`]; then nothing stays mounted, and volumes that it made are removed.
     pub fn mount(mut self) -> ServiceResult<Live> {
         let made = self.made.take();
         self.mount_held().inspect_err(|_| made.into_iter().for_each(Made::undo_later))
@@ -297,11 +297,11 @@ impl Prepared {
         let granted = session.granted();
         let other = self.setup.io.filter(|io| *io != granted.io);
         let spread = self.propagation.map_or(Ok(()), |how| propagate(&target, how));
-        // Nothing was shown so far: a request waits until a thread serves it.
+        // Nothing is visible yet: requests wait until a thread serves them.
         let wrong = other.map_or(Ok(()), |io| Err(refused(io, self.setup.flags.sync)));
         if let Err(failure) = wrong.and(spread).and_then(|()| self.early.confirm()) {
             unmount(&target, true)?;
-            // Nothing was written: a volatile upper is as clean as it was.
+            // Nothing was written, so a volatile upper is as clean as before.
             (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
             return Err(failure);
         }
@@ -344,13 +344,14 @@ impl Prepared {
 }
 
 impl Live {
-    /// A way to end it from another thread, through `helper` where this process may not.
+    /// Returns a way to end the mount from another thread, through `helper` if this process may not
+    /// unmount.
     #[must_use]
     pub fn ender(&self, helper: Helper) -> Ender {
         Ender::new(self.target.clone(), self.entry.clone(), helper)
     }
 
-    /// Gives up what only making the mount needed, for all threads of the process.
+    /// Gives up the rights that only making the mount needed, for all threads of the process.
     pub fn seal(&self) {
         confine::seal(self.network);
     }
@@ -358,7 +359,7 @@ impl Live {
     /// Waits for the unmount and cleans up.
     ///
     /// # Errors
-    /// As emptying the work directory; what stays there is removed by the next mount.
+    /// Errors of emptying the work directory; the next mount removes the remains.
     pub fn wait(self) -> ServiceResult<()> {
         self.running.wait();
         drop(self.row);
@@ -367,7 +368,7 @@ impl Live {
         self.union.shutdown().map_err(&wrap)?;
         (self.held.clean)().map_err(&wrap)?;
         drop(self.held);
-        // The next mount of the same upper need not wait for this.
+        // After the locks are released, so that the next mount of the upper need not wait for it.
         if let Some(settle) = self.settle {
             settle();
         }
@@ -375,11 +376,10 @@ impl Live {
     }
 }
 
-/// With less the kernel forgets what it was told before the reader comes.
+/// With a shorter timeout the kernel drops the listings before the reader gets to them.
 const LONG: f64 = 60.0;
 
-/// Whether all layers are of the store, whose indexes are mapped, and what the kernel is
-/// told stays with it for a while.
+/// Whether all layers are mapped layers of the store and the kernel keeps entries long enough.
 fn can_list_ahead(spec: &MountSpec) -> bool {
     let mapped = spec.lowers.is_empty() && spec.upper.is_none() && spec.grafts.is_empty();
     mapped && spec.rules.timeout_secs.is_none_or(|secs| secs >= LONG)
@@ -387,7 +387,7 @@ fn can_list_ahead(spec: &MountSpec) -> bool {
 
 fn propagate(target: &Path, how: Propagation) -> ServiceResult<()> {
     match crate::sys::mount::set_propagation(target, how) {
-        // A mount through `fusermount3` spreads as its place says.
+        // The propagation of a mount through `fusermount3` is that of its place.
         Err(error) if error.is(Errno::PERM) && how == Propagation::Private => Ok(()),
         done => done.map_err(|error| Failure::Mount { path: target.to_owned(), error }),
     }
@@ -403,7 +403,7 @@ fn refused(io: IoDriver, sync: bool) -> Failure {
     Failure::Driver { option: format!("io={}", io.name()), reason: reason.to_owned() }
 }
 
-/// Gives a mount an upper that goes with it: nothing in it is worth waiting for the disk.
+/// Adds an upper that is removed with the mount, so nothing in it waits for the disk.
 fn make_ephemeral(spec: &mut MountSpec) -> ServiceResult<Ephemeral> {
     let refuse = |error: CatalogError| {
         let (root, error) = (spec.root.clone(), Box::new(error.into()));
@@ -416,7 +416,7 @@ fn make_ephemeral(spec: &mut MountSpec) -> ServiceResult<Ephemeral> {
     Ok(made)
 }
 
-/// Changes the flags that the VFS keeps of a mount.
+/// Changes the VFS flags of a mount.
 ///
 /// # Errors
 /// As mount(2) with `MS_REMOUNT`.
@@ -427,8 +427,8 @@ pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> ServiceResult<()
     })
 }
 
-/// Unmounts, as umount(8) does; with `lazy` it is taken out of the tree at once and ends when it
-/// is no longer used.
+/// Unmounts, as umount(8) does; with `lazy` the mount is taken out of the tree at once and ends
+/// when it is no longer used.
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, unless `lazy`.

@@ -1,4 +1,4 @@
-//! The mounts of a mount namespace, as /proc tells them (proc_pid_mountinfo(5)).
+//! The mounts of a mount namespace, as listed in /proc (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -10,32 +10,32 @@ use crate::sys::fuse::VfsFlags;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
-    /// Number of the mount.
+    /// The number of the mount.
     pub id: u64,
-    /// Number of the mount that it stands on.
+    /// The number of the parent mount.
     pub parent: u64,
-    /// What of the file system it shows: `/` unless it is a bind mount of a part.
+    /// The root within the file system: `/` unless it is a bind mount of a part.
     pub root: PathBuf,
-    /// Major and minor number of the file system, `MAJOR:MINOR`.
+    /// The major and minor number of the file system, `MAJOR:MINOR`.
     pub device: String,
-    /// Where it appears.
+    /// The mount point.
     pub target: PathBuf,
-    /// Options of the mount, then of the file system.
+    /// The options of the mount, then of the file system.
     pub options: String,
-    /// File system type, with subtype.
+    /// The file system type, with subtype.
     pub kind: String,
-    /// Source.
+    /// The source.
     pub source: Vec<u8>,
 }
 
 impl MountEntry {
-    /// The mount as a message calls it.
+    /// The mount, as a message shows it.
     #[must_use]
     pub fn label(&self) -> String {
         format!("{} from {}", self.kind, String::from_utf8_lossy(&self.source))
     }
 
-    /// The flags of the VFS that it has.
+    /// The VFS flags of the mount.
     #[must_use]
     pub fn flags(&self) -> VfsFlags {
         let has = |name: &str| self.options.split(',').any(|word| word == name);
@@ -46,7 +46,7 @@ impl MountEntry {
             noexec: has("noexec"),
             noatime: has("noatime"),
             relatime: has("relatime"),
-            // Shown as the absence of both others.
+            // Shown as the absence of the two others.
             strictatime: !has("noatime") && !has("relatime"),
             nodiratime: has("nodiratime"),
             sync: has("sync"),
@@ -56,7 +56,7 @@ impl MountEntry {
         }
     }
 
-    /// Whether the mount maps ids by itself (mount_setattr(2) with `MOUNT_ATTR_IDMAP`).
+    /// Whether the mount itself maps ids (mount_setattr(2) with `MOUNT_ATTR_IDMAP`).
     #[must_use]
     pub fn is_idmapped(&self) -> bool {
         self.options.split(',').any(|word| word == "idmapped")
@@ -82,7 +82,7 @@ pub fn read_of(pid: &str) -> Result<Vec<MountEntry>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-/// The mount on a path, the topmost one.
+/// Returns the topmost mount on a path.
 ///
 /// # Errors
 /// As [`read`].

@@ -1,12 +1,12 @@
-//! Layers of one mount that overlap.
+//! Checks for layers of one mount that overlap.
 //!
-//! The rules are those of the kernel (`ovl_check_overlapping_layers()` in fs/overlayfs/super.c):
-//! no directory is given twice, and a lower is inside no other layer. An upper or work directory
-//! inside a lower is allowed, since `lowerdir=/` is. A writable bind is kept out of the upper and
-//! the work directory, which a mount changes and empties by itself.
+//! The rules are those of the kernel (`ovl_check_overlapping_layers()` in fs/overlayfs/super.c): no
+//! directory may be given twice, and a lower may not be inside another layer. An upper or work
+//! directory inside a lower is allowed, since `lowerdir=/` is. A writable bind may not overlap the
+//! upper and the work directory, which the mount itself changes and empties.
 //!
-//! Directories are compared by device and inode. What a directory is inside of is found by its
-//! parents within its mount, and by the path within its file system, which a bind mount keeps.
+//! Directories are compared by device and inode. The directories around one are found through its
+//! parents within its mount, and through the path within its file system, which a bind mount keeps.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::sys::file::{self, OFlags};
 use crate::types::{Graft, GraftSource};
 
-/// What a directory is for; its options share a name with it.
+/// The role of a directory; the option of a role has a related name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Lower,
@@ -33,13 +33,13 @@ enum Role {
 /// Device and inode number.
 type Identity = (u64, u64);
 
-/// A directory that an option names.
+/// A directory that was given in an option.
 struct Named {
     role: Role,
     path: PathBuf,
-    /// Of the directory, then of its parents up to the root of its mount.
+    /// The identities of the directory and of its parents up to the root of its mount.
     chain: Vec<Identity>,
-    /// Device number and path within the file system, where the mount is in the table.
+    /// The device number and the path within the file system, if the mount is in the table.
     inside: Option<(String, PathBuf)>,
 }
 
@@ -65,7 +65,8 @@ impl Role {
 }
 
 impl Named {
-    /// Finds a directory. One that cannot be opened is refused where it is needed.
+    /// Finds a directory. One that cannot be opened is skipped here, and refused when it is opened
+    /// for use.
     fn find(role: Role, path: &Path, table: &[MountEntry]) -> Option<Self> {
         let fd = file::find_directory(path).ok()?;
         let chain = chain(&fd).ok()?;
@@ -118,7 +119,7 @@ fn chain(dir: &OwnedFd) -> Result<Vec<Identity>> {
     Ok(chain)
 }
 
-/// The directory of a writable bind, or the one that holds its file.
+/// The directory of a writable bind, or the directory that holds its file.
 fn bound(graft: &Graft) -> Option<PathBuf> {
     let GraftSource::Bind(path) = &graft.source else { return None };
     if graft.flags.read_only {

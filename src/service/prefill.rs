@@ -1,5 +1,5 @@
-//! An empty volume takes over what the image has at its place, as Docker does: content, owners,
-//! modes, times, links and extended attributes.
+//! Filling of an empty volume with the content of the image at its place, as Docker does: content,
+//! owners, modes, times, links and extended attributes.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::error::{Errno, Result};
 use crate::types::{AttrChange, Kind, MODE_MASK, Name, NodeId, Owner, SetTime, Stat, XattrFlags};
 use crate::union::{Detail, DirRef, DirSink, Entry, Union, copy_data};
 
-/// Deepest directory that is copied: what a path of 4,096 bytes can name.
+/// The deepest directory that is copied: the maximum for a path of 4,096 bytes.
 const DEPTH_MAX: usize = 2048;
 
 struct Names {
@@ -46,8 +46,8 @@ pub(super) fn names(union: &Union, dir: NodeId) -> Result<Vec<Name>> {
     }
 }
 
-/// Copies what is below a directory of the mount into an empty directory of the host, which gets
-/// the attributes of the former.
+/// Copies the content and the attributes of a directory of the mount to an empty directory of the
+/// host.
 pub(super) fn fill(union: &Union, from: NodeId, to: &DirRef) -> Result<()> {
     let mut copy = Copy { union, links: HashMap::new() };
     copy.below(from, to, 0)?;
@@ -68,7 +68,7 @@ impl Copy<'_> {
         for name in names(self.union, from)? {
             let Some(entry) = self.union.lookup(from, &name)? else { continue };
             let done = self.entry(&entry, to, &name, depth);
-            // A node that has further names stays known until the end.
+            // A node with further names is kept until the end.
             if entry.stat.nlink <= 1 || entry.stat.kind() == Kind::Dir {
                 self.union.forget(entry.node, 1);
             }

@@ -1,11 +1,11 @@
-//! What the file system of an upper can hold: found by trying it in the work directory.
+//! The features of the file system of an upper, found by trying them in the work directory.
 
 use super::spec::Rules;
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Owner, XattrFlags};
 use crate::union::{DirRef, Marks, Options, WhiteoutForm};
 
-/// What was found.
+/// The features that were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Abilities {
     /// `trusted.` attributes can be set.
@@ -28,7 +28,7 @@ fn tried(result: Result<()>) -> Result<bool> {
     }
 }
 
-/// Tries in an empty work directory, and leaves it empty.
+/// Tests the features in an empty work directory, and leaves it empty.
 pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
     let (file, device): (&[u8], &[u8]) = (b"#probe", b"#device");
     work.mknod(file, Kind::File.mode_bits() | 0o600, 0, own)?;
@@ -45,13 +45,13 @@ pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
     Ok(Abilities { trusted: trusted?, user: user?, whiteouts, reflink })
 }
 
-// Whatever fails here, a full disk too, is no sharing, and no reason to refuse the mount.
+// Any failure, including a full disk, counts as no sharing and does not fail the mount.
 fn shares_extents(work: &DirRef, own: Owner) -> bool {
     let names: [&[u8]; 2] = [b"#from", b"#to"];
     let shared = || -> Result<bool> {
         let from = work.create(names[0], 0o600, own)?;
         let to = work.create(names[1], 0o600, own)?;
-        // An empty file is shared by some that share nothing.
+        // Some file systems without sharing accept it for an empty file.
         from.write_at(&[1; 4096], 0)?;
         Ok(from.clone_to(to.as_ref()).is_ok())
     };
@@ -64,7 +64,7 @@ fn shares_extents(work: &DirRef, own: Owner) -> bool {
     shared.unwrap_or(false)
 }
 
-/// The option that asks for what the host cannot do, if one does.
+/// The option that requires a feature that the host does not have, if there is one.
 pub(super) fn impossible(rules: &Rules, can: Abilities) -> Option<(&'static str, &'static str)> {
     let marked = (can.trusted && !rules.userxattr) || can.user;
     let device = rules.whiteouts == Some(WhiteoutForm::Device);
@@ -77,8 +77,8 @@ pub(super) fn impossible(rules: &Rules, can: Abilities) -> Option<(&'static str,
     None
 }
 
-/// The options that exclude each other, if two do (`ovl_fs_params_verify()` in the kernel's
-/// fs/overlayfs/params.c): data is found by redirects too.
+/// The options that exclude each other, if there are two (`ovl_fs_params_verify()` in the kernel's
+/// fs/overlayfs/params.c): the data of a metacopy is found by redirects.
 pub(super) fn conflict(rules: &Rules, writes: bool) -> Option<(&'static str, &'static str)> {
     let redirects = match (rules.redirect, rules.follow_redirects) {
         (Some(false), Some(true)) => !writes,
@@ -89,7 +89,7 @@ pub(super) fn conflict(rules: &Rules, writes: bool) -> Option<(&'static str, &'s
     refused.then_some(("metacopy=on", "redirect_dir= excludes it: data is found by redirects"))
 }
 
-/// The rules of a mount on a host that can do this much.
+/// The options of a mount on a host with these features.
 pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
     let trusted = can.trusted && !rules.userxattr;
     let marked = trusted || can.user;
@@ -102,7 +102,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
     let metacopy = rules.metacopy.unwrap_or(trusted && redirect);
     Options {
         marks: if trusted { Marks::Trusted } else { Marks::User },
-        // In `user.` the kernel reads neither.
+        // The kernel reads neither of them in `user.`.
         metacopy: marked && metacopy,
         redirect: marked && redirect,
         follow_redirects: rules.follow_redirects.unwrap_or(trusted || redirect),
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn marks_are_followed_as_the_kernel_follows_them() {
-        // What redirect_dir= and metacopy= set; for marks of root, then for marks of a user.
+        // The values of redirect_dir= and metacopy=; for `trusted.` marks, then for `user.` marks.
         let follows = |redirect, follow_redirects, metacopy, userxattr| {
             let rules =
                 Rules { redirect, follow_redirects, metacopy, userxattr, ..Rules::default() };

@@ -1,4 +1,4 @@
-//! Acts on the whole process: its umask, limits, memory, signals, capabilities and namespaces.
+//! Changes of the whole process: its umask, limits, memory, signals, capabilities and namespaces.
 //!
 //! The library does none of these by itself. A program that serves mounts decides on them, in this
 //! order: it raises its limit of descriptors, holds the signals ([`EndSignals::block`]), gives up
@@ -15,7 +15,7 @@ use crate::sys::file::OFlags;
 pub use super::confine::shed;
 pub use crate::sys::process::{EndSignals, clear_umask, raise_open_files, return_memory};
 
-/// Moves this process, which must have one thread, into the mount namespace that a file names
+/// Moves this process, which must have one thread, into the mount namespace of a file
 /// (`/proc/PID/ns/mnt`, or a bind mount of it).
 ///
 /// # Errors

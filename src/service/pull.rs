@@ -1,4 +1,4 @@
-//! Pulls: an image of a registry into the store.
+//! Pull: an image from a registry into the store.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -29,33 +29,33 @@ pub use crate::transfer::registry::reference::Reference;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// Most layers that are downloaded at once.
+/// The number of layers that are downloaded in parallel.
 const PARALLEL: usize = 3;
-/// Bytes between two reports.
+/// Number of bytes between two reports.
 const REPORT: i64 = 1 << 20;
 
-/// When the data of layers comes that are in our own form.
+/// The time at which the data of layers in Lamina's own form is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lazy {
-    /// Parts that are read at once, the rest by a mount of the image while nothing is read.
+    /// Parts that are read at once, the rest by a mount of the image while there are no reads.
     Background,
-    /// When it is read.
+    /// Only on read.
     Demand,
 }
 
-/// What is pulled, and how.
+/// The parameters of a pull.
 pub struct Pull {
-    /// Which image.
+    /// The image.
     pub reference: Reference,
-    /// Its names in the store; none: that of the reference.
+    /// The names in the store; if empty, the name in the reference.
     pub names: Vec<String>,
-    /// Who asks, and how.
+    /// The credentials and the connection.
     pub access: Access,
-    /// Layers in our own form are left in the registry.
+    /// Whether layers in Lamina's own form stay in the registry, and when their data is fetched.
     pub lazy: Option<Lazy>,
 }
 
-/// A pull under way.
+/// A running pull.
 struct Work<'a> {
     images: &'a Images,
     registry: &'a Registry,
@@ -63,12 +63,11 @@ struct Work<'a> {
     image: &'a FoundImage,
 }
 
-/// Pulls an image into the data root `root`, of which `images` are the images; answers its id.
-/// Layers that are there are not downloaded. What an interrupted pull brought is used.
+/// Pulls an image into the data root `root`, whose images are `images`. Returns its id. Layers that
+/// already exist are not downloaded, and the downloads of an interrupted pull are continued.
 ///
 /// # Errors
-/// [`Refusal`]; nothing of the image is there then but layers and downloads, until they are
-/// collected.
+/// [`Refusal`]; then only layers and downloads of the image may be left, until they are collected.
 pub fn pull(
     images: &Images,
     root: &Path,
@@ -83,8 +82,8 @@ pub fn pull(
     let image = registry.image()?;
     let dir = directory(root);
     let work = Work { images, registry, dir: &dir, image: &image };
-    // Held from the first layer that is built to the record, and never while a registry is waited
-    // for: a collection waits for it.
+    // The lock is held from the first layer that is built to the record, and never during a wait
+    // for a registry, since a collection waits for it.
     let Pulled { layers, files, importing } = match pull.lazy {
         Some(lazy) => work.leave(pull, lazy, progress)?,
         None => work.fetch(progress)?,
@@ -104,12 +103,12 @@ pub fn pull(
     Ok(id)
 }
 
-/// Downloads by digest.
+/// Downloaded files by digest.
 type Files = HashMap<Digest, File>;
 /// Layers of the store by diff ID.
 type Known = HashMap<Digest, ImageLayer>;
 
-/// The layers of an image that has no record yet.
+/// The layers of an image without a record.
 struct Pulled {
     layers: Vec<ImageLayer>,
     files: Files,
@@ -121,7 +120,7 @@ fn is_in(files: &Files, layer: &FoundLayer) -> bool {
 }
 
 impl Work<'_> {
-    /// Downloads what is not there, and builds the layers.
+    /// Downloads the missing blobs and builds the layers.
     fn fetch(&self, progress: &mut OnProgress<'_>) -> Result<Pulled> {
         let Self { images, dir, image, .. } = self;
         let mut files = Files::new();
@@ -130,7 +129,7 @@ impl Work<'_> {
         loop {
             self.download_missing(&known, &mut files, progress)?;
             let importing = images.images.importing()?;
-            // A collection may have taken layers meanwhile.
+            // A collection may have removed layers in the meantime.
             let there = images.known_layers()?;
             known.retain(|diff_id, _| there.contains_key(diff_id));
             if !self.missing(&known, &files)?.is_empty() {
@@ -140,7 +139,7 @@ impl Work<'_> {
                 let lost =
                     || StoreError::Missing { kind: "layer", name: layer.diff_id.to_string() };
                 let file = layer.digest.as_ref().and_then(|digest| files.get(digest));
-                // A layer that comes twice is read twice.
+                // A repeated layer is read twice.
                 let file = from_start(file.ok_or_else(lost)?, dir)?;
                 Ok(Box::new(file.try_clone().map_err(StoreError::io(dir))?))
             };
@@ -198,7 +197,7 @@ impl Work<'_> {
         download(self.registry, self.dir, &blobs, progress)
     }
 
-    /// Downloads indexes alone.
+    /// Downloads only the indexes.
     fn leave(&self, pull: &Pull, lazy: Lazy, progress: &mut OnProgress<'_>) -> Result<Pulled> {
         let Self { images, registry, dir, image } = self;
         let bad = |what: &str| {
@@ -212,13 +211,13 @@ impl Work<'_> {
         })?;
         let files = self.download_once(indexes.iter().copied(), progress)?;
         let absolute = |path: &Option<PathBuf>| match path {
-            // The reader has another working directory.
+            // A mount that reads it later has another working directory.
             Some(path) => std::path::absolute(path).map(Some).map_err(StoreError::io(path)),
             None => Ok(None),
         };
         for layer in &image.layers {
             let data = layer.digest.as_ref().ok_or_else(|| bad("a layer has no digest"))?;
-            // A registry that sends no parts is found out before anybody relies on it.
+            // Finds out now whether the registry supports ranges, before a mount depends on it.
             registry.part(data, 0, &mut [0])?;
         }
         let importing = images.images.importing()?;
@@ -270,7 +269,7 @@ fn download(
             let sender = sender.clone();
             let (queue, done, ended, failure) = (&queue, &done, &ended, &failure);
             scope.spawn(move || {
-                // Nobody listens any more only when the pull has ended.
+                // The receiver is gone only when the pull has ended.
                 let progress = |bytes| sender.send(bytes).unwrap_or_default();
                 let transfer = Transfer { registry, dir, ended, progress: &progress };
                 while !ended.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Pushes: an image of the store to a registry.
+//! Push: an image from the store to a registry.
 
 use super::export::{Form, export};
 use super::failure::Refusal;
@@ -9,22 +9,22 @@ use crate::transfer::error::TransferError;
 use crate::transfer::export::RegistryTarget;
 use crate::transfer::registry::Registry;
 
-/// What is pushed, and where.
+/// The parameters of a push.
 pub struct Push {
-    /// The image, as a command names it.
+    /// The name of the image.
     pub name: String,
-    /// Where to; with a tag.
+    /// The destination, with a tag.
     pub reference: Reference,
-    /// In which form.
+    /// The form of the layers.
     pub form: Form,
-    /// Who asks, and how.
+    /// The credentials and the connection.
     pub access: Access,
 }
 
-/// Pushes an image; answers the digest of its manifest. What the registry has is not sent.
+/// Pushes an image. Returns the digest of its manifest. Blobs that the registry has are not sent.
 ///
 /// # Errors
-/// [`Refusal`]; blobs that were sent stay in the registry, without a name.
+/// [`Refusal`]; blobs that were already sent stay in the registry, without a name.
 pub fn push(
     images: &Images,
     push: &Push,

@@ -1,9 +1,9 @@
-//! The data root is closed to everybody but its owner.
+//! Closes the data root to everyone except its owner.
 //!
-//! Whatever makes a directory or a record below it gives it no wider mode. Here a root that exists
-//! already is closed, since earlier versions, and whoever makes it by hand, leave it open. The
-//! contents of volumes and the upper directories of containers keep their modes: they are out of
-//! reach behind the directories above them.
+//! Every function that makes a directory or a record below the root already uses a narrow mode.
+//! This module closes a root that already exists, since earlier versions, or an administrator who
+//! made it by hand, may have left it open. The contents of volumes and the upper directories of
+//! containers keep their modes: the directories above them already block access.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// What stands in a data root. A directory with anything else in it is also somebody else's, and
-/// keeps its mode.
+/// The entries of a data root. A directory with any other entry also has another purpose, and keeps
+/// its mode.
 const OURS: [&str; 10] = [
     "containers",
     "downloads",
@@ -26,16 +26,16 @@ const OURS: [&str; 10] = [
     "volumes",
 ];
 
-/// What keeps its mode, and what is below it.
+/// The directories that keep their mode, together with their content.
 const KEEPS_ITS_MODE: [&str; 5] = ["_data", "lost+found", "merged", "upper", "work"];
 
-/// The permission bits of everybody but the owner.
+/// The permission bits of everyone except the owner.
 const OTHERS: u32 = 0o077;
 
-/// `S_ISVTX`: a directory for everybody.
+/// `S_ISVTX`: a directory for all users.
 const STICKY: u32 = 0o1000;
 
-/// Closes an existing data root and what is below it. One that does not exist, or belongs to
+/// Closes an existing data root and its content. A root that does not exist, or that belongs to
 /// another user, is left alone.
 ///
 /// # Errors
@@ -88,7 +88,7 @@ fn close_below(dir: &Path, meta: &Metadata) -> io::Result<()> {
                 let entry = entry?;
                 match entry.metadata() {
                     Ok(meta) if meta.is_dir() || meta.is_file() => open.push((entry.path(), meta)),
-                    // Something else, or removed meanwhile.
+                    // Another kind of object, or removed in the meantime.
                     Ok(_) | Err(_) => {}
                 }
             }

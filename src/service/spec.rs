@@ -1,4 +1,4 @@
-//! What a mount is to be, in words of this program.
+//! The specification of a mount, independent of a front end.
 
 use std::path::PathBuf;
 
@@ -9,46 +9,46 @@ use crate::sys::mount::Propagation;
 use crate::types::Graft;
 use crate::union::{IdMap, WhiteoutForm};
 
-/// A mount that is asked for.
+/// The specification of a mount.
 #[derive(Debug, Clone, Default)]
 pub struct MountSpec {
-    /// Where it appears.
+    /// The mount point.
     pub target: PathBuf,
-    /// First column of /proc/mounts; `lamina` without one.
+    /// First column of /proc/mounts; by default `lamina`.
     pub source: Option<Vec<u8>>,
-    /// The type shown is `fuse.SUBTYPE`; without one it is `fuse`.
+    /// The type is `fuse.SUBTYPE`; without a subtype it is `fuse`.
     pub subtype: Option<String>,
     /// Lower directories, topmost first.
     pub lowers: Vec<PathBuf>,
-    /// Images of the store whose layers lie below the directories, the topmost first.
+    /// Images of the store whose layers are below the lower directories, topmost first.
     pub images: Vec<String>,
-    /// Layers of the store that lie below the directories, the lowest first.
+    /// Layers of the store that are below the lower directories, the lowest first.
     pub layers: Vec<String>,
-    /// A container whose layers lie below the directories.
+    /// A container whose layers are below the lower directories.
     pub container: Option<String>,
-    /// An upper of its own that goes with the mount.
+    /// Whether the mount has an upper of its own that is removed with it.
     pub ephemeral: bool,
-    /// The layer that takes changes.
+    /// The upper, which receives changes.
     pub upper: Option<UpperDirs>,
-    /// What appears inside the tree from elsewhere.
+    /// Volumes, binds and tmpfs inside the tree.
     pub grafts: Vec<Graft>,
-    /// The data root, where volumes are.
+    /// The data root, which holds volumes.
     pub root: PathBuf,
-    /// Where the sockets of running mounts are, if anywhere.
+    /// The directory of the status sockets of running mounts, if there is one.
     pub runtime: Option<PathBuf>,
-    /// Flags that the VFS keeps.
+    /// The VFS flags.
     pub flags: VfsFlags,
-    /// How mounts below it spread; as its place says without one.
+    /// The propagation of mounts below it; by default that of its place.
     pub propagation: Option<Propagation>,
-    /// Labels of SELinux, as mount(2) takes them.
+    /// SELinux labels in the syntax of mount(2).
     pub labels: Vec<String>,
-    /// Users other than the mounting one may enter.
+    /// Whether users other than the one that mounted have access.
     pub allow_other: bool,
-    /// The kernel checks permissions.
+    /// Whether the kernel checks permissions.
     pub default_permissions: bool,
-    /// Where the process logs, for its status.
+    /// The destination of the log, for the status.
     pub log: Option<String>,
-    /// Rules of the union.
+    /// The rules of the union.
     pub rules: Rules,
 }
 
@@ -57,62 +57,62 @@ pub struct MountSpec {
 pub struct UpperDirs {
     /// The upper directory.
     pub upper: PathBuf,
-    /// The work directory. Without one the upper is the topmost layer of a read-only mount.
+    /// The work directory. Without it the upper is the topmost layer of a read-only mount.
     pub work: Option<PathBuf>,
 }
 
-/// Rules of a union; `None` is what suits the host.
+/// The rules of a union; `None` means the default for the host.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Marks are `user.overlay.*`.
+    /// Whether marks are in `user.overlay.*`.
     pub userxattr: bool,
-    /// Attributes are copied up without data.
+    /// Whether changes of attributes are copied up without data.
     pub metacopy: Option<bool>,
-    /// Lower directories are renamed by a redirect.
+    /// Whether lower directories are renamed with a redirect.
     pub redirect: Option<bool>,
-    /// Redirects are followed.
+    /// Whether redirects are followed.
     pub follow_redirects: Option<bool>,
-    /// Metacopy marks are followed; `None` where they are written.
+    /// Whether metacopy marks are followed; `None`: if they are written.
     pub follow_metacopy: Option<bool>,
-    /// Hard links of lower layers are kept.
+    /// Whether hard links of lower layers are kept.
     pub index: Option<bool>,
-    /// How removed entries are marked.
+    /// The form of whiteouts.
     pub whiteouts: Option<WhiteoutForm>,
-    /// A copy-up shares extents: never, or else the mount is refused where it cannot.
+    /// Whether a copy-up shares extents; with `true` the mount is refused if it cannot.
     pub reflink: Option<bool>,
-    /// Nothing waits for the disk.
+    /// Whether no call waits for the disk.
     pub volatile: bool,
-    /// Directories show a link count of 1.
+    /// Whether directories have a link count of 1.
     pub static_nlink: bool,
-    /// ACLs do not count.
+    /// Whether ACLs are ignored.
     pub no_acl: bool,
-    /// How open files are served; a way that the kernel does not grant is refused.
+    /// The way in which open files are served; one that the kernel does not grant is refused.
     pub io: Option<IoDriver>,
-    /// How grafts are shown; a way that the kernel does not grant is refused.
+    /// The way in which grafts are shown; one that the kernel does not grant is refused.
     pub graft: Option<GraftDriver>,
-    /// Lifetime of names and attributes in the kernel, in seconds.
+    /// The lifetime of names and attributes in the kernel, in seconds.
     pub timeout_secs: Option<f64>,
-    /// Users.
+    /// The mapping of user ids.
     pub uid_map: IdMap,
-    /// Groups.
+    /// The mapping of group ids.
     pub gid_map: IdMap,
-    /// Owner, mode and kind are kept in this attribute. A layer that has one keeps its own.
+    /// The attribute for owner, mode and kind. A layer that already has one keeps its own.
     pub stat_override: Option<StatOverride>,
-    /// How much is kept of what was read from images.
+    /// The sizes of caches for images.
     pub keep: Keep,
 }
 
-/// How grafts are shown.
+/// The way in which grafts are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GraftDriver {
-    /// By bind mounts of the kernel over their places.
+    /// As bind mounts of the kernel over their places.
     Bind,
     /// By the daemon, through FUSE.
     Served,
 }
 
 impl GraftDriver {
-    /// As options and status call it.
+    /// The name in options and in the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -122,11 +122,11 @@ impl GraftDriver {
     }
 }
 
-/// How much is kept of what was read from images; `None` is what suits the host.
+/// The sizes of caches for images; `None` means the default for the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// Bytes of blocks in memory.
+    /// Bytes of memory for blocks.
     pub cache_bytes: Option<u64>,
-    /// Bytes of files on the host, of all mounts together; 0 for none.
+    /// Bytes of disk for materialised files, for all mounts together; 0 for none.
     pub material_bytes: Option<u64>,
 }

@@ -1,7 +1,7 @@
-//! What a mount says of itself: one socket for each, below a directory of the host.
+//! The status of a mount: one socket for each mount, below a directory of the host.
 //!
-//! A client that connects reads one JSON object. A socket without an answer was left by a process
-//! that was killed; the next reader removes it.
+//! A client that connects receives one JSON object. A socket without a listener was left by a
+//! process that was killed; the next client removes it.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,41 +17,41 @@ use crate::store::StoreStats;
 use crate::types::BindFlags;
 use crate::union::Stats;
 
-/// How long an answer may take.
+/// The timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest answer that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What a mount says of itself.
+/// The status of a mount.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MountStatus {
-    /// The daemon.
+    /// The process id of the daemon.
     pub pid: u32,
-    /// Where it is mounted.
+    /// The mount point.
     pub target: PathBuf,
     /// First column of /proc/mounts.
     pub source: String,
-    /// Lower directories, topmost first.
+    /// The lower directories, topmost first.
     pub lowers: Vec<String>,
-    /// Upper directory.
+    /// The upper directory.
     pub upper: Option<PathBuf>,
-    /// Work directory.
+    /// The work directory.
     pub work: Option<PathBuf>,
-    /// Grafts, `WHAT at PATH`.
+    /// The grafts, `WHAT at PATH`.
     pub grafts: Vec<String>,
-    /// How each graft is shown.
+    /// The form of each graft.
     #[serde(default)]
     pub graft_mounts: Vec<GraftStatus>,
-    /// Number of the file system, `MAJOR:MINOR`.
+    /// The number of the file system, `MAJOR:MINOR`.
     pub device: Option<String>,
-    /// The way in which files are served, and the rules in force.
+    /// The way in which files are served, and the effective rules.
     pub drivers: Drivers,
     /// Counters of the union.
     pub union: Stats,
     /// Counters of the front end.
     pub requests: CounterValues,
-    /// Where warnings and errors go: `journal`, `syslog`, `standard error`, or a file.
+    /// The destination of warnings and errors: `journal`, `syslog`, `standard error`, or a file.
     #[serde(default)]
     pub log: Option<String>,
     /// Counters of the layers of images.
@@ -59,56 +59,56 @@ pub struct MountStatus {
     pub store: Option<StoreStats>,
 }
 
-/// How a graft is shown.
+/// The form of a graft.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraftStatus {
-    /// Where, from the root of the mount.
+    /// The place, from the root of the mount.
     pub path: String,
     /// `bind` (a bind mount of the kernel) or `served` (by the daemon).
     pub driver: String,
-    /// Number of the file system that it shows.
+    /// The number of the file system that it shows.
     pub device: u64,
-    /// Inode number of its root.
+    /// The inode number of its root.
     pub inode: u64,
-    /// What is mounted beneath the source is shown too.
+    /// Whether mounts beneath the source are shown too.
     pub recursive: bool,
-    /// Flags of its own, whatever those of the mount are.
+    /// The flags of the graft, without those of the mount.
     #[serde(default)]
     pub flags: BindFlags,
 }
 
 impl GraftStatus {
-    /// Whether the daemon serves it.
+    /// Whether the daemon serves the graft.
     #[must_use]
     pub fn is_served(&self) -> bool {
         self.driver != super::spec::GraftDriver::Bind.name()
     }
 }
 
-/// The ways that were chosen at the mount.
+/// The modes that were chosen at the mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drivers {
     /// `passthrough`, `cached` or `noopen`.
     pub io: String,
-    /// How a copy-up takes data: `reflink` or `data`.
+    /// The way in which a copy-up copies data: `reflink` or `data`.
     #[serde(default)]
     pub copy: String,
-    /// `trusted` or `user`.
+    /// The namespace of marks: `trusted` or `user`.
     pub marks: String,
-    /// `device` or `aufs`.
+    /// The form of whiteouts: `device` or `aufs`.
     pub whiteouts: String,
-    /// Attributes are copied up without data.
+    /// Whether changes of attributes are copied up without data.
     pub metacopy: bool,
-    /// Lower directories are renamed by a redirect.
+    /// Whether lower directories are renamed with a redirect.
     pub redirect: bool,
-    /// Hard links of lower layers are kept.
+    /// Whether hard links of lower layers are kept.
     pub index: bool,
-    /// Nothing waits for the disk.
+    /// Whether no call waits for the disk.
     pub volatile: bool,
 }
 
 impl MountStatus {
-    /// Whether the file system is still mounted where its daemon lives.
+    /// Whether the file system is still mounted in the mount namespace of its daemon.
     #[must_use]
     pub fn is_mounted(&self) -> bool {
         let Some(device) = &self.device else { return false };
@@ -117,7 +117,7 @@ impl MountStatus {
     }
 }
 
-/// A socket that is answered until it is dropped.
+/// The socket of a mount, which is removed on drop.
 #[derive(Debug)]
 pub struct Answering {
     path: PathBuf,
@@ -135,24 +135,24 @@ fn directory(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let meta = std::fs::metadata(path)?;
     let (uid, _) = crate::sys::process::effective_ids();
-    // Somebody else's directory, or one where others write, would take our name.
+    // In a directory that others own or may write to, our name could be taken.
     if meta.uid() != uid || meta.mode() & 0o022 != 0 {
         return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
     }
     Ok(())
 }
 
-/// Answers on a socket in `dir` with what `status` says at that time.
+/// Serves `status` on a socket in `dir`, called for each client.
 ///
 /// # Errors
-/// As bind(2); a directory that others may write is refused.
+/// As bind(2); a directory that others may write to is refused.
 pub fn answer(
     dir: &Path,
     status: impl Fn() -> MountStatus + Send + 'static,
 ) -> std::io::Result<Answering> {
     directory(dir)?;
     let path = dir.join(format!("{}.sock", std::process::id()));
-    // It gets its name when it listens: whoever finds one that nobody answers removes it.
+    // The socket gets its name only when it listens, since clients remove one without a listener.
     let new = path.with_extension("new");
     if new.exists() {
         std::fs::remove_file(&new)?;
@@ -183,10 +183,10 @@ fn ask(path: &Path) -> std::io::Result<MountStatus> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// Asks all mounts that answer in `dir`, in the order of their processes.
+/// Returns the status of all mounts with a socket in `dir`, sorted by process id.
 ///
 /// # Errors
-/// As reading the directory, but for one that does not exist.
+/// Errors of reading the directory; a missing directory is not an error.
 pub fn list(dir: &Path) -> std::io::Result<Vec<MountStatus>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -210,7 +210,7 @@ pub fn list(dir: &Path) -> std::io::Result<Vec<MountStatus>> {
     Ok(found)
 }
 
-/// The mount that holds an upper or work directory.
+/// Returns the mount that uses an upper or work directory.
 #[must_use]
 pub fn holder_of(dir: &Path, path: &Path) -> Option<MountStatus> {
     let holds = |status: &MountStatus| {

@@ -1,8 +1,8 @@
-//! Unmounting and changing mounts of this program, and of no other.
+//! Unmounting and changing mounts of Lamina, and of no other program.
 //!
-//! A mount is of this program if its type is `fuse.lamina`, or if a running daemon says that it
-//! serves the file system. The calls that may wait for a daemon that does not answer are made by a
-//! child, so that a time limit holds whatever the daemon does.
+//! A mount belongs to Lamina if its type is `fuse.lamina`, or if a running daemon reports that it
+//! serves the file system. Calls that may wait for an unresponsive daemon are made by a child, so
+//! that a time limit always holds.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,51 +18,51 @@ use crate::error::{Errno, Error};
 use crate::sys::fuse::{UnmountFlags, unmount};
 use crate::sys::process::{self, Side, Watched};
 
-/// The type of a mount of this program, unless an option says otherwise.
+/// The type of a mount of Lamina, unless an option sets another.
 const KIND: &str = "fuse.lamina";
 
-/// For how long a mount may be busy: the daemon itself looks at it now and then.
+/// The time for which `EBUSY` is retried: the daemon itself accesses its mount now and then.
 const BUSY: Duration = Duration::from_millis(300);
 
-/// How long the daemon may take to leave before a mount that was not there before counts as one of
-/// its file system: the kernel gives the number of a file system away once it is unmounted.
+/// The time after which a mount that did not exist before counts as one of the same file system,
+/// while the daemon still runs: the kernel reuses the number of an unmounted file system.
 const NEWCOMERS: Duration = Duration::from_secs(1);
 
-/// How often is looked at what happens elsewhere.
+/// The interval of checks.
 const STEP: Duration = Duration::from_millis(100);
 
-/// An unmount that is asked for.
+/// An unmount request.
 #[derive(Debug, Clone)]
 pub struct Wish {
     /// The mount point; links are followed.
     pub target: PathBuf,
-    /// How.
+    /// The flags.
     pub how: UnmountFlags,
-    /// Make it read-only instead where it is in use.
+    /// Whether a busy mount is made read-only instead.
     pub or_read_only: bool,
-    /// How long everything may take.
+    /// The time limit for the whole operation.
     pub timeout: Duration,
-    /// Where mounts tell their status.
+    /// The directory of the status sockets of mounts.
     pub runtime: Option<PathBuf>,
 }
 
-/// What came of it.
+/// The result of an unmount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unmounted {
     /// The mount is gone, and its daemon has left unless it was a lazy unmount.
     Gone,
-    /// The mount is gone; the file system is mounted elsewhere, and its daemon goes on.
+    /// The mount is gone; the file system is mounted elsewhere too, and its daemon goes on.
     Elsewhere {
-        /// The daemon, where it is known.
+        /// The process id of the daemon, if it is known.
         pid: Option<u32>,
-        /// Where else it is mounted.
+        /// The other places where it is mounted.
         places: Vec<String>,
     },
     /// The mount was busy and is read-only now.
     ReadOnly,
 }
 
-/// The grafts of a mount: what its daemon says, and what one that was killed left.
+/// The grafts of a mount: from the status of its daemon, and from the row of one that was killed.
 struct Grafts<'a> {
     told: &'a [GraftStatus],
     left: Option<Row>,
@@ -73,7 +73,7 @@ struct Ours {
     daemon: Option<MountStatus>,
 }
 
-/// Finds the mount on a path, which must be of this program.
+/// Finds the mount on a path, which must be a mount of Lamina.
 fn find(target: &Path, runtime: Option<&Path>) -> ServiceResult<Ours> {
     let as_given = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
     let wrap = Failure::system("the mount table");
@@ -96,13 +96,13 @@ fn find(target: &Path, runtime: Option<&Path>) -> ServiceResult<Ours> {
     Ok(Ours { entry, daemon })
 }
 
-/// Unmounts, and waits until the daemon has left unless others use it.
+/// Unmounts, and waits until the daemon has ended unless the file system is still in use.
 ///
-/// The process must have one thread only, see [`process::fork`].
+/// The process must have only one thread, see [`process::fork`].
 ///
 /// # Errors
-/// [`Failure::NotMounted`], [`Failure::Foreign`], [`Failure::Busy`] with those who hold it,
-/// [`Failure::Late`]; as umount2(2) else.
+/// [`Failure::NotMounted`], [`Failure::Foreign`], [`Failure::Busy`] with the users,
+/// [`Failure::Late`]; otherwise as umount2(2).
 pub fn run(wish: &Wish) -> ServiceResult<Unmounted> {
     let deadline = Instant::now() + wish.timeout;
     let Ours { entry, daemon } = find(&wish.target, wish.runtime.as_deref())?;
@@ -143,7 +143,8 @@ fn refused(target: &Path, errno: Errno) -> Failure {
     Failure::Unmount { path: target.to_owned(), error }
 }
 
-/// Who uses a mount: mounts beneath that are not of grafts, and processes on it and on its grafts.
+/// The users of a mount: mounts beneath that are not of grafts, and processes on it and on its
+/// grafts.
 fn busy(entry: &MountEntry, grafts: &Grafts<'_>) -> Failure {
     let table = mounts::read().unwrap_or_default();
     let is_graft = |other: &MountEntry| {
@@ -178,8 +179,8 @@ fn elsewhere(entry: &MountEntry) -> Vec<(Option<u32>, MountEntry)> {
     others
 }
 
-/// Waits for the end of the daemon, or for what keeps it from ending. `before` has the mounts of
-/// the file system before it was unmounted.
+/// Waits until the daemon ends, or until the reason why it does not is found. `before` holds the
+/// mounts of the file system before the unmount.
 fn wait(
     entry: &MountEntry,
     before: &HashSet<u64>,
@@ -209,7 +210,7 @@ fn wait(
     }
 }
 
-/// Unmounts in a child, which is left behind at the deadline.
+/// Unmounts in a child, which is killed at the deadline.
 fn in_child(
     target: &Path,
     how: UnmountFlags,
@@ -238,8 +239,8 @@ fn in_child(
     }
 }
 
-/// Unmounts with the grafts that are bound beneath, if nobody uses any of them. What is lazy or
-/// forced takes them along.
+/// Unmounts together with the grafts bound beneath, if none is in use. A lazy or forced unmount
+/// takes them along in any case.
 fn end_with(target: &Path, how: UnmountFlags, grafts: &Grafts<'_>) -> Result<(), Error> {
     let call = |how| end(target, how).map_err(|errno| Error::os("umount2", errno));
     let plain = || call(how);
@@ -254,7 +255,7 @@ fn end_with(target: &Path, how: UnmountFlags, grafts: &Grafts<'_>) -> Result<(),
     }
 }
 
-/// Unmounts, by `fusermount3` where the process may not.
+/// Unmounts, with `fusermount3` if this process may not.
 ///
 /// # Errors
 /// As umount2(2).
@@ -265,7 +266,7 @@ pub(super) fn end(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
     }
 }
 
-/// Unmounts through `fusermount3`, which is set-user-ID root and unmounts what the user mounted.
+/// Unmounts with `fusermount3`, which is set-user-ID root and unmounts what the same user mounted.
 pub(super) fn by_fusermount(target: &Path, how: UnmountFlags) -> Result<(), Errno> {
     use std::process::{Command, Stdio};
     let flags = if how.lazy { "-uqz" } else { "-uq" };
@@ -274,13 +275,13 @@ pub(super) fn by_fusermount(target: &Path, how: UnmountFlags) -> Result<(), Errn
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        // It says no more than that, and being in use is the one reason left.
+        // It reports no reason, and a busy mount is the only one left.
         Ok(_) => Err(Errno::BUSY),
         Err(error) => Err(Errno(error.raw_os_error().unwrap_or(Errno::NOENT.0))),
     }
 }
 
-/// Changes the flags that the VFS keeps of a mount of this program, as `change` says.
+/// Changes the VFS flags of a mount of Lamina with `change`.
 ///
 /// # Errors
 /// [`Failure::NotMounted`], [`Failure::Foreign`]; as mount(2) with `MS_REMOUNT`.

@@ -2,17 +2,17 @@
 //!
 //! umount(8) asks statfs(2) for the type of a mount, gets `fuse`, and calls no helper. If the table
 //! has a row for the mount point, umount(8) reads the type from the kernel's mount table instead
-//! (`has_utab_entry()` in libmount/src/context_umount.c of util-linux). The type is `fuse.lamina`,
+//! (`has_utab_entry()` in libmount/src/context_umount.c of util-linux). That type is `fuse.lamina`,
 //! so it calls the helper `umount.fuse.lamina`, which takes bound grafts down with the mount.
 //!
-//! A row has `TARGET` and `ATTRS` alone. Without `SRC`, libmount neither merges the row with a
-//! mount nor takes it for the row that mount(8) writes. `ATTRS` is free for applications: there the
-//! row names its daemon and file system, and the mounts of the grafts, so that the grafts of a
-//! killed daemon are told from other mounts beneath.
+//! A row has only `TARGET` and `ATTRS`. Without `SRC`, libmount neither merges the row with a mount
+//! nor takes it for the row that mount(8) writes. `ATTRS` is free for applications. Lamina stores
+//! the daemon, the file system and the mounts of the grafts there, to distinguish the grafts of a
+//! killed daemon from other mounts beneath.
 //!
-//! The table is replaced by rename(2) under the lock of libmount; rows of others stay as they are.
-//! A row that stays behind does no harm: umount(8) looks into the mount table for nothing. No
-//! failure here is a failure of the mount.
+//! The table is replaced by rename(2) under the lock of libmount; rows of other programs stay as
+//! they are. A stale row does no harm: umount(8) only looks into the mount table without a result.
+//! No failure here fails the mount.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -27,25 +27,25 @@ use crate::error::{Errno, Error};
 use crate::sys::file::{self, OFlags};
 use crate::sys::process::Watched;
 
-/// Where libmount keeps the table. It makes the directory; without it, nobody reads the table.
+/// The directory of the table. libmount creates it; if it is missing, no program reads the table.
 const DIR: &str = "/run/mount";
 const TABLE: &str = "utab";
 const LOCK: &str = "utab.lock";
-/// The next table. Only the holder of the lock writes it.
+/// The new table. Only the holder of the lock writes it.
 const NEXT: &str = "utab.lamina";
-/// Mode of the table and of its lock, as libmount wants them.
+/// The mode of the table and of its lock, as in libmount.
 const MODE: u32 = 0o644;
-/// How long the lock may take. libmount holds it while it writes the table.
+/// The time limit for the lock, which libmount holds while it writes the table.
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 
-/// A row of this program.
+/// A row of Lamina.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     /// The mount point.
     pub(super) target: PathBuf,
-    /// The daemon.
+    /// The process id of the daemon.
     pub(super) pid: u32,
-    /// Number of the file system, `MAJOR:MINOR`.
+    /// The number of the file system, `MAJOR:MINOR`.
     pub(super) device: String,
     /// The mounts of its grafts.
     pub(super) grafts: Vec<Bound>,
@@ -54,7 +54,7 @@ pub(super) struct Row {
 /// The mount of a graft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// Number of the mount.
+    /// The number of the mount.
     pub(super) mount: u64,
     /// Whether the mounts beneath it belong to the graft.
     pub(super) recursive: bool,
@@ -71,8 +71,8 @@ impl Drop for Entry {
     }
 }
 
-/// Writes the row of a mount of this process, and removes stale ones. `None` if the table cannot
-/// be written.
+/// Writes the row of a mount of this process, and removes stale ones. Returns `None` if the table
+/// cannot be written.
 pub(super) fn enter(target: &Path, device: &str, grafts: Vec<Bound>) -> Option<Entry> {
     // A table inside the mount ends with it, and the daemon would wait for itself.
     if Path::new(DIR).starts_with(target) {
@@ -80,12 +80,12 @@ pub(super) fn enter(target: &Path, device: &str, grafts: Vec<Bound>) -> Option<E
     }
     let (target, device, pid) = (target.to_owned(), device.to_owned(), std::process::id());
     let row = Row { target, pid, device, grafts };
-    // The number of the file system is ours now, whichever mount had it.
+    // The number of the file system is now ours, whichever mount had it before.
     let is_old = |other: &Row| other.device == row.device || is_stale(other);
     log(change(Path::new(DIR), is_old, Some(&row))).then_some(Entry(row))
 }
 
-/// The row of a file system.
+/// Finds the row of a file system.
 pub(super) fn of(device: &str) -> Option<Row> {
     let table = read(open_dir(Path::new(DIR)).ok()?.as_fd()).ok()?.0;
     lines(&table).filter_map(Row::parse).find(|row| row.device == device)
@@ -102,7 +102,7 @@ pub(super) fn sweep() {
     }
 }
 
-/// Logs a failure; returns whether there was none.
+/// Logs an error. Returns whether there was none.
 fn log(done: io::Result<()>) -> bool {
     done.inspect_err(|error| tracing::debug!(%error, "the table of libmount stays as it is"))
         .is_ok()
@@ -113,17 +113,17 @@ fn is_stale(row: &Row) -> bool {
 }
 
 impl Row {
-    /// Whether its daemon lives, or a process that has the number of it now.
+    /// Whether the daemon, or a process that got its number since, is running.
     pub(super) fn is_served(&self) -> bool {
         Watched::open(self.pid).is_ok_and(|daemon| !daemon.ends_within(Duration::ZERO))
     }
 
-    /// The graft that has this mount.
+    /// The graft with this mount.
     pub(super) fn graft(&self, mount: u64) -> Option<&Bound> {
         self.grafts.iter().find(|graft| graft.mount == mount)
     }
 
-    /// The row as a line of the table.
+    /// Formats the row as a line of the table.
     fn line(&self) -> Vec<u8> {
         let mut line = b"TARGET=".to_vec();
         for byte in self.target.as_os_str().as_bytes() {
@@ -141,7 +141,7 @@ impl Row {
         line
     }
 
-    /// Reads a line of the table; `None` for one of others.
+    /// Parses a line of the table. Returns `None` for a line of another program.
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
         let target = fields.clone().find_map(|field| field.strip_prefix(b"TARGET="))?;
@@ -158,7 +158,7 @@ impl Row {
     }
 }
 
-/// The lines of a table, each with its end.
+/// The lines of a table, with their line ends.
 fn lines(table: &[u8]) -> impl Iterator<Item = &[u8]> {
     table.split_inclusive(|byte| *byte == b'\n')
 }
@@ -174,7 +174,7 @@ fn open_dir(dir: &Path) -> io::Result<std::os::fd::OwnedFd> {
 /// A user and a group.
 type Owner = (u32, u32);
 
-/// The table, and its owner. One that is not there is empty.
+/// Reads the table and its owner. A missing table is empty.
 fn read(dir: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<Owner>)> {
     let mut file = match file::openat(dir, TABLE.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK) {
         Err(error) if error.is(Errno::NOENT) => return Ok((Vec::new(), None)),
@@ -189,7 +189,7 @@ fn read(dir: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<Owner>)> {
     Ok((table, Some((meta.uid(), meta.gid()))))
 }
 
-/// Removes the rows of this program that `is_old` names, and adds one.
+/// Removes the rows of Lamina for which `is_old` returns true, and adds one.
 fn change(dir: &Path, is_old: impl Fn(&Row) -> bool, add: Option<&Row>) -> io::Result<()> {
     let fd = open_dir(dir)?;
     let _lock = lock(fd.as_fd())?;
@@ -258,7 +258,7 @@ mod tests {
         let text = "TARGET=/mnt/a\\040b\\134c ATTRS=lamina=4711:0:53,bind=812,rbind=813\n";
         assert_eq!(String::from_utf8_lossy(&line), text);
         assert_eq!(Row::parse(&line), Some(row.clone()));
-        // libmount writes a blank behind the last field.
+        // libmount writes a blank after the last field.
         let again = text.replace('\n', " \n");
         assert_eq!(Row::parse(again.as_bytes()), Some(row));
         for other in ["SRC=a TARGET=/b ROOT=/ OPTS=user=me\n", "TARGET=/b ATTRS=x=1\n", "\n", ""] {
@@ -295,7 +295,7 @@ mod tests {
         let missing = dir.path().join("mount");
         assert!(change(&missing, |_| false, Some(&row("/m", 1))).is_err());
         assert!(!missing.exists());
-        // A link may lead anywhere.
+        // A symbolic link may lead anywhere.
         std::os::unix::fs::symlink("/nowhere", dir.path().join(TABLE)).unwrap();
         assert!(change(dir.path(), |_| false, Some(&row("/m", 1))).is_err());
         assert!(fs::symlink_metadata(dir.path().join(TABLE)).unwrap().is_symlink());

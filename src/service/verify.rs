@@ -1,4 +1,4 @@
-//! Everything of a data root, read again and compared with what was put there.
+//! Verification: reads everything in a data root again and compares it with its digests.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::transfer::export::write_layer;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// What verification found.
+/// A result of a verification.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// The layer; empty for what belongs to none.
+    /// The id of the layer; empty for a finding outside layers.
     pub layer: String,
-    /// What differs from what was put there.
+    /// The difference.
     pub what: String,
-    /// The files that it belongs to.
+    /// The affected files.
     pub files: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ impl Finding {
 }
 
 impl Images {
-    /// Reads everything again: the layers and recipes of an image, or of all, and then records,
-    /// names and materialised files too; answers what differs.
+    /// Reads the layers and recipes of an image again, or of all images and then also records,
+    /// names and materialised files. Returns the differences.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`] for the image; as readdir(3).
@@ -78,7 +78,7 @@ impl Images {
         };
         let damage = open.verify().into_iter();
         let damage: Vec<_> = damage.map(|Damage { what, files }| finding(what, files)).collect();
-        // A recipe takes contents from the layer: all of them have to be there and right.
+        // A recipe takes contents from the layer: all of them must be there and intact.
         if !damage.is_empty() || open.missing() > 0 {
             return damage;
         }
@@ -96,8 +96,8 @@ impl Images {
         Some(format!("the recipe of its tar {diff_id}: {error}"))
     }
 
-    /// What removes all that this process is about to put into the store: for the end of the
-    /// process by a signal.
+    /// Returns a function that removes everything that this process is adding to the store. It is
+    /// called when a signal ends the process.
     pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
         self.store.leaving()
     }

@@ -1,4 +1,4 @@
-//! Volumes, as front ends use them.
+//! Operations on volumes.
 
 use std::path::Path;
 
