@@ -69,12 +69,12 @@ pub fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word)
 }
 
-/// What `--help` prints.
+/// The text that `--help` prints.
 pub fn help() -> String {
     Cli::command().render_long_help().to_string()
 }
 
-/// What `--version` prints.
+/// The text that `--version` prints.
 pub fn version() -> String {
     Cli::command().render_version()
 }

@@ -1,12 +1,12 @@
-//! As what the program was called.
+//! The form in which the program was called.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-/// What the words of a command line mean.
+/// The meaning of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A command with words of its own.
+    /// A command with its own arguments.
     Command,
     /// The helper of mount(8).
     MountHelper,
@@ -16,7 +16,7 @@ pub enum Form {
     MountProgram,
 }
 
-/// Decides by name and first words.
+/// Determines the form from the name and the first words.
 pub fn form(words: &[OsString]) -> Form {
     let called = words.first().map(|word| Path::new(word).file_name().unwrap_or_default());
     let called = called.and_then(|name| name.to_str()).unwrap_or_default();
@@ -30,7 +30,7 @@ pub fn form(words: &[OsString]) -> Form {
     match first {
         None if words.len() < 2 => Form::Command,
         Some("-h" | "--help" | "-V" | "--version") => Form::Command,
-        // Everything else that begins with a plain word is a source.
+        // Any other plain word at the start is a source.
         Some(word) if crate::cli::is_command(word) => Form::Command,
         _ => Form::MountProgram,
     }

@@ -1,12 +1,12 @@
-//! Where warnings and errors go.
+//! The log of warnings and errors.
 //!
-//! Somebody is to read them: corruption that nobody hears of is silent. A command writes them to
-//! its standard error. A mount in the background has none: it writes to the journal, else to
-//! syslog, else to `lamina.log` in the runtime directory, and says in its status which it is. The
-//! file is renamed to `lamina.log.1` when it has a MiB; all mounts of a user share it.
+//! A command writes to its standard error. A mount in the background has none, and corruption must
+//! not go unnoticed: it writes to the journal, else to syslog, else to `lamina.log` in the runtime
+//! directory, and shows the destination in its status. The file is renamed to `lamina.log.1` when
+//! it reaches a MiB; all mounts of a user share it.
 //!
-//! A line that comes again within a minute is not written again: a reader that meets a damaged
-//! frame in a loop must not fill a disk.
+//! A line is not repeated within a minute: a reader that hits a damaged frame in a loop must not
+//! fill a disk.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -27,24 +27,24 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 /// The socket of syslog(3).
 const SYSLOG: &str = "/dev/log";
 const FILE: &str = "lamina.log";
-/// Bytes after which the file is renamed.
+/// The file is renamed when it has this many bytes.
 const FILE_MAX: u64 = 1 << 20;
-/// Longest line.
+/// The longest line.
 const LINE_MAX: usize = 4 << 10;
-/// For how long a line is not repeated, and how many lines are remembered.
+/// The time for which a line is not repeated, and the number of lines that are remembered.
 const SAID_FOR: Duration = Duration::from_secs(60);
 const SAID: usize = 64;
 /// `LOG_DAEMON` of syslog(3).
 const FACILITY: u8 = 3;
-/// What is logged without `LAMINA_LOG`: nothing that other crates find worth a warning.
+/// The default of `LAMINA_LOG`: without warnings of other crates.
 const DEFAULT: &str = "error,lamina=warn,laminafs=warn";
 
 static LOG: OnceLock<Arc<Mutex<Log>>> = OnceLock::new();
 
-/// A way out of the process.
+/// A destination of the log.
 enum Way {
     Stderr,
-    /// A file that was asked for.
+    /// The file of `LAMINA_LOG_FILE`.
     Given(File),
     Journal(UnixDatagram),
     Syslog(UnixDatagram),
@@ -53,7 +53,7 @@ enum Way {
 }
 
 impl Way {
-    /// As the status of a mount shows it.
+    /// The destination, as the status of a mount shows it.
     fn label(&self) -> String {
         match self {
             Self::Stderr => "standard error".to_owned(),
@@ -68,7 +68,7 @@ impl Way {
 
 struct Log {
     way: Way,
-    /// Where to when the process is in the background.
+    /// The destination after the process has gone to the background.
     later: Option<Way>,
     said: VecDeque<(String, Instant)>,
 }
@@ -87,7 +87,7 @@ fn background(runtime: Option<PathBuf>) -> Way {
     found.or_else(kept).unwrap_or(Way::Nowhere)
 }
 
-/// Starts the log. `LAMINA_LOG` says what of, `LAMINA_LOG_FILE` where to.
+/// Starts the log. `LAMINA_LOG` is the filter, `LAMINA_LOG_FILE` the destination.
 pub fn start(runtime: Option<PathBuf>) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("LAMINA_LOG");
@@ -114,14 +114,14 @@ pub fn start(runtime: Option<PathBuf>) {
     }
 }
 
-/// Where a mount logs, in the foreground or in the background.
+/// The destination of the log of a mount, in the foreground or in the background.
 pub fn place(foreground: bool) -> Option<String> {
     let log = LOG.get()?.lock().ok()?;
     let later = log.later.as_ref().filter(|_| !foreground);
     Some(later.unwrap_or(&log.way).label())
 }
 
-/// The process goes to the background: its standard error is gone.
+/// Switches the destination when the process goes to the background and loses its standard error.
 pub fn detach() {
     if let Some(log) = LOG.get()
         && let Ok(mut log) = log.lock()
@@ -131,7 +131,7 @@ pub fn detach() {
     }
 }
 
-/// Makes a line of each event.
+/// Formats each event as a line.
 struct Lines(Arc<Mutex<Log>>);
 
 struct Line<'a> {
@@ -167,7 +167,7 @@ impl Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        // One event is one line, whatever names of files are in it.
+        // One event is one line, even if file names contain line feeds.
         let plain = |c: char| if c.is_control() { ' ' } else { c };
         let text: String = text.trim_end().chars().map(plain).collect();
         if let Ok(mut log) = self.log.lock() {
@@ -204,7 +204,7 @@ impl Log {
         }
         self.said.truncate(SAID - 1);
         self.said.push_front((text.to_owned(), now));
-        // Nobody is left who could be told that this failed.
+        // There is no place left to report this failure.
         drop(self.write(level, text));
     }
 
@@ -231,7 +231,7 @@ impl Log {
     }
 }
 
-/// Adds a line to a file that several processes share, and begins a new one where it is long.
+/// Appends a line to a file that several processes share, and rotates it when it is long.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     if let Some(dir) = path.parent()
         && !dir.exists()
@@ -240,7 +240,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     }
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600);
-    // Another process may rename it between the two.
+    // Another process may rename it between the two calls.
     for _ in 0..8 {
         let mut file = options.open(path)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -261,7 +261,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 fn utc(now: SystemTime) -> String {
     let secs = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, rest) = (secs / 86_400, secs % 86_400);
-    // Years from March on, 400 at a time ("chrono-compatible low-level date algorithms").
+    // Counts years from March, 400 at a time ("chrono-compatible low-level date algorithms").
     let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let in_year = day - (365 * year + year / 4 - year / 100);

@@ -1,6 +1,6 @@
 //! The program `lamina`: union mounts, volumes, and the helper of mount(8), in one binary.
 //!
-//! What it does is decided by the name under which it is called and by its first words:
+//! The name of the program and the first words of the command line select the operation:
 //!
 //! | called as | with | is |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | any other name | a command of `lamina --help` | that command |
 //! | any other name | `-o LIST TARGET` or `SOURCE TARGET -o LIST` | the `mount_program` of podman |
 //!
-//! Exit codes stand in [`report`].
+//! [`report`] lists the exit codes.
 
 #![cfg_attr(
     test,

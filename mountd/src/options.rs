@@ -1,4 +1,5 @@
-//! Options of mount(8) and of fuse-overlayfs: a list of words becomes a mount that is asked for.
+//! Options of mount(8) and of fuse-overlayfs: parses lists of options into the specification of a
+//! mount.
 
 mod flags;
 mod parse;
@@ -8,24 +9,24 @@ pub use flags::Flags;
 pub use parse::{Parsed, parse, size};
 pub use split::{paths, split, unescape};
 
-/// Why an option is wrong.
+/// An error in an option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// Nobody knows it.
+    /// The option is unknown.
     #[error("unknown option {0:?}")]
     Unknown(String),
-    /// Its value cannot be taken.
+    /// The value is invalid.
     #[error("option {option}: {reason}")]
     Value {
         /// The option.
         option: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 }
 
 impl OptionError {
-    /// A value that cannot be taken.
+    /// Returns the error for an invalid value.
     pub fn value(option: &str, reason: impl Into<String>) -> Self {
         Self::Value { option: option.to_owned(), reason: reason.into() }
     }

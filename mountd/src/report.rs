@@ -1,10 +1,10 @@
-//! What went wrong, as a person reads it, and the exit codes.
+//! Error messages, and the exit codes.
 //!
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | done; for a mount: it is live |
 //! | 1 | the request failed |
-//! | 2 | the words of the command are wrong |
+//! | 2 | the arguments of the command are wrong |
 //! | 130 | ended by a signal; nothing is left behind |
 //! | 32 | mount(8) and umount(8): the mount failed |
 
@@ -20,43 +20,43 @@ use crate::options::OptionError;
 
 /// A request failed.
 pub const FAILED: u8 = 1;
-/// The words are wrong.
+/// The arguments are wrong.
 pub const USAGE: u8 = 2;
-/// Ended by a signal, as shells count SIGINT.
+/// Ended by a signal; shells use this code for SIGINT.
 pub const INTERRUPTED: u8 = 130;
-/// As mount(8) says that a mount failed.
+/// The code of mount(8) for a failed mount.
 pub const MOUNT_FAILED: u8 = 32;
 
-/// Why the program ends without success.
+/// The reason why the program fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The library refused.
+    /// A failure of the library.
     #[error("{0}")]
     Failure(#[from] Failure),
-    /// An option is wrong.
+    /// An invalid option.
     #[error("{0}")]
     Option(#[from] OptionError),
-    /// Images, containers, volumes or their layers refused.
+    /// A failure of images, containers, volumes or their layers.
     #[error("{0}")]
     Refusal(#[from] Refusal),
-    /// The words are wrong.
+    /// The arguments are wrong.
     #[error("{0}")]
     Usage(String),
-    /// A data root that was named is not there.
+    /// The given data root does not exist.
     #[error("data root {} does not exist", .0.display())]
     NoRoot(std::path::PathBuf),
-    /// Something else of the host.
+    /// Any other error of the host.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// What the host answered.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// Clap's own answer: help, version, or a usage error.
+    /// The output of clap: help, version, or a usage error.
     #[error("{0}")]
     Clap(#[from] clap::Error),
-    /// Any of these, in a helper of mount(8).
+    /// Any of these errors, in a helper of mount(8).
     #[error("{0}")]
     Helper(Box<CliError>),
 }
@@ -101,7 +101,7 @@ impl CliError {
         }
     }
 
-    /// Prints it to the standard error.
+    /// Prints the error to the standard error.
     pub fn report(&self) -> ExitCode {
         let code = ExitCode::from(self.code());
         if let Self::Clap(error) = self {
@@ -124,7 +124,7 @@ pub fn warn(text: &str) {
     }
 }
 
-/// Writes to the standard output. A reader that closed it does not want the rest.
+/// Writes to the standard output. A closed pipe is not an error.
 pub fn say(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

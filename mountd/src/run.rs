@@ -1,5 +1,5 @@
-//! A mount is run: to the background, served, ended by unmount or signal. And what the process
-//! takes from its environment.
+//! Runs a mount: to the background, served, ended by unmount or signal. Also reads the environment
+//! of the process.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -26,13 +26,13 @@ use crate::report::CliError;
 /// The umask that the program was started with.
 static UMASK: std::sync::OnceLock<rustix::fs::Mode> = std::sync::OnceLock::new();
 
-/// Has the program make nothing that others may read or write.
+/// Sets a umask that excludes all other users.
 pub fn close_umask() {
     let closed = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
     UMASK.get_or_init(|| rustix::process::umask(closed));
 }
 
-/// Returns to the umask that the program was started with, for files that go to the user.
+/// Restores the umask that the program was started with, for files that the user gets.
 pub fn open_umask() {
     if let Some(umask) = UMASK.get() {
         rustix::process::umask(*umask);
@@ -40,7 +40,7 @@ pub fn open_umask() {
 }
 
 fn is_host_root(path: &str) -> bool {
-    // Root of a user namespace sees the directories of the host as somebody else's.
+    // Root of a user namespace sees the directories of the host as those of another user.
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && process::is_root()
 }
 
@@ -49,7 +49,7 @@ fn home(variable: &str, below: &str) -> Option<PathBuf> {
     set.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(below)))
 }
 
-/// The data root. One that exists is closed to others.
+/// The data root. An existing one is closed to other users.
 pub fn data_root(given: Option<PathBuf>) -> PathBuf {
     let set = given.or_else(|| std::env::var_os("LAMINA_ROOT").map(PathBuf::from));
     // A daemon leaves the directory in which it was started.
@@ -67,7 +67,7 @@ pub fn data_root(given: Option<PathBuf>) -> PathBuf {
     root
 }
 
-/// The data root, for a command that reads: one that was named must be there.
+/// The data root, for a command that only reads: a root that was given must exist.
 ///
 /// # Errors
 /// [`CliError::NoRoot`].
@@ -77,11 +77,11 @@ pub fn existing_root(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
     if is_named && !root.is_dir() { Err(CliError::NoRoot(root)) } else { Ok(root) }
 }
 
-/// Signals that ask the process to end, and wait until it is known what to do then.
+/// Signals that end the process, held back until their handling is known.
 pub struct Ending(EndSignals);
 
 impl Ending {
-    /// Keeps such signals waiting. To be called before anything is made that would stay behind.
+    /// Holds these signals. Must be called before anything is made that could be left behind.
     ///
     /// # Errors
     /// As pthread_sigmask(3).
@@ -90,10 +90,10 @@ impl Ending {
         Ok(Self(held.map_err(|error| Failure::System { what: "blocking signals", error })?))
     }
 
-    /// Has something done when the process is asked to end, before it does.
+    /// Calls a function when a signal requests the end of the process, before it ends.
     ///
     /// # Errors
-    /// As starting a thread.
+    /// Errors of starting a thread.
     pub fn clean(self, act: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
         let watch = std::thread::Builder::new().name("signals".to_owned());
         let started = watch.spawn(move || {
@@ -106,7 +106,7 @@ impl Ending {
     }
 }
 
-/// Where mounts answer.
+/// The directory of the status sockets of mounts.
 pub fn runtime_dir() -> Option<PathBuf> {
     if let Some(set) = std::env::var_os("LAMINA_RUNTIME_DIR") {
         return Some(PathBuf::from(set));
@@ -141,7 +141,7 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, CliError> {
         EndSignals::block().map_err(|error| Failure::System { what: "blocking signals", error })?;
     let helper = Helper::start()?;
     process::shed();
-    // The union applies the umask of each caller.
+    // The union applies the umask of each caller instead.
     process::clear_umask();
     process::return_memory();
     let live = Prepared::new(spec)?.mount()?;
@@ -156,7 +156,7 @@ pub fn mount(spec: &MountSpec, foreground: bool) -> Result<ExitCode, CliError> {
     }
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let watching = watch.spawn(move || {
-        // Users of the mount are still served; a further signal finds nothing to do.
+        // Users of the mount are still served; a further signal has no effect.
         loop {
             signals.wait();
             if let Err(failure) = ender.end() {

@@ -27,7 +27,7 @@ pub struct GraftArgs {
     pub mounts: Vec<OsString>,
 }
 
-/// The grafts that the arguments of a command name.
+/// Collects the grafts in the arguments of a command.
 ///
 /// # Errors
 /// [`OptionError`] for the first malformed one.
@@ -48,7 +48,7 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A place in the mount: an absolute path without `..`.
+/// Parses a place in the mount: an absolute path without `..`.
 fn place(option: &str, bytes: &[u8]) -> Result<Vec<Name>, OptionError> {
     let refuse = |reason: &str| OptionError::value(option, format!("{:?} {reason}", shown(bytes)));
     let Some(relative) = bytes.strip_prefix(b"/") else {
@@ -76,7 +76,7 @@ struct Short {
     recursive: bool,
 }
 
-/// Takes a flag of the mount of a graft; answers whether it is one.
+/// Sets a flag of the mount of a graft. Returns whether the word is one.
 fn flag(flags: &mut BindFlags, word: &[u8]) -> bool {
     match word {
         b"ro" => flags.read_only = true,
@@ -109,7 +109,7 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
             b"nocopy" if option == "volume" => nocopy = true,
             b"rbind" => recursive = true,
             b"bind" => recursive = false,
-            // Labels of container engines have no meaning here; every graft is private.
+            // Labels of container engines are ignored: every graft is private.
             b"z" | b"Z" | b"rprivate" | b"private" | b"" => {}
             other => {
                 let known = match option {
@@ -131,7 +131,7 @@ fn volume_name(option: &str, bytes: &[u8]) -> Result<VolumeName, OptionError> {
         .map_err(|error: BadObjectName| OptionError::value(option, error.to_string()))
 }
 
-/// `NAME:/PATH[:ro]`.
+/// Parses `NAME:/PATH[:ro]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
@@ -142,7 +142,7 @@ pub fn volume(word: &OsStr) -> Result<Graft, OptionError> {
     Ok(Graft { source, path, flags, recursive: true })
 }
 
-/// `SOURCE:/PATH[:ro][:rbind]`.
+/// Parses `SOURCE:/PATH[:ro][:rbind]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
@@ -152,7 +152,7 @@ pub fn bind(word: &OsStr) -> Result<Graft, OptionError> {
     Ok(Graft { source: GraftSource::Bind(source), path, flags, recursive })
 }
 
-/// `/PATH[:size=SIZE,mode=MODE]`.
+/// Parses `/PATH[:size=SIZE,mode=MODE]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
@@ -249,7 +249,7 @@ impl Found {
     }
 }
 
-/// `type=bind|volume|tmpfs,source=,target=,readonly`, as Docker takes it.
+/// Parses `type=bind|volume|tmpfs,source=,target=,readonly`, as Docker does.
 ///
 /// # Errors
 /// [`OptionError::Value`].

@@ -1,4 +1,4 @@
-//! How a list is printed.
+//! Arguments of lists.
 
 use clap::Args;
 

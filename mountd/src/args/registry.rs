@@ -1,4 +1,4 @@
-//! How a registry is reached.
+//! Arguments for access to a registry.
 
 use std::path::PathBuf;
 

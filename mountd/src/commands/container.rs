@@ -45,7 +45,7 @@ pub enum ContainerCommand {
     Inspect(inspect::InspectArgs),
 }
 
-/// What each of the commands works on.
+/// The objects that all of the commands use.
 struct Context {
     images: Images,
     root: PathBuf,

@@ -1,11 +1,11 @@
 //! The helpers of mount(8) and umount(8).
 //!
-//! mount(8) calls `mount.TYPE SOURCE TARGET [-sfnvrw] [-N namespace] [-o LIST] [-t TYPE]`; a
-//! remount comes the same way, with the options of the mount and without layers.
+//! mount(8) calls `mount.TYPE SOURCE TARGET [-sfnvrw] [-N namespace] [-o LIST] [-t TYPE]`. A
+//! remount comes in the same form, with the options of the mount and without layers.
 //!
-//! With `-N` it calls its helper in the mount namespace in which it was called itself, so the
-//! helper goes to the other one first. From then on every path is one of that namespace, as for a
-//! file system of the kernel: layers, data root and the sockets that tell the status.
+//! With `-N`, mount(8) calls its helper in its own mount namespace, so the helper first enters the
+//! other one. From then on every path belongs to that namespace, as for a file system of the
+//! kernel: layers, data root and the status sockets.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,7 +37,7 @@ fn unknown(word: &OsString) -> CliError {
     CliError::Usage(format!("unknown argument {}", word.display()))
 }
 
-/// Goes to the mount namespace of a process, or the one that a file names.
+/// Enters the mount namespace of a process or of a file.
 fn enter(namespace: Option<&OsStr>) -> Result<(), CliError> {
     let Some(namespace) = namespace else { return Ok(()) };
     let text = namespace.to_string_lossy();
@@ -115,13 +115,13 @@ fn mount_plain(args: &[OsString]) -> Result<ExitCode, CliError> {
     Ok(code)
 }
 
-/// The subtype of a type as mount(8) names it.
+/// The subtype in a type as mount(8) passes it.
 fn subtype(kind: &str) -> Option<String> {
     let kind = kind.strip_prefix("fuse.").or_else(|| kind.strip_prefix("fuse3.")).unwrap_or(kind);
     (!kind.is_empty() && !kind.contains('/')).then(|| kind.to_owned())
 }
 
-/// MountHelperArgs of umount(8) for its helper.
+/// Arguments that umount(8) passes to its helper.
 #[derive(Debug, Default)]
 struct UmountHelperArgs {
     target: Option<PathBuf>,

@@ -70,7 +70,7 @@ pub enum ImageCommand {
     Layers,
 }
 
-/// What each of the commands works on.
+/// The objects that all of the commands use.
 struct Context {
     images: Images,
     root: PathBuf,
@@ -87,12 +87,12 @@ impl Context {
         if self.json { say_json(value) } else { say(&text(value)) }
     }
 
-    /// Prints one result, where no events were printed as JSON.
+    /// Prints one result, unless events were printed as JSON.
     fn show_id(&self, id: &str) -> Result<(), CliError> {
         if self.json { Ok(()) } else { say(&format!("{id}\n")) }
     }
 
-    /// Removes what a command has begun in the store, when a signal ends it.
+    /// Removes unfinished objects from the store when a signal ends the command.
     fn clean_at_signal(&self) -> Result<(), CliError> {
         run::Ending::hold()?.clean(self.images.leaving())
     }

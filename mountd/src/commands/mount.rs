@@ -14,7 +14,7 @@ use crate::options::{OptionError, Parsed, parse, size};
 use crate::report::{CliError, warn};
 use crate::run;
 
-/// The type that is shown in /proc/mounts behind `fuse.`.
+/// The subtype, which /proc/mounts shows after `fuse.`.
 pub const SUBTYPE: &str = "lamina";
 
 /// Arguments of `lamina mount`.
@@ -58,8 +58,8 @@ pub struct MountArgs {
     pub mountpoint: PathBuf,
 }
 
-/// A mount from its parsed options. Device files and set-user-ID programs work unless `nodev` and
-/// `nosuid` say otherwise; those of an image do not unless `dev` and `suid` say so.
+/// Builds a mount from its parsed options. Device files and set-user-ID programs work unless
+/// `nodev` and `nosuid` are given; those of an image only work with `dev` and `suid`.
 pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
     let work = parsed.work;
     let upper = parsed.upper.map(|upper| UpperDirs { upper, work });
@@ -126,8 +126,8 @@ pub fn strict(parsed: &Parsed) -> Result<(), OptionError> {
     }
 }
 
-/// Warns of options that are unknown or cannot be honoured, where engines pass on what their
-/// users wrote.
+/// Warns of options that are unknown or cannot be honoured, for engines that pass on the options of
+/// their users.
 pub fn tolerate(parsed: &Parsed) {
     for word in &parsed.unknown {
         warn(&format!("unknown option {word:?} is ignored"));
@@ -137,12 +137,12 @@ pub fn tolerate(parsed: &Parsed) {
     }
 }
 
-/// Which flags a list of options gives for a remount.
+/// The meaning of a list of options for a remount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Those that it names; the others stay.
+    /// Only the options in the list change.
     Named,
-    /// All: what it does not name is not set. So mount(8) calls its helper.
+    /// Options that are not in the list are reset. mount(8) calls its helper in this way.
     All,
 }
 
@@ -160,7 +160,7 @@ pub fn remount(target: &Path, parsed: &Parsed, change: Change) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the mount to others and lets the kernel check them, as suits who mounts.
+/// Sets `default_permissions`, and for root `allow_other`.
 pub fn allow(parsed: &mut Parsed) {
     parsed.default_permissions = true;
     parsed.allow_other |= laminafs::service::process::is_root();

@@ -1,5 +1,6 @@
-//! `lamina -o LIST TARGET` and `lamina SOURCE TARGET -o LIST`: as container engines call
-//! fuse-overlayfs. What is unknown is a warning, since engines pass on what their users wrote.
+//! `lamina -o LIST TARGET` and `lamina SOURCE TARGET -o LIST`: the way in which container engines
+//! call fuse-overlayfs. Unknown options cause a warning, since engines pass on the options of their
+//! users.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,7 +12,7 @@ use crate::options::{Parsed, parse};
 use crate::report::{CliError, say};
 use crate::{cli, run};
 
-/// ProgramArgs of this form.
+/// Arguments of this form.
 #[derive(Debug, Default)]
 pub struct ProgramArgs {
     pub parsed: Parsed,
@@ -20,7 +21,7 @@ pub struct ProgramArgs {
     pub quick: Option<Quick>,
 }
 
-/// What ends at once.
+/// An option that prints a text and ends the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quick {
     Help,
@@ -55,7 +56,7 @@ pub fn read(args: &[OsString]) -> Result<ProgramArgs, CliError> {
     Ok(words)
 }
 
-/// Source and target of one or two positional words.
+/// Assigns one or two positional words to source and target.
 pub fn places(positional: &[OsString]) -> Result<(Option<OsString>, PathBuf), CliError> {
     match positional {
         [target] => Ok((None, PathBuf::from(target))),
@@ -67,7 +68,7 @@ pub fn places(positional: &[OsString]) -> Result<(Option<OsString>, PathBuf), Cl
     }
 }
 
-/// Runs this form.
+/// Mounts as fuse-overlayfs does.
 ///
 /// # Errors
 /// [`CliError`].
@@ -85,7 +86,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode, CliError> {
     }
     mount::tolerate(&parsed);
     parsed.source = parsed.source.or_else(|| source.map(OsStringExt::into_vec));
-    // The defaults of fuse-overlayfs, which users of podman rely on.
+    // The defaults of fuse-overlayfs, which podman users rely on.
     parsed.flags.vfs.nodev = parsed.flags.dev != Some(true);
     parsed.flags.vfs.noatime |= !parsed.flags.atime_said;
     allow(&mut parsed);

@@ -1,6 +1,6 @@
-//! What the tables of several commands have in common.
+//! Formatting for the tables of several commands.
 
-/// Digits of an id that a table shows.
+/// The number of digits of an id in a table.
 pub const DIGITS: usize = 12;
 
 /// The first digits of an id.

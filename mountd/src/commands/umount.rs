@@ -1,5 +1,4 @@
-//! `lamina umount`: unmounts a mount of this program, and waits until the daemon has left its
-//! layers.
+//! `lamina umount`: unmounts a mount of Lamina, and waits until the daemon has closed its layers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +11,7 @@ use laminafs::service::unmount::{self, Unmounted, Wish};
 use crate::report::{CliError, warn};
 use crate::run;
 
-/// How long an unmount may take, in seconds.
+/// The default time limit, in seconds.
 const TIMEOUT_SECS: f64 = 30.0;
 
 /// Arguments of `lamina umount`.
@@ -28,7 +27,7 @@ pub struct UmountArgs {
     pub mountpoint: PathBuf,
 }
 
-/// A number of seconds that is a time.
+/// Parses a positive number of seconds.
 fn seconds(text: &str) -> Result<f64, String> {
     let invalid = || format!("invalid time {text:?}: use a number of seconds, as 30 or 0.5");
     let secs: f64 = text.parse().map_err(|_| invalid())?;
@@ -38,7 +37,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// An unmount as the command asks for it, with the time limit of the command.
+/// The unmount request of the command, with its time limit.
 pub fn wish(target: PathBuf, lazy: bool) -> Wish {
     Wish {
         target,
@@ -58,7 +57,7 @@ pub fn run(args: UmountArgs) -> Result<ExitCode, CliError> {
     unmount(&Wish { timeout, ..wish(args.mountpoint, args.lazy) })
 }
 
-/// Unmounts, and warns of what stays.
+/// Unmounts, and warns if the file system stays in use.
 ///
 /// # Errors
 /// [`CliError`].

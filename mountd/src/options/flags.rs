@@ -1,31 +1,32 @@
-//! The options that every file system has: flags of the VFS, and words for mount(8) alone.
+//! The options that every file system has: VFS flags, and words that only mount(8) uses.
 //!
-//! Each word is honoured, is meant for others (mount(8), systemd), or is refused with a reason.
+//! Each word is honoured, is meant for another program (mount(8), systemd), or is refused with a
+//! reason.
 
 use laminafs::service::{Propagation, VfsFlags};
 
-/// Flags as a list of options sets them; the last word counts.
+/// The flags in a list of options; the last word counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// What the kernel keeps.
+    /// The VFS flags.
     pub vfs: VfsFlags,
-    /// An existing mount is to be changed.
+    /// Whether an existing mount is to be changed.
     pub remount: bool,
-    /// Device files work: said, or `None` where the form decides.
+    /// Whether device files work; `None` means the default of the form of the call.
     pub dev: Option<bool>,
-    /// Set-user-ID programs work: said, or `None` where the form decides.
+    /// Whether set-user-ID programs work; `None` means the default of the form of the call.
     pub suid: Option<bool>,
-    /// Access time words were given.
+    /// Whether a word about access times was given.
     pub atime_said: bool,
-    /// How mounts below this one spread.
+    /// The propagation of mounts below this one.
     pub propagation: Option<Propagation>,
     /// The words that set flags of the VFS, in order.
     pub words: Vec<String>,
-    /// Words that the mount cannot honour, each with the reason.
+    /// Words that the mount cannot honour, with the reasons.
     pub refused: Vec<(String, &'static str)>,
 }
 
-/// Words for mount(8), systemd or other systems, which change nothing of the mount.
+/// Words for mount(8), systemd or other systems, which do not affect the mount.
 const FOR_OTHERS: [&str; 14] = [
     "defaults",
     "auto",
@@ -56,7 +57,7 @@ const REFUSED: [(&str, &str); 9] = [
     ("move", "a new mount cannot be moved: use mount --move"),
 ];
 
-/// How mounts spread, as mount(8) calls it.
+/// The words of mount(8) for propagation.
 const PROPAGATION: [(&str, Propagation); 8] = [
     ("private", Propagation::Private),
     ("rprivate", Propagation::Private),
@@ -74,7 +75,7 @@ fn is_for_others(word: &str) -> bool {
 }
 
 impl Flags {
-    /// Takes a word; answers whether it is one of these.
+    /// Applies a word. Returns whether it is one of these options.
     pub fn take(&mut self, word: &str) -> bool {
         if self.take_flag(word) {
             self.words.push(word.to_owned());
@@ -122,7 +123,7 @@ impl Flags {
             "nolazytime" => vfs.lazytime = false,
             "symfollow" => vfs.nosymfollow = false,
             "nosymfollow" => vfs.nosymfollow = true,
-            // What these imply as well, unless a later word says otherwise (mount(8)).
+            // Implied flags, which a later word may change (mount(8)).
             "owner" | "group" => self.distrust(),
             word if word == "user" || word == "users" || word.starts_with("user=") => {
                 self.distrust();
@@ -148,7 +149,7 @@ impl Flags {
         self.set_dev(false);
     }
 
-    /// The flags of an existing mount, changed as the words say.
+    /// Returns the flags of an existing mount with the changes of these words.
     pub fn over(&self, present: VfsFlags) -> VfsFlags {
         let mut flags = Self { vfs: present, ..Self::default() };
         for word in &self.words {

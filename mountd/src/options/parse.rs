@@ -1,6 +1,6 @@
-//! What each option means. Names and values are those of the kernel's overlayfs, of
-//! fuse-overlayfs and of FUSE; what is ours alone begins with a name of the command line
-//! (`volume=`, `bind=`, `tmpfs=`, `root=`), or of what is chosen (`io=`, `reflink=`,
+//! The meaning of each option. Names and values are those of the kernel's overlayfs, of
+//! fuse-overlayfs and of FUSE. Options of Lamina alone are named like an option of the command line
+//! (`volume=`, `bind=`, `tmpfs=`, `root=`), or after the choice that they make (`io=`, `reflink=`,
 //! `whiteouts=`).
 
 use std::ffi::OsString;
@@ -14,14 +14,14 @@ use laminafs::types::Graft;
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::args::graft;
 
-/// What the lists of options of one command say.
+/// The parsed options of one command.
 #[derive(Debug, Clone, Default)]
 pub struct Parsed {
     /// Lower directories, topmost first.
     pub lowers: Vec<PathBuf>,
-    /// Images below them.
+    /// Images below the lower directories.
     pub images: Vec<String>,
-    /// An upper directory that goes with the mount.
+    /// Whether the upper is removed with the mount.
     pub ephemeral: bool,
     /// Upper directory.
     pub upper: Option<PathBuf>,
@@ -31,13 +31,13 @@ pub struct Parsed {
     pub source: Option<Vec<u8>>,
     /// Subtype; `Some("")` for none.
     pub subtype: Option<String>,
-    /// Flags of the VFS.
+    /// VFS flags.
     pub flags: Flags,
-    /// SELinux labels (`context=` and its like), as mount(2) takes them.
+    /// SELinux labels (`context=` and similar), in the syntax of mount(2).
     pub labels: Vec<String>,
     /// `allow_other`.
     pub allow_other: bool,
-    /// `allow_root` alone.
+    /// `allow_root`.
     pub allow_root: bool,
     /// `default_permissions`.
     pub default_permissions: bool,
@@ -47,11 +47,11 @@ pub struct Parsed {
     pub grafts: Vec<Graft>,
     /// Data root.
     pub root: Option<PathBuf>,
-    /// Options that nobody knows.
+    /// Unknown options.
     pub unknown: Vec<String>,
-    /// Options that are known and without effect here, with the reason.
+    /// Known options without effect, with the reasons.
     pub ignored: Vec<String>,
-    /// Stay in the foreground (`debug`).
+    /// Whether to stay in the foreground (`debug`).
     pub foreground: bool,
 }
 
@@ -59,10 +59,10 @@ fn path(value: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(value)))
 }
 
-/// Takes one more list of options.
+/// Parses one more list of options.
 ///
 /// # Errors
-/// A value that cannot be taken. What is unknown is collected in [`Parsed::unknown`].
+/// An error for an invalid value. Unknown options are collected in [`Parsed::unknown`].
 pub fn parse(parsed: &mut Parsed, list: &[u8]) -> Result<(), OptionError> {
     for word in split(list) {
         let at = word.iter().position(|byte| *byte == b'=');
@@ -103,7 +103,7 @@ fn layer(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, O
         "datadir+" => {
             return Err(OptionError::value(key, "layers of data alone are not supported"));
         }
-        // An empty path means none, as podman passes it on.
+        // An empty path means none; podman passes such paths.
         "upperdir" => parsed.upper = Some(path(value)).filter(|path| !path.as_os_str().is_empty()),
         "workdir" => parsed.work = Some(path(value)).filter(|path| !path.as_os_str().is_empty()),
         "root" => parsed.root = Some(path(value)),
@@ -145,7 +145,7 @@ fn id(key: &str, text: &str) -> Result<u32, OptionError> {
     text.parse().map_err(|_| OptionError::value(key, format!("{text:?} is not an id")))
 }
 
-/// Triples `IN-THE-LAYER:IN-THE-MOUNT:COUNT`; a colon may stand in front.
+/// Parses triples `IN-THE-LAYER:IN-THE-MOUNT:COUNT`; a colon may precede them.
 fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
     let numbers: Vec<u32> = text
         .split(':')
@@ -163,7 +163,7 @@ fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
     Ok(numbers.chunks_exact(3).filter_map(range).collect())
 }
 
-/// Bytes, or with a suffix of K, M, G or T so many times 1024 and its powers.
+/// Parses a number of bytes, with an optional suffix K, M, G or T for powers of 1024.
 pub fn size(key: &str, text: &str) -> Result<u64, OptionError> {
     let wrong = || {
         OptionError::value(
@@ -195,7 +195,7 @@ fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, Opti
     Err(OptionError::value(key, format!("unknown value {text:?}: use one of {values}")))
 }
 
-/// One of some words, or `auto`.
+/// Parses one of several words, or `auto`.
 fn choice<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<Option<T>, OptionError> {
     if text == "auto" {
         return Ok(None);
@@ -210,7 +210,7 @@ fn choice<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<Option<T>,
     }
 }
 
-/// How the mount works, as it is chosen for the host without a word.
+/// Parses an option that forces a driver; without it the mount chooses one for the host.
 fn driver(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
     let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
     let rules = &mut parsed.rules;
@@ -252,7 +252,8 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
         }
         ("metacopy", Some(text)) => rules.metacopy = Some(switch(key, text, ON, OFF)?),
         ("index", Some(text)) => rules.index = Some(switch(key, text, ON, OFF)?),
-        // One device number for the whole mount leaves no other way to tell its file systems apart.
+        // With one device number for the whole mount, only the inode numbers distinguish file
+        // systems.
         ("xino", Some(text)) => {
             switch(key, text, &["on", "auto", "1"], OFF)?;
         }
@@ -296,7 +297,7 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
     Ok(true)
 }
 
-/// Options of overlayfs that promise what a union does not keep; refused unless they are off.
+/// Options of overlayfs that a union does not support; refused unless they are off.
 fn unserved(parsed: &mut Parsed, key: &str, value: &str) {
     let reason = match (key, value) {
         (_, "off" | "0" | "false") | ("uuid", "null" | "auto") => return,
@@ -307,7 +308,7 @@ fn unserved(parsed: &mut Parsed, key: &str, value: &str) {
     parsed.flags.refused.push((format!("{key}={value}"), reason));
 }
 
-/// Labels of SELinux, which the kernel takes where SELinux is in force.
+/// SELinux labels, which the kernel accepts if SELinux is enabled.
 fn label(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, OptionError> {
     let ("context" | "fscontext" | "defcontext" | "rootcontext", Some(value)) = (key, value) else {
         return Ok(false);
@@ -327,7 +328,7 @@ fn fuse(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> bool {
         ("allow_root", false) => parsed.allow_root = true,
         ("default_permissions", false) => parsed.default_permissions = true,
         ("debug", false) => parsed.foreground = true,
-        // The kernel reports these; they come back with a remount.
+        // The kernel reports these options, so they come back with a remount.
         ("user_id" | "group_id" | "rootmode" | "fd" | "max_read" | "blksize", true) => {}
         ("idmapped", false) => {}
         ("threaded" | "fast_ino" | "writeback" | "noxattrs" | "plugins", true)

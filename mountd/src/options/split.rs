@@ -1,9 +1,9 @@
-//! Lists of options, and lists of paths in them.
+//! Splits lists of options, and lists of paths in their values.
 //!
-//! A comma separates options unless a backslash stands before it or it stands in a value that is
-//! quoted as a whole (`context="a,b"`). A colon separates paths unless a backslash stands before
-//! it. A backslash takes the meaning from the character behind it (the kernel's
-//! `ovl_split_lowerdirs()` and `ovl_unescape()` in fs/overlayfs/params.c).
+//! A comma separates options, unless a backslash precedes it or it is in a value that is quoted as
+//! a whole (`context="a,b"`). A colon separates paths, unless a backslash precedes it. A backslash
+//! removes the special meaning of the next character (the kernel's `ovl_split_lowerdirs()` and
+//! `ovl_unescape()` in fs/overlayfs/params.c).
 
 /// Splits a list into its options; empty ones are dropped. Backslashes stay.
 pub fn split(list: &[u8]) -> Vec<Vec<u8>> {
@@ -37,14 +37,14 @@ pub fn split(list: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
-// The length of what is quoted: up to a quote that ends the value.
+// The length of a quoted value: up to a quote that ends the value.
 fn quoted(rest: &[u8]) -> Option<usize> {
     let ends =
         |at: &usize| rest.get(*at) == Some(&b'"') && matches!(rest.get(at + 1), None | Some(b','));
     (0..rest.len()).find(ends)
 }
 
-/// Takes the backslashes out of a value.
+/// Removes the backslashes from a value.
 pub fn unescape(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let mut bytes = value.iter().copied();
@@ -57,7 +57,7 @@ pub fn unescape(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Splits a list of paths at its colons and takes the backslashes out.
+/// Splits a list of paths at its colons and removes the backslashes.
 pub fn paths(value: &[u8]) -> Vec<Vec<u8>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = value.iter().copied();

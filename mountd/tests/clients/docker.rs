@@ -1,6 +1,6 @@
 //! A dockerd below the scratch directory, with the graph driver `fuse-overlayfs`.
 //!
-//! That driver runs the program of this name from PATH, here the one under test.
+//! That driver runs the program `fuse-overlayfs` from PATH, here the program under test.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::engine::Engine;
 use crate::harness::{self, Background, Site};
 
-/// How long dockerd may take to answer.
+/// The time limit for the first answer of dockerd.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A dockerd, and a client of it.
@@ -21,7 +21,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Starts dockerd with the programs of `bin` before all others.
+    /// Starts dockerd with the programs in `bin` first on PATH.
     pub fn start(site: &Site, bin: &str) -> Self {
         let place = site.directory("docker");
         let socket = format!("unix://{place}/sock");
@@ -48,13 +48,13 @@ impl Docker {
         Self { engine, daemon }
     }
 
-    /// The graph driver that dockerd uses.
+    /// The graph driver of dockerd.
     pub fn driver(&self) -> String {
         let info = self.engine.call(&["info", "--format", "{{json .}}"]).json();
         info["Driver"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Ends dockerd.
+    /// Stops dockerd.
     pub fn end(mut self) {
         self.daemon.end(Signal::TERM);
     }

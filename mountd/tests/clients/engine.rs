@@ -11,9 +11,9 @@ use crate::host::User;
 /// An engine with its configuration.
 pub struct Engine {
     pub program: &'static str,
-    /// The variables that lead it to its configuration.
+    /// The variables that select its configuration.
     pub variables: Vec<(&'static str, String)>,
-    /// Who runs it; root without one.
+    /// The user that runs it; root if `None`.
     pub user: Option<User>,
     /// Options of every `run`.
     pub run_options: Vec<&'static str>,
@@ -48,17 +48,17 @@ impl Engine {
         self.call(&[&["run"], options, &self.run_options, &[image], command].concat())
     }
 
-    /// Runs a shell in a container that goes with its end.
+    /// Runs a shell in a container that is removed at its end.
     pub fn shell(&self, options: &[&str], image: &str, script: &str) -> Done {
         self.run(&[&["--rm"], options].concat(), image, &["sh", "-c", script])
     }
 
-    /// Builds `lamina/app` of a context.
+    /// Builds `lamina/app` from a context.
     pub fn build(&self, options: &[&str], context: &str) -> Done {
         self.call(&[&["build", "-q"], options, &["-t", "lamina/app", context]].concat())
     }
 
-    /// What the engine knows of an image.
+    /// The engine's record of an image.
     pub fn inspect(&self, image: &str) -> Value {
         self.call(&["image", "inspect", image]).json()[0].take()
     }
@@ -67,10 +67,10 @@ impl Engine {
         self.inspect(image)["Id"].as_str().expect("an id").to_owned()
     }
 
-    /// What a container changed: `A /path`, `C /path`, `D /path`.
+    /// The changes in a container: `A /path`, `C /path`, `D /path`.
     pub fn diff(&self, container: &str) -> BTreeSet<String> {
         if self.program == "docker" {
-            // It has no JSON for this.
+            // There is no JSON output for this.
             return self.call(&["diff", container]).expect().lines().map(str::to_owned).collect();
         }
         let found = self.call(&["diff", "--format", "json", container]).json();
@@ -83,7 +83,7 @@ impl Engine {
         lines
     }
 
-    /// The content of a file of a container.
+    /// The content of a file in a container.
     pub fn file(&self, container: &str, path: &str, archive: &str) -> String {
         let done = self.call(&["cp", &format!("{container}:{path}"), "-"]);
         std::fs::write(archive, &done.out).expect("an archive");

@@ -1,4 +1,4 @@
-//! Checks that go on after a failure, and commands with their exit codes and output.
+//! Checks that continue after a failure, and commands with their exit codes and output.
 
 use std::fmt::{Debug, Display};
 use std::fs::File;
@@ -14,9 +14,9 @@ use serde_json::Value;
 pub const FAILED: i32 = 1;
 /// The exit code of wrong arguments.
 pub const USAGE: i32 = 2;
-/// Between two looks at a condition.
+/// The interval between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Of a command, or of its output, in the log.
+/// The length of a command, or of its output, in the log.
 const LOGGED_CHARS: usize = 1000;
 
 /// The program under test: `LAMINA_BIN`, or the one that cargo built.
@@ -25,7 +25,7 @@ pub fn program() -> PathBuf {
     std::fs::canonicalize(named).expect("LAMINA_BIN names a program")
 }
 
-/// Waits until a condition holds; whether it did within the limit.
+/// Waits until a condition holds. Returns whether it did within the limit.
 pub fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     loop {
@@ -39,7 +39,7 @@ pub fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// The place of a scenario, and the count of its failures.
+/// The directory of a scenario, and the number of its failures.
 pub struct Site {
     prefix: &'static str,
     scratch: String,
@@ -62,7 +62,7 @@ impl Site {
         &self.scratch
     }
 
-    /// The Debian tree, which nobody changes.
+    /// The Debian tree, which no scenario changes.
     pub fn tree(&self) -> &str {
         &self.tree
     }
@@ -81,7 +81,7 @@ impl Site {
         path
     }
 
-    /// Count of failed checks.
+    /// The number of failed checks.
     pub const fn failed(&self) -> usize {
         self.failed
     }
@@ -95,7 +95,7 @@ impl Site {
         self.failed += 1;
     }
 
-    /// Checks a statement; `reason` is printed where it is false.
+    /// Checks a statement; `reason` is printed if it is false.
     pub fn holds(&mut self, name: &str, is_true: bool, reason: impl Display) {
         if is_true { self.pass(name) } else { self.fail(name, reason) }
     }
@@ -127,7 +127,7 @@ impl Site {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     /// The exit code, or 128 and the number of the signal.
@@ -143,14 +143,14 @@ impl Done {
         self.code == 0
     }
 
-    /// The standard output of a command that has to succeed for the scenario to go on.
+    /// The standard output of a command that must succeed for the scenario to continue.
     #[track_caller]
     pub fn expect(&self) -> String {
         assert!(self.is_ok(), "code {}: {}", self.code, self.last_line());
         self.text()
     }
 
-    /// The standard output without the ends of its last lines.
+    /// The standard output without its trailing line feeds.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).trim_end_matches('\n').to_owned()
     }
@@ -173,14 +173,14 @@ impl Done {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
     }
 
-    /// The last line of the error, or of the output.
+    /// The last line of the error, or else of the output.
     pub fn last_line(&self) -> String {
         let text = if self.err.trim().is_empty() { self.text() } else { self.err.clone() };
         text.trim_end().lines().last().unwrap_or_default().to_owned()
     }
 }
 
-/// Runs a command to its end, without input. Daemons that it leaves behind may keep its output.
+/// Runs a command to its end, without input. Daemons that it starts may keep its output open.
 pub fn run(command: &mut Command) -> Done {
     let mut out = tempfile::tempfile().expect("a file");
     let mut err = tempfile::tempfile().expect("a file");
@@ -220,7 +220,7 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-/// Runs a command and kills it after a time; whether it ended before.
+/// Runs a command and kills it after a time. Returns whether it ended before.
 pub fn killed_after(limit: Duration, command: &mut Command) -> bool {
     let mut child = Background::start(command, Path::new("/dev/null"));
     let ended = until(limit, || !child.is_running());
@@ -228,7 +228,7 @@ pub fn killed_after(limit: Duration, command: &mut Command) -> bool {
     ended
 }
 
-/// A process that runs beside the scenario.
+/// A process that runs in parallel to the scenario.
 pub struct Background(Child);
 
 impl Background {
@@ -243,12 +243,12 @@ impl Background {
         self.0.try_wait().expect("a child").is_none()
     }
 
-    /// Waits for the end; whether it succeeded.
+    /// Waits for the end. Returns whether it succeeded.
     pub fn wait(mut self) -> bool {
         self.0.wait().expect("a child").success()
     }
 
-    /// Sends a signal, unless it ended, and waits for the end.
+    /// Sends a signal, unless the process has ended, and waits for its end.
     pub fn end(&mut self, signal: rustix::process::Signal) {
         if self.is_running() {
             let pid = rustix::process::Pid::from_child(&self.0);

@@ -1,4 +1,4 @@
-//! What a scenario sees of its host: users, `/dev/fuse`, processes, mounts.
+//! The host of a scenario: users, `/dev/fuse`, processes, mounts.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -11,10 +11,10 @@ use crate::harness::{self, Site};
 /// The user of the scenarios without root.
 pub const USER: &str = "lamina-test";
 const USER_ID: u32 = 60_001;
-/// How long daemons may take to leave.
+/// The time limit for daemons to end.
 const LEAVE_LIMIT: Duration = Duration::from_secs(20);
 
-/// A user that this mount namespace alone knows.
+/// A user that exists only in this mount namespace.
 #[derive(Debug, Clone)]
 pub struct User {
     pub id: u32,
@@ -24,7 +24,7 @@ pub struct User {
 }
 
 impl User {
-    /// Adds the user to `/etc/passwd` and its kin, with 65,536 subordinate ids.
+    /// Adds the user to `/etc/passwd` and related files, with 65,536 subordinate ids.
     pub fn add(site: &Site) -> Self {
         let home = site.directory("home/lamina-test");
         let (id, first) = (USER_ID, USER_ID * 65_536);
@@ -66,8 +66,8 @@ impl User {
     }
 }
 
-/// Gives all users `/dev/fuse`, and takes away the half-migrated cgroup hierarchy, which crun
-/// refuses; as far as this mount namespace sees them.
+/// Gives all users access to `/dev/fuse`, and hides the half-migrated cgroup hierarchy, which crun
+/// refuses; only in this mount namespace.
 pub fn allow_rootless(site: &Site) {
     let dev = site.directory("dev");
     harness::call("mount", &["-t", "tmpfs", "-o", "mode=755", "dev", &dev]).expect();
@@ -80,7 +80,7 @@ pub fn allow_rootless(site: &Site) {
     }
 }
 
-/// Gives a directory and all in it to the user.
+/// Gives a directory and its content to the user.
 pub fn give(user: &User, path: &str) {
     harness::call("chown", &["-R", &format!("{0}:{0}", user.id), path]).expect();
 }
@@ -116,7 +116,7 @@ fn processes(is_wanted: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let directory = entry.path();
         let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
         let name = String::from_utf8_lossy(&read("comm")).trim_end().to_owned();
-        // A process that ended and was not yet collected has none.
+        // A process that has ended and was not yet collected has no arguments.
         let args = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
         if !args.is_empty() && is_wanted(&name, &args) {
             found.push(args);
@@ -125,15 +125,15 @@ fn processes(is_wanted: impl Fn(&str, &str) -> bool) -> Vec<String> {
     found
 }
 
-/// Waits until no process of a program is left; those that are.
+/// Waits until no process of a program is left. Returns those that are.
 pub fn left_of(program: &Path) -> Vec<String> {
     let name = program.file_name().expect("a program").to_string_lossy();
-    // The kernel keeps 15 characters.
+    // The kernel keeps only 15 characters.
     let name: String = name.chars().take(15).collect();
     left(|process, _| process == name)
 }
 
-/// Waits until no process is left whose arguments contain a text; those that are.
+/// Waits until no process with a text in its arguments is left. Returns those that are.
 pub fn left_with(text: &str) -> Vec<String> {
     left(|_, args| args.contains(text))
 }

@@ -6,11 +6,11 @@ use crate::engine::Engine;
 use crate::harness::{self, Done, Site};
 use crate::tree::Tree;
 
-/// How the image is built. [`build_with_python`] adds to it.
+/// The Dockerfile of the image. [`build_with_python`] adds to it.
 const DOCKERFILE: &str = include_str!("data/Dockerfile");
 /// Runs in a container of the image and prints NAME and VALUE in each line.
 pub const JUDGE: &str = include_str!("data/judge.sh");
-/// What [`JUDGE`] prints.
+/// The expected output of [`JUDGE`].
 pub const EXPECTED: [(&str, &str); 10] = [
     ("listing", "Dockerfile new"),
     ("old", ""),
@@ -48,7 +48,7 @@ pub fn build(site: &mut Site, engine: &Engine) {
     site.succeeds("build", &engine.build(&["--network", "none"], &context));
 }
 
-/// Builds `lamina/app` as people have such images, with a layer in which apt installs Python.
+/// Builds `lamina/app` like a typical image, with a layer in which apt installs Python.
 pub fn build_with_python(site: &mut Site, engine: &Engine) {
     let context = import_base(site, engine, &[]);
     let text = DOCKERFILE.replace("FROM lamina/base\n", INSTALL_PYTHON);
@@ -58,12 +58,12 @@ pub fn build_with_python(site: &mut Site, engine: &Engine) {
     site.succeeds("build", &engine.build(&["--layers", "--network", "host"], &context));
 }
 
-/// Compares what [`JUDGE`] printed, line for line.
+/// Compares the output of [`JUDGE`] line by line.
 pub fn judge(site: &mut Site, done: &Done) {
     judge_but(site, done, &[]);
 }
 
-/// As [`judge`], with other values for some names.
+/// Like [`judge`], with other values for some names.
 pub fn judge_but(site: &mut Site, done: &Done, others: &[(&str, &str)]) {
     let text = done.text();
     for (name, usual) in EXPECTED {
@@ -74,7 +74,7 @@ pub fn judge_but(site: &mut Site, done: &Done, others: &[(&str, &str)]) {
     }
 }
 
-/// What podman mounts of an image.
+/// The directory that podman mounts for an image.
 pub fn mounted_tree(engine: &Engine, image: &str) -> Tree {
     let place = engine.call(&["image", "mount", image]).expect();
     let tree = Tree::below(&place);

@@ -1,9 +1,9 @@
 //! The process of a scenario: namespaces, a time limit, a scratch directory, a log.
 //!
-//! `unshare` starts `sh` as the first process of the namespaces, which collects the processes that
-//! lose their parent, and `sh` starts this program again. When the scenario ends, or is killed at
-//! its limit, or this program is killed, its processes and mounts end with the namespaces. A shell
-//! outside of them then removes the scratch directory.
+//! `unshare` starts `sh` as the first process of the namespaces, which collects orphaned processes,
+//! and `sh` starts this program again. When the scenario ends, or is killed at its limit, or this
+//! program is killed, its processes and mounts end with the namespaces. A shell outside of them
+//! then removes the scratch directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -17,19 +17,19 @@ use crate::scenarios::Scenario;
 
 /// The first argument of a scenario's process; its name, scratch directory and tree follow.
 pub const FLAG: &str = "--inside";
-/// How long a scenario may run.
+/// The time limit of a scenario.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Where libmount keeps its table.
+/// The directory of libmount's table.
 const LIBMOUNT: &str = "/run/mount";
-/// Stays the first process of its namespaces while the program runs.
+/// Remains the first process of its namespaces while the program runs.
 const FIRST_PROCESS: &str = "\"$0\" \"$@\"; exit $?";
 
-/// Removes a directory when its standard input ends, also after a signal to all. Processes of the
-/// scenario may still be leaving.
+/// Removes a directory when its standard input ends, even after a signal to all processes.
+/// Processes of the scenario may still be ending.
 const REMOVE: &str = "trap '' INT TERM HUP; read -r _; for _ in $(seq 200); do \
                       rm -rf --one-file-system \"$0\" && exit 0; sleep 0.1; done; exit 1";
 
-/// What all scenarios share.
+/// State that all scenarios share.
 pub struct Place {
     logs: PathBuf,
     tree: String,
@@ -57,7 +57,7 @@ pub fn prepare() -> Result<Place, String> {
 }
 
 impl Place {
-    /// Runs a scenario and prints its checks; whether all of them hold.
+    /// Runs a scenario and prints its checks. Returns whether all of them hold.
     pub fn run(&self, scenario: &Scenario) -> bool {
         println!("# {}", scenario.name);
         let parent = std::env::var_os("LAMINA_SCRATCH").map_or_else(std::env::temp_dir, Into::into);
@@ -114,7 +114,8 @@ impl Place {
     }
 }
 
-/// Waits for a process and kills it at the limit; whether it succeeded, if it ended by itself.
+/// Waits for a process and kills it at the limit. Returns whether it succeeded, if it ended in
+/// time.
 fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
     let deadline = Instant::now() + limit;
     let mut status = None;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::harness::{self, Done, Site};
 
-/// How the program is told its data root.
+/// The way in which the program gets its data root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootBy {
     /// By `--root`.
@@ -59,7 +59,7 @@ pub struct Image {
 #[derive(Debug, Deserialize)]
 pub struct ImageLayer {
     pub id: String,
-    /// The digest of its tar stream; `blake3:` and the id where nothing proves it.
+    /// The digest of its tar stream, or `blake3:` and the id if nothing proves the digest.
     pub diff_id: String,
 }
 
@@ -70,7 +70,7 @@ pub struct Step {
     pub layer: Option<String>,
 }
 
-/// What a verification found.
+/// A result of a verification.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Damage {
     pub layer: String,
@@ -138,7 +138,7 @@ impl Lamina {
         self.read(&["layer", "ls", "--json"])
     }
 
-    /// Bytes of layers that are still in a registry.
+    /// The number of bytes of layers that are still in a registry.
     pub fn missing(&self) -> u64 {
         self.layers().iter().map(|layer| layer.missing).sum()
     }
@@ -181,7 +181,7 @@ impl Lamina {
         lines
     }
 
-    /// Reads everything again; the exit code, and what is damaged.
+    /// Verifies the data root. Returns the exit code and the damage.
     pub fn verify(&self) -> (i32, Vec<Damage>) {
         let done = self.image(&["verify", "--json"]);
         let text = done.text();
@@ -190,7 +190,7 @@ impl Lamina {
     }
 }
 
-/// Count of layers that an import or a pull with `--json` found in the store.
+/// The number of layers that an import or a pull with `--json` found in the store.
 pub fn kept_layers(done: &Done) -> usize {
     let text = done.expect();
     let events = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));

@@ -1,14 +1,14 @@
 //! Real clients of the program: apt in a Debian tree, podman, buildah, Docker, registries.
 //!
 //! `cargo test -p lamina --test clients -- [SCENARIO ...]` runs the scenarios of those names, or
-//! all. Each runs in mount and process namespaces of its own, for 600 s at most, in a directory
+//! all. Each runs in mount and process namespaces of its own, for at most 600 s, in a directory
 //! that is removed afterwards. A check prints `ok NAME`, or `FAIL NAME: expected .. got ..`, and
 //! the next one runs. After a failure the exit code is 1. The commands of a scenario and their
-//! answers are in `target/clients/SCENARIO.log`.
+//! output are in `target/clients/SCENARIO.log`.
 //!
-//! `LAMINA_SCRATCH` names the place of the directory, in place of `TMPDIR`.
-//! Needs root, `/dev/fuse`, the packages of `scripts/deps test`, and for `apt` and images with
-//! Python a Debian mirror. `LAMINA_BIN` names the program under test; without it cargo builds one.
+//! `LAMINA_SCRATCH` sets the parent of the directory, in place of `TMPDIR`. The tests need root,
+//! `/dev/fuse`, the packages of `scripts/deps test`, and for `apt` and images with Python a Debian
+//! mirror. `LAMINA_BIN` is the program under test; without it cargo builds one.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         return isolation::inside(named(name).expect("the parent knows the name"), scratch, tree);
     }
     if words.iter().any(|word| word == "--bench") {
-        // `cargo bench` runs all targets that Clippy is to read.
+        // `cargo bench` runs all targets that Clippy checks.
         return ExitCode::SUCCESS;
     }
     let unknown = words.iter().find(|word| named(word).is_none());

@@ -1,10 +1,10 @@
-//! podman with a store of its own that mounts by a program of ours.
+//! podman with a store of its own, which mounts with the program under test.
 
 use crate::engine::Engine;
 use crate::harness::{self, Site};
 use crate::host::{self, User};
 
-/// What a store of containers/storage is to be.
+/// The settings of a store of containers/storage.
 pub struct Store<'a> {
     /// The program that mounts.
     pub mount_program: &'a str,
@@ -27,7 +27,7 @@ pub fn of_root(site: &Site) -> Engine {
     with_store(site, &Store::default(), None)
 }
 
-/// podman with a store in `store`; without a name, the program that mounts is the one under test.
+/// podman with a store in `store`; the default mount program is the program under test.
 pub fn with_store(site: &Site, store: &Store<'_>, user: Option<User>) -> Engine {
     let own = harness::program();
     let program = match store.mount_program {

@@ -1,4 +1,4 @@
-//! An HTTP proxy of this machine that knows one name and answers CONNECT.
+//! An HTTP proxy on this machine that resolves one name and supports CONNECT.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,23 +8,23 @@ use crate::harness;
 
 type Requests = Arc<Mutex<Vec<Request>>>;
 
-/// What a client asked for.
+/// A request of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Method and place.
+    /// Method and target.
     pub line: String,
     /// The header `Proxy-Authorization`.
     pub authorization: String,
 }
 
-/// A proxy; it serves until the scenario ends.
+/// A proxy, which serves until the scenario ends.
 pub struct Proxy {
     pub address: String,
     requests: Requests,
 }
 
 impl Proxy {
-    /// Starts a proxy that leads `name` to this machine.
+    /// Starts a proxy that resolves `name` to this machine.
     pub fn start(name: &'static str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -90,18 +90,18 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
     }
 }
 
-/// A port of this machine that is free now.
+/// A port of this machine that is currently free.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
-/// Whether something listens there.
+/// Whether a server listens on the port.
 pub fn answers(address: &str) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
-/// Waits until something listens there.
+/// Waits until a server listens on the port.
 pub fn wait_for(address: &str) -> bool {
     harness::until(std::time::Duration::from_secs(20), || answers(address))
 }

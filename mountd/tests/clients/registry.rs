@@ -1,4 +1,4 @@
-//! A registry on a port of this machine: docker-registry, with what it logs of its answers.
+//! A registry on a port of this machine: docker-registry, and its log of responses.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use serde_json::Value;
 use crate::harness::{Background, Site};
 use crate::proxy;
 
-/// What a registry asks of its clients.
+/// The access control of the registry.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// Lines of the configuration below `http`, for TLS.
     pub tls: String,
-    /// A file of passwords.
+    /// The file with the passwords.
     pub passwords: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Registry {
     process: Background,
 }
 
-/// An answer that the registry logged.
+/// A response in the log of the registry.
 #[derive(Debug)]
 pub struct Answer {
     pub method: String,
@@ -55,29 +55,29 @@ impl Registry {
         Self { host, config, log, process }
     }
 
-    /// Ends the registry.
+    /// Stops the registry.
     pub fn stop(&mut self) {
         self.process.end(Signal::TERM);
     }
 
-    /// Starts the registry again where it was.
+    /// Starts the registry again on the same port.
     pub fn restart(&mut self) {
         self.process = serve(&self.config, &self.log, &self.host);
     }
 
-    /// Count of lines of the log.
+    /// The number of lines in the log.
     pub fn log_lines(&self) -> usize {
         fs::read_to_string(&self.log).expect("a log").lines().count()
     }
 
-    /// The answers that the registry logged since the log had so many lines.
+    /// The responses in the log after this many lines.
     pub fn answers(&self, since: usize) -> Vec<Answer> {
         let log = fs::read_to_string(&self.log).expect("a log");
         let entries = log.lines().skip(since).filter_map(|line| serde_json::from_str(line).ok());
         entries.filter_map(|entry: Value| answer(&entry)).collect()
     }
 
-    /// The bytes of blobs that the registry sent since then, and in how many answers.
+    /// The number of bytes of blobs sent since then, and the number of responses.
     pub fn sent(&self, since: usize) -> (u64, usize) {
         let answers = self.answers(since);
         let sent: Vec<u64> = answers
@@ -98,7 +98,7 @@ fn serve(config: &str, log: &str, host: &str) -> Background {
 
 fn answer(entry: &Value) -> Option<Answer> {
     let text = |key: &str| Some(entry[key].as_str()?.to_owned());
-    // Other lines of a request have no count of bytes.
+    // Other lines of a request have no number of bytes.
     let bytes = entry["http.response.written"].as_u64()?;
     Some(Answer { method: text("http.request.method")?, uri: text("http.request.uri")?, bytes })
 }

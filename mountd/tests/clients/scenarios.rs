@@ -1,4 +1,4 @@
-//! The scenarios: what a client does with the program, one file for each.
+//! The scenarios, one file for each client.
 
 mod apt;
 mod buildah;
@@ -14,9 +14,9 @@ use crate::harness::Site;
 
 /// A scenario.
 pub struct Scenario {
-    /// How it is called for.
+    /// The name on the command line.
     pub name: &'static str,
-    /// The first part of the names of its checks.
+    /// The prefix of the names of its checks.
     pub prefix: &'static str,
     /// Runs its checks.
     pub run: fn(&mut Site),
@@ -26,7 +26,7 @@ const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) 
     Scenario { name, prefix, run }
 }
 
-/// All of them.
+/// All scenarios.
 pub const ALL: [Scenario; 13] = [
     scenario("apt", "apt", apt::run),
     scenario("podman", "podman", podman::root::run),

@@ -1,6 +1,6 @@
-//! What a tree holds, to compare two of them.
+//! The content of a tree, to compare two of them.
 //!
-//! Left out is what a union changes rightly: times and link counts of directories, and the
+//! Values that a union may change are left out: times and link counts of directories, and the
 //! attributes of overlayfs and Lamina.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,14 +19,14 @@ pub struct Object {
     mode: u32,
     owner: (u32, u32),
     device: u64,
-    /// The digest of a file, the target of a link.
+    /// The digest of a file, or the target of a link.
     content: Vec<u8>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Nothing for a directory.
+    /// `None` for a directory.
     inode: Option<Inode>,
 }
 
-/// What an object that is no directory has beyond that.
+/// Further properties of an object that is not a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Inode {
     size: u64,
@@ -43,7 +43,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads all of a tree, its root included.
+    /// Reads a whole tree, including its root.
     pub fn read(root: impl AsRef<Path>) -> Self {
         let mut reader =
             Reader { root: root.as_ref(), links: HashMap::new(), tree: Self::default() };
@@ -51,7 +51,7 @@ impl Tree {
         reader.tree
     }
 
-    /// As [`Tree::read`], without the root itself: podman gives it a mode of its own.
+    /// Like [`Tree::read`], without the root itself, whose mode podman changes.
     pub fn below(root: impl AsRef<Path>) -> Self {
         let mut tree = Self::read(root);
         tree.objects.remove(Path::new(""));
@@ -73,7 +73,7 @@ impl Tree {
         differ.take(5).map(text).collect()
     }
 
-    /// The first objects of this tree whose type or content is another one in the other tree.
+    /// The first objects of this tree with another type or content in the other tree.
     pub fn other_contents(&self, other: &Self) -> Vec<PathBuf> {
         let kind = |object: &Object| (object.mode & 0o170_000, object.content.clone());
         let differs = |(path, object): &(&PathBuf, &Object)| {
@@ -156,7 +156,7 @@ fn attributes(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(found)
 }
 
-/// All regular files below a directory, those that cannot be listed left out.
+/// All regular files below a directory, except those in unreadable directories.
 pub fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![root.to_owned()];

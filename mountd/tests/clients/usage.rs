@@ -1,4 +1,4 @@
-//! What people do with containers of the test image, and what must be left of it.
+//! Typical use of containers of the test image, and the state that must be left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::harness::{self, Site};
 use crate::host::{self, USER};
 use crate::image;
 
-/// How long an engine may take to clean up behind a container.
+/// The time limit for an engine to clean up after a container.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 
 const CHANGE: &str = "echo hi >/newfile && rm /renamed/inner/file && mv /multi /moved && \
@@ -68,14 +68,14 @@ pub fn use_containers(site: &mut Site, engine: &Engine) {
     remove_container(site, engine, "one");
 }
 
-/// Removes a container. The engine cleans up behind it in a process of its own; until that is
-/// done a removal finds its mounts in use.
+/// Removes a container. The engine cleans up in a separate process; until that ends, a removal
+/// fails because its mounts are in use.
 fn remove_container(site: &mut Site, engine: &Engine, name: &str) {
     let removed = harness::until(REMOVE_LIMIT, || engine.call(&["rm", "-f", name]).is_ok());
     site.holds("rm", removed, "expected a removal got only refusals");
 }
 
-/// Gives a host directory as `:O`: the container's changes stay in the container. Not in docker.
+/// Mounts a host directory as `:O`: changes stay in the container. Docker has no such option.
 pub fn use_overlay_volume(site: &mut Site, engine: &Engine) {
     site.directory("over/dir");
     let files = ["over/file", "over/dir/deep"].map(|name| site.write(name, "host\n"));
@@ -89,7 +89,7 @@ pub fn use_overlay_volume(site: &mut Site, engine: &Engine) {
     site.equal("overlay_volume_host", left, ["host\n", "host\n"]);
 }
 
-/// Builds the image and does with it all that a plain user's podman must do.
+/// Builds the image and uses it in every way that must work for podman of a plain user.
 pub fn use_without_root(site: &mut Site, engine: &Engine) {
     image::build(site, engine);
     image::judge(site, &engine.shell(&[], "lamina/app", image::JUDGE));
@@ -101,14 +101,14 @@ pub fn use_without_root(site: &mut Site, engine: &Engine) {
     site.equal("keep_id", shown, format!("{id} {USER}:{id} root:0"));
 }
 
-/// Removes all of podman, and checks that neither mount nor daemon stays.
+/// Removes everything of podman, and checks that neither mount nor daemon is left.
 pub fn leave_nothing(site: &mut Site, engine: &Engine, program: &Path) {
     engine.call(&["rm", "-af"]);
     site.succeeds("rmi", &engine.call(&["rmi", "-af"]));
     nothing_left(site, program);
 }
 
-/// Checks that neither mount nor daemon stays.
+/// Checks that neither mount nor daemon is left.
 pub fn nothing_left(site: &mut Site, program: &Path) {
     site.equal("no_mount_left", host::fuse_mounts(site.scratch()), Vec::<String>::new());
     site.equal("no_daemon_left", host::left_of(program), Vec::<String>::new());

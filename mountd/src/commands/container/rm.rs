@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, args: &RmArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Waits until the daemon of a mount that was detached has left, for 10 s at most.
+/// Waits until the daemon of a detached mount has ended, for at most 10 s.
 fn wait(context: &Context, name: &str) -> Result<(), Refusal> {
     for _ in 0..1000 {
         if !context.images.container(name, context.runtime.as_deref())?.mounted {

@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: &StartArgs) -> Result<ExitCode, CliEr
         ));
     }
     mount::allow(&mut parsed);
-    // A container has the device files that its engine gives it.
+    // Device files in the image do not work by default: an engine provides those it wants.
     parsed.flags.vfs.nodev = parsed.flags.dev != Some(true);
     let mut spec = mount::spec(parsed, PathBuf::new())?;
     context.images.mount_container(&args.name, args.mountpoint.clone(), &mut spec)?;

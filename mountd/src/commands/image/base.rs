@@ -1,5 +1,5 @@
-//! What a command of `lamina image` compares or commits: an upper directory, a container, or an
-//! image, and what lies below it.
+//! The subject of `lamina image diff` and `commit`: an upper directory, a container, or an image,
+//! together with the layers below it.
 
 use std::path::{Path, PathBuf};
 
@@ -21,15 +21,15 @@ pub struct BaseArgs {
     pub work: Option<PathBuf>,
 }
 
-/// What the word of a user names.
+/// The object that a word on the command line refers to.
 pub enum Source {
-    /// An upper directory, by itself or of a container.
+    /// An upper directory, given by its path or as part of a container.
     Upper(UpperSpec),
     /// Anything else: an image, if there is one of that name.
     Image(String),
 }
 
-/// Finds what a word names.
+/// Resolves a word on the command line.
 ///
 /// # Errors
 /// [`CliError`].

@@ -49,7 +49,7 @@ impl Bar {
 
     fn begin(&mut self, size: u64, message: String) {
         self.end();
-        // Drawn to the standard error, and only where that is a terminal.
+        // Drawn to the standard error, and only if that is a terminal.
         let form = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
         let bar = ProgressBar::new(size);
         if let Ok(style) = ProgressStyle::with_template(form) {

@@ -1,6 +1,6 @@
-//! A Debian tree lived in: two `apt-get install` side by side in chroot, while tar reads the tree
-//! and cp copies parts of it. Then `dpkg --verify`, an untouched lower, and the same files after a
-//! remount and under the kernel's overlayfs. Needs the Debian mirror.
+//! A Debian tree in use: two `apt-get install` at the same time in chroot, while tar reads the tree
+//! and cp copies parts of it. Then `dpkg --verify`, an unchanged lower, and the same files after a
+//! remount and under the kernel's overlayfs. Needs a Debian mirror.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::harness::{self, Background, Done, Site, program};
 use crate::host;
 use crate::tree::Tree;
 
-/// What tar and cp print in the C locale of files that come, change and go while they read.
+/// Messages of tar and cp in the C locale about files that appear, change and vanish during a read.
 const OF_CHANGES: [&str; 4] = [
     "file changed as we read it",
     "File removed before we read it",
@@ -81,7 +81,7 @@ impl Union {
         harness::call("umount", &[&self.mnt]).expect();
     }
 
-    /// Where a path of the tree is seen from outside.
+    /// The path of a file of the tree, from outside.
     fn shown(&self, path: &str) -> String {
         format!("{}{path}", self.mnt)
     }
@@ -99,7 +99,7 @@ impl Union {
     }
 }
 
-/// Two installations side by side, while others read.
+/// Two installations at the same time, with concurrent readers.
 fn install(site: &mut Site, union: &Union) {
     let packages = std::env::var("LAMINA_APT_PACKAGES");
     let packages = packages.unwrap_or_else(|_| "gcc libc6-dev git".to_owned());
@@ -132,12 +132,12 @@ fn install(site: &mut Site, union: &Union) {
     site.equal("readers_beside", unexpected, NOTHING);
 }
 
-/// Reads and copies the tree until the installations are done; what tar and cp print.
+/// Reads and copies the tree until the installations end. Returns the output of tar and cp.
 fn read_beside(union: &Union, is_installed: &AtomicBool) -> Vec<String> {
     let mut said = Vec::new();
     let mut copy = 0;
     while !is_installed.load(Ordering::Relaxed) {
-        // To /dev/null itself tar would write without reading.
+        // tar would not read the files if it wrote to /dev/null directly.
         let script = "tar -C \"$0\" -cf - usr/lib usr/share var/lib/dpkg | cat >/dev/null";
         copy += 1;
         let target = union.shown(&format!("/srv/copy{copy}"));
@@ -154,7 +154,7 @@ fn read_beside(union: &Union, is_installed: &AtomicBool) -> Vec<String> {
     said
 }
 
-/// Each copy has all that the lower has, with the same content.
+/// Each copy has all files of the lower, with the same content.
 fn copies(site: &mut Site, union: &Union) {
     let original = Tree::below(format!("{}/usr/share/zoneinfo", union.lower));
     let entries = fs::read_dir(union.shown("/srv")).expect("the copies");
@@ -168,7 +168,7 @@ fn copies(site: &mut Site, union: &Union) {
     site.equal("copies", other, Vec::<PathBuf>::new());
 }
 
-/// What was installed works.
+/// The installed programs work.
 fn programs(site: &mut Site, union: &Union) {
     let dpkg = |word: &str| {
         let done = union.call(&["dpkg", word]);

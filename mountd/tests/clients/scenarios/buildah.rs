@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::harness::{self, Done, Site, program};
 use crate::{image, podman, usage};
 
-/// The file system type of FUSE, as statfs(2) gives it.
+/// The file system type of FUSE in statfs(2).
 const FUSE_MAGIC: &str = "65735546";
 const REPLACE: &str =
     "rm -rf /renamed && mkdir /renamed && echo again >/renamed/only; mv /links /joined";

@@ -1,5 +1,5 @@
-//! Containers of the program itself: a named writable layer over an image, and one that goes with
-//! its mount; volumes stay. And what a collection leaves alone for them.
+//! Containers of Lamina: a named writable layer over an image, and one that is removed with its
+//! mount; volumes stay. Also the objects that a collection must keep for them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -9,7 +9,7 @@ use crate::harness::{self, Site, USAGE};
 use crate::lamina::{Container, Lamina, RootBy};
 use crate::tree::files;
 
-/// Bytes of a file that is materialised.
+/// The length of a file that is materialised.
 const LARGE: usize = 300_000;
 
 pub fn run(site: &mut Site) {
@@ -79,7 +79,7 @@ fn mode_and_owner(path: &str) -> (u32, u32, u32) {
     (info.mode() & 0o7777, info.uid(), info.gid())
 }
 
-/// The container as a list shows it.
+/// The container, as a list shows it.
 fn web(lamina: &Lamina) -> Container {
     lamina.containers().into_iter().find(|one| one.name == "web").expect("a container")
 }

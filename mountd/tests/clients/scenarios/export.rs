@@ -1,6 +1,6 @@
-//! The way out: an image that podman built, through the store and back, has the same id and layers
-//! in podman, skopeo and umoci. Then a container that is changed and committed: what podman loads
-//! is what the mount showed.
+//! Export: an image that podman built, through the store and back, has the same id and layers in
+//! podman, skopeo and umoci. Then a container is changed and committed: podman loads the tree that
+//! the mount showed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -95,7 +95,7 @@ fn directories(site: &mut Site, engine: &Engine, lamina: &Lamina, original: &Ori
     let oci = site.at("oci");
     let words = ["export", NAME, "--format", "oci-dir", "--compress", "none", "-o", &oci];
     lamina.image(&words).expect();
-    // podman itself takes no path with capitals here.
+    // podman itself accepts no path with capitals here.
     engine.call(&["rmi", "-f", NAME]).expect();
     let (layout, stored) = (format!("oci:{oci}"), format!("containers-storage:{NAME}"));
     let copied = engine.call_other("skopeo", &["copy", "-q", &layout, &stored]);
@@ -119,8 +119,8 @@ fn directories(site: &mut Site, engine: &Engine, lamina: &Lamina, original: &Ori
     site.refused("refused", &again, &[&oci]);
 }
 
-/// Makes the same changes in a container of podman. Of a directory that was made anew podman
-/// shows that it changed, and not what it held before.
+/// Makes the same changes in a container of podman. For a directory that was made anew, podman
+/// lists the change and not its earlier content.
 fn compare_diff(site: &mut Site, engine: &Engine, changes: &[String]) {
     engine.call(&["create", "-q", "--name", "changed", NAME, "sh", "-c", CHANGE]).expect();
     engine.call(&["start", "-a", "changed"]);
@@ -140,7 +140,7 @@ fn compare_diff(site: &mut Site, engine: &Engine, changes: &[String]) {
     site.equal("diff", lacking, Vec::<&String>::new());
 }
 
-/// Ended at any moment, a commit leaves a store that is whole.
+/// A commit that is killed at any moment leaves an intact store.
 fn kill_commits(site: &mut Site, lamina: &Lamina) {
     let mut whole = (0, Vec::new());
     for step in 1..=KILLS {
@@ -171,8 +171,8 @@ fn committed(site: &mut Site, engine: &Engine, lamina: &Lamina, live: &Tree) {
     site.equal("committed_in_podman", live.differences(&loaded), NOTHING);
 }
 
-/// The image differs from its base as the container did. What was linked to is in the upper with
-/// all its names, and the same as before.
+/// The image differs from its base as the container did. A linked file is in the upper with all its
+/// names, and unchanged.
 fn image_diff(site: &mut Site, lamina: &Lamina, changes: &[String]) {
     let links = ["C /links/a", "C /links/b", "C /links/c"];
     let is_shared = |line: &str| line.starts_with("C /private") || links.contains(&line);
@@ -182,7 +182,7 @@ fn image_diff(site: &mut Site, lamina: &Lamina, changes: &[String]) {
     site.equal("image_diff", own(&lamina.diff("committed")), own(changes));
 }
 
-/// Layers and recipes of the store that are not finished.
+/// Unfinished layers and recipes of the store.
 fn unfinished(lamina: &Lamina) -> Vec<PathBuf> {
     let hidden = |directory: &str| {
         let words = [&lamina.at(directory), "-mindepth", "1", "-name", ".*"];

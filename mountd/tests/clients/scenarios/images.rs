@@ -1,5 +1,5 @@
-//! An image of several layers that podman built, imported in every form in which podman saves it,
-//! against what podman itself mounts. And what the store does with it: verify, remove, collect.
+//! An image of several layers that podman built, imported in every format in which podman saves it,
+//! and compared with podman's own mount. Also verification, removal and collection in the store.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -95,7 +95,7 @@ fn change_through_upper(site: &mut Site, lamina: &Lamina, mnt: &str) {
     lamina.umount(mnt);
 }
 
-/// Changes a byte in the largest layer: a verification names the files that it belongs to.
+/// Changes a byte in the largest layer: a verification lists the affected files.
 fn damage(site: &mut Site, lamina: &Lamina) {
     site.equal("verify", lamina.verify(), (0, Vec::new()));
     let layers = files(lamina.at("layers").as_ref());
@@ -124,7 +124,7 @@ fn remove(site: &mut Site, lamina: &Lamina) {
     site.equal("nothing_left", left, Vec::<PathBuf>::new());
 }
 
-/// Ended at any moment, an import or a collection leaves a store that is whole.
+/// An import or a collection that is killed at any moment leaves an intact store.
 fn kill_imports(site: &mut Site, lamina: &Lamina) {
     let archive = site.at("oci.tar");
     let mut whole = (0, Vec::new());
@@ -146,7 +146,7 @@ fn kill_imports(site: &mut Site, lamina: &Lamina) {
     site.holds("imports_are_killed", killed > 0, "expected a killed import got none");
 }
 
-/// Layers of the store that are not finished.
+/// Unfinished layers of the store.
 fn unfinished(lamina: &Lamina) -> Vec<PathBuf> {
     let entries = fs::read_dir(lamina.at("layers")).expect("the layers");
     let paths = entries.map(|entry| entry.expect("a layer").path());

@@ -1,7 +1,7 @@
-//! Images to a registry: as tars, which podman and skopeo pull, and in the program's own form, of
-//! which a mount fetches what is read.
+//! Images in a registry: as tars, which podman and skopeo pull, and in Lamina's own form, from
+//! which a mount fetches only the data that is read.
 //!
-//! The registry goes away, sends other bytes, comes back; a daemon is killed; in the end all of it
+//! The registry stops, sends wrong bytes, and comes back; a daemon is killed; at the end all data
 //! is there.
 
 mod faults;
@@ -25,7 +25,7 @@ use crate::{image, usage};
 
 const NAME: &str = "localhost/lamina/app";
 const PYTHON: &str = "import json, email, http.client; print('works')";
-/// How long reads of what cannot come may take in all.
+/// The time limit for reads of data that cannot be fetched.
 const EIO_LIMIT: Duration = Duration::from_secs(60);
 /// Files that are too large to be fetched along with others.
 const LARGE: u64 = 300 << 10;
@@ -47,14 +47,14 @@ pub fn run(site: &mut Site) {
     usage::leave_nothing(site, &engine, &program());
 }
 
-/// What all parts of the scenario use.
+/// State that all parts of the scenario use.
 struct Stage {
     registry: Registry,
-    /// The store that has the image from podman.
+    /// The store with the image from podman.
     full: Lamina,
     /// The store that pulls on demand.
     lazy: Lamina,
-    /// The image in the registry, in the program's own form.
+    /// The image in the registry, in Lamina's own form.
     image: String,
     id: String,
     expected: Tree,
@@ -92,7 +92,7 @@ impl Stage {
         self.no_daemon(site);
     }
 
-    /// Waits until the daemon of a mount has left.
+    /// Waits until the daemon of a mount has ended.
     fn no_daemon(&self, site: &mut Site) {
         let left = host::left_with(&format!("mount --root {}", site.scratch()));
         if !left.is_empty() {
@@ -110,7 +110,7 @@ impl Stage {
     }
 }
 
-/// Reads files; how many of them answer `EIO`.
+/// Reads files. Returns the number of `EIO` errors.
 fn count_eio(paths: &[PathBuf]) -> usize {
     let read = |path: &PathBuf| io::copy(&mut File::open(path)?, &mut io::sink());
     let is_eio = |error: &io::Error| error.raw_os_error() == Some(Errno::IO.raw_os_error());
@@ -148,7 +148,7 @@ fn tars(site: &mut Site, engine: &Engine, stage: &Stage) {
     site.refused("tars", &lazily, &["x/tars:1"]);
 }
 
-/// An image in the program's own form, pulled as a whole.
+/// An image in Lamina's own form, pulled as a whole.
 fn whole(site: &mut Site, stage: &Stage) {
     let whole = Lamina::new(site, "whole", RootBy::Option);
     let pushed = stage.full.image(&["push", "--compress", "native", NAME, &stage.image]);
@@ -160,13 +160,13 @@ fn whole(site: &mut Site, stage: &Stage) {
         lamina.layers().into_iter().map(|layer| layer.id).collect()
     };
     site.equal("same_layers", ids(&whole), ids(&stage.full));
-    // Nothing proves that a layer in our own form is what its diff ID says: tars are read all the
-    // same.
+    // Nothing proves that a layer in Lamina's own form has the content of its diff ID, so tars are
+    // read anyway.
     let imported = whole.image(&["--json", "import", &site.at("app.tar")]);
     site.equal("tars_are_read", kept_layers(&imported), 0);
 }
 
-/// What is read comes, and little else.
+/// The data that is read is fetched, and little else.
 fn on_demand(site: &mut Site, stage: &Stage) {
     let (lazy, registry) = (&stage.lazy, &stage.registry);
     let before = registry.log_lines();
@@ -189,7 +189,7 @@ fn on_demand(site: &mut Site, stage: &Stage) {
     site.holds("what_is_read_comes", left > all / 3 && left < all, range);
 }
 
-/// Without the registry what is there is read, and what is missing is `EIO` at once.
+/// Without the registry, present data can be read, and missing data is `EIO` at once.
 fn without_registry(site: &mut Site, stage: &Stage) {
     stage.mount(site, &stage.lazy);
     site.succeeds("there_without_registry", &stage.python());

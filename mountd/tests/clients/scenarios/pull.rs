@@ -1,7 +1,7 @@
-//! An image that podman pushed to a registry, pulled by the program, against what podman mounts.
+//! An image that podman pushed to a registry, pulled by Lamina and compared with podman's mount.
 //!
-//! What is there is not fetched again. Pulls that are killed go on; damage, passwords, digests,
-//! indexes, TLS and proxies.
+//! Data that is already there is not fetched again. Killed pulls continue; also damage, passwords,
+//! digests, indexes, TLS and proxies.
 
 mod faults;
 mod tls;
@@ -18,7 +18,7 @@ use crate::registry::{Access, Registry};
 use crate::tree::{Tree, files};
 use crate::usage;
 
-/// Count of layers of the test image.
+/// The number of layers of the test image.
 const LAYERS: usize = 9;
 
 pub fn run(site: &mut Site) {
@@ -44,7 +44,7 @@ fn pull_of(lamina: &Lamina, words: &[&str]) -> Done {
     lamina.image(&[&["pull"], words].concat())
 }
 
-/// Pushes an image of podman by plain HTTP.
+/// Pushes an image with podman over plain HTTP.
 fn push(engine: &Engine, image: &str, to: &str) -> Done {
     engine.call(&["push", "-q", "--tls-verify=false", image, to])
 }
@@ -69,7 +69,7 @@ fn pull(site: &mut Site, engine: &Engine, lamina: &Lamina, registry: &Registry) 
     let before = registry.log_lines();
     let again = lamina.image(&["--json", "pull", &app, "-t", "again"]);
     site.equal("again", kept_layers(&again), LAYERS);
-    // Its configuration.
+    // The configuration of the image.
     site.equal("again_sends_no_layer", registry.sent(before).1, 1);
     let none = format!("{}/x/none:1", registry.host);
     site.refused("unknown", &pull_of(lamina, &[&none]), &["x/none:1", "404", "_UNKNOWN"]);
@@ -91,7 +91,7 @@ fn by_digest_and_index(site: &mut Site, engine: &Engine, lamina: &Lamina, regist
     site.equal("index", (pulled.code, pulled.text()), (0, id));
 }
 
-/// The file in which the registry keeps a blob.
+/// The file of a blob in the registry.
 fn blob_file(site: &Site, digits: &str) -> String {
     let blobs = "registry/docker/registry/v2/blobs/sha256";
     site.at(&format!("{blobs}/{}/{digits}/data", &digits[..2]))

@@ -1,4 +1,4 @@
-//! Daemons that are killed while data comes, other bytes from the registry, and the end of it.
+//! Daemons that are killed during a fetch, wrong bytes from the registry, and completion.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,16 +14,16 @@ use crate::harness::{self, Site};
 use crate::lamina::{Lamina, RootBy};
 use crate::tree::{Tree, file_digest, files};
 
-/// Daemons that are killed, each after it served more.
+/// The number of daemons that are killed, each after more bytes.
 const KILLS: u64 = 8;
-/// Bytes that the next daemon serves more than the one before.
+/// The additional bytes that each daemon serves before it is killed.
 const STEP_BYTES: u64 = 1 << 20;
-/// How long a reader may take to come so far.
+/// The time limit for a reader to get that far.
 const READ_LIMIT: Duration = Duration::from_secs(30);
-/// How long all data may take to come.
+/// The time limit for all data.
 const ALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Killed while it fetches, a daemon leaves nothing that is wrong.
+/// A daemon that is killed while it fetches leaves no wrong data.
 pub fn killed_daemons(site: &mut Site, stage: &Stage) {
     let mut found = (0, Vec::new());
     for step in 1..=KILLS {
@@ -94,7 +94,7 @@ fn largest_blob(site: &Site) -> PathBuf {
     stored.filter(is_blob).max_by_key(size).expect("a blob")
 }
 
-/// All of it comes while the image is mounted; then the layers are as any others.
+/// All data is fetched while the image is mounted; then the layers are like any others.
 pub fn all_comes(site: &mut Site, stage: &mut Stage) {
     let rest = Lamina::new(site, "rest", RootBy::Option);
     site.succeeds("pull_rest", &rest.image(&["pull", "--lazy", &stage.image]));

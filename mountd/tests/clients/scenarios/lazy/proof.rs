@@ -1,5 +1,5 @@
-//! Nothing proves what a layer in the program's own form holds: it takes no image's place, and
-//! what is made of it says so.
+//! Nothing proves the content of a layer in Lamina's own form: it replaces no other image, and
+//! images made from it record that.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ pub fn run(site: &mut Site, stage: &Stage) {
     let archive = site.at("own.tar");
     let words = ["export", NAME, "--format", "oci-archive", "--compress", "native"];
     site.succeeds("export", &stage.full.image(&[&words[..], &["-o", &archive]].concat()));
-    // By way of a file, and over what is there in part.
+    // Completed from a file, over a partial layer.
     let imported = stage.lazy.image(&["import", &archive, "-t", "again"]);
     let last = imported.text().lines().last().unwrap_or_default().to_owned();
     site.equal("import_completes", (&last, stage.lazy.missing()), (&stage.id, 0));
@@ -42,7 +42,7 @@ fn other_layers(site: &mut Site, stage: &Stage) {
     site.equal("tars_take_the_place", ids(&fresh), right);
 }
 
-/// Gives the image of a layout its two topmost layers again and again, in place of all others.
+/// Repeats the two topmost layers of the image of a layout in place of all others.
 fn exchange_layers(layout: &str) {
     let index_path = format!("{layout}/index.json");
     let blob = |digest: &str| format!("{layout}/blobs/{}", digest.replace(':', "/"));

@@ -1,4 +1,4 @@
-//! podman with `force_mask`: owner and mode of every file stand in an attribute
+//! podman with `force_mask`: owner and mode of every file are in an attribute
 //! (`xattr_permissions=2`).
 
 use std::fs;
@@ -20,7 +20,7 @@ pub fn run(site: &mut Site) {
     // The engine itself cannot unpack a device in this form.
     let context = image::import_base(site, &engine, &["--exclude", "./dev/*"]);
     site.succeeds("build", &engine.build(&["--network", "none"], &context));
-    // Nor does it keep set-id and sticky bits when it unpacks; what a container sets stays.
+    // Nor does it keep set-id and sticky bits when it unpacks; those set in a container stay.
     let judged = engine.shell(&[], "lamina/app", image::JUDGE);
     image::judge_but(site, &judged, &[("kept", "7:8 755 x")]);
     let shown = engine.shell(&[], "lamina/app", SHADOW).all_words();

@@ -1,4 +1,4 @@
-//! podman of a plain user without configuration, and the program on PATH as fuse-overlayfs.
+//! podman of a plain user without configuration, and Lamina on PATH as fuse-overlayfs.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::harness::{Site, program};
 use crate::host::{self, User};
 use crate::{podman, usage};
 
-/// What containers/storage remembers of a store that a mount program has served.
+/// The state that containers/storage keeps for a store with a mount program.
 const MARK: &str = ".local/share/containers/storage/overlay/.has-mount-program";
 
 pub fn run(site: &mut Site) {
@@ -18,7 +18,7 @@ pub fn run(site: &mut Site) {
     let own = format!("{bin}/fuse-overlayfs");
     fs::copy(program(), &own).expect("a copy of the program");
     user.path = format!("{bin}:{}", user.path);
-    // Neither store nor program, only what this host needs.
+    // Sets neither store nor program, only what this host needs.
     let configuration = podman::configuration("crun", "disabled");
     let configuration = site.write("containers.conf", configuration);
     // With a new store containers/storage prefers the kernel's overlayfs.
@@ -28,7 +28,7 @@ pub fn run(site: &mut Site) {
     host::give(&user, &user.home);
     let variables = vec![
         ("CONTAINERS_CONF", configuration),
-        // podman 4.3 takes vfs without a storage.conf.
+        // podman 4.3 uses vfs without a storage.conf.
         ("STORAGE_DRIVER", "overlay".to_owned()),
     ];
     let engine = Engine { program: "podman", variables, user: Some(user), run_options: Vec::new() };

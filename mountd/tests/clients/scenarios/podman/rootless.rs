@@ -11,7 +11,7 @@ use crate::usage;
 pub fn run(site: &mut Site) {
     let user = User::add(site);
     host::allow_rootless(site);
-    // The program may stand where this user cannot go.
+    // The program may be in a directory that this user cannot enter.
     let original = program();
     let name = original.file_name().and_then(|name| name.to_str()).expect("a name of text");
     let own = site.at(name);

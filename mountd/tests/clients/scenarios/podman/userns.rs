@@ -12,8 +12,8 @@ const MAP: [&str; 4] = ["--uidmap", "0:200000:65536", "--gidmap", "0:200000:6553
 pub fn run(site: &mut Site) {
     let mut engine = podman::of_root(site);
     if std::env::var_os("LAMINA_PLAIN_LOWERS").is_some() {
-        // containers/storage before 1.44 gives layers mapped by the kernel and asks to map them
-        // again; later ones only ask.
+        // containers/storage before 1.44 passes layers with ids mapped by the kernel and also
+        // requests a mapping; later versions only request it.
         site.directory("store/run/overlay");
         site.write("store/run/overlay/idmapped-lower-dir-false", "");
     }

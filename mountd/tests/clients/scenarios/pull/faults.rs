@@ -15,9 +15,9 @@ use crate::lamina::Lamina;
 use crate::registry::{Access, Registry};
 use crate::tree::files;
 
-/// Bytes of a layer that takes a while.
+/// The length of a layer that takes a while.
 const BIG: usize = 192 << 20;
-/// How long a download may take to begin, and the registry to log its end.
+/// The time limits for a download to start, and for the registry to log its end.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(site: &mut Site, engine: &Engine, lamina: &Lamina, registry: &Registry) {
@@ -41,13 +41,13 @@ fn make_big(site: &Site) {
     site.write("context/Dockerfile", "FROM scratch\nCOPY big /\n");
 }
 
-/// The digits of a blob that the registry keeps in a file.
+/// The hexadecimal digits of a blob that the registry keeps in a file.
 fn digits(blob: &Path) -> String {
     let name = blob.parent().and_then(Path::file_name).expect("a directory of the digest");
     name.to_string_lossy().into_owned()
 }
 
-/// Ended in the middle of a blob, a pull goes on where it was.
+/// A pull that is killed in the middle of a blob continues there.
 fn resume(site: &mut Site, lamina: &Lamina, registry: &Registry, blob: &Path) {
     let big = format!("{}/x/big", registry.host);
     let size = fs::metadata(blob).expect("a blob").len();
@@ -64,7 +64,7 @@ fn resume(site: &mut Site, lamina: &Lamina, registry: &Registry, blob: &Path) {
     let part = downloaded();
     let range = format!("expected a part of {size} bytes got {part}");
     site.holds("killed", part > 0 && part < size, range);
-    // The registry writes its line about the connection that was cut.
+    // The registry logs the connection that was cut.
     let digits = digits(blob);
     let is_logged = || {
         let answers = registry.answers(before);
@@ -79,7 +79,7 @@ fn resume(site: &mut Site, lamina: &Lamina, registry: &Registry, blob: &Path) {
     site.succeeds("resumed_verify", &verified);
 }
 
-/// A blob that is not what its digest says is refused, and nothing of the image is left.
+/// A blob that differs from its digest is refused, and nothing of the image is left.
 fn damage(site: &mut Site, lamina: &Lamina, big: &str, blob: &Path) {
     lamina.image(&["rm", big]).expect();
     lamina.image(&["gc"]).expect();

@@ -1,4 +1,4 @@
-//! A registry with TLS under an authority of its own, clients with certificates, a proxy.
+//! A registry with TLS and its own authority, clients with certificates, and a proxy.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::lamina::Lamina;
 use crate::proxy::{Proxy, Request};
 use crate::registry::{Access, Registry};
 
-/// A name that only the proxy knows.
+/// A name that only the proxy can resolve.
 const NAME: &str = "registry.test";
 /// BASE64 of `user:pass`.
 const CREDENTIALS: &str = "Basic dXNlcjpwYXNz";
@@ -53,7 +53,7 @@ fn sign(site: &Site, ca: &str, name: &str, extension: &str) {
     openssl(&[&words[..], &rest].concat());
 }
 
-/// Which authorities are trusted.
+/// The trusted authorities.
 fn authorities(site: &mut Site, lamina: &Lamina, registry: &Registry, certs: &str) {
     let app = app(registry);
     let authority = site.at("ca/ca.crt");
@@ -95,7 +95,7 @@ fn proxies(site: &mut Site, lamina: &Lamina, registry: &Registry, certs: &str) {
     site.equal("proxy_is_not_used", proxy.requests().len(), seen.len());
 }
 
-/// A registry that wants to see a certificate.
+/// A registry that requires a client certificate.
 fn certificates(site: &mut Site, lamina: &Lamina, registry: &Registry, certs: &str) {
     let app = app(registry);
     let pull = || pull_of(lamina, &[&app, "--cert-dir", certs]);
