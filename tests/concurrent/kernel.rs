@@ -1,8 +1,8 @@
-//! A kernel in small: names and inodes that it caches, the locks that the VFS takes for a FUSE
-//! client, and the rule of `fs/fuse/iomode.c` for the ways a file is served.
+//! A small kernel: names and inodes that it caches, the locks that the VFS takes for a FUSE client,
+//! and the rule of `fs/fuse/iomode.c` for the ways in which a file is served.
 //!
-//! The books of this kernel stand under locks of the standard library, which no thread holds
-//! while another can run; the locks that decide an order are those of `laminafs::sync`.
+//! The tables of this kernel are under locks of the standard library, which no thread holds while
+//! another can run; the locks that decide an order are those of `laminafs::sync`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,7 +20,7 @@ use super::traced::{Trace, task};
 
 pub type Answer<T> = std::result::Result<T, Errno>;
 
-/// How all open files of an inode are served.
+/// The way in which all open files of an inode are served.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Cached,
@@ -38,7 +38,7 @@ struct Inode {
 struct Books {
     inodes: HashMap<NodeId, Inode>,
     names: BTreeMap<(NodeId, Vec<u8>), NodeId>,
-    /// Names that are looked up: one request for each at a time (`d_alloc_parallel()`).
+    /// Names being looked up: one request for each at a time (`d_alloc_parallel()`).
     lookups: BTreeMap<(NodeId, String), Arc<sync::Mutex<()>>>,
 }
 
@@ -53,15 +53,15 @@ impl Books {
 /// One mounted union and its kernel.
 pub struct Kernel {
     pub union: Union,
-    /// The locks of the VFS are taken.
+    /// Whether the locks of the VFS are taken.
     pub locks: bool,
-    /// Names stay known until something asks for memory.
+    /// Whether names stay cached until memory is short.
     pub caches: bool,
     pub wrongs: Arc<Wrongs>,
     registry: Arc<Registry>,
     books: std::sync::Mutex<Books>,
     renames: sync::Mutex<()>,
-    /// Taken where an answer or a request is on its way, so that others may run.
+    /// Taken while a request or an answer is on its way, so that other threads may run.
     pause: sync::Mutex<()>,
     trace: Trace,
 }
@@ -74,7 +74,7 @@ pub struct Handle {
     backing: Option<FileRef>,
 }
 
-/// Inodes that one system call holds.
+/// The inodes that one system call holds.
 pub struct Pins<'a>(&'a Kernel, RefCell<Vec<NodeId>>);
 
 impl<'a> Pins<'a> {
@@ -129,7 +129,7 @@ impl Kernel {
         self.trace.log(text);
     }
 
-    /// Forgets the trace of the start.
+    /// Discards the trace of the start.
     pub fn clear_trace(&self) {
         if let Some(lines) = &self.trace.0 {
             lines.lock().unwrap().clear();
@@ -144,7 +144,7 @@ impl Kernel {
         self.books.lock().unwrap()
     }
 
-    // A request, with its begin and its answer in the trace.
+    // Sends a request; its start and its answer go to the trace.
     fn ask<T>(&self, what: &str, request: impl FnOnce() -> Result<T>) -> Answer<T> {
         let who = task();
         self.log(|| format!("  [{who}] {what} ..."));
@@ -161,7 +161,7 @@ impl Kernel {
         Arc::clone(&self.books().inode(id).lock)
     }
 
-    /// Gives up one hold; the last takes the lookups back.
+    /// Drops one reference; the last one also drops the lookups (FORGET).
     fn put(&self, id: NodeId) {
         let count = {
             let mut books = self.books();
@@ -204,13 +204,13 @@ impl Kernel {
         }
     }
 
-    /// Finds a name; called with the lock of its directory.
+    /// Finds a name. The caller holds the lock of its directory.
     pub fn find(&self, pins: &Pins<'_>, parent: NodeId, name: &str) -> Answer<Option<NodeId>> {
         self.find_or_ask(pins, parent, name, false)
     }
 
-    /// [`Kernel::find`]; with `again` the answer to a listing in the meantime does not count
-    /// (`__lookup_slow()` in fs/namei.c revalidates what another call entered).
+    /// Like [`Kernel::find`]; with `again` a cached name is ignored, even one that a listing
+    /// entered in the meantime (`__lookup_slow()` in fs/namei.c revalidates it).
     fn find_or_ask(
         &self,
         pins: &Pins<'_>,
@@ -235,7 +235,7 @@ impl Kernel {
         Some(pins.keep(id))
     }
 
-    /// Walks a path; `again` asks for every name anew, as `LOOKUP_REVAL` does.
+    /// Walks a path; with `again` every name is looked up anew, as with `LOOKUP_REVAL`.
     pub fn walk(&self, pins: &Pins<'_>, path: &str, again: bool) -> Answer<NodeId> {
         let mut at = NodeId::ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -265,7 +265,7 @@ impl Kernel {
         Ok((self.walk(pins, parent, again)?, name))
     }
 
-    /// Gives back every name that nothing needs, the deepest first.
+    /// Drops every unused name, the deepest first.
     pub fn prune(&self) {
         loop {
             let free = {
@@ -290,8 +290,8 @@ impl Kernel {
     }
 
     pub fn open(&self, node: NodeId, flags: OpenFlags) -> Answer<Handle> {
-        // The kernel takes no lock here and learns of the new size from the answer, so that an
-        // append through its page cache may still go to the old end. Nobody but it can help that.
+        // The kernel takes no lock here and gets the new size from the answer, so an append through
+        // its page cache may still go to the old end. Only the kernel could prevent that.
         let lock = self.lock(node);
         let _own = flags.truncate.then(|| lock.write());
         let opened = self.ask(&format!("OPEN {}", node.0), || self.union.open(node, flags))?;
@@ -299,13 +299,13 @@ impl Kernel {
     }
 
     fn opened(&self, node: NodeId, opened: Opened) -> Handle {
-        // The answer is on its way, and others run.
+        // The answer is on its way, and other threads run.
         drop(self.pause.lock());
         let mut books = self.books();
         let inode = books.inode(node);
         inode.refs += 1;
         let mode = match opened.mode {
-            // Only grafts are served past the page cache.
+            // Only grafts bypass the page cache.
             OpenMode::Cached { .. } | OpenMode::Direct => Mode::Cached,
             OpenMode::Passthrough { backing_id } => Mode::Passthrough(backing_id),
         };
@@ -409,7 +409,7 @@ impl Kernel {
         Ok(data)
     }
 
-    /// A request on an inode under its lock.
+    /// Sends a request for an inode under its lock.
     pub fn change<T>(
         &self,
         node: NodeId,
@@ -421,12 +421,12 @@ impl Kernel {
         self.ask(&format!("{what} {}", node.0), act)
     }
 
-    /// A request without a lock.
+    /// Sends a request without a lock.
     pub fn plain<T>(&self, node: NodeId, what: &str, act: impl FnOnce() -> Result<T>) -> Answer<T> {
         self.ask(&format!("{what} {}", node.0), act)
     }
 
-    /// Runs `act` under the lock of a directory with the name looked up.
+    /// Runs `act` under the lock of a directory, with the name looked up.
     pub fn in_dir<T>(
         &self,
         pins: &Pins<'_>,
@@ -554,7 +554,7 @@ impl Kernel {
         }
     }
 
-    /// Ends the mount as the kernel does: nothing is open, everything is forgotten.
+    /// Ends the mount as the kernel does: nothing is open, and all inodes are forgotten.
     pub fn unmount(&self) {
         self.prune();
         let left = self.books().inodes.len();

@@ -1,14 +1,14 @@
 //! Two and three programs on one object, its parent and its links: the union over memory, with a
 //! scheduler that decides at every lock and atomic which program is next.
 //!
-//! What the programs were answered, the tree that is left and the tree of a new mount must be
-//! those of some serial order of their system calls. Needs the feature `shuttle`:
+//! The results of the programs, the final tree and the tree of a new mount must be those of some
+//! serial order of their system calls. Needs the feature `shuttle`:
 //!
 //! `cargo test -p laminafs --features shuttle --test concurrent`
 //!
-//! `LAMINA_MODEL_SECONDS` bounds the time of a test (ordinarily 60, and the number of its cases). A
-//! failure names its start state, its scripts and its seed, with the order of the requests;
-//! `LAMINA_MODEL_ONLY="START|SCRIPT|SCRIPT"` runs what begins so alone.
+//! `LAMINA_MODEL_SECONDS` limits the time of a test (by default 60 s, and a number of cases). A
+//! failure shows its start state, its scripts and its seed, with the order of the requests.
+//! `LAMINA_MODEL_ONLY="START|SCRIPT|SCRIPT"` runs only the cases whose name starts with that text.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -49,7 +49,7 @@ fn pairs(locks: bool) -> Vec<Case> {
     cases
 }
 
-/// Programs of one call, and of an open file, which make most of the copy-ups.
+/// Programs with one call, and programs with an open file, which cause most of the copy-ups.
 fn triples() -> Vec<Case> {
     let names = [
         "write 0",
@@ -88,7 +88,7 @@ fn every_pair_of_calls_has_an_order_that_explains_it() {
     Search::new("pairs", seconds()).run(pairs(true));
 }
 
-// What the union promises beyond the VFS: lookups that revalidate, and file handles.
+// The guarantees of the union beyond the VFS: lookups that revalidate, and file handles.
 #[test]
 #[ignore = "by hand: a lookup amid the copy-up of a file with two names counts a link too many"]
 fn every_pair_of_calls_has_an_order_without_the_locks_of_the_vfs() {

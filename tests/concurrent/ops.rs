@@ -1,4 +1,4 @@
-//! System calls as a program makes them, and the scripts of them that are set against each other.
+//! System calls as a program makes them, and the scripts that run against each other.
 
 use laminafs::error::Errno;
 use laminafs::types::{AttrChange, NodeId, RenameFlags, SetTime, Time, XattrFlags};
@@ -6,7 +6,7 @@ use laminafs::union::OpenFlags;
 
 use super::kernel::{Answer, CALLER, Handle, Kernel, Pins};
 
-/// How a rename treats its target.
+/// The flags of a rename.
 #[derive(Clone, Copy)]
 pub enum How {
     Over,
@@ -14,7 +14,7 @@ pub enum How {
     NoReplace,
 }
 
-/// How a file is opened.
+/// The mode in which a file is opened.
 #[derive(Clone, Copy)]
 pub enum Mode {
     Read,
@@ -22,13 +22,13 @@ pub enum Mode {
     Truncate,
 }
 
-/// How often a program tries again.
+/// The number of retries of a program.
 const RETRIES: usize = 3;
 
 /// One system call.
 #[derive(Clone, Copy)]
 pub enum Sys {
-    /// Takes a file over that was open before.
+    /// Takes over a file that was already open.
     Held(usize),
     Open(&'static str, Mode),
     Create(&'static str),
@@ -59,7 +59,7 @@ pub enum Sys {
     Prune,
 }
 
-/// Calls of one program, under a short name.
+/// The calls of one program, under a short name.
 #[derive(Clone)]
 pub struct Script {
     pub name: &'static str,
@@ -73,7 +73,7 @@ pub struct Program {
     file: Option<Handle>,
 }
 
-/// Content in few characters: its head, its length and a sum.
+/// A short form of content: its head, its length and a sum.
 pub fn brief(data: &[u8]) -> String {
     let head: String = String::from_utf8_lossy(&data[..data.len().min(12)]).replace('\0', ".");
     let sum = data.iter().fold(0u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(*byte));
@@ -81,11 +81,11 @@ pub fn brief(data: &[u8]) -> String {
 }
 
 impl Program {
-    /// Makes one call and notes its answer.
+    /// Makes one call and records its result.
     pub fn run(&mut self, kernel: &Kernel, held: &std::sync::Mutex<Vec<Option<Handle>>>, sys: Sys) {
         let mut done = self.call(kernel, held, sys, false);
-        // A path may lead to a file that loses its last name before it is linked: link(2) answers
-        // ENOENT, on every file system. A program tries again.
+        // A path may lead to a file that loses its last name before it is linked: link(2) then
+        // returns ENOENT on every file system. A program tries again.
         for _ in 0..RETRIES {
             match (&done, sys) {
                 (Err(Errno::NOENT), Sys::Link(..)) => {}
@@ -95,7 +95,7 @@ impl Program {
         }
         let by_path = !matches!(sys, Sys::Read | Sys::Fstat | Sys::Ftruncate(_) | Sys::Pwrite(..));
         if by_path && done == Err(Errno::STALE) {
-            // As `retry_estale()` in fs/namei.c.
+            // Like `retry_estale()` in fs/namei.c.
             kernel.log(|| "  again, since ESTALE".to_owned());
             done = self.call(kernel, held, sys, true);
         }
@@ -174,7 +174,7 @@ impl Program {
         Ok("ok".to_owned())
     }
 
-    /// The file that is open.
+    /// The open file.
     pub fn take(&mut self) -> Option<Handle> {
         self.file.take()
     }
@@ -306,8 +306,8 @@ fn on_path(kernel: &Kernel, pins: &Pins<'_>, sys: Sys, again: bool) -> Answer<St
         }
         Sys::Stat(path) => {
             let text = stat(kernel, walk(path)?)?;
-            // Between the path and the look a name may go or come, the last one too, and without an
-            // index a copy-up alone parts a file from its other names.
+            // Between the path walk and the stat a name may appear or go, even the last one.
+            // Without an index, a copy-up alone separates a file from its other names.
             let links = |word: &&str| !word.starts_with('n');
             return Ok(text.split(' ').filter(links).collect::<Vec<_>>().join(" "));
         }

@@ -1,4 +1,4 @@
-//! Files that the kernel serves by itself, and what may never happen.
+//! Files that the kernel serves by itself (passthrough), and violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use laminafs::types::NodeId;
 use laminafs::union::{File, FileRef, Kernel as Served};
 use laminafs_testing::memory::MemoryTree;
 
-/// What may never happen, whatever the order.
+/// Violations that must not happen in any order.
 #[derive(Default)]
 pub struct Wrongs(std::sync::Mutex<BTreeSet<String>>);
 
@@ -22,10 +22,10 @@ impl Wrongs {
     }
 }
 
-/// Registered files by their ids, each with how many open files it serves.
+/// Registered files by id, each with the number of open files that it serves.
 type Files = BTreeMap<u32, (FileRef, u32)>;
 
-/// Files that the kernel reads and writes by itself.
+/// The files that the kernel reads and writes by itself.
 #[derive(Default)]
 pub struct Registry {
     files: std::sync::Mutex<(u32, Files)>,

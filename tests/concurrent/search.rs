@@ -1,4 +1,4 @@
-//! The search: serial orders first, then schedules, until the time is over.
+//! The search: first the serial orders, then schedules, until the time is over.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use super::kernel::{Handle, Kernel};
 use super::ops::{Program, Script, Sys};
 use super::worlds::{Spec, World, observe};
 
-/// Schedules of a case in one go.
+/// The number of schedules of a case in one run.
 const ROUND: usize = 8;
-/// More steps than any run needs: a program spins.
+/// The limit of steps: a run with more is an endless loop.
 const STEPS: usize = 60_000;
-/// Failures of a kind that a message holds as a whole.
+/// The number of failures of a kind that a message shows in full.
 const TRACED: usize = 12;
-/// Names of failures that a message holds, for each kind.
+/// The number of names of failures that a message shows, for each kind.
 const SHOWN: usize = 40;
-/// A prime larger than there are cases, so that each is met once in a round.
+/// A prime larger than the number of cases, so that each case occurs once in a round.
 const STRIDE: usize = 1_000_003;
 
 /// Scripts that run at the same time on one start state.
@@ -34,16 +34,16 @@ pub struct Case {
 }
 
 impl Case {
-    /// Calls of each script that can be told apart from the one before.
+    /// The number of calls of each script that can be distinguished from the one before.
     pub fn units(&self) -> Vec<usize> {
         let counts = |call: &&Sys| !matches!(call, Sys::Close);
         let units = |script: &Script| script.calls.iter().filter(counts).count();
         self.scripts.iter().map(units).collect()
     }
 
-    /// Whether a path may be walked, step by step, past a directory that moves: what a call then
-    /// does to the directory that it stands in is what no order of whole calls does, on every
-    /// file system. Names that the kernel knows are walked at once.
+    /// Whether a path may be walked, step by step, past a directory that moves. On every file
+    /// system a call on such a path can then have an effect that no order of whole calls has.
+    /// Cached names are walked at once.
     fn walks_past_moves(&self) -> bool {
         let moves = |script: &Script| ["rename parent", "exchange parents"].contains(&script.name);
         !self.spec.caches && self.scripts.iter().any(moves)
@@ -55,7 +55,7 @@ impl Case {
     }
 }
 
-/// What came out of one run.
+/// The result of one run.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Outcome(Vec<String>);
 
@@ -70,7 +70,7 @@ fn runner(scheduler: impl Scheduler + 'static) -> Runner<impl Scheduler> {
     Runner::new(scheduler, config)
 }
 
-/// Ends a run: what is left is looked at, mounted anew and looked at again.
+/// Ends a run: the remaining tree is read, mounted again and read again.
 fn finish(world: &World, kernel: &Kernel, held: &Slots, programs: Vec<Program>) -> Outcome {
     let mut lines = Vec::new();
     for (number, mut program) in programs.into_iter().enumerate() {
@@ -108,7 +108,7 @@ fn finish(world: &World, kernel: &Kernel, held: &Slots, programs: Vec<Program>) 
     Outcome(lines)
 }
 
-/// One run in the order that `order` gives: the number of a script for each call.
+/// One run in the order `order`: the number of a script for each call.
 fn serial(case: &Case, order: &[usize]) -> (Outcome, Vec<String>) {
     let world = World::new(&case.spec);
     let kernel = world.mount(case.locks, false);
@@ -119,7 +119,7 @@ fn serial(case: &Case, order: &[usize]) -> (Outcome, Vec<String>) {
         let calls = &case.scripts[*script].calls;
         programs[*script].run(&kernel, &held, calls[at[*script]]);
         at[*script] += 1;
-        // Nothing is seen of when a file is closed.
+        // The time of a close is not visible.
         while let Some(Sys::Close) = calls.get(at[*script]) {
             programs[*script].run(&kernel, &held, Sys::Close);
             at[*script] += 1;
@@ -175,16 +175,16 @@ fn parallel(case: &Case, traced: bool) -> (Outcome, Vec<String>, Vec<String>) {
     (outcome, world.wrongs.all(), trace)
 }
 
-/// Cases of an ordinary run: some less than two processors try in a minute.
+/// The limit of cases of an ordinary run: somewhat less than two processors try in a minute.
 const MOST: usize = 3000;
 
-/// A failure: what was wrong and how it came about.
+/// A failure: the violation and the run that led to it.
 struct Failure {
     kind: String,
     text: String,
 }
 
-/// What a case may answer; made once.
+/// The allowed outcomes of a case, computed once.
 struct Allowed(BTreeSet<Outcome>);
 
 impl Allowed {
@@ -247,7 +247,7 @@ fn message(panic: &Box<dyn std::any::Any + Send>) -> String {
     text.unwrap_or_default().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Runs a case under some schedules of one seed; `until` traces the run of that number alone.
+/// Runs a case under several schedules of one seed; `until` traces only the run with that number.
 fn explore(
     case: &Case,
     allowed: &Arc<Allowed>,
@@ -274,7 +274,7 @@ fn explore(
         }
     };
     let rounds = until.map_or(ROUND, |until| until + 1);
-    // Few preemptions find most; many, at random, the rest.
+    // Few preemptions find most failures; many, at random, find the rest.
     let done = catch_unwind(AssertUnwindSafe(|| match seed % 8 {
         0 => runner(RandomScheduler::new_from_seed(seed, rounds)).run(run),
         depth => runner(PctScheduler::new_from_seed(seed, depth as usize % 3 + 2, rounds)).run(run),
@@ -291,7 +291,7 @@ fn explore(
 pub struct Search {
     name: &'static str,
     time: Duration,
-    /// Cases at the most: an ordinary run tries the same ones each time.
+    /// The limit of cases: an ordinary run tries the same ones each time.
     most: usize,
     only: Option<String>,
 }
@@ -303,7 +303,7 @@ impl Search {
         Self { name, time, most, only: std::env::var("LAMINA_MODEL_ONLY").ok() }
     }
 
-    /// Tries every case, and again with other seeds while there is time; panics with what failed.
+    /// Tries every case, and again with other seeds while there is time; panics with the failures.
     pub fn run(&self, mut cases: Vec<Case>) {
         if let Some(only) = &self.only {
             cases.retain(|case| case.name().starts_with(&only[..]));
@@ -313,14 +313,14 @@ impl Search {
         let allowed: Vec<std::sync::OnceLock<Option<Arc<Allowed>>>> =
             cases.iter().map(|_| std::sync::OnceLock::new()).collect();
         let end = Instant::now() + self.time;
-        // The report says it once.
+        // The report shows the panic once.
         std::panic::set_hook(Box::new(|_| {}));
         let work = || loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if cases.is_empty() || Instant::now() > end || number >= self.most {
                 return;
             }
-            // Neighbours are alike: a search that ends early has seen something of everything.
+            // Neighbours are similar: with a stride, a search that ends early has tried all kinds.
             let (at, round) = (number.wrapping_mul(STRIDE) % cases.len(), number / cases.len());
             let case = &cases[at];
             let allowed = allowed[at].get_or_init(|| match Allowed::of(case) {

@@ -1,11 +1,11 @@
-//! Layers that tell each call of the union in the trace of a failure.
+//! Layers that record each call of the union in the trace of a failure.
 
 use std::sync::{Arc, Mutex};
 
 use laminafs::union::DirRef;
 use laminafs_testing::watch::{Answered, Call, Watcher, watch};
 
-/// What happened, if anybody wants to know.
+/// The recorded lines, if a trace is wanted.
 #[derive(Clone, Default)]
 pub struct Trace(pub Option<Arc<Mutex<Vec<String>>>>);
 
@@ -21,12 +21,12 @@ impl Trace {
     }
 }
 
-/// The number of the program that runs.
+/// The number of the running program.
 pub fn task() -> usize {
     shuttle::current::get_current_task().map_or(0, usize::from)
 }
 
-/// Calls that are too many to tell, and decide little.
+/// Calls that are too frequent to record and rarely matter.
 const SILENT: [Call; 7] = [
     Call::Readlink,
     Call::OpenSelf,
@@ -49,7 +49,7 @@ impl Watcher for Trace {
     }
 }
 
-/// Tells the calls on a directory and on all that is reached through it.
+/// Records the calls on a directory and on everything reached through it.
 pub fn traced(inner: DirRef, path: &str, log: &Trace) -> DirRef {
     if log.0.is_none() {
         return inner;

@@ -1,4 +1,4 @@
-//! What is there before the programs start, and what a mount shows of it.
+//! The state before the programs start, and the tree that a mount of it shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::ops::{How, Mode, Program, Script, Sys, brief};
 use super::registry::Wrongs;
 use super::traced::{Trace, traced};
 
-/// Layers, what an earlier mount did to them, and what is open at the start.
+/// The layers, the changes of an earlier mount, and the files that are open at the start.
 #[derive(Clone)]
 pub struct Spec {
     pub name: &'static str,
@@ -23,7 +23,7 @@ pub struct Spec {
     pub size: u64,
     pub index: bool,
     pub passthrough: bool,
-    /// Names stay known.
+    /// Whether names stay cached.
     pub caches: bool,
     pub before: &'static [Sys],
     pub held: &'static [(&'static str, Mode)],
@@ -51,7 +51,7 @@ const OPAQUE: &[Sys] = &[
     Sys::Rename("d/g", "d/was", How::Over),
     Sys::Link("d/f", "e/h2"),
 ];
-/// Larger than what is read through the page cache.
+/// Larger than files that are read through the page cache.
 const LARGE: u64 = 70_000;
 
 /// All start states.
@@ -184,7 +184,7 @@ impl World {
         kernel
     }
 
-    /// Opens what is open at the start, and learns all names where they stay known.
+    /// Opens the files that are open at the start, and caches all names if they stay cached.
     pub fn start(&self, kernel: &Kernel) -> Vec<Option<Handle>> {
         if self.spec.caches {
             drop(observe(kernel));
@@ -197,14 +197,14 @@ impl World {
         self.spec.held.iter().map(open).collect()
     }
 
-    /// Everything in the lower layer, which never changes.
+    /// The whole lower layer, which never changes.
     pub fn lower(&self) -> String {
         let mut text = String::new();
         dump(&self.lower.root(), "", &mut text);
         text
     }
 
-    /// What the end of a mount left where no user looks.
+    /// Checks for leftovers of an ended mount in places that users do not see.
     pub fn judge_leftovers(&self) {
         let root = self.upper.root();
         let count = |dir: &DirRef| {
@@ -221,12 +221,12 @@ impl World {
         }
     }
 
-    /// What stands in the work directory before the end of a mount, when nothing is open.
+    /// Checks the work directory before the end of a mount, when nothing is open.
     pub fn judge_orphans(&self) {
         let work = self.upper.root().dir(b"work");
         for dir in [work.clone(), work.dir(b"orphans")] {
             dir.list(0, &mut |entry: RawEntry<'_>| {
-                // The whiteout of which all others are links stays.
+                // The whiteout to which all others are hard links stays.
                 if entry.name != b"orphans" && entry.kind != Kind::Char {
                     let name = String::from_utf8_lossy(entry.name);
                     let text = format!("{name} is left in the work directory of a live mount");
@@ -268,7 +268,7 @@ pub struct View {
     pub inos: BTreeMap<String, u64>,
 }
 
-/// Looks at everything.
+/// Reads the whole tree.
 pub fn observe(kernel: &Kernel) -> View {
     let mut view = View::default();
     let mut left = vec![(NodeId::ROOT, String::new())];
@@ -341,7 +341,7 @@ fn look(kernel: &Kernel, pins: &Pins<'_>, dir: NodeId, name: &str) -> Result<Loo
     Ok((node, stat.ino, is_dir, line))
 }
 
-/// The scripts that are set against each other.
+/// The scripts that run against each other.
 pub fn scripts(spec: &Spec, locks: bool) -> Vec<Script> {
     let mut all: Vec<Script> = Vec::new();
     let mut add = |name, calls: &[Sys]| all.push(Script { name, calls: calls.to_vec() });

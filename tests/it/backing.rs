@@ -1,4 +1,4 @@
-//! Layers that stand on another one: those of an attribute over memory, the host beside memory.
+//! Layers over other layers: attribute layers over memory, the host compared with memory.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! What a second client does between two calls of a request.
+//! Actions of a second client between two calls of a request.
 //!
-//! The test `concurrent` searches for such moments; each one that it found is held here, at the
-//! very call, without a search.
+//! The test `concurrent` searches for such moments. Each one that it found has a test here at that
+//! exact call, without a search.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ const WRITE: OpenFlags =
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// Does something on another thread, once, behind the first such call on an entry of a layer.
+/// Runs an action on another thread, once, after the first matching call on an entry of a layer.
 struct Between {
     at: (Call, &'static str, &'static str),
     act: Mutex<Option<Act>>,
@@ -34,7 +34,7 @@ impl Watcher for Between {
     }
 }
 
-/// A mount of a fixture, and what a second client waits for.
+/// A mount of a fixture, with the action of a second client.
 struct Stage {
     fixture: Fixture,
     union: Arc<Union>,
@@ -57,7 +57,7 @@ impl Stage {
         self.union.lookup(parent, name.as_bytes()).unwrap().unwrap().node
     }
 
-    /// Has a second client write to a file at that call.
+    /// Makes a second client write to a file at that call.
     fn then_write(&self, node: NodeId, text: &'static str) {
         let union = Arc::clone(&self.union);
         let write = move || {
@@ -72,7 +72,7 @@ impl Stage {
         self.between.act.lock().unwrap().is_none()
     }
 
-    /// The content of a file, and its count of links.
+    /// The content of a file, and its link count.
     fn shows(union: &Union, path: [&str; 2]) -> (Vec<u8>, u32) {
         let dir = union.lookup(NodeId::ROOT, path[0].as_bytes()).unwrap().unwrap().node;
         let node = union.lookup(dir, path[1].as_bytes()).unwrap().unwrap().node;
@@ -82,7 +82,7 @@ impl Stage {
         (data, stat.nlink)
     }
 
-    /// What is shown, now and by the next mount.
+    /// The tree, now and in the next mount.
     fn judge(self, path: [&str; 2], text: &str, links: u32) {
         let expected = (text.as_bytes().to_vec(), links);
         assert_eq!(Self::shows(&self.union, path), expected);
@@ -99,7 +99,7 @@ fn removed_name_that_a_copy_up_made_meanwhile_is_counted_off_once() {
     let stage = Stage::new(&lower, (Call::Stat, "/upper/e", "other"));
     let e = stage.find(NodeId::ROOT, "e");
     let other = stage.find(e, "other");
-    // The directory is in the upper before.
+    // The directory is already in the upper.
     stage.union.unlink(e, b"x").unwrap();
     stage.then_write(other, "new");
     stage.union.unlink(e, b"other").unwrap();

@@ -1,8 +1,8 @@
-//! The daemon stops at each change it makes, one after the other: what is left shows the old tree
-//! or the new one, never anything between, and the operation can be done again.
+//! The daemon stops at each of its changes, one after the other. The remaining layers show the old
+//! tree or the new one, never anything between, and the operation can be repeated.
 //!
-//! After each stop the file systems are looked at as a killed daemon leaves them, and as a power
-//! cut leaves them that loses what was not synced. Then they are mounted anew.
+//! After each stop the file systems are checked in two states: as a killed daemon leaves them, and
+//! as a power cut leaves them that loses everything not synced. Then they are mounted again.
 
 use std::collections::BTreeMap;
 
@@ -21,22 +21,23 @@ type Act = fn(&mut Mount) -> Answer<()>;
 type View = BTreeMap<String, Shown>;
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// One operation and the layers that it meets.
+/// One operation and the layers on which it runs.
 struct Scene {
     lowers: &'static [&'static [&'static str]],
-    /// What an earlier mount did, cleanly.
+    /// The changes of an earlier mount with a clean end.
     before: Act,
     act: Act,
-    /// Whether the user's own bytes, never synced, are part of the change. A write is a byte long
-    /// here, since one that meets a stop may be torn; its time is not judged, for it is set apart.
+    /// Whether the user's own bytes, never synced, are part of the change. A write has one byte
+    /// here, since an interrupted one may be torn. Its time is not compared, since it is set
+    /// separately.
     writes: bool,
-    /// Whether the length of a new file is set and no data written. A journal keeps such a length
-    /// with the names, so that it is not lost as the length of unsynced data may be.
+    /// Whether the length of a new file is set without data. A journal stores such a length with
+    /// the names, so unlike the length of unsynced data it is not lost.
     attributes_only: bool,
-    /// Whether the stored count of links is lowered behind the name: a stop may leave it one too
-    /// high, which keeps data that nobody needs, and never too low, which would lose some.
+    /// Whether the stored link count is lowered after the name is removed. A stop may leave it one
+    /// too high, which keeps unneeded data, and never too low, which would lose data.
     count_lags: bool,
-    /// Whether a stop may show a third tree, which SEMANTICS.md then names.
+    /// Whether a stop may show a third tree, which SEMANTICS.md must then describe.
     between: Option<Act>,
 }
 
@@ -54,10 +55,10 @@ const SCENE: Scene = Scene {
     between: None,
 };
 
-/// No operation here makes more changes than this.
+/// The limit of changes of one operation.
 const CHANGES_MAX: usize = 400;
 
-/// Everything in a layer: names, attributes but for access times, marks, content.
+/// Everything in a layer: names, attributes except access times, marks, content.
 fn dump(root: &DirRef) -> BTreeMap<String, (Stat, Xattrs, Vec<u8>)> {
     let mut all = BTreeMap::new();
     let mut left = vec![(String::new(), root.clone())];
@@ -90,7 +91,7 @@ fn dump(root: &DirRef) -> BTreeMap<String, (Stat, Xattrs, Vec<u8>)> {
     all
 }
 
-/// The layers of a scene, and the two trees that may be seen.
+/// The layers of a scene, and the two trees that are allowed.
 struct Stage<'a> {
     scene: &'a Scene,
     fixture: Fixture,
@@ -128,7 +129,7 @@ impl<'a> Stage<'a> {
         Mount::new(mount(&lowers, Some(&upper), &self.fixture.options).unwrap())
     }
 
-    /// Does the operation under a plan; answers the upper, the result and the count of changes.
+    /// Runs the operation under a plan. Returns the upper, the result and the number of changes.
     fn run(&self, plan: Plan) -> (MemoryTree, Mount, Answer<()>, usize) {
         let (upper, faults) = (self.fixture.upper.fork(), Faults::new());
         let mut mount = self.mount(&upper, &faults);
@@ -141,7 +142,7 @@ impl<'a> Stage<'a> {
         (upper, mount, result, changes)
     }
 
-    /// Asserts that a view is one of those that may be seen; states whether it is the old one.
+    /// Asserts that a view is one of the allowed ones. Returns whether it is the old one.
     fn judge(&self, seen: &View, times: bool, text: &str) -> bool {
         let bare = |view: &View| {
             let mut view = if times { view.clone() } else { without_times(view) };
@@ -166,7 +167,7 @@ impl<'a> Stage<'a> {
         between
     }
 
-    /// Mounts what a stop left, judges it, and does the operation again.
+    /// Mounts the remains of a stop, judges them, and repeats the operation.
     fn check(&self, upper: &MemoryTree, times: bool, text: &str) {
         let mut mount = self.mount(upper, &Faults::new());
         let old = self.judge(&mount.observe(), times, text);
@@ -188,7 +189,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What is seen at each path that is not the same in all three views.
+/// The objects at each path that differs between the three views.
 fn differences(seen: &View, old: &View, new: &View) -> String {
     let mut report = String::new();
     for path in seen.keys().chain(old.keys()).chain(new.keys()) {
@@ -209,7 +210,7 @@ fn without_times(view: &View) -> View {
     view
 }
 
-/// The forms in which uppers are written, and the forms without redirects and metacopy.
+/// All forms of uppers, including those without redirects and metacopy.
 fn all_forms() -> Vec<Options> {
     let mut all = forms();
     all.push(Options { metacopy: false, redirect: false, ..Options::default() });
@@ -444,7 +445,7 @@ fn symbolic_link_and_device_come_up_whole() {
     let scene = Scene {
         lowers: &[&["d/"]],
         act: |m| m.change("d/l", owner(3)).and_then(|()| m.change("d/fifo", owner(3))),
-        // Two operations, so that a stop may lie between them.
+        // Two operations, so that a stop may come between them.
         between: Some(|m| m.change("d/l", owner(3))),
         ..SCENE
     };

@@ -1,4 +1,4 @@
-//! Layers flattened into a plain tree by the rules of overlayfs, without a word of the union.
+//! Layers flattened into a plain tree by the rules of overlayfs, independent of the union.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use laminafs::union::DirRef;
 
 use laminafs_testing::reference::{Id, Node, ROOT, Tree};
 
-/// The marks that hide what is below a directory.
+/// The marks that make a directory opaque.
 pub const OPAQUE_KEYS: [&[u8]; 3] =
     [b"trusted.overlay.opaque", b"user.overlay.opaque", b"user.fuseoverlayfs.opaque"];
 /// The marks that make an empty file a whiteout.
@@ -31,7 +31,7 @@ struct Flat {
     links: BTreeMap<(u64, u64), Id>,
 }
 
-/// The directories that are seen: up to the first opaque one.
+/// The directories that are visible: up to the first opaque one.
 fn visible_parts(mut parts: Vec<DirRef>) -> Vec<DirRef> {
     let last = parts.iter().position(is_opaque).unwrap_or(parts.len() - 1);
     parts.truncate(last + 1);
@@ -81,7 +81,7 @@ fn read(dir: &DirRef, name: &[u8]) -> Vec<u8> {
 }
 
 impl Flat {
-    /// Adds what the parts of a directory show, topmost first.
+    /// Adds the entries of the parts of a directory, topmost first.
     fn fill(&mut self, into: Id, parts: &[DirRef]) {
         let mut decided: BTreeSet<Vec<u8>> = BTreeSet::new();
         for (depth, part) in parts.iter().enumerate() {
@@ -126,7 +126,7 @@ impl Flat {
     }
 }
 
-/// The parts of a directory that is in `top`: downwards until something hides the rest.
+/// The parts of a directory that is in `top`: downwards to the first that hides the rest.
 fn merged_parts(name: &[u8], top: &DirRef, below: &[DirRef]) -> Vec<DirRef> {
     let aufs = [AUFS_PREFIX, name].concat();
     let mut parts = vec![top.dir(name)];

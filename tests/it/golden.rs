@@ -1,9 +1,9 @@
-//! Files of format version 1.0 that were written once: what reads them today reads the same.
+//! Files of format version 1.0 that were written once: a reader must still read them unchanged.
 //!
-//! The compressed bytes of a frame are zstd's and may change with its version; all else that the
-//! builder writes must be these bytes, so that equal layers have equal ids. Files of a new version
-//! of the format get a directory of their own, made by `write_files` (which is not run otherwise);
-//! those of an earlier one are never made again.
+//! The compressed bytes of a frame are made by zstd and may change with its version. All other
+//! bytes that the builder writes must be those of the files, so that equal layers have equal ids.
+//! Files of a new version of the format get a directory of their own, made by `write_files` (which
+//! is not run otherwise); those of an earlier version are never made again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,13 +31,13 @@ fn store(root: &Path) -> Store {
     Store::open(root, BlockCache::new(1 << 20)).unwrap()
 }
 
-/// Words, so that there is something to compress, and no two files of the same.
+/// Text that can be compressed and differs between files.
 fn content(len: usize, seed: usize) -> Vec<u8> {
     let line = |n: usize| format!("line {} of file {seed}, {}\n", n, n * n % 7919);
     (0..).flat_map(|n| line(n).into_bytes()).take(len).collect()
 }
 
-/// Puts one of everything that the format has.
+/// Adds one object of everything that the format supports.
 fn fill(sink: &mut dyn Sink) {
     let at = |text: &str| -> Vec<_> {
         text.split('/').filter(|part| !part.is_empty()).map(|part| name(part.as_bytes())).collect()
@@ -97,7 +97,7 @@ fn image(layer: &LayerId) -> Image {
     }
 }
 
-/// Copies the files, since a store locks and sweeps what it opens.
+/// Copies the files, since a store locks and sweeps its directories.
 fn copied(to: &Path) -> LayerId {
     for dir in ["layers", "images"] {
         fs::create_dir_all(to.join(dir)).unwrap();

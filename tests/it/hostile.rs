@@ -1,4 +1,4 @@
-//! Indexes that somebody made up: whatever they hold, they are refused or safe to read.
+//! Forged indexes: whatever they contain, they are refused or safe to read.
 
 use std::fs;
 use std::path::Path;
@@ -14,16 +14,16 @@ use laminafs::types::{Access, Kind, name};
 use laminafs::union::DirRef;
 use proptest::prelude::*;
 
-/// Where the digest of the body stands in the head.
+/// The offset of the digest of the body in the head.
 const DIGEST: std::ops::Range<usize> = 48..80;
-/// No tree of this test is so deep.
+/// A depth that no tree of this test has.
 const DEPTH_MAX: usize = 64;
 
 fn store(root: &Path) -> Store {
     Store::open(root, BlockCache::new(1 << 20)).unwrap()
 }
 
-/// A layer with something of everything.
+/// A layer with objects of every kind.
 fn layer(root: &Path) -> LayerId {
     let store = store(root);
     let mut build = store.build().unwrap();
@@ -45,7 +45,7 @@ fn layer(root: &Path) -> LayerId {
     store.publish(build).unwrap()
 }
 
-/// Reads all that a directory shows.
+/// Reads everything that a directory shows.
 fn walk(dir: &DirRef, depth: usize) {
     assert!(depth < DEPTH_MAX, "a cycle");
     let mut names = Vec::new();
@@ -64,7 +64,7 @@ fn walk(dir: &DirRef, depth: usize) {
                 let file = dir.open(&name, Access::Read).unwrap();
                 let mut bytes = vec![0; 4096];
                 for offset in [0, stat.size / 2, stat.size.saturating_sub(1), u64::MAX - 1] {
-                    // EIO is right: the blob is another one than the index says.
+                    // EIO is right: the blob does not match the index.
                     if let Ok(len) = file.read_at(&mut bytes, offset) {
                         assert!(len <= bytes.len());
                     }
@@ -75,7 +75,7 @@ fn walk(dir: &DirRef, depth: usize) {
     }
 }
 
-/// The layer with this index and the blob of another, in a store of its own.
+/// The layer with this index and the blob of another, in its own store.
 fn replaced(root: &Path, id: &LayerId, index: &[u8]) -> Option<Arc<Layer>> {
     let other = tempfile::tempdir().unwrap();
     let new = LayerId::of(index);

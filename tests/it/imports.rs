@@ -1,5 +1,5 @@
-//! Archives of other programs, from a file and through a pipe: the layer holds what GNU tar
-//! extracts, and what was cut is refused.
+//! Archives of other programs, from a file and through a pipe: the layer holds the tree that GNU
+//! tar extracts, and truncated archives are refused.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use laminafs::transfer::tar::layer_from_tar;
 use laminafs::types::{Access, Kind};
 use laminafs::union::DirRef;
 
-/// Makes the tree: `short` is what every format can say.
+/// Makes the tree; with `short`, only values that every format supports.
 const TREE: &str = r#"
 import os, sys
 root = sys.argv[1]
@@ -49,7 +49,7 @@ for dir, dirs, files in os.walk(root, topdown=False):
         os.utime(os.path.join(dir, name), ns=(0, 1_600_000_000_123_456_789), follow_symlinks=False)
 "#;
 
-/// Writes a tar with Python's module: format, file, directory, what of it.
+/// Writes a tar with Python's module: format, file, directory, members.
 const TARFILE: &str = r#"
 import sys, tarfile
 form, to, root, part = sys.argv[1:]
@@ -67,7 +67,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// One line for each object, with all that a layer knows of it.
+/// One line for each object, with all its metadata in a layer.
 pub fn listing(root: &DirRef) -> Vec<String> {
     fn walk(dir: &DirRef, at: &str, first: &mut BTreeMap<u64, String>, lines: &mut Vec<String>) {
         let mut names = Vec::new();
@@ -181,7 +181,7 @@ fn a_tar_cut_between_two_members_is_truncated() {
     whole.truncate(1024);
     let error = import(&whole).unwrap_err().to_string();
     assert!(error.contains("truncated"), "{error}");
-    // One block of zeros is an end for GNU tar too.
+    // GNU tar also accepts one block of zeros as an end.
     whole.resize(1536, 0);
     assert!(import(&whole).is_ok());
 }

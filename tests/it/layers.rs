@@ -1,4 +1,4 @@
-//! Random content for lower layers, in every form that layers in use have.
+//! Random content for lower layers, in every form in use.
 
 use laminafs::types::{AttrChange, Owner, SetTime, Time, XattrFlags};
 use laminafs::union::DirRef;
@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::flatten::{OPAQUE_KEYS, WHITEOUT_KEYS};
 
-/// The names of all tests: few, so that operations meet.
+/// The names in all tests: few, so that operations meet.
 pub const NAMES: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b".wh.a"];
-/// Names in layers; `.wh.` names are made as markers only.
+/// Names in layers; `.wh.` names are only made as markers.
 const LAYER_NAMES: usize = 4;
-/// A layer's own modification times lie below the clock of the mount.
+/// A layer's own modification times are before the clock of the mount.
 const LAYER_TIME: i64 = 100;
 
-/// What an item puts at its path.
+/// The object or mark that an item makes at its path.
 #[derive(Clone, Debug)]
 pub enum What {
     File {
@@ -73,7 +73,7 @@ fn mode() -> impl Strategy<Value = u32> {
     prop_oneof![Just(0o644), Just(0o600), Just(0o4755), Just(0o6755)]
 }
 
-/// Puts items into a directory; what cannot be made there is left out.
+/// Adds items to a directory; items that cannot be made there are left out.
 pub fn build(tree: &MemoryTree, root: &DirRef, items: &[Item]) {
     let mut last_file = None;
     for (count, item) in items.iter().enumerate() {
@@ -98,7 +98,7 @@ pub fn build(tree: &MemoryTree, root: &DirRef, items: &[Item]) {
 fn put(dir: &DirRef, name: &[u8], item: &Item, count: usize, last: &mut Option<(DirRef, Vec<u8>)>) {
     let owner = Owner { uid: item.owner, gid: item.owner };
     let plain = XattrFlags::default();
-    // An error means that something else is there already; the layer keeps that.
+    // An error means that another object is already there; the layer keeps it.
     let _made = match &item.what {
         What::File { len, mode } => dir.create(name, *mode, owner).map(|file| {
             let data: Vec<u8> = (0..*len).map(|at| (at + count) as u8 | 1).collect();
@@ -119,7 +119,7 @@ fn put(dir: &DirRef, name: &[u8], item: &Item, count: usize, last: &mut Option<(
         What::Xattr => dir.set_xattr(Some(name), b"user.layer", &[count as u8], plain),
         What::WhiteoutDevice => dir.mknod(name, 0o020_000, 0, owner),
         What::WhiteoutAufs => dir.create(&[b".wh.", name].concat(), 0o444, owner).map(drop),
-        // Only a directory that says so holds such whiteouts, and an opaque one cannot.
+        // Such whiteouts need a mark on their directory, which an opaque directory cannot have.
         What::WhiteoutXattr(key) => {
             let form = WHITEOUT_KEYS[*key].strip_suffix(b"whiteout").unwrap();
             let opaque = [form, b"opaque"].concat();

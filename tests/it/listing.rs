@@ -1,4 +1,5 @@
-//! Listings while entries change: what is there during a whole reading is told exactly once.
+//! Listings while entries change: entries that exist during a whole reading are listed exactly
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use laminafs_testing::driver::{self, Mount, UPPER_DIRS};
 
-/// Names of the directory that is read.
+/// The number of names in the directory.
 const NAMES: u8 = 48;
 const DIR: &[u8] = b"d";
 
@@ -19,12 +20,12 @@ fn name(number: u8) -> Vec<u8> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A reader goes on by so many entries; one that is at the end starts again.
+    /// A reader reads this many more entries; one that is at the end starts again.
     Read(usize, usize),
-    /// A reader remembers where it is, and goes back there.
+    /// A reader saves its position, and goes back to it later.
     Seek(usize),
     Toggle(u8),
-    /// Copied up, its data or its attributes alone.
+    /// Copied up, with data or attributes alone.
     Change(u8, bool),
     Rename(u8, u8),
 }
@@ -41,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Clone, Debug)]
 struct Case {
-    /// For each layer, the upper first: which names it has, and which it hides.
+    /// For each layer, the upper first: the names that it has, and those that it hides.
     layers: Vec<(BTreeSet<u8>, BTreeSet<u8>)>,
     options: Options,
     steps: Vec<Step>,
@@ -97,9 +98,9 @@ fn build(case: &Case) -> Mount {
 #[derive(Default)]
 struct Reader {
     from: u64,
-    /// What was there at its start and ever since.
+    /// The entries that existed since its start.
     stable: BTreeSet<Vec<u8>>,
-    /// What was there at any time since.
+    /// The entries that existed at any time since its start.
     ever: BTreeSet<Vec<u8>>,
     told: BTreeMap<Vec<u8>, u32>,
 }
@@ -109,7 +110,7 @@ struct Run {
     dir: NodeId,
     there: BTreeSet<Vec<u8>>,
     readers: [Reader; 3],
-    /// Bytes that may be kept.
+    /// The limit of bytes for kept listings.
     limit: u64,
 }
 
@@ -151,7 +152,7 @@ impl Run {
         }
     }
 
-    // Behind a position the same stable entries come as came when it was told.
+    // After a position the same stable entries follow as when it was returned.
     fn seek(&mut self, reader: usize) {
         let from = self.readers[reader].from;
         let first = self.rest(from);
@@ -223,7 +224,7 @@ impl Run {
                 }
                 let flags = RenameFlags::default();
                 self.mount.union.rename(self.dir, &from, self.dir, &to, flags).unwrap();
-                // What is replaced may be told or not, and so may what takes its place.
+                // A replaced entry may be listed or not, and so may its replacement.
                 self.went(&from);
                 self.went(&to);
                 self.came(to);
@@ -259,7 +260,7 @@ proptest! {
     }
 }
 
-/// Directories of this many entries, and what is kept after each was listed.
+/// Directories with this many entries, and the data kept after each was listed.
 fn kept(entries: u64, options: &Options) -> Vec<(u64, u64)> {
     let owner = Owner::default();
     let root = MemoryTree::new(1).root();

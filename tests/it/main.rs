@@ -1,9 +1,8 @@
 //! Tests of the library that need neither root nor a mount.
 //!
-//! `model` and `rules` hold the union to a reference; `crash` stops it at every change; `hostile`
-//! opens indexes that somebody made up; `imports` reads archives of other programs; `golden` reads
-//! what earlier builds wrote; `pulls` asks a small registry; `tidy`
-//! reads the sources themselves.
+//! `model` and `rules` compare the union with a reference; `crash` stops it at every change;
+//! `hostile` opens forged indexes; `imports` reads archives of other programs; `golden` reads files
+//! of earlier builds; `pulls` uses a small registry; `tidy` reads the sources themselves.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

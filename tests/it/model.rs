@@ -12,7 +12,7 @@ use super::ops::{self, Op, Run};
 use laminafs_testing::driver::{Mount, compare, mount, prepare_upper};
 use laminafs_testing::reference::Tree;
 
-/// The clock of the mount starts behind that of the layers.
+/// The clock of the mount starts after that of the layers.
 const START: i64 = 1000;
 
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The layers of a case and what they show.
+/// The layers of a case and the tree that they show.
 struct Stage {
     lowers: Vec<DirRef>,
     upper: MemoryTree,
@@ -79,7 +79,7 @@ impl Stage {
         Self { lowers, upper, options: case.options.clone(), uppers_made: 1 }
     }
 
-    /// The tree that the mount must show; the upper, empty now, gives the root its attributes.
+    /// The tree that the mount must show; the upper, still empty, gives the root its attributes.
     fn flatten(&self) -> Tree {
         let mut layers = vec![self.upper.root().dir(b"upper")];
         layers.extend(self.lowers.iter().cloned());
@@ -110,7 +110,7 @@ fn check(case: &Case) {
     run.cached = case.cached;
     run.aufs = case.options.whiteouts == WhiteoutForm::Aufs;
     run.user_marks = case.options.marks == Marks::User;
-    // A lower file that lost a name counts it again once the upper, with the index, is a layer.
+    // Once the upper is a lower, without its index, a lower file counts removed names again.
     let linked = case.layers.iter().flatten().any(|item| matches!(item.what, What::Link));
     let mut union = stage.mount();
     compare(&mut union, &run.tree, &mut run.inos, false);
@@ -146,7 +146,7 @@ fn check(case: &Case) {
     compare(&mut again, &run.tree, &mut run.inos, false);
 }
 
-/// Hard links are kept in the index of an upper, which is no part of a layer.
+/// Hard links are kept in the index of an upper, which is not part of a layer.
 fn shows_links(tree: &Tree) -> bool {
     tree.nodes.values().any(|node| node.kind != laminafs::types::Kind::Dir && node.nlink > 1)
 }
@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// As many cases as fit a few seconds, or what `PROPTEST_CASES` asks.
+/// The number of cases: a few seconds' worth, or `PROPTEST_CASES`.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
 }

@@ -1,4 +1,4 @@
-//! Changes of the layers by others: of an upper that is not mounted, of a lower beneath a mount.
+//! Changes of the layers from outside: of an unmounted upper, and of a lower beneath a mount.
 
 use laminafs::error::Errno;
 use laminafs::types::XattrFlags;
@@ -96,7 +96,7 @@ fn entry_of_the_index_goes_with_its_last_name_in_the_upper() {
     dir.unlink(b"c").unwrap();
     assert_eq!(index(&fixture), 1);
     let mut mount = fixture.mount();
-    // A lower name is left, which leads to the index.
+    // A lower name remains, which leads to the index.
     assert_eq!((index(&fixture), nlink(&mut mount, "a")), (1, 1));
     mount.link("a", "d").unwrap();
     mount.unlink("a").unwrap();
@@ -144,7 +144,7 @@ fn two_directories_never_lead_to_one_lower_directory() {
             assert_eq!(mount.at(second), Err(Errno::IO));
         }
         assert_eq!(mount.names(""), Ok(vec!["one".into(), "two".into()]));
-        // It is no secret, so that a person can remove it from the upper.
+        // The entry is visible, so that a person can remove it from the upper.
         mount.rename(first, "d", PLAIN).unwrap();
         assert_eq!(mount.names("d"), Ok(vec!["f".into()]));
         mount.rename("d", first, PLAIN).unwrap();
@@ -183,7 +183,7 @@ fn only_what_shows_a_stored_number_makes_a_directory_impure() {
             mount.names(dir).unwrap();
             assert_eq!(impure(dir.as_bytes()), is, "{dir}");
         }
-        // It is marked again by the next one.
+        // The next one marks it again.
         mount.rename("moved/g", "linked/g", PLAIN).unwrap();
         let ino = mount.ino("linked/g");
         assert!(impure(b"linked"));

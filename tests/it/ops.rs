@@ -1,4 +1,4 @@
-//! The operations of the model: drawn at random, applied to the mount and to the reference.
+//! The operations of the model: chosen at random, applied to the mount and to the reference.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::layers::NAMES;
 use laminafs_testing::driver::Mount;
 use laminafs_testing::reference::{Answer, Id, Node, Path, Tree};
 
-/// Deepest path that is made.
+/// The deepest path that is made.
 const DEPTH: usize = 4;
 const KEYS: [&[u8]; 6] = [
     b"user.a",
@@ -23,14 +23,14 @@ const KEYS: [&[u8]; 6] = [
 ];
 const SIZES: [usize; 4] = [0, 5, 4096, 10_000];
 
-/// A name in some directory that exists: the directory by number, modulo how many there are.
+/// A name in an existing directory; the directory is a number, modulo the number of directories.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     dir: usize,
     name: usize,
 }
 
-/// One operation. A `usize` that means an object is its number among all paths that exist.
+/// One operation. A `usize` for an object is its number among all existing paths.
 #[derive(Clone, Debug)]
 pub enum Op {
     Create(Slot, u32),
@@ -61,7 +61,7 @@ pub enum Op {
     RemoveXattr(usize, usize),
     Readdir(usize, bool),
     Open(usize, bool),
-    /// Reads, writes or closes what an earlier `Open` left open.
+    /// Reads, writes or closes a file that an earlier `Open` left open.
     UseOpen(usize, usize),
     ForgetAll,
     Remount,
@@ -117,7 +117,7 @@ struct Held {
     write: bool,
 }
 
-/// Reference, open files, and the step that counts as time.
+/// The reference, the open files, and the step, which serves as time.
 pub struct Run {
     pub tree: Tree,
     pub inos: BTreeMap<Id, u64>,
@@ -143,8 +143,8 @@ impl Run {
         }
     }
 
-    /// Forgets the inode numbers of what cannot carry them over a remount: links and devices have
-    /// no `user.` attributes.
+    /// Drops the inode numbers of objects that cannot keep them over a remount: links and devices
+    /// have no `user.` attributes.
     pub fn forget_unmarked(&mut self) {
         let tree = &self.tree;
         let kept = |id: &Id| {
@@ -180,12 +180,12 @@ impl Run {
             .filter(|(path, id)| path.len() < DEPTH && self.tree.node(*id).kind == Kind::Dir)
             .collect();
         let (path, id) = dirs[slot.dir % dirs.len()].clone();
-        // Where whiteouts are files their names are refused: the last of these.
+        // If whiteouts are files, their names are refused; the last name is one of them.
         let name = if self.aufs { slot.name % (NAMES.len() - 1) } else { slot.name };
         (path, id, NAMES[name].to_vec())
     }
 
-    /// Closes all files and ends what they kept alive.
+    /// Closes all files and removes unlinked ones.
     pub fn close_all(&mut self, mount: &mut Mount) {
         while !self.held.is_empty() {
             self.close(mount, 0);
@@ -202,7 +202,7 @@ impl Run {
         self.bury(mount, held.id);
     }
 
-    /// Lets the kernel forget an object without name and open file.
+    /// Makes the kernel forget an object without names and open files.
     fn bury(&mut self, mount: &mut Mount, id: Id) {
         let held = self.held.iter().any(|held| held.id == id);
         if self.tree.paths().iter().all(|(_, other)| *other != id) && !held {
@@ -225,7 +225,7 @@ impl Run {
         node.unwrap_or_else(|errno| panic!("lookup of {text}: {errno:?}"))
     }
 
-    /// Applies one operation to both; panics where the answers differ.
+    /// Applies one operation to both; panics if the results differ.
     pub fn apply(&mut self, mount: &mut Mount, op: &Op) {
         let (got, wanted) = match op {
             Op::Create(..) | Op::Mkdir(..) | Op::Symlink(_) | Op::Mknod(..) => self.make(mount, op),
@@ -278,7 +278,7 @@ impl Run {
                 mount.union.mkdir(&CALLER, parent, &name, *mode)
             }
             Op::Mknod(_, which) => {
-                // 0:0 is the device that marks whiteouts; made by a user it is a device.
+                // 0:0 is the device of whiteouts; made by a user it is an ordinary device.
                 let kinds =
                     [(Kind::Fifo, 0), (Kind::Char, 0), (Kind::Char, 0x103), (Kind::File, 0)];
                 let which = if self.user_marks && *which == 1 { 2 } else { *which };
@@ -319,7 +319,7 @@ impl Run {
         let name = path.pop().unwrap();
         let dir = self.tree.find(&path).unwrap();
         let parent = self.object(mount, &path, dir);
-        // The kernel looks up what it removes.
+        // The kernel looks up the object that it removes.
         let target = mount.lookup(parent, &name).map(|entry| entry.node);
         mount.nodes.insert(id, target.unwrap());
         match op {
@@ -341,8 +341,8 @@ impl Run {
         if flag != 2 && path.len() + self.height(id) > path.len() + DEPTH + 2 {
             return (Ok(()), Ok(()));
         }
-        // The kernel asks no file system to move a directory into itself or over one above it, and
-        // without `trusted.` attributes no device 0:0 can be marked as a user's own.
+        // The kernel sends no request to move a directory into itself or over one above it, and
+        // without `trusted.` attributes a device 0:0 of a user cannot be marked.
         let over: Path = to_path.iter().cloned().chain([to_name.clone()]).collect();
         let nested = to_path.starts_with(&path) || (path != over && path.starts_with(&over));
         if nested || (flag == 3 && self.user_marks) {
@@ -416,7 +416,7 @@ impl Run {
         let node = self.object(mount, &path, id);
         let mut change = AttrChange::default();
         match op {
-            // Linux has no way to change the mode of a symbolic link.
+            // Linux cannot change the mode of a symbolic link.
             Op::Chmod(..) if self.tree.node(id).kind == Kind::Symlink => return (Ok(()), Ok(())),
             Op::Chmod(_, mode) => {
                 change.mode = Some(*mode);

@@ -1,4 +1,4 @@
-//! Pulls from a small registry: what waits for whom.
+//! Pulls from a small registry: which operations wait for each other.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 type Documents = Arc<HashMap<String, Vec<u8>>>;
 
-/// Serves documents by the end of their address; of one it waits until it is told.
+/// Serves documents by the end of their address; one of them waits for a signal.
 fn serve(documents: Documents, waits: &str, go: mpsc::Receiver<()>) -> (String, Arc<Mutex<u32>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -61,7 +61,7 @@ fn answer(mut stream: TcpStream, documents: &Documents, before: impl Fn(&str)) {
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).unwrap_or_default();
 }
 
-/// An image of these layers; answers its documents by name, with the manifest as `1`.
+/// An image with these layers. Returns its documents by name, with the manifest as `1`.
 fn image(layers: &[Vec<u8>]) -> HashMap<String, Vec<u8>> {
     let ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
     let config = serde_json::json!({

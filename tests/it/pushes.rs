@@ -1,4 +1,4 @@
-//! Pushes to a small registry: what it has is neither made nor sent again.
+//! Pushes to a small registry: blobs that it has are neither made nor sent again.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use laminafs::service::push::{Push, push};
 
 type Blobs = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// A registry in memory; answers its host, and what it holds by digest and tag.
+/// A registry in memory. Returns its host, and its content by digest and tag.
 fn serve() -> (String, Blobs) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -75,7 +75,7 @@ fn tar(content: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// Pushes an image; answers how many layers were made, and how many were there.
+/// Pushes an image. Returns how many layers were made, and how many were already there.
 fn pushed(images: &Images, host: &str, form: Form) -> (usize, usize) {
     let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
     let access = Access::find(&reference, AccessOptions::default()).unwrap();
@@ -109,7 +109,7 @@ fn a_push_of_what_is_there_makes_nothing() {
         let before = held.lock().unwrap().clone();
         assert_eq!(pushed(&images, &host, form), (0, 1), "{form:?}");
         assert_eq!(*held.lock().unwrap(), before, "the same image");
-        // What the registry lost is made and sent again.
+        // A blob that the registry lost is made and sent again.
         let manifest = before["1"].clone();
         held.lock().unwrap().clear();
         assert_eq!(pushed(&images, &host, form), (1, 0), "{form:?}");

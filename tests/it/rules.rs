@@ -95,7 +95,7 @@ fn listing_gives_each_survivor_once_while_entries_are_removed() {
             }
             from = next;
             seen.extend(piece.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()));
-            // One that was given already and one that may come yet.
+            // An entry that was already listed, and one that may still come.
             for name in [seen.last().cloned().unwrap(), format!("n{}", turn * 7 % 60)] {
                 if name.starts_with('n') && removed.insert(name.clone()) {
                     mount.unlink(&format!("d/{name}")).unwrap();
@@ -161,7 +161,7 @@ fn marks_made_by_users_have_no_effect() {
             ] {
                 let key = format!("{space}.{mark}");
                 for path in ["d", "f"] {
-                    // Either it is refused, or it is content like any other.
+                    // The name is either refused, or ordinary content.
                     match mount.set_xattr(path, key.as_bytes(), value.as_bytes()) {
                         Ok(()) => {
                             let node = mount.at(path).unwrap();

@@ -1,4 +1,4 @@
-//! The tables of docs/SEMANTICS.md are those of the code.
+//! The tables of docs/SEMANTICS.md must match the code.
 
 use laminafs::error::Errno;
 
@@ -11,7 +11,7 @@ fn errnos() -> String {
     Errno::ALL.iter().map(row).collect()
 }
 
-/// Fails where the page lacks an errno or has one too many; `LAMINA_UPDATE=1` writes it anew.
+/// Fails if the errnos of the page differ from the code; `LAMINA_UPDATE=1` rewrites the table.
 #[test]
 fn errnos_of_the_page_are_those_of_the_code() {
     let page = std::fs::read_to_string(PAGE).unwrap();

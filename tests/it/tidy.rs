@@ -1,7 +1,7 @@
-//! Reads the sources themselves: which module names which, sizes, comments, links of documents.
+//! Checks the sources themselves: imports of modules, sizes, comments, links of documents.
 //!
-//! A check is a function from sources to findings, so that each is also shown a bad source. What
-//! is excused stands in [`EXCEPTIONS`]; one that nothing needs any more is a failure itself.
+//! A check is a function from sources to findings, so that each is also tested with a bad source.
+//! [`EXCEPTIONS`] lists the allowed findings; an unneeded exception is a failure itself.
 
 mod circles;
 mod tables;
@@ -14,11 +14,11 @@ use tables::{
     NOT_BESIDE_SYNC, NOT_IN_UNION, PARAMETERS, SCRIPT_LINES, USERS, WORDS,
 };
 
-/// A file with two views of it, both with the line numbers of the whole.
+/// A file with two views of it, both with the line numbers of the file.
 struct Source {
     path: String,
     text: String,
-    /// Without comments and without what stands in quotes.
+    /// The text without comments and quoted text.
     code: String,
     /// The comments alone.
     comments: String,
@@ -41,7 +41,7 @@ impl Source {
         Finding { rule, path: self.path.clone(), object: object.into() }
     }
 
-    /// The module of the library that the file belongs to.
+    /// The module of the library to which the file belongs.
     fn module(&self) -> Option<&str> {
         let below = self.path.strip_prefix("src/")?;
         below.split(['/', '.']).next().filter(|name| *name != "lib")
@@ -51,7 +51,7 @@ impl Source {
         self.path.contains("tests/") || self.path.ends_with("/tests.rs")
     }
 
-    /// The code without its module of tests; empty for a file of tests.
+    /// The code without its test module; empty for a file of tests.
     fn product(&self) -> &str {
         if self.is_test() {
             return "";
@@ -128,7 +128,7 @@ fn quoted_len(rest: &str, quote: u8) -> usize {
     rest.len()
 }
 
-/// The places of a word or path that is not part of a longer word.
+/// The positions of a word or path that is not part of a longer word.
 fn uses<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let joins = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
@@ -136,7 +136,7 @@ fn uses<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     })
 }
 
-/// The first names behind each `ROOT::`, also within braces.
+/// The first names after each `ROOT::`, also within braces.
 fn named_behind(code: &str, root: &str) -> Vec<String> {
     let mut names = Vec::new();
     for at in uses(code, root) {
@@ -218,7 +218,7 @@ fn words(source: &Source) -> Vec<Finding> {
     named.map(|(word, _)| source.finding("word", *word)).collect()
 }
 
-/// The functions of a code view: name, count of lines, count of parameters beside self.
+/// The functions of a code view: name, number of lines, number of parameters without self.
 fn functions(code: &str) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for at in uses(code, "fn") {
@@ -248,7 +248,7 @@ fn functions(code: &str) -> Vec<(String, usize, usize)> {
     found
 }
 
-/// The place of the bracket that closes the one at `open`.
+/// The position of the bracket that closes the one at `open`.
 fn closing(code: &str, open: usize) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in code[open..].char_indices() {
@@ -316,7 +316,7 @@ fn script_size(path: &str, text: &str) -> Option<Finding> {
     })
 }
 
-/// The links of a document that lead nowhere, and the files that it names and that are not there.
+/// Broken links of a document, and paths in it that do not exist.
 fn links(root: &Path, path: &str, text: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     let dir = root.join(path).parent().map(Path::to_path_buf).unwrap_or_default();
@@ -360,7 +360,7 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// What is not excused, and what is excused for nothing.
+/// Findings without an exception, and exceptions without a finding.
 fn judge(found: &[Finding], excused: &[(&str, &str, &str, &str)]) -> Vec<String> {
     let is = |finding: &Finding, (rule, path, object, _): &(&str, &str, &str, &str)| {
         finding.rule == *rule && finding.path == *path && finding.object == *object

@@ -1,4 +1,4 @@
-//! What the union believes of layers: numbers, origins, and marks that lead elsewhere.
+//! Data in layers that the union trusts or not: numbers, origins, and marks that lead elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ fn mark(dir: &DirRef, name: &str, key: &str, value: &[u8]) {
     dir.set_xattr(Some(name.as_bytes()), key.as_bytes(), value, XattrFlags::default()).unwrap();
 }
 
-/// Numbers of all objects; asserts that paths with one number show the same content.
+/// The numbers of all objects; asserts that paths with one number show equal content.
 fn numbers(mount: &mut Mount, paths: &[&str]) -> BTreeMap<String, u64> {
     let mut contents: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let mut found = BTreeMap::new();
@@ -40,7 +40,7 @@ fn listed(mount: &mut Mount, path: &str) -> BTreeMap<String, u64> {
     entries.into_iter().map(shown).collect()
 }
 
-/// Layers whose hard links the index cannot keep together, each for another reason.
+/// Layers whose hard links the index cannot keep together, each for a different reason.
 fn without_index() -> Vec<Fixture> {
     let lower: [&[&str]; 1] = [&["d/a=text", "d/b>d/a", "e/c>d/a", "single=1"]];
     let off = Fixture::new(&lower).with(Options { index: false, ..Options::default() });
@@ -109,7 +109,7 @@ fn all_names_of_one_lower_object_can_be_removed_without_an_index() {
 #[test]
 fn numbers_of_other_layers_are_not_shown() {
     for options in forms() {
-        // The same files, made in another order: their numbers are those of others.
+        // The same files, made in another order: each number now belongs to another file.
         let names = ["a=1", "b=2", "c=3", "d=4", "e=5"];
         let mut turned = names;
         turned.reverse();
@@ -148,7 +148,7 @@ fn lowers_without_handles_lead_to_nothing_by_number() {
     let mut mount = fixture.mount();
     mount.write("a", b"A", 0).unwrap();
     numbers(&mut mount, &["a", "a2", "b", "b2"]);
-    // A program that numbers its files afresh in each mount.
+    // A program that numbers its files differently in each mount.
     fixture.lowers = vec![lower(&["b=2", "b2>b", "a=1", "a2>a"])];
     mount = fixture.remount(mount);
     numbers(&mut mount, &["a", "a2", "b", "b2"]);
@@ -157,7 +157,7 @@ fn lowers_without_handles_lead_to_nothing_by_number() {
     }
 }
 
-/// A lower in which a user has made a directory and a file lead elsewhere.
+/// A lower in which a user has made marks that lead a directory and a file elsewhere.
 fn led(namespace: &str) -> Fixture {
     let fixture = Fixture::new(&[&["d/", "f*5= ", "sub/"], &["secret/s=1", "other=other"]]);
     let root = fixture.lowers[0].root();
@@ -192,7 +192,7 @@ fn marks_that_are_not_followed_are_refused() {
             let dir = if follow_redirects { Ok(vec!["s".into()]) } else { Err(Errno::PERM) };
             assert_eq!(mount.at("d").and_then(|_| mount.names("d")), dir);
             assert_eq!(mount.at("f"), Err(Errno::PERM));
-            // What is refused is listed, and nothing else is lost with it.
+            // A refused entry is listed, and nothing else is lost with it.
             let names = ["d", "f", "other", "secret", "sub"].map(String::from);
             assert_eq!(mount.names(""), Ok(names.to_vec()));
         }
@@ -234,7 +234,7 @@ fn whiteouts_that_an_engine_wrote_in_the_upper_hide() {
             }
             mount = fixture.remount(mount);
         }
-        // What is made in their place shows nothing of what they hid.
+        // Objects made in their place show nothing of what they hid.
         mount.mkdir("data/a").unwrap();
         mount.create("top", b"new").unwrap();
         assert_eq!(mount.create(".wh.top", b""), Err(Errno::PERM));

@@ -1,4 +1,4 @@
-//! A walk of the union comes to directories in the order in which a reader descends.
+//! A walk of the union reaches directories in the order in which a reader descends.
 
 use laminafs::types::{Kind, NodeId, Owner};
 use laminafs::union::{DirRef, Options, Union};
@@ -24,7 +24,7 @@ fn layer(tops: std::ops::Range<u8>, inner: std::ops::Range<u8>) -> DirRef {
     root
 }
 
-/// Every directory with its node, as a reader that descends finds it.
+/// Every directory with its node, in the order of a reader that descends.
 fn descend(mount: &mut Mount, dir: NodeId, path: &Path, found: &mut Vec<(Path, NodeId)>) {
     found.push((path.clone(), dir));
     for (name, entry) in mount.list(dir, false, usize::MAX).unwrap() {

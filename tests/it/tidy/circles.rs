@@ -1,17 +1,17 @@
-//! Circles of imports between the files of the library, and of what its tests stand on.
+//! Circles of imports between the files of the library and of the tests' support crate.
 //!
-//! An edge leads from a file to each file that its product code names, by `use` or by a path in
-//! the code: to the last part of a path that is a file. A name that a parent hands on is an edge to
-//! the parent.
+//! An edge leads from a file to each file that its product code names, by `use` or by a path in the
+//! code: to the last part of a path that is a file. For a re-exported name the edge leads to the
+//! parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Source, first_word, uses};
 
-/// The most files of one circle, all of one module.
+/// The limit of files in one circle, all of one module.
 const FILES: usize = 3;
 
-/// The first part of a file of `testing/src`, which no module of the library has.
+/// The first part of a file of `testing/src`, a name that no module of the library has.
 const TESTING: &str = "testing";
 
 type Modules<'a> = BTreeMap<Vec<&'a str>, usize>;
@@ -25,18 +25,18 @@ fn parts(path: &str) -> Option<Vec<&str>> {
     Some(path.strip_prefix("src/")?.split('/').collect())
 }
 
-/// The parts of the root of the crate that a file is of.
+/// The parts of the root of the file's crate.
 fn crate_root<'a>(parts: &[&'a str]) -> Vec<&'a str> {
     parts.iter().copied().take_while(|part| *part == TESTING).collect()
 }
 
-/// The module of its crate that a file is of.
+/// The module of the crate to which the file belongs.
 fn module(path: &str) -> Option<&str> {
     let parts = parts(path)?;
     parts.get(crate_root(&parts).len()).copied()
 }
 
-/// The paths that begin at the start of a text, each of a group on its own.
+/// The paths at the start of a text, each path of a group separately.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let text = text.trim_start();
     if let Some(group) = text.strip_prefix('{') {
@@ -68,7 +68,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     rest.into_iter().map(|rest| [vec![first.clone()], rest].concat()).collect()
 }
 
-/// The file that a path in the file `from` leads to.
+/// The file to which a path in the file `from` leads.
 fn target(from: &[&str], path: &[String], known: &Modules<'_>) -> Option<usize> {
     let mut at: Vec<&str> = match &path.first()?[..] {
         "crate" => crate_root(from),
@@ -103,7 +103,7 @@ fn edges(source: &Source, known: &Modules<'_>) -> BTreeSet<usize> {
         for at in uses(code, root) {
             let before = &code[..at];
             let is_path = code[at + root.len()..].starts_with("::");
-            // Behind `in` it says who may see something, and that is no import.
+            // `pub(in path)` sets a visibility and is not an import.
             if is_path && !before.ends_with("::") && !before.ends_with("(in ") {
                 let to = paths(&code[at..]).into_iter();
                 found.extend(to.filter_map(|path| target(&from, &path, known)));

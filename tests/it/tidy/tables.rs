@@ -1,7 +1,7 @@
 //! The tables of the tidy test: edges between modules, words, sizes, exceptions.
 
-/// Which `crate::MODULE` a module of `src/` may name: the table of docs/ARCHITECTURE.md. `types`
-/// and `error` are words that all others speak. A module names only those above it.
+/// The `crate::MODULE` that each module of `src/` may name: the table of docs/ARCHITECTURE.md. All
+/// modules may use `types` and `error`. A module names only those above it.
 pub(super) const EDGES: [(&str, &[&str]); 14] = [
     ("types", &[]),
     ("sync", &[]),
@@ -23,20 +23,20 @@ pub(super) const ALL: [&str; 11] = [
     "volume",
 ];
 
-/// Of which module another one may name but these parts.
+/// The only parts of a module that another one may name.
 pub(super) const NARROW: [(&str, &str, &[&str]); 3] = [
     ("catalog", "store", &["error", "files", "id"]),
     ("transfer", "catalog", &["name"]),
     ("backing", "union", &["layer"]),
 ];
 
-/// Which modules of the library the program may name, and what the tests stand on.
+/// The modules of the library that the program and the tests' support crate may name.
 pub(super) const USERS: [(&str, &[&str]); 2] = [
     ("mountd/", &["service", "types", "error"]),
     ("testing/", &["types", "sync", "error", "union"]),
 ];
 
-/// A word, and the beginnings of the paths that may use it.
+/// A word, and the prefixes of the paths that may use it.
 pub(super) const WORDS: [(&str, &[&str]); 13] = [
     ("laminafs_testing", &[]),
     ("shuttle", &["src/sync"]),
@@ -53,16 +53,16 @@ pub(super) const WORDS: [(&str, &[&str]); 13] = [
     ("rustix", &["src/sys", "mountd/"]),
 ];
 
-/// What the union, which is pure logic, does not name.
+/// Names that the union, which is pure logic, may not use.
 pub(super) const NOT_IN_UNION: [&str; 8] =
     ["fuser", "libc", "rustix", "std::fs", "std::io", "std::process", "Instant", "SystemTime"];
 
-/// What the union, and the layers that its tests stand on, take from the module `sync` alone.
+/// Names that the union, and the layers of its tests, must take from the module `sync`.
 pub(super) const NOT_BESIDE_SYNC: [&str; 4] = ["parking_lot", "dashmap", "shuttle", "std::thread"];
 pub(super) const CHECKED: [&str; 2] = ["src/union", "testing/src"];
 
-/// What only `src/union/lock.rs` may write: it hands out a lock together with the state that it
-/// protects, read after the lock was taken. What a request read before may be of another time.
+/// Functions that only `src/union/lock.rs` may call: it hands out a lock together with the state
+/// that it protects, read after the lock was taken. State read before may be out of date.
 pub(super) const NAKED_LOCKS: [&str; 8] = [
     ".state.lock(",
     ".state.try_lock(",
@@ -81,7 +81,7 @@ pub(super) const LINE_CHARS: usize = 100;
 pub(super) const PARAMETERS: usize = 5;
 pub(super) const SCRIPT_LINES: usize = 50;
 
-/// Rule, path and object of what is excused, and why.
+/// Rule, path and object of an exception, and the reason.
 pub(super) const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("parameters", "src/union/namespace.rs", "make_in", "a place, a name and what is made there"),
     ("parameters", "src/union/io.rs", "copy_file_range", "the system call has as many"),
