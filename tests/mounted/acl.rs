@@ -1,4 +1,4 @@
-//! POSIX ACLs and the set-group-id bit: what new objects inherit and what a change of mode does.
+//! POSIX ACLs and the set-group-id bit: inheritance by new objects, and changes of the mode.
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;

@@ -1,4 +1,4 @@
-//! System calls that neither std nor rustix offers safely. The only unsafe code of these tests.
+//! System calls that neither std nor rustix offers safely: the only unsafe code of these tests.
 #![allow(unsafe_code, reason = "one call each, argued where it is made")]
 
 use std::ffi::CString;
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A file handle as `name_to_handle_at` gives it: header and opaque bytes.
+/// A file handle of `name_to_handle_at`: header and opaque bytes.
 #[derive(Clone)]
 pub struct Handle(Vec<u32>);
 
@@ -21,7 +21,7 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("no NUL in a test path")
 }
 
-/// Asks for the handle of `path`, not following a link.
+/// Returns the handle of `path`, not following a link.
 pub fn name_to_handle(path: &Path) -> io::Result<Handle> {
     let mut buffer = vec![0u32; 2 + HANDLE_BYTES as usize / 4];
     buffer[0] = HANDLE_BYTES;
@@ -41,7 +41,7 @@ pub fn name_to_handle(path: &Path) -> io::Result<Handle> {
     checked(result).map(|_| Handle(buffer))
 }
 
-/// Opens what `handle` names on the file system of `mount`.
+/// Opens the file of `handle` on the file system of `mount`.
 pub fn open_by_handle(mount: BorrowedFd<'_>, handle: &Handle, flags: i32) -> io::Result<OwnedFd> {
     let mut buffer = handle.0.clone();
     // SAFETY: the buffer is a handle that the kernel filled in; it is not changed by the call.
@@ -64,9 +64,9 @@ pub fn ofd_lock(file: BorrowedFd<'_>, kind: i32, start: i64, len: i64) -> io::Re
     checked(result).map(drop)
 }
 
-/// The number behind `FS_IOC_FSGETXATTR`.
+/// The number of the ioctl `FS_IOC_FSGETXATTR`.
 const FSGETXATTR: libc::c_ulong = 0x801c_581f;
-/// The number behind `FS_IOC_FSSETXATTR`.
+/// The number of the ioctl `FS_IOC_FSSETXATTR`.
 const FSSETXATTR: libc::c_ulong = 0x401c_5820;
 
 /// `struct fsxattr` of the kernel's `fs.h`.
@@ -103,7 +103,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Maps `len` bytes, shared or private, for reading or for writing too.
+    /// Maps `len` bytes, shared or private, read-only or writable.
     pub fn new(file: BorrowedFd<'_>, len: usize, shared: bool, write: bool) -> io::Result<Self> {
         let protection = libc::PROT_READ | if write { libc::PROT_WRITE } else { 0 };
         let flags = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
@@ -135,7 +135,7 @@ impl Map {
         }
     }
 
-    /// Waits until what was written reached the file.
+    /// Waits until written bytes have reached the file.
     pub fn sync(&self) -> io::Result<()> {
         // SAFETY: exactly the mapping made in `new`.
         checked(unsafe { libc::msync(self.at.cast(), self.len, libc::MS_SYNC) }).map(drop)

@@ -1,8 +1,8 @@
-//! Several processes on few names: what each was answered has an order that explains it, nothing
-//! that was acknowledged is lost, and a remount changes nothing.
+//! Several processes on a few names: some order explains the results of all calls, no acknowledged
+//! data is lost, and a remount changes nothing.
 //!
-//! `tests/mounted/concurrent.py` does the work and judges; here it runs for seconds,
-//! `scripts/stress` has it run for as long as one likes.
+//! `tests/mounted/concurrent.py` does the work and checks the results. Here it runs for seconds;
+//! `scripts/stress` runs it for any time.
 
 use std::process::{Command, Stdio};
 

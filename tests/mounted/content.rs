@@ -1,4 +1,4 @@
-//! What files hold: reading and writing over a copy-up, truncation, append, copies inside the
+//! The content of files: reading and writing over a copy-up, truncation, append, copies inside the
 //! kernel, and descriptors that were opened before the copy-up.
 
 use std::fs;
@@ -35,7 +35,7 @@ judged!(everywhere:
     dup_shares_its_offset_across_copy_up,
 );
 
-// overlayfs copies up without the data before it looks who runs the file.
+// overlayfs copies up without the data before it checks whether the file is being executed.
 judged!(beyond_kernel: a_running_program_is_not_truncated);
 
 judged!(lamina: small_files_cost_no_read);
@@ -185,7 +185,7 @@ fn old_reader_sees_what_is_written_later(s: &mut Site) {
 
 fn old_reader_sees_it_after_caches_are_dropped(s: &mut Site) {
     put(s.lower("f"), pattern(300_000));
-    // With it the reader keeps the lower file, see SEMANTICS.
+    // With passthrough the reader keeps the lower file, see SEMANTICS.
     s.options = "passthrough=off".to_owned();
     s.mount();
     let reader = fs::File::open(s.at("f")).unwrap();
@@ -346,7 +346,7 @@ fn dup_shares_its_offset_across_copy_up(s: &mut Site) {
     assert_eq!(&seen, b"4567");
 }
 
-// open(2) with O_TRUNC but without write access truncates too, and is refused as late as that.
+// open(2) with O_TRUNC but without write access truncates too, and is refused only then.
 fn a_running_program_is_not_truncated(s: &mut Site) {
     fs::copy("/bin/sleep", s.lower("old")).unwrap();
     s.mount();
@@ -373,7 +373,8 @@ fn a_running_program_is_not_truncated(s: &mut Site) {
     }
 }
 
-// The first OPEN of a small lower file brings its data: no READ follows, nor after a second OPEN.
+// The first OPEN of a small lower file also brings its data: neither it nor a second OPEN causes a
+// READ.
 fn small_files_cost_no_read(s: &mut Site) {
     let sizes = [0, 1, 4095, 4096, 4097, 65_535];
     for size in sizes {

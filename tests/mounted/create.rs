@@ -1,4 +1,4 @@
-//! Making, opening and removing objects: flags, modes and errnos.
+//! Creating, opening and removing objects: flags, modes and errnos.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! How a mount does its work: chosen by what the host can, shown, and forced.
+//! The drivers of a mount: chosen by the features of the host, shown, and forced.
 
 use std::fs;
 use std::process::Output;
@@ -78,7 +78,7 @@ fn what_cannot_be_forced_is_refused(s: &mut Site) {
         assert!(!output.status.success() && said.contains(word), "{options}: {said}");
         assert_eq!(fs::read_dir(s.mnt()).unwrap().count(), 0, "nothing is mounted");
     }
-    // Nothing is held by what was refused.
+    // A refused mount holds no resources.
     mount_with(s, "");
 }
 
@@ -128,7 +128,7 @@ fn an_index_that_is_another_is_never_shown(s: &mut Site) {
     let layer = fs::read_dir(root.join("layers")).unwrap().next().unwrap().unwrap().path();
     let mut index = fs::read(layer.join("index")).unwrap();
     let at = index.windows(12).position(|bytes| bytes == b"unmistakable").unwrap();
-    // As good as the one before but for its digest.
+    // Equal to the one before except for its digest.
     index[at] = b'U';
     fs::write(layer.join("index"), &index).unwrap();
     for more in [&[][..], &["--ephemeral"]] {

@@ -1,4 +1,4 @@
-//! How a mount ends: `lamina umount`, umount(8) through the helper, and signals.
+//! The end of a mount: `lamina umount`, umount(8) through the helper, and signals.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -34,7 +34,7 @@ judged!(lamina:
     remount_keeps_what_is_not_named,
 );
 
-/// A user with a name, which `fusermount3` asks for.
+/// A user with a name, which `fusermount3` looks up.
 const NOBODY: u32 = 65_534;
 
 fn umount(words: &[&str], path: &Path) -> Output {
@@ -53,7 +53,7 @@ fn is_gone(daemon: Pid) -> bool {
     test_kill_process(daemon).is_err()
 }
 
-/// A process that does nothing, with the file as its standard input; killed in the end.
+/// A process that does nothing, with the file as its standard input; it is killed on drop.
 struct Sleeper(Child);
 
 impl Sleeper {
@@ -206,7 +206,7 @@ fn umount_waits_though_the_number_is_given_away(s: &mut Site) {
         s.mount();
         let is_over = AtomicBool::new(false);
         let (output, left) = std::thread::scope(|scope| {
-            // Each takes the lowest number that is free, and keeps it.
+            // Each takes the lowest free number and keeps it.
             let taking = scope.spawn(|| {
                 let flags = rustix::mount::MountFlags::empty();
                 let mut count = 0;
@@ -298,7 +298,7 @@ fn every_signal_ends_the_mount_or_is_ignored(s: &mut Site) {
             command(program(), &["mount", "--foreground", "-o", &list(s), &text(s.mnt())]);
         let mut daemon = mount.spawn().unwrap();
         wait_for("the mount", || mount_line(&s.mnt()).is_some());
-        // The table shows the mount before it is served; an answer comes only after that.
+        // The table shows the mount before it is served; a first response comes only after that.
         put(s.at("f"), "kept");
         send(Pid::from_child(&daemon), signal);
         if ends {
@@ -323,7 +323,7 @@ fn user_of_a_mount_is_served_after_a_signal(s: &mut Site) {
         send(Pid::from_child(&daemon), Signal::TERM);
         wait_for("the unmount", || mount_line(&s.mnt()).is_none());
     }
-    // Longer than a daemon that gives up would wait.
+    // Longer than a daemon would wait before it gave up.
     std::thread::sleep(std::time::Duration::from_secs(6));
     assert!(daemon.try_wait().unwrap().is_none(), "it serves");
     rustix::io::write(&held, b"UPPER").unwrap();
@@ -352,7 +352,7 @@ fn mount_of_a_user_ends_by_a_signal(s: &mut Site) {
         assert!(std::env::var_os("LAMINA_NO_SKIP").is_none(), "this case needs fusermount3");
         return;
     }
-    // One that users may open, as most hosts have it.
+    // A device that users may open, as on most hosts.
     let device = s.root().join("fuse");
     mknod(&device, rustix::fs::FileType::CharacterDevice, 10, 229).unwrap();
     chmod(&device, 0o666);
@@ -360,7 +360,7 @@ fn mount_of_a_user_ends_by_a_signal(s: &mut Site) {
     for name in ["lower", "upper", "work", "mnt"] {
         chown(s.root().join(name), NOBODY, NOBODY);
     }
-    // The program may stand where the user finds no way to.
+    // The program may be in a directory that the user cannot enter.
     let program = s.root().join("lamina");
     fs::copy(crate::harness::program(), &program).unwrap();
     let user = NOBODY.to_string();
@@ -401,7 +401,7 @@ fn remount_keeps_what_is_not_named(s: &mut Site) {
     for flag in ["ro", "nosuid", "nodev", "noatime", "nosymfollow"] {
         assert!(line.split([' ', ',']).any(|word| word == flag), "{flag}: {line}");
     }
-    // mount(8) gives its helper all the flags, those of before included.
+    // mount(8) passes all flags to its helper, including the old ones.
     let mnt = text(s.mnt());
     let words = ["src", &mnt, "-o", "rw,nodev,noatime,remount,user_id=0,allow_other"];
     succeeds(&command(&called(s, "mount.fuse.lamina"), &words).output().unwrap());

@@ -1,6 +1,6 @@
-//! The upper is the kernel's format: what one of the two writes, the other shows the same.
+//! The upper has the kernel's format: changes of the kernel and of Lamina look equal in both.
 //!
-//! Each case lets them take turns on one upper and compares whole trees at each change of hands.
+//! Each case lets them take turns on one upper and compares whole trees after each turn.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -27,7 +27,7 @@ judged!(lamina:
     escaped_attributes_are_exchanged,
 );
 
-/// Fills a lower with one of each kind.
+/// Fills a lower with one object of each kind.
 fn fill(s: &Site) {
     for name in ["d/sub/deep", "e", "gone/inside", "emptied", "swap1", "swap2"] {
         dir(s.lower(name));
@@ -50,7 +50,7 @@ fn fill(s: &Site) {
     chmod(s.lower("d/x"), 0o6755);
 }
 
-/// Changes one of each kind; each round has files of its own.
+/// Changes one object of each kind; each round has its own files.
 fn change(at: &Path, round: usize) {
     let path = |name: &str| at.join(name);
     let own = |name: &str| at.join(format!("{name}{round}"));
@@ -68,7 +68,7 @@ fn change(at: &Path, round: usize) {
     let file = fs::OpenOptions::new().write(true).open(own("file")).unwrap();
     file.write_all_at(b"tail", 300_000).unwrap();
     file.set_modified(UNIX_EPOCH + Duration::new(1_000_000 + round as u64, 123_456_789)).unwrap();
-    // Without redirects a kernel moves no directory of a lower.
+    // Without redirects the kernel does not rename a directory of a lower.
     match rename(own("move"), own("moved-")) {
         Ok(()) | Err(Errno::XDEV) => {}
         Err(error) => panic!("rename of a directory: {error}"),
@@ -96,7 +96,7 @@ fn change(at: &Path, round: usize) {
     }
 }
 
-/// Whether a process beside the test names the site in its words.
+/// Whether another process has the site in its arguments.
 fn is_served(s: &Site) -> bool {
     let root = s.root().as_os_str().as_encoded_bytes();
     let own = std::process::id().to_string();
@@ -107,12 +107,12 @@ fn is_served(s: &Site) -> bool {
     })
 }
 
-/// Mounts by the other one and asserts that the tree is the same.
+/// Mounts with the other implementation and asserts that the tree is equal.
 #[track_caller]
 fn hand_over(s: &mut Site, to_kernel: bool) {
     let before = tree::read(&s.mnt());
     s.unmount();
-    // The kernel takes no work directory that a daemon is still emptying.
+    // The kernel refuses a work directory that a daemon is still emptying.
     let deadline = Instant::now() + Duration::from_secs(15);
     while is_served(s) {
         assert!(Instant::now() < deadline, "the daemon leaves");
@@ -140,7 +140,7 @@ fn take_turns(s: &mut Site, kernel_first: bool) {
         kernel = !kernel;
         hand_over(s, kernel);
     }
-    // And once more without a change between.
+    // And once more without a change in between.
     hand_over(s, !kernel);
 }
 

@@ -1,4 +1,4 @@
-//! Grafts as bind mounts of the kernel: where they go, what they show, and how they end.
+//! Grafts as bind mounts of the kernel: their places, their content, and their end.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -43,7 +43,7 @@ fn bind(s: &mut Site, name: &str, place: &str) -> PathBuf {
     source
 }
 
-/// The places that are mounted over beneath the mount.
+/// The mount points beneath the mount.
 fn bound(s: &Site) -> Vec<String> {
     let mnt = s.mnt();
     let below = mount_points_below(&mnt);
@@ -73,7 +73,7 @@ fn unmount_takes_grafts_along_or_leaves_all(s: &mut Site) {
     put(one.join("f"), "one");
     put(two.join("f"), "two");
     s.mount();
-    // Moved within the mount, the graft goes along.
+    // The graft moves with its directory within the mount.
     rename(s.at("deep"), s.at("moved")).unwrap();
     let open = open(s.at("moved/two/f"), OFlags::RDONLY).unwrap();
     let busy = lamina(&["umount", &text(s.mnt())]);
@@ -142,7 +142,7 @@ fn flags_of_a_graft_are_its_own_and_those_of_the_mount(s: &mut Site) {
     assert!(options("closed").starts_with("ro,nosuid,nodev,noexec"), "{}", options("closed"));
     assert!(options("open").starts_with("rw,nodev"), "{}", options("open"));
     s.unmount();
-    // What only a bind mount can do is refused where there is none.
+    // Flags that only a bind mount supports are refused without one.
     s.options = "graft=served".to_owned();
     let output = s.try_lamina();
     assert!(String::from_utf8_lossy(&output.stderr).contains("nosuid"), "{output:?}");

@@ -10,7 +10,7 @@ use crate::calls::{fs_xattr, name_to_handle, open_by_handle, set_fs_xattr};
 use crate::harness::Site;
 use crate::tools::*;
 
-// Overlayfs gives handles only with nfs_export, which excludes metacopy.
+// Overlayfs has handles only with nfs_export, which excludes metacopy.
 judged!(beyond_kernel:
     handle_opens_the_file,
     handle_outlives_the_caches,
@@ -106,7 +106,7 @@ fn handle_of_removed_file_is_stale(s: &mut Site) {
     }
 }
 
-// Node numbers come again in the next session, for whatever is looked up first.
+// The next session assigns node numbers again, in the order of its first lookups.
 fn handle_never_opens_another_file_after_a_remount(s: &mut Site) {
     let names: Vec<String> = (0..3000).map(|number| format!("f{number}")).collect();
     for name in &names {

@@ -1,7 +1,7 @@
-//! A place to judge one case: layers, a mount point, and the file system mounted there.
+//! The site of a case: layers, a mount point, and the file system mounted there.
 //!
-//! Every case runs in a thread with a mount namespace of its own and a temporary directory of its
-//! own. After the case the site checks that it leaves no mount, no daemon and no descriptor.
+//! Every case runs in a thread with its own mount namespace and its own temporary directory. After
+//! the case the site checks that no mount, daemon or descriptor is left.
 
 use std::fs;
 use std::io::Write;
@@ -29,13 +29,13 @@ pub enum Judge {
     Blobs,
 }
 
-/// Where libmount keeps its table.
+/// The directory of libmount's table.
 const LIBMOUNT: &str = "/run/mount";
-/// How long a case may take before its daemon is killed so that the rest can go on.
+/// The time limit of a case, after which its daemon is killed so that the other cases can run.
 const CASE_LIMIT: Duration = Duration::from_secs(90);
-/// How long a daemon may take to leave after its mount is gone.
+/// The time limit for a daemon to end after its mount is gone.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// The options that bring the kernel's overlayfs to the same semantics.
+/// The options that give the kernel's overlayfs equal semantics.
 pub const KERNEL_OPTIONS: &str = "metacopy=on,redirect_dir=on,index=on,xino=on";
 
 /// Runs a case on a judge in a fresh site.
@@ -72,7 +72,7 @@ fn host_can(judge: Judge) -> bool {
     false
 }
 
-/// The program under test: `LAMINA_BIN`, or what `cargo build -p lamina` makes.
+/// The program under test: `LAMINA_BIN`, or the one that `cargo build -p lamina` makes.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -93,18 +93,18 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// Layers, a mount point, and what is mounted there.
+/// Layers, a mount point, and the current mount.
 pub struct Site {
     judge: Judge,
     directory: tempfile::TempDir,
     mounted: bool,
     /// Names of the lower layers, topmost first.
     lowers: Vec<String>,
-    /// Options of the mount beyond the layers.
+    /// Options of the mount, without those for the layers.
     pub options: String,
-    /// Further words for `lamina mount`.
+    /// Further arguments of `lamina mount`.
     pub words: Vec<String>,
-    /// Mounts without an upper.
+    /// Whether mounts have no upper.
     pub read_only: bool,
 }
 
@@ -128,12 +128,12 @@ impl Site {
         site
     }
 
-    /// Who judges.
+    /// The current judge.
     pub const fn judge(&self) -> Judge {
         self.judge
     }
 
-    /// Whether the judge is a union, so that there are layers to look at.
+    /// Whether the judge is a union and so has layers.
     pub fn is_union(&self) -> bool {
         self.judge != Judge::Plain
     }
@@ -158,7 +158,7 @@ impl Site {
         self.root().join("upper").join(path)
     }
 
-    /// A path inside the topmost lower; on a plain directory, inside that directory.
+    /// A path inside the topmost lower; with a plain directory, inside that directory.
     pub fn lower(&self, path: &str) -> PathBuf {
         match self.judge {
             Judge::Plain => self.at(path),
@@ -166,7 +166,7 @@ impl Site {
         }
     }
 
-    /// Puts a new layer under the lowers there are and returns its directory.
+    /// Adds a new layer under the existing lowers and returns its directory.
     pub fn add_lower(&mut self, name: &str) -> PathBuf {
         let path = self.root().join(name);
         fs::create_dir(&path).expect("a layer");
@@ -174,7 +174,7 @@ impl Site {
         path
     }
 
-    /// Takes a layer out of the mount.
+    /// Removes a layer from the mount.
     pub fn leave_out(&mut self, name: &str) {
         self.lowers.retain(|lower| lower != name);
     }
@@ -184,7 +184,7 @@ impl Site {
         self.lowers.iter().map(|name| self.root().join(name)).collect()
     }
 
-    /// Mounts, by the judge in office.
+    /// Mounts with the current judge.
     pub fn mount(&mut self) {
         match self.judge {
             Judge::Plain => {}
@@ -199,7 +199,7 @@ impl Site {
         self.mounted = self.is_union();
     }
 
-    /// Mounts the layers with the kernel's overlayfs, whoever the judge is.
+    /// Mounts the layers with the kernel's overlayfs, for any judge.
     pub fn mount_kernel(&mut self) -> rustix::io::Result<()> {
         let lowers: Vec<String> =
             self.lower_paths().iter().map(|path| path.display().to_string()).collect();
@@ -225,7 +225,7 @@ impl Site {
         Ok(())
     }
 
-    /// Runs `lamina mount` on the layers and returns what it said.
+    /// Runs `lamina mount` on the layers and returns its output.
     pub fn try_lamina(&mut self) -> Output {
         let mut command = Command::new(program());
         command.arg("mount");
@@ -237,7 +237,7 @@ impl Site {
             }
         }
         if self.judge == Judge::Blobs {
-            // As the other judges: devices and set-id programs work.
+            // As with the other judges, devices and set-id programs work.
             command.arg("--root").arg(self.store()).args(["-o", "dev,suid"]);
         }
         if !self.read_only {
@@ -258,7 +258,7 @@ impl Site {
         self.root().join("store")
     }
 
-    /// Makes a blob of a layer directory and answers the name of its image.
+    /// Makes a blob from a layer directory. Returns the name of its image.
     fn import(&self, lower: &Path) -> String {
         let name = lower.file_name().and_then(|name| name.to_str()).expect("a plain name");
         let mut command = Command::new(program());
@@ -269,7 +269,7 @@ impl Site {
         name.to_owned()
     }
 
-    /// Mounts the layers with Lamina, whoever the judge is.
+    /// Mounts the layers with Lamina, for any judge.
     pub fn mount_lamina(&mut self) {
         let output = self.try_lamina();
         assert!(output.status.success(), "lamina mount: {output:?}");
@@ -278,9 +278,10 @@ impl Site {
     /// Unmounts; nothing to do on a plain directory.
     pub fn unmount(&mut self) {
         if self.mounted {
-            // A process that another case starts holds our descriptors until it runs its program.
+            // A process that another case starts holds our descriptors until it executes its
+            // program.
             let deadline = Instant::now() + LEAVE_LIMIT;
-            // As `umount --recursive`: bound grafts first.
+            // Like `umount --recursive`: bound grafts first.
             for place in mount_points_below(&self.mnt()).iter().rev() {
                 loop {
                     match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
@@ -295,17 +296,17 @@ impl Site {
         }
     }
 
-    /// Says that a case has mounted by itself.
+    /// Records that a case has mounted by itself.
     pub const fn mount_done(&mut self) {
         self.mounted = true;
     }
 
-    /// Says that a case has unmounted by itself.
+    /// Records that a case has unmounted by itself.
     pub const fn unmounted(&mut self) {
         self.mounted = false;
     }
 
-    /// Unmounts and mounts again: nothing may change by it.
+    /// Unmounts and mounts again, which must not change anything.
     pub fn remount(&mut self) {
         self.unmount();
         self.mount();
@@ -330,7 +331,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // After a failure: the directory must not be removed while something is mounted in it.
+        // After a failure: a directory with mounts in it must not be removed.
         for place in mount_points_below(self.root()).iter().rev() {
             if let Err(error) = rustix::mount::unmount(place, UnmountFlags::DETACH) {
                 eprintln!("unmount after a failure: {error}");
@@ -349,7 +350,7 @@ fn mounts_below(root: &Path) -> Vec<String> {
     table.lines().filter(|line| line.contains(root)).map(str::to_owned).collect()
 }
 
-/// What is mounted on a path and beneath it, parents first.
+/// The mounts on a path and beneath it, parents first.
 pub fn mount_points_below(path: &Path) -> Vec<PathBuf> {
     let table = mounts_below(path);
     let places = table.iter().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
@@ -388,7 +389,7 @@ fn descriptors_below(root: &Path) -> Vec<PathBuf> {
     targets.filter(|target| target.starts_with(root)).collect()
 }
 
-/// Kills the daemon of a case that takes too long; the case then fails instead of hanging.
+/// Kills the daemon of a case that takes too long, so that the case fails instead of hanging.
 struct Watchdog {
     stop: Option<mpsc::Sender<()>>,
 }

@@ -1,4 +1,4 @@
-//! Sparse files: holes stay holes, can be found, and every `fallocate` mode of the upper works.
+//! Sparse files: holes are kept and can be found, and every `fallocate` mode of the upper works.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -20,12 +20,12 @@ judged!(everywhere:
     allocate_checks_its_arguments,
     size_beyond_four_gigabytes,
 );
-// `fuse_file_fallocate()` in the kernel's fs/fuse/file.c takes no such mode.
+// `fuse_file_fallocate()` in the kernel's fs/fuse/file.c does not support such modes.
 judged!(beyond_fuse: collapsed_range_is_gone, inserted_range_moves_the_rest);
 judged!(lamina: collapse_and_insert_are_refused);
 
 const MIB: u64 = 1 << 20;
-/// Four MiB in blocks of 512 bytes: overlayfs keeps holes of a MiB and more only.
+/// Four MiB in blocks of 512 bytes: overlayfs keeps only holes of a MiB and more.
 const BLOCKS: i64 = 8192;
 
 fn sparse(s: &Site, name: &str) {

@@ -1,4 +1,4 @@
-//! Directories of many entries and trees of many levels: time in proportion, no end of the stack.
+//! Directories with many entries and trees with many levels: linear time, no stack overflow.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,18 +17,18 @@ judged!(unions: huge_directory_is_listed_in_time_while_it_changes);
 judged!(lamina: deep_tree_is_found_and_removed, deep_tree_is_copied_up_and_renamed);
 judged!(lamina: table_of_descriptors_has_its_size_at_the_start);
 
-/// Entries of each part. The time of a listing that starts anew for each request would be hours.
+/// Entries of each part. A listing that started again for each request would take hours.
 const ENTRIES: usize = 60_000;
-/// Far more than both need, even on a host that does much else.
+/// Far more than both need, even on a busy host.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// More than the stack of a thread has room for, were each level a call.
+/// More levels than the stack of a thread could hold if each level were a call.
 const LEVELS: usize = 3_000;
 
-/// A reading that goes on some thousand entries at a time.
+/// A reading in buffers of some thousand entries.
 struct Reader {
     folder: OwnedFd,
     seen: BTreeSet<String>,
-    /// Told more than once.
+    /// Names that were listed more than once.
     again: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Reader {
         Self { folder, seen: BTreeSet::new(), again: Vec::new() }
     }
 
-    /// Reads one buffer; answers whether there was anything.
+    /// Reads one buffer. Returns whether there was any entry.
     fn read(&mut self) -> bool {
         let mut buffer = vec![MaybeUninit::uninit(); 32 << 10];
         let mut raw = RawDir::new(self.folder.as_fd(), &mut buffer);
@@ -70,7 +70,7 @@ fn huge_directory_is_listed_in_time_while_it_changes(s: &mut Site) {
     let mut readers = [Reader::new(&folder), Reader::new(&folder)];
     let (mut step, mut changed) = (0, BTreeSet::new());
     loop {
-        // One reads a part while the other reads three.
+        // One reader reads a part while the other reads three.
         let ended = !readers[0].read();
         let others = (0..3).fold(false, |any, _| readers[1].read() | any);
         if ended && !others {
@@ -86,7 +86,7 @@ fn huge_directory_is_listed_in_time_while_it_changes(s: &mut Site) {
             if changed.insert(gone.clone()) {
                 fs::remove_file(folder.join(gone)).unwrap();
             }
-            // Copied up.
+            // The file is copied up.
             chmod(folder.join(format!("low{:06}", ENTRIES - step)), 0o600);
         }
         changed.insert(format!("new{step}"));
@@ -108,13 +108,13 @@ fn huge_directory_is_listed_in_time_while_it_changes(s: &mut Site) {
 
 fn run(program: &str, words: &[&str], path: &Path) -> String {
     let output = Command::new(program).arg(path).args(words).output().unwrap();
-    // What it says may hold a path of so many names.
+    // An error message may contain a path with all these names.
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program}: {}", said.chars().take(200).collect::<String>());
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A directory so many levels below another.
+/// A directory this many levels below another.
 fn bottom(top: &Path, make: bool) -> OwnedFd {
     let mut here = openat(CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();
     for _ in 0..LEVELS {
@@ -133,7 +133,7 @@ fn make_deep(s: &Site) {
     drop(openat(bottom, "file", flags, Mode::from_raw_mode(0o644)).unwrap());
 }
 
-// What the temporary directory is removed with does not go so deep.
+// The removal of the temporary directory does not go so deep.
 fn remove_deep(s: &mut Site) {
     s.unmount();
     run("rm", &["-rf"], &s.lower("top"));

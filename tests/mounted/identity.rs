@@ -1,4 +1,4 @@
-//! Inode numbers: one for each object, the same over copy-up, rename and remount.
+//! Inode numbers: one for each object, kept over copy-up, rename and remount.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -136,7 +136,7 @@ fn numbers_are_unique_over_file_systems(s: &mut Site) {
     let second = s.add_lower("second");
     rustix::mount::mount("none", &second, "tmpfs", rustix::mount::MountFlags::empty(), None)
         .unwrap();
-    // Fresh file systems number alike, so names of both are likely to meet.
+    // New file systems assign similar numbers, so collisions are likely.
     for index in 0..300 {
         put(second.join(format!("second{index}")), "x");
         put(s.lower(&format!("first{index}")), "x");

@@ -1,4 +1,4 @@
-//! Layers in every form that is in use: what they hide and show, alone, stacked and remounted.
+//! Layers in every form in use: what they hide and show, alone, stacked and remounted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::harness::Site;
 use crate::tools::*;
 use crate::tree;
 
-// A blob holds no reference to another layer: an import refuses them.
+// A blob holds no reference to another layer: an import refuses such references.
 judged!(unions_of_directories:
     attributes_without_data_take_the_data_below,
     redirect_from_the_root_leads_through_directories,
@@ -46,8 +46,8 @@ fn whiteout(path: impl AsRef<Path>) {
     mknod(path, FileType::CharacterDevice, 0, 0).unwrap();
 }
 
-/// Asserts what a directory holds: by listing, by lookup of what is listed, and by lookup of what
-/// is not. A lookup comes before the first listing, and others behind it.
+/// Asserts the content of a directory: by listing, by lookup of listed names, and by lookup of
+/// other names. One lookup comes before the first listing, and others after it.
 #[track_caller]
 fn holds(s: &Site, path: &str, there: &[&str], gone: &[&str]) {
     for _ in 0..2 {
@@ -65,7 +65,7 @@ fn holds(s: &Site, path: &str, there: &[&str], gone: &[&str]) {
 fn restack(s: &mut Site) {
     s.unmount();
     let spare = format!("below{}", s.lower_paths().len());
-    // The new directory takes the content of the lowest, and so on upwards.
+    // The new directory takes the content of the lowest layer, and so on upwards.
     s.add_lower(&spare);
     let paths = s.lower_paths();
     for pair in paths.windows(2).rev() {
@@ -331,8 +331,8 @@ fn aufs_marks_are_never_shown(s: &mut Site) {
     holds(s, "", &["f"], &[".wh.nothing", ".wh..wh..opq"]);
 }
 
-// A `.wh.x` file in the root of a layer and an opaque directory in the upper: listings of both,
-// then a lookup, found what the opaque directory hides in three other programs.
+// A `.wh.x` file in the root of a layer and an opaque directory in the upper: after listings of
+// both, a lookup found the entries that the opaque directory hides in three other programs.
 fn whiteout_file_at_the_root_confuses_no_directory(s: &mut Site) {
     let (above, below) = two(s);
     put(above.join(".wh.x"), "");

@@ -257,6 +257,6 @@ fn directory_link_count_follows_subdirectories(s: &mut Site) {
     dir(s.at("d/a"));
     dir(s.at("d/b"));
     let with_two = stat(s.at("d")).st_nlink;
-    // 1 is how a file system says that it does not count.
+    // A link count of 1 means that the file system does not count links.
     assert!((alone, with_two) == (2, 4) || (alone, with_two) == (1, 1), "{alone} {with_two}");
 }

@@ -1,5 +1,5 @@
-//! Directory listings: complete, without doubles, stable while names come and go, and with the
-//! inode numbers and kinds that `stat` gives.
+//! Directory listings: complete, without duplicates, stable while names come and go, and with the
+//! inode numbers and kinds that `stat` returns.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ judged!(everywhere:
 );
 judged!(unions: layers_are_merged, upper_kind_wins);
 
-/// Entries of one pass over a directory from where it stands: name, inode, kind, offset.
+/// Entries of one pass over a directory from its current position: name, inode, kind, offset.
 fn pass(dir: impl AsFd) -> Vec<(String, u64, FileType, u64)> {
     let mut buffer = vec![MaybeUninit::uninit(); 4096];
     let mut raw = RawDir::new(dir, &mut buffer);

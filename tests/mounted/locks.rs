@@ -1,4 +1,4 @@
-//! Locks hold between descriptors, also when a copy-up happens while they are held.
+//! Locks work between descriptors, also when a copy-up happens while they are held.
 
 use std::os::fd::AsFd;
 
@@ -45,7 +45,7 @@ fn whole_file_lock_holds_across_copy_up(s: &mut Site) {
     let later = open(s.at("f"), OFlags::RDWR).unwrap();
     fails(flock(&later, FlockOperation::NonBlockingLockShared), Errno::AGAIN);
     drop(holder);
-    // A process that another case starts holds our descriptors until it runs its program.
+    // A process that another case starts holds our descriptors until it executes its program.
     let free = || flock(&later, FlockOperation::NonBlockingLockShared).is_ok();
     eventually("the lock to be free", free);
 }
@@ -71,7 +71,7 @@ fn range_lock_holds_across_copy_up(s: &mut Site) {
     let later = open(s.at("f"), OFlags::RDWR).unwrap();
     fails_io(ofd_lock(later.as_fd(), WRITE, 0, 1), Errno::AGAIN);
     drop(holder);
-    // A process that another case starts holds our descriptors until it runs its program.
+    // A process that another case starts holds our descriptors until it executes its program.
     eventually("the lock to be free", || ofd_lock(later.as_fd(), WRITE, 0, 1).is_ok());
 }
 

@@ -1,10 +1,9 @@
 //! One list of behaviour, judged on three file systems: a plain directory, the kernel's overlayfs
-//! and a Lamina mount. Where the judges agree a case is written once; where the kernel's overlayfs
-//! is known to differ the case says so by the group it stands in.
+//! and a Lamina mount. If the judges agree, a case is written once; if the kernel's overlayfs is
+//! known to differ, the group of the case shows that.
 //!
 //! Needs root and `/dev/fuse`. Without them every case reports that it was skipped, and fails if
-//! `LAMINA_NO_SKIP` is set. `LAMINA_BIN` names the program under test; without it the tests build
-//! one.
+//! `LAMINA_NO_SKIP` is set. `LAMINA_BIN` is the program under test; without it the tests build one.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -17,12 +16,12 @@
 
 /// Makes a module of tests out of each case: one test for each judge of the group.
 ///
-/// Lamina judges twice: over directories, and over blobs made of them. Groups: `everywhere` (all),
-/// `unions` (kernel and Lamina: the case looks at layers), `beyond_kernel` (plain and Lamina:
-/// overlayfs is known to differ), `beyond_fuse` (plain and kernel: the kernel's FUSE client refuses
-/// before it asks), `lamina` (ours over directories alone), `over_blobs` (ours over blobs alone),
-/// `over_directories` and `unions_of_directories` (as `everywhere` and `unions` without blobs,
-/// which hold no such thing).
+/// Lamina judges twice: over directories, and over blobs made from them. Groups: `everywhere`
+/// (all), `unions` (kernel and Lamina: the case inspects layers), `beyond_kernel` (plain and
+/// Lamina: overlayfs is known to differ), `beyond_fuse` (plain and kernel: the kernel's FUSE client
+/// refuses without a request), `lamina` (Lamina over directories only), `over_blobs` (Lamina over
+/// blobs only), `over_directories` and `unions_of_directories` (like `everywhere` and `unions`
+/// without blobs, which cannot hold such objects).
 macro_rules! judged {
     (everywhere: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { plain: Plain, kernel: Kernel, lamina: Lamina, blobs: Blobs }); )*

@@ -18,7 +18,7 @@ judged!(everywhere:
     mapped_writes_reach_the_layer,
     program_in_a_lower_runs_after_chmod,
 );
-// Overlayfs keeps a mapping of the lower file on the lower file.
+// In overlayfs a mapping of the lower file stays on the lower file.
 judged!(beyond_kernel: mapping_of_lower_file_sees_later_writes);
 
 fn read_write(s: &Site) -> std::os::fd::OwnedFd {

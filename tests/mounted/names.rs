@@ -135,7 +135,7 @@ fn paths_reach_path_max(s: &mut Site) {
 
 fn deep_trees_work(s: &mut Site) {
     s.mount();
-    // Deeper than PATH_MAX: only reachable by descriptors.
+    // Deeper than PATH_MAX: only reachable by descriptor.
     let mut at = open(s.mnt(), OFlags::DIRECTORY).unwrap();
     let name = "deep".repeat(20);
     for _ in 0..80 {

@@ -1,5 +1,5 @@
-//! What users of the mount and makers of layers may try: it changes nothing but their own files,
-//! now and after a remount. The numbers are those of the list of attacks that this holds off.
+//! Attacks by users of the mount and makers of layers: they change nothing but their own files, now
+//! and after a remount. The numbers are those of the list of attacks.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -36,7 +36,7 @@ judged!(lamina:
     damaged_inode_number_mark_does_no_harm,
 );
 
-/// A directory outside all layers with something to steal.
+/// A directory outside all layers with a secret file.
 fn outside(s: &Site) -> std::path::PathBuf {
     let path = s.root().join("outside");
     dir(&path);
@@ -44,7 +44,7 @@ fn outside(s: &Site) -> std::path::PathBuf {
     path
 }
 
-/// Asserts that the mount shows the same after a remount, and the same as a lower.
+/// Asserts that the mount shows the same tree after a remount, and as a lower.
 #[track_caller]
 fn stays(s: &mut Site) {
     let before = tree::read(&s.mnt());
@@ -52,7 +52,7 @@ fn stays(s: &mut Site) {
     tree::assert_same("before", &before, "after a remount", &tree::read(&s.mnt()));
 }
 
-/// Makes the upper a lower above the one there is.
+/// Makes the upper a lower above the existing one.
 fn restack(s: &mut Site) {
     s.unmount();
     let spare = s.add_lower(&format!("below{}", s.lower_paths().len()));
@@ -364,14 +364,14 @@ fn replaced_upper_directory_is_not_followed(s: &mut Site) {
     let secret = outside(s);
     s.mount();
     put(s.at("d/e/f"), "upper");
-    // The caller is inside already, so that no link is followed by its own walk.
+    // The caller is already inside, so its own walk follows no link.
     let inside = open(s.at("d/e"), OFlags::PATH | OFlags::DIRECTORY).unwrap();
     fs::rename(s.upper("d"), s.root().join("taken")).unwrap();
     symlink(s.root(), s.upper("d")).unwrap();
     symlink(&secret, s.root().join("e")).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o755);
     let flags = OFlags::CREATE | OFlags::WRONLY;
-    // Whatever these answer: they reach nothing outside.
+    // Whatever these calls return: they reach nothing outside.
     let tried = [
         rustix::fs::openat(&inside, "new", flags, mode).map(drop),
         rustix::fs::mkdirat(&inside, "dir", mode),

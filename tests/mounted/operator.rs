@@ -1,5 +1,5 @@
-//! What an operator sees when something is wrong: lines in a log, errors that are errors, nothing
-//! left behind.
+//! Failures as an operator sees them: lines in a log, errors that are reported, nothing left
+//! behind.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ judged!(lamina:
     a_failed_mount_makes_no_volume_and_no_directory,
 );
 
-/// How long anything may take.
+/// The time limit of every operation.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn lamina(s: &Site, words: &[&str]) -> Command {
@@ -130,7 +130,7 @@ fn truncated_files_of_a_store_are_errors_under_a_live_mount(s: &mut Site) {
         }
     }
     drop_caches();
-    // What is shown is right, all else is an error, and nobody gets a signal.
+    // The visible data is right, everything else is an error, and no process gets a signal.
     let right = |found: std::io::Result<bool>| match found {
         Ok(right) => assert!(right, "other content"),
         Err(error) => assert_eq!(error.raw_os_error(), Some(5), "{error}"),
@@ -209,7 +209,7 @@ fn an_interrupted_export_leaves_nothing(s: &mut Site) {
         kill_process(Pid::from_raw(export.id().try_into().unwrap()).unwrap(), signal).unwrap();
         let ended = export.wait().unwrap();
         let left: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
-        // It may have been done before it was told.
+        // It may have ended before the signal.
         let whole = ended.success() || left == ["image"];
         assert!(whole || left.is_empty(), "{form}: {left:?} {ended}");
         fs::remove_dir_all(&out).unwrap();
@@ -240,7 +240,7 @@ fn a_damaged_layer_is_repaired_by_another_import(s: &mut Site) {
     assert_eq!(run(s, &["image", "verify", "app"]).status.code(), Some(1));
     assert_eq!(import(s, &files), layer);
     good(s, &["image", "verify"]);
-    // The mount goes on with what it has.
+    // The mount continues with the intact data.
     assert!(get(s.at("a")) == first);
     s.unmount();
     mount(s, &[]);
@@ -282,7 +282,7 @@ fn a_failed_mount_makes_no_volume_and_no_directory(s: &mut Site) {
         assert!(!root.join("upper/a").exists() && !root.join("upper/new").exists(), "{words:?}");
         assert!(!root.join("upper/old/new").exists(), "{words:?}");
     }
-    // One that was there stays, with what is in it.
+    // A directory that already existed stays, with its content.
     good(s, &["volume", "create", "v"]);
     put(root.join("store/volumes/v/_data/kept"), "k");
     assert!(!mount(&["--volume", "v:/new", "--volume", "w:/file"]).status.success());

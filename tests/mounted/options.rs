@@ -1,4 +1,5 @@
-//! The words that clients pass, the ways they call the program, and what it says when it refuses.
+//! The options that clients pass, the ways in which they call the program, and its messages when it
+//! refuses.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -47,7 +48,7 @@ judged!(lamina:
     graft_refusals_name_the_word,
 );
 
-/// How long a daemon may take for anything.
+/// The time limit of every operation of a daemon.
 const LIMIT: Duration = Duration::from_secs(15);
 
 pub fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
@@ -58,7 +59,7 @@ pub fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
     }
 }
 
-/// A command with the environment and the descriptors that engines give.
+/// A command with the environment and the descriptors that engines pass.
 pub fn command(name: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(name);
     command.args(words).stdin(Stdio::null());
@@ -74,7 +75,7 @@ pub fn succeeds(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Asserts a refusal, that it says all these words and that nothing is mounted.
+/// Asserts a refusal with all these words in its message, and that nothing is mounted.
 #[track_caller]
 pub fn refuses(s: &Site, output: &Output, words: &[&str]) {
     assert!(!output.status.success(), "succeeded: {output:?}");
@@ -95,7 +96,7 @@ pub fn list(s: &Site) -> String {
     format!("lowerdir={},upperdir={upper},workdir={work}", text(s.lower("")))
 }
 
-/// Unmounts; a program that another case starts holds our descriptors until it runs.
+/// Unmounts; a program that another case starts holds our descriptors until it executes.
 pub fn unmount(path: &Path) {
     wait_for("the unmount", || match rustix::mount::unmount(path, UnmountFlags::empty()) {
         Err(Errno::BUSY) => false,
@@ -111,7 +112,7 @@ pub fn mount_line(target: &Path) -> Option<String> {
     lines.find(|line| line.split(' ').nth(4) == Some(&wanted)).map(str::to_owned)
 }
 
-/// The process that serves mounts of the site.
+/// The process that serves the mounts of the site.
 pub fn daemon(s: &Site) -> Pid {
     let root = text(s.root());
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -194,7 +195,7 @@ fn lowers_are_resolved_by_the_kernel(s: &mut Site) {
     symlink("real/inner", s.root().join("link")).unwrap();
     let mut mount = command(program(), &["-o", "lowerdir=lower:link/../other", "mnt"]);
     succeeds(&mount.current_dir(s.root()).output().unwrap());
-    // Held by descriptor: what happens to the paths later does not matter.
+    // Layers are held by descriptor, so later changes of the paths do not matter.
     fs::remove_file(s.root().join("link")).unwrap();
     fs::rename(s.root().join("real"), s.root().join("moved")).unwrap();
     assert_eq!(names(s.mnt()), ["f", "g"]);
@@ -461,7 +462,7 @@ fn whiteouts_are_files_on_demand(s: &mut Site) {
     unmount(&s.mnt());
 }
 
-/// Adds words for `lamina mount`, with volumes in the site.
+/// Adds arguments for `lamina mount`, with volumes in the site.
 fn graft(s: &mut Site, words: &[&str]) {
     s.words = vec!["--root".to_owned(), text(s.root().join("data"))];
     s.words.extend(words.iter().map(|word| (*word).to_owned()));
@@ -546,7 +547,7 @@ fn place_of_a_graft_stays(s: &mut Site) {
     fails(rename(s.at("d/place"), s.at("other")), Errno::BUSY);
     dir(s.at("empty"));
     fails(rename(s.at("empty"), s.at("d/place")), Errno::BUSY);
-    // What lies above it moves, and takes it along, as a mount point would go.
+    // The directory above it moves and takes it along, like a mount point.
     put(s.at("d/place/f"), "volume");
     rename(s.at("d"), s.at("other")).unwrap();
     drop_caches();

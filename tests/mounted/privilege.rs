@@ -1,4 +1,4 @@
-//! Set-id bits and file capabilities: kept by a copy-up, lost by a change of the content.
+//! Set-id bits and file capabilities: kept by a copy-up, cleared by a change of the content.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -115,7 +115,7 @@ fn copy_range_clears_set_id_bits(s: &mut Site) {
     });
 }
 
-/// Runs words as root of a user namespace of its own, with all capabilities there.
+/// Runs a command as root of its own user namespace, with all capabilities there.
 fn as_root_elsewhere(words: &[&std::ffi::OsStr]) {
     let mut command = std::process::Command::new("unshare");
     command.args(["--user", "--map-root-user"]).args(words);
@@ -147,7 +147,7 @@ fn root_of_another_user_namespace_clears_set_id_bits(s: &mut Site) {
         }
         s.remount();
     }
-    // Root of the host keeps them by the same calls.
+    // Root of the host keeps them with the same calls.
     chmod(s.at("grown"), 0o6777);
     let file = open(s.at("grown"), OFlags::RDWR).unwrap();
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 30_000).unwrap();

@@ -1,8 +1,8 @@
 //! Real programs side by side on one mount: git with several worktrees of one repository, SQLite
 //! with several writers of one database, two `make -j`, rsync into a tree that tar reads.
 //!
-//! All of it starts from a lower, so that the first changes of each are copy-ups. What each has
-//! acknowledged must be there in the end, and after a remount.
+//! Everything starts in a lower, so the first changes are copy-ups. All data that a program
+//! acknowledged must be there at the end, and after a remount.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ judged!(over_directories:
     all_of_them_at_once,
 );
 
-/// One set of programs: what it finds in the lower, what runs, and what must hold in the end.
+/// One set of programs: the initial lower, the scripts, and the final condition.
 struct Load {
     prepare: fn(&Path),
     /// Shell scripts that run at the same time, in the root of the mount.
@@ -99,7 +99,7 @@ fn start(dir: &Path, script: &str) -> Child {
         .expect("bash starts")
 }
 
-/// Runs a script to its end and answers what it printed.
+/// Runs a script to its end and returns its output.
 fn output(dir: &Path, script: &str) -> String {
     let output = start(dir, script).wait_with_output().expect("a shell ends");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -142,7 +142,7 @@ fn git_judge(mnt: &Path) {
     }
 }
 
-/// Databases of each kind: the first writes to each, by several at once, are a copy-up.
+/// Databases of each kind: the first writes to each, by several processes at once, are a copy-up.
 const BASES: usize = 4;
 const WRITERS: usize = 3;
 const INSERTS: usize = 12;
@@ -207,7 +207,7 @@ fn make_lower(lower: &Path) {
     for build in ["one", "two"] {
         dir(lower.join(build));
         put(lower.join(build).join("Makefile"), makefile);
-        // Objects of an earlier build, older than their sources: each is replaced.
+        // Objects of an earlier build, older than their sources: each is rebuilt.
         for n in 0..SOURCES {
             let object = lower.join(build).join(format!("f{n}.o"));
             put(&object, "stale");
@@ -234,7 +234,7 @@ fn len_of(file: usize) -> usize {
     [0, 1, 700, 4096, 70_000, 300_000][file % 6] + file
 }
 
-/// A tree of files that each hold one byte over and over.
+/// A tree of files that each repeat one byte.
 fn fill(root: &Path, byte: u8) {
     for file in 0..FILES {
         let dir_of = root.join(format!("d{}", file % 7));
@@ -258,7 +258,7 @@ fn rsync_scripts(s: &Site) -> Vec<String> {
     let site = s.root().display();
     // Same sizes and near times: `-c` compares contents.
     let writes = format!("for b in 2 1 2 2 1 2; do rsync -ac {site}/source-$b/ tree/; done");
-    // tar ends with 1 where a file changed or went while it was read; 2 is an error.
+    // tar exits with 1 if a file changed or vanished during the read; 2 is an error.
     let reads = format!(
         "cd {site}; mkdir out; for n in $(seq {ROUNDS}); do mkdir out/$n; \
              tar -cf archive -C mnt tree 2>said || [ $? = 1 ] || {{ cat said >&2; exit 1; }}; \

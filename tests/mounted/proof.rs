@@ -1,4 +1,4 @@
-//! What a mount takes from its layers as it is, and what it does not believe.
+//! Data of layers that a mount accepts, and data that it does not trust.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ fn flags(path: impl AsRef<Path>) -> IFlags {
     ioctl_getflags(open(path, OFlags::RDONLY).unwrap()).unwrap() & BOTH
 }
 
-/// Takes the flags of what a case gave some, so that its directory can be removed.
+/// Clears the inode flags that a case has set, so that its directory can be removed.
 fn release(s: &Site, names: &[&str]) {
     for name in names {
         set_flags(s.lower(name), IFlags::empty()).unwrap();
@@ -251,7 +251,8 @@ fn overlapping_layers_are_refused_by_name(s: &mut Site) {
     assert_eq!(names(s.root().join("work")), Vec::<String>::new(), "nothing was touched");
 }
 
-/// What each number shows: `cp -a`, `tar` and `rsync -H` take names of one number for one file.
+/// The content behind each number: `cp -a`, `tar` and `rsync -H` treat names with one number as one
+/// file.
 fn contents_of_numbers(s: &Site, names: &[&str]) {
     let mut known: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for name in names {
@@ -301,7 +302,7 @@ fn numbers_of_another_mount_lead_to_nothing(s: &mut Site) {
     s.leave_out("lower");
     for round in 0..3 {
         mount_inner();
-        // Another order of lookups: the inner mount numbers its nodes as they come.
+        // Another order of lookups: the inner mount numbers its nodes as they are looked up.
         let order: Vec<&String> = match round % 2 {
             0 => names.iter().collect(),
             _ => names.iter().rev().collect(),

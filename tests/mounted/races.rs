@@ -1,5 +1,5 @@
-//! Two clients of one object at the same moment: nothing that was acknowledged is lost, and no
-//! order of theirs shows as an error.
+//! Two clients on one object at the same moment: no acknowledged data is lost, and no order of the
+//! calls causes an error.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Barrier;
@@ -19,13 +19,13 @@ judged!(everywhere:
     a_file_is_linked_while_other_links_go_and_its_count_is_asked_for,
 );
 
-// The kernel's overlayfs answers EEXIST to an open that meets a replacement, now and then.
+// The kernel's overlayfs now and then returns EEXIST to an open that meets a replacement.
 judged!(beyond_kernel: a_file_that_is_replaced_all_the_time_opens);
 
 const ROUNDS: usize = 20;
 const SIZE: usize = 300_000;
 
-/// Runs two acts that begin at the same moment.
+/// Runs two functions that start at the same moment.
 fn together(one: impl FnOnce() + Send, two: impl FnOnce() + Send) {
     let start = Barrier::new(2);
     thread::scope(|scope| {
@@ -87,7 +87,7 @@ fn appenders_and_chmod_of_a_lower_file_all_count(s: &mut Site) {
     }
 }
 
-// The kernel counts a removed name off from the count that it was told last.
+// The kernel subtracts a removed name from the link count that it received last.
 fn a_file_is_linked_while_other_links_go_and_its_count_is_asked_for(s: &mut Site) {
     put(s.lower("f"), b"f");
     s.mount();

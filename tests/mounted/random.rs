@@ -1,7 +1,7 @@
-//! The same random operations on a plain directory, on the kernel's overlayfs and on our mount:
-//! each must answer the same, and the trees must be the same in the end and after a remount.
+//! The same random operations on a plain directory, on the kernel's overlayfs and on a Lamina
+//! mount: the results must be equal, and so must the trees at the end and after a remount.
 //!
-//! A failure names the seed and the step; a seed always makes the same operations.
+//! A failure shows the seed and the step; a seed always makes the same operations.
 
 use std::ffi::CString;
 use std::fs;
@@ -24,7 +24,7 @@ judged!(lamina:
     all_operations_over_many_remounts,
 );
 
-/// Numbers that look random and are the same on each run (Knuth's MMIX constants).
+/// Pseudo-random numbers that are equal on each run (Knuth's MMIX constants).
 struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
         &all[self.below(all.len())]
     }
 
-    /// A path of up to `depth` components out of few names.
+    /// A path of up to `depth` components from a few names.
     fn path(&mut self, names: usize, depth: usize) -> String {
         let all = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let parts: Vec<&str> = (0..=self.below(depth)).map(|_| all[self.below(names)]).collect();
@@ -71,7 +71,7 @@ enum Op {
     ReadDir(String),
 }
 
-/// A kind of operation, by its place among all.
+/// A kind of operation, by its position in the list.
 const KINDS: usize = 21;
 const ALL: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
 
@@ -107,7 +107,7 @@ impl Op {
         }
     }
 
-    /// Does it below `root`; what went wrong is told as an errno.
+    /// Runs the operation below `root`. Returns the errno of a failure.
     fn run(&self, root: &Path) -> Result<Vec<String>, i32> {
         let at = |path: &String| root.join(path);
         let done = match self {
@@ -180,7 +180,7 @@ fn plain(result: std::io::Result<()>) -> Result<Vec<String>, i32> {
     result.map(|()| Vec::new()).map_err(|error| errno_of(&error))
 }
 
-/// Links are not followed: what they name would be in another tree.
+/// Links are not followed: their targets would be in another tree.
 fn no_link(path: &Path) -> rustix::io::Result<()> {
     match FileType::from_raw_mode(try_stat(path)?.st_mode) {
         FileType::Symlink => Err(rustix::io::Errno::LOOP),
@@ -188,7 +188,7 @@ fn no_link(path: &Path) -> rustix::io::Result<()> {
     }
 }
 
-/// Only files are opened: a FIFO would wait.
+/// Only files are opened: a FIFO would block.
 fn regular(path: &Path) -> rustix::io::Result<()> {
     match FileType::from_raw_mode(try_stat(path)?.st_mode) {
         FileType::RegularFile => Ok(()),
@@ -204,7 +204,7 @@ fn write(path: &Path, offset: u64, len: usize) -> Result<Vec<String>, i32> {
     plain(file.write_all_at(&data, offset))
 }
 
-/// The three places where everything happens.
+/// The three places where every operation runs.
 struct Places {
     plain: PathBuf,
     kernel: PathBuf,
@@ -228,7 +228,7 @@ impl Places {
     }
 }
 
-/// Without the root, which each place was made with.
+/// The tree without its root, which was made with the place.
 fn below(mut tree: tree::Tree) -> tree::Tree {
     tree.remove(Path::new(""));
     tree
@@ -237,7 +237,7 @@ fn below(mut tree: tree::Tree) -> tree::Tree {
 /// Builds the same tree in the lower and in the plain directory.
 fn fill(root: &Path, random: &mut Random, names: usize, depth: usize) {
     for _ in 0..60 {
-        // Files and directories first; what does not fit is left out, the same in both places.
+        // Files and directories first; items that cannot be made are left out in both places alike.
         let op = Op::random(random, &[0, 1, 1, 6, 6, 6, 12, 13, 15, 16, 17], names, depth);
         match op.run(root) {
             Ok(_) | Err(_) => {}
@@ -257,7 +257,7 @@ fn mount_kernel(s: &Site, target: &Path) {
     rustix::mount::mount("overlay", target, "overlay", flags, Some(data.as_c_str())).unwrap();
 }
 
-/// Unmounts; a program that another test starts holds our descriptors until it runs.
+/// Unmounts; a program that another test starts holds our descriptors until it executes.
 fn unmount_kernel(target: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Err(errno) = rustix::mount::unmount(target, UnmountFlags::empty()) {

@@ -344,7 +344,7 @@ fn rename_updates_the_change_time(s: &mut Site) {
     s.mount();
     let before = stat(s.at("a"));
     let changed = |path| (stat(&path).st_ctime, stat(&path).st_ctime_nsec);
-    // The clock of a file system ticks coarsely: wait until it has moved on.
+    // The clock of a file system has a coarse resolution: wait until it has advanced.
     while !exists(s.at("probe")) || changed(s.at("probe")) <= changed(s.at("a")) {
         put(s.at("probe"), "x");
     }

@@ -1,7 +1,7 @@
-//! One directory of the host in two mounts: what one side does, the others see at once.
+//! One directory of the host in two mounts: changes on one side are visible on the others at once.
 //!
-//! Four ways are judged alike: plain bind mounts, grafts as bind mounts, and grafts that are
-//! served, with passthrough and without. What a served graft cannot do says so by its group.
+//! Four ways are judged alike: plain bind mounts, grafts as bind mounts, and served grafts, with
+//! and without passthrough. The group of a case shows whether served grafts cannot pass it.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,7 +18,7 @@ use crate::calls::{Map, ofd_lock};
 use crate::harness::{Site, program};
 use crate::tools::*;
 
-/// How the directory comes into the mounts.
+/// The way in which the directory gets into the mounts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Plain,
@@ -27,13 +27,13 @@ enum Way {
     Direct,
 }
 
-/// The directory as the host and two mounts show it.
+/// The directory as it appears on the host and in two mounts.
 struct Sides {
     all: [PathBuf; 3],
 }
 
 impl Sides {
-    /// Runs a case on a fresh name for each pair of one who acts and one who looks.
+    /// Runs a case on a new name for each pair of a writer and a reader.
     fn each(&self, mut case: impl FnMut(&dyn Fn(&str) -> PathBuf, &dyn Fn(&str) -> PathBuf)) {
         for (number, actor) in self.all.iter().enumerate() {
             for (other, viewer) in self.all.iter().enumerate() {
@@ -78,7 +78,7 @@ fn on(s: &mut Site, way: Way, case: fn(&Sides)) {
     assert!(done.success());
 }
 
-/// Makes a test of each case for each way.
+/// Makes a test from each case for each way.
 macro_rules! shared {
     (everywhere: $($name:ident),* $(,)?) => {
         $( shared!(@ $name { plain: Plain, bound: Bound, served: Served, direct: Direct }); )*
@@ -353,7 +353,7 @@ fn range_locks_exclude_all_sides(sides: &Sides) {
     });
 }
 
-/// Runs a program of Python and answers what it prints.
+/// Runs a Python program and returns its output.
 fn python(program: &str, paths: &[PathBuf]) -> std::process::Child {
     let mut command = Command::new("python3");
     command.arg("-c").arg(program).args(paths);
@@ -378,7 +378,7 @@ fn locks_of_processes_exclude_all_sides(sides: &Sides) {
         let mut said = [0];
         holder.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
         assert_eq!(tried(viewer("f")), "refused");
-        // Closing any descriptor of the file gives the locks of the process back.
+        // Closing any descriptor of the file releases the locks of the process.
         std::io::Write::write_all(holder.stdin.as_mut().unwrap(), b"x").unwrap();
         holder.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
         assert_eq!(tried(viewer("f")), "had");
@@ -399,7 +399,7 @@ fn a_lock_is_waited_for(sides: &Sides) {
             flock(&holder, FlockOperation::Unlock).unwrap();
             waiting.join().unwrap().unwrap();
         });
-        // Who waits can be killed.
+        // A waiting process can be killed.
         let wait = "import fcntl,sys\nf=open(sys.argv[1])\nprint('x',end='',flush=True)\n\
             fcntl.flock(f,fcntl.LOCK_EX)";
         let mut child = python(wait, &[actor("f")]);
@@ -473,7 +473,7 @@ fn a_database_with_a_log_has_many_writers(sides: &Sides) {
 }
 
 /// Runs a program that was just written. A process that another case starts holds our descriptors
-/// until it runs its program.
+/// until it executes its program.
 fn run(program: PathBuf) -> std::process::Output {
     let mut output = Command::new(&program).output();
     eventually("the program is no longer written", || {
@@ -536,8 +536,8 @@ fn pipes_and_sockets_meet(sides: &Sides) {
     });
 }
 
-/// A short path to a directory, since that of a socket has 107 bytes at most, and what it leads
-/// through.
+/// A short path to a directory, since the path of a socket has at most 107 bytes, and the object
+/// that the path depends on.
 fn short(path: &Path) -> (OwnedFd, PathBuf) {
     let dir = open(path, OFlags::PATH | OFlags::DIRECTORY).unwrap();
     let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));

@@ -1,4 +1,4 @@
-//! Layers that say owner, mode and kind in an attribute (`xattr_permissions`).
+//! Layers that store owner, mode and kind in an attribute (`xattr_permissions`).
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -56,7 +56,7 @@ fn an_upper_keeps_what_its_inodes_do_not(s: &mut Site) {
         let listed = fs::read_dir(s.mnt()).unwrap().map(Result::unwrap);
         let devices = listed.filter(is_device).map(|entry| entry.file_name());
         assert_eq!(devices.collect::<Vec<_>>(), ["null"]);
-        // The mark on the upper is enough from now on.
+        // The mark on the upper is sufficient from now on.
         s.unmount();
         s.options = String::new();
         s.mount();
@@ -93,7 +93,7 @@ fn a_lower_shows_what_it_states(s: &mut Site) {
     assert_eq!(owner(s.at("plain")), (0, 0, 0o644));
     assert!(fs::metadata(s.at("pipe")).unwrap().file_type().is_fifo());
     assert_eq!(xattr_names(s.at("d/f")), Vec::<String>::new());
-    // Copied up, the inode has what was stated.
+    // After the copy-up the inode has the stored attributes.
     append(s.at("d/f"), b"!");
     assert_eq!(owner(s.at("d/f")), (3, 4, 0o640));
     s.unmount();

@@ -1,7 +1,7 @@
-//! umount(8) by root and the table of libmount, by which it finds the helper.
+//! umount(8) by root, and the table of libmount, through which it finds the helper.
 //!
-//! Every case has a table of its own, on a tmpfs over `/run/mount`, and the program as helper in
-//! front of what `/sbin` holds.
+//! Every case has its own table, on a tmpfs over `/run/mount`, and the program as a helper in an
+//! overlay of `/sbin`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,10 +30,10 @@ judged!(lamina:
 );
 
 const TABLE: &str = "/run/mount/utab";
-/// A row of somebody else.
+/// A row of another program.
 const OTHERS: &str = "SRC=/dev/x TARGET=/x ROOT=/ OPTS=_netdev\n";
 
-/// Binds two directories of the host, and shows umount(8) the program as its helper.
+/// Binds two directories of the host, and installs the program as the helper of umount(8).
 fn prepare(s: &mut Site) -> PathBuf {
     let host = s.root().join("host");
     dir(&host);
@@ -50,7 +50,7 @@ fn prepare(s: &mut Site) -> PathBuf {
     let layers = std::ffi::CString::new(layers).unwrap();
     rustix::mount::mount("sbin", &sbin, "overlay", MountFlags::RDONLY, Some(&*layers)).unwrap();
     if !exists("/run/mount") {
-        // libmount has made none on this host yet.
+        // libmount has not made one on this host yet.
         for place in ["/run", "/run/mount"] {
             dir(place);
             rustix::mount::mount("run", place, "tmpfs", MountFlags::empty(), None).unwrap();
@@ -60,7 +60,7 @@ fn prepare(s: &mut Site) -> PathBuf {
     host
 }
 
-/// Removes what [`prepare`] mounted.
+/// Removes the mounts of [`prepare`].
 fn leave() {
     let sbin = fs::canonicalize("/sbin").unwrap();
     rustix::mount::unmount(sbin, UnmountFlags::DETACH).unwrap();
@@ -70,7 +70,7 @@ fn table() -> String {
     fs::read_to_string(TABLE).unwrap()
 }
 
-/// The rows of the program.
+/// The rows of Lamina.
 fn rows() -> Vec<String> {
     let table = table();
     assert!(table.starts_with(OTHERS), "{table}");
@@ -217,7 +217,7 @@ fn row_that_was_left_is_swept(s: &mut Site) {
     kill(s);
     assert_eq!(rows(), left);
     rustix::mount::unmount(s.mnt(), UnmountFlags::DETACH).unwrap();
-    // A mount of something else where the row says is unmounted all the same.
+    // A mount of another program on the mount point of the row is still unmounted.
     rustix::mount::mount("x", s.mnt(), "tmpfs", MountFlags::empty(), None).unwrap();
     succeeds(&umount8(s, &["-n"]));
     assert_eq!(rows(), left);
@@ -229,7 +229,7 @@ fn row_that_was_left_is_swept(s: &mut Site) {
     leave();
 }
 
-/// A process with a mount namespace of its own.
+/// A process with its own mount namespace.
 struct Elsewhere(Child);
 
 impl Elsewhere {
@@ -297,7 +297,7 @@ fn table_that_cannot_be_written_is_no_failure(s: &mut Site) {
     };
     ends(s);
     rustix::mount::mount_remount("/run/mount", MountFlags::empty(), "").unwrap();
-    // A table elsewhere is not written.
+    // A table in another place is not written.
     let elsewhere = s.root().join("elsewhere");
     put(&elsewhere, OTHERS);
     symlink(&elsewhere, TABLE).unwrap();

@@ -1,4 +1,4 @@
-//! Times: kept to the nanosecond, before 1970 too, and moved on by what moves them on.
+//! Times: kept to the nanosecond, before 1970 too, and updated by the right operations.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::harness::Site;
 use crate::tools::*;
 
-// A blob holds no time of access, as a tar holds none.
+// Like a tar, a blob holds no access times.
 judged!(over_directories:
     attribute_changes_keep_the_modification_time,
     omitted_times_stay,

@@ -1,4 +1,4 @@
-//! Small words that keep the cases short.
+//! Helpers that keep the cases short.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ pub fn get(path: impl AsRef<Path>) -> Vec<u8> {
     fs::read(path.as_ref()).unwrap_or_else(|error| panic!("{:?}: {error}", path.as_ref()))
 }
 
-/// Makes a directory and those above it.
+/// Makes a directory and its parents.
 #[track_caller]
 pub fn dir(path: impl AsRef<Path>) {
     fs::create_dir_all(path.as_ref())
@@ -41,13 +41,13 @@ pub fn append(path: impl AsRef<Path>, bytes: &[u8]) {
     file.write_all(bytes).expect("appends");
 }
 
-/// What `lstat` says.
+/// The result of `lstat`.
 #[track_caller]
 pub fn stat(path: impl AsRef<Path>) -> Stat {
     try_stat(path.as_ref()).unwrap_or_else(|error| panic!("{:?}: {error}", path.as_ref()))
 }
 
-/// What `lstat` says, or why not.
+/// The result of `lstat`, or its errno.
 pub fn try_stat(path: impl AsRef<Path>) -> rustix::io::Result<Stat> {
     rustix::fs::statat(CWD, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW)
 }
@@ -73,7 +73,7 @@ pub fn chown(path: impl AsRef<Path>, user: u32, group: u32) {
         .unwrap_or_else(|error| panic!("chown {:?}: {error}", path.as_ref()));
 }
 
-/// Whether a name is there.
+/// Whether a name exists.
 #[track_caller]
 pub fn exists(path: impl AsRef<Path>) -> bool {
     match try_stat(path.as_ref()) {
@@ -83,7 +83,7 @@ pub fn exists(path: impl AsRef<Path>) -> bool {
     }
 }
 
-/// Opens with flags; a file that is made gets mode 0644.
+/// Opens with flags; a new file gets mode 0644.
 pub fn open(path: impl AsRef<Path>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path.as_ref(), flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))
 }
@@ -117,7 +117,7 @@ pub fn fails_io<T>(result: io::Result<T>, errno: Errno) {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
@@ -175,12 +175,12 @@ pub fn xattr_names(path: impl AsRef<Path>) -> Vec<String> {
     names
 }
 
-/// Runs `work` as a user without privilege, in a thread of its own.
+/// Runs `work` as a user without privilege, in its own thread.
 pub fn as_user<T: Send>(user: u32, work: impl FnOnce() -> T + Send) -> T {
     as_ids(user, user, &[user], work)
 }
 
-/// Runs `work` under a user, a group and further groups, in a thread of its own.
+/// Runs `work` with a user, a group and further groups, in its own thread.
 pub fn as_ids<T: Send>(
     user: u32,
     group: u32,
@@ -203,13 +203,13 @@ pub fn as_ids<T: Send>(
     })
 }
 
-/// Lets the kernel forget what it may of names and inodes, and pages with them.
+/// Drops the caches of the kernel: names, inodes and their pages.
 pub fn drop_caches() {
     rustix::fs::sync();
     fs::write("/proc/sys/vm/drop_caches", "3").expect("drops caches");
 }
 
-/// Takes immutable and append-only flags off a tree so that it can be removed.
+/// Clears the immutable and append-only flags of a tree so that it can be removed.
 pub fn make_removable(path: &Path) {
     let Ok(meta) = fs::symlink_metadata(path) else { return };
     if !(meta.is_dir() || meta.is_file()) {
@@ -230,12 +230,12 @@ pub fn make_removable(path: &Path) {
     }
 }
 
-/// Bytes in which each place looks different.
+/// Bytes that differ from position to position.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
-/// What `lamina status` says of the mount, as JSON.
+/// The output of `lamina status` for the mount, as JSON.
 pub fn status(s: &crate::harness::Site) -> String {
     let output = std::process::Command::new(crate::harness::program())
         .args(["status", "--json"])
@@ -247,7 +247,7 @@ pub fn status(s: &crate::harness::Site) -> String {
     own.split_once("\"target\"").map_or(own, |(own, _)| own).to_owned()
 }
 
-/// A number that it says.
+/// A number in that output.
 pub fn number(status: &str, key: &str) -> u64 {
     let (_, rest) = status.split_once(&format!("\"{key}\": ")).unwrap();
     rest.split(|end: char| !end.is_ascii_digit()).next().unwrap().parse().unwrap()

@@ -1,4 +1,4 @@
-//! A whole tree as a value that can be compared.
+//! A whole tree as a value for comparisons.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 
 use crate::tools::{stat, xattr};
 
-/// What a user can see of one object, but for its times.
+/// The visible properties of one object, except its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub mode: u32,
@@ -19,13 +19,13 @@ pub struct Object {
     pub size: i64,
     pub mtime: (i64, u64),
     pub links: u64,
-    /// The first path, in order, of the same inode: tells hard links from copies.
+    /// The first path, in order, of the same inode: distinguishes hard links from copies.
     pub first: PathBuf,
     pub content: Content,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What an object holds.
+/// The content of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Data(u64),
@@ -36,7 +36,7 @@ pub enum Content {
 /// A tree: relative path to object.
 pub type Tree = BTreeMap<PathBuf, Object>;
 
-/// Reads all that is below `root`, `root` itself included.
+/// Reads everything below `root`, including `root` itself.
 pub fn read(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut seen = BTreeMap::new();
@@ -88,7 +88,7 @@ fn all_xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     names.map(|name| (name.clone().into_bytes(), xattr(path, &name).expect("its value"))).collect()
 }
 
-/// Forgets modification times, for trees that were not made by the same calls.
+/// Removes modification times, for trees that were made by different calls.
 pub fn without_times(mut tree: Tree) -> Tree {
     for object in tree.values_mut() {
         object.mtime = (0, 0);
@@ -96,7 +96,7 @@ pub fn without_times(mut tree: Tree) -> Tree {
     tree
 }
 
-/// Asserts that two trees are the same and names what differs.
+/// Asserts that two trees are equal and shows the differences.
 #[track_caller]
 pub fn assert_same(left_name: &str, left: &Tree, right_name: &str, right: &Tree) {
     let mut report = String::new();

@@ -1,4 +1,5 @@
-//! What is closed to others, what an image may not bring, and what the daemon gives up.
+//! Restricted access for other users, restrictions for images, and privileges that the daemon gives
+//! up.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -60,7 +61,8 @@ fn done(mut command: Command) -> Output {
     output
 }
 
-/// What is below a directory and open to others, but for the contents of volumes and containers.
+/// Objects below a directory that are open to others, except the contents of volumes and
+/// containers.
 fn open_below(path: &Path, found: &mut Vec<PathBuf>) {
     let is_content = ["_data", "upper", "work", "merged"];
     if path.file_name().is_some_and(|name| is_content.iter().any(|one| name == *one)) {
@@ -328,14 +330,13 @@ fn directories_are_trusted_as_their_user_says(s: &mut Site) {
     has(&s.mnt(), &[], &["nodev", "nosuid"]);
 }
 
-/// A line of the status of each thread of the daemon.
-/// What /proc says of each thread of the daemon. Threads start and end at any time, so each is
-/// looked at once.
+/// The status in /proc of each thread of the daemon. Threads start and end at any time, so each is
+/// read once.
 fn threads(s: &Site) -> Vec<String> {
     let tasks = format!("/proc/{}/task", daemon(s).as_raw_nonzero());
     let tasks = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path().join("status"));
     let status = |path: PathBuf| match fs::read_to_string(path) {
-        // It has ended.
+        // The thread has ended.
         Err(error) if [2, 3].contains(&error.raw_os_error().unwrap()) => None,
         status => Some(status.unwrap()),
     };
@@ -344,7 +345,8 @@ fn threads(s: &Site) -> Vec<String> {
 
 fn daemon_gives_up_what_it_does_not_need(s: &mut Site) {
     s.mount();
-    // capabilities(7): what is left acts on files, takes ids of files, mounts and unmounts.
+    // capabilities(7): the rest is for acting on files, taking ids of files, mounting and
+    // unmounting.
     let kept = [0, 1, 2, 3, 4, 6, 7, 9, 21, 27, 31, 32, 33];
     let kept = kept.iter().fold(0_u64, |bits, number| bits | 1 << number);
     let threads = threads(s);
@@ -361,7 +363,7 @@ fn daemon_gives_up_what_it_does_not_need(s: &mut Site) {
         assert_eq!(value("NoNewPrivs:"), "1", "{status}");
         assert_eq!(value("Seccomp:"), "2", "a filter: {status}");
     }
-    // It still acts for others, whose files it makes, and still ends its mount.
+    // It can still create files for other users, and still end its mount.
     chmod(s.mnt(), 0o777);
     as_user(USER, || put(s.at("f"), "mine"));
     assert_eq!(stat(s.upper("f")).st_uid, USER);

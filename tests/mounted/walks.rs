@@ -1,5 +1,4 @@
-//! Walks through images: directories are listed before the reader asks, and nobody can tell but
-//! by the time that it takes.
+//! Walks through images: directories are listed ahead of the reader, and only the time shows that.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +21,7 @@ judged!(over_blobs:
     where_nothing_is_kept_nothing_is_listed_ahead,
 );
 
-/// Of the tree of `grow`.
+/// The number of entries in the tree of `grow`.
 const DIRS: u64 = 20 * 30;
 
 fn grow(s: &mut Site) {
@@ -40,7 +39,7 @@ fn grow(s: &mut Site) {
 
 type Seen = BTreeMap<PathBuf, (u32, u64, i64)>;
 
-/// Descends as find(1) does: attributes of each entry, directories as they come. `seen` ends it.
+/// Descends like find(1): attributes of each entry, directories as they come. `seen` can end it.
 fn walk(dir: &Path, seen: &mut dyn FnMut(&Path, &fs::Metadata) -> bool) -> io::Result<bool> {
     let entries: Vec<_> = fs::read_dir(dir)?.collect::<io::Result<_>>()?;
     for path in entries.iter().map(fs::DirEntry::path) {
@@ -68,7 +67,7 @@ fn directories_are_listed_ahead(s: &mut Site) {
     grow(s);
     let expected = all(&s.lower(""));
     let mut listed = 0;
-    // How far the thread comes depends on what else the processors do.
+    // The distance that the thread gets ahead depends on the load of the processors.
     for _ in 0..20 {
         s.mount();
         assert!(all(&s.mnt()) == expected);
@@ -114,7 +113,7 @@ fn a_walk_that_ends_early_holds_nothing(s: &mut Site) {
             left > 0
         })
         .unwrap();
-        // Not one try may find the mount busy.
+        // No attempt may find the mount busy.
         unmount(s.mnt(), UnmountFlags::empty()).unwrap();
         s.unmounted();
     }
@@ -128,7 +127,7 @@ fn a_daemon_that_would_dump_is_gone(s: &mut Site) {
     end_in_a_walk(s, Signal::ABORT);
 }
 
-/// Ends the daemon in the midst of a walk, which fails then.
+/// Kills the daemon during a walk, which then fails.
 fn end_in_a_walk(s: &mut Site, signal: Signal) {
     grow(s);
     for round in 0..24 {
@@ -153,7 +152,7 @@ fn end_in_a_walk(s: &mut Site, signal: Signal) {
     }
 }
 
-/// States whether no thread of a process is left that can hold anything.
+/// Whether all threads of a process that could hold resources are gone.
 fn is_gone(pid: i32) -> bool {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |mut tasks| {
         tasks.all(|task| {

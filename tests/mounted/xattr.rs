@@ -1,5 +1,5 @@
-//! Extended attributes: kept in copy-ups, bounded and refused as the host does, and none of ours
-//! in sight.
+//! Extended attributes: kept in copy-ups, limited and refused as on the host, and without Lamina's
+//! own.
 
 use std::os::unix::fs::symlink;
 
@@ -196,7 +196,7 @@ fn overlay_names_are_escaped_or_refused(s: &mut Site) {
     dir(s.lower("d"));
     put(s.lower("d/f"), "x");
     s.mount();
-    // The kernel stores it under an escaped name; refusing it is as good. It may never be a mark.
+    // The kernel stores it under an escaped name; a refusal is as good. It may never become a mark.
     match set_xattr(s.at("d"), "trusted.overlay.opaque", b"y") {
         Ok(()) => assert_eq!(xattr(s.at("d"), "trusted.overlay.opaque").unwrap(), b"y"),
         Err(error) => assert!(matches!(error, Errno::PERM | Errno::OPNOTSUPP), "{error}"),
