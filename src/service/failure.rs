@@ -8,13 +8,13 @@ use crate::error::{Errno, Error, HostError};
 use crate::store::error::StoreError;
 use crate::transfer::error::TransferError;
 
-/// An error of the store, of the catalog, of a transfer or of a volume.
+/// An error of the store, of the catalog or of a transfer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An error of images, their names or containers.
+    /// An error of images, their names, containers or volumes.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// An import or an export failed.

@@ -30,7 +30,7 @@ use crate::types::{Kind, MODE_MASK, Name, Stat, name};
 /// AUFS leave in an upper directory. Mounts inside the directory are entered.
 ///
 /// # Errors
-/// [`TransferError::Io`] for an error of the host or a file that changes during the walk;
+/// [`TransferError::Host`] for an error of the host or a file that changes during the walk;
 /// [`TransferError::Entry`] for an object that no layer can have; errors of `sink`.
 pub fn layer_from_directory(path: &Path, sink: &mut dyn Sink) -> Result<u64, TransferError> {
     let root = file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)

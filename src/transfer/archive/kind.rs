@@ -43,7 +43,7 @@ pub enum Input {
 /// is dropped or the process ends.
 ///
 /// # Errors
-/// [`TransferError::Io`] for an error of the host; [`TransferError::Malformed`] and
+/// [`TransferError::Host`] for an error of the host; [`TransferError::Malformed`] and
 /// [`TransferError::Entry`] for a file that is not a tar.
 pub fn open_input(path: &Path, spool: &Path) -> Result<Input, TransferError> {
     let found = fs::metadata(path).map_err(TransferError::io(path))?;

@@ -42,7 +42,7 @@ impl Access {
     /// Completes the options from the environment and the files of podman and Docker.
     ///
     /// # Errors
-    /// [`TransferError::Io`] for a file with credentials that cannot be read, or that was named
+    /// [`TransferError::Host`] for a file with credentials that cannot be read, or that was named
     /// explicitly and does not exist.
     pub fn find(reference: &Reference, words: AccessOptions) -> Result<Self> {
         let (credentials, authfile) = match &words.creds {
