@@ -5,6 +5,7 @@
 //! before it is removed.
 
 pub mod containers;
+mod database;
 pub mod error;
 pub mod image;
 pub mod images;

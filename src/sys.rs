@@ -22,6 +22,7 @@ pub mod confine;
 pub mod cred;
 pub mod dir;
 pub mod file;
+pub mod filesystem;
 pub mod fuse;
 pub mod ioctl;
 pub mod lock;

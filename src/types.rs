@@ -9,6 +9,7 @@ pub mod hashing;
 pub mod hex;
 pub mod marks;
 mod object;
+pub mod size;
 
 use smallvec::SmallVec;
 

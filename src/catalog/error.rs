@@ -27,6 +27,26 @@ pub enum CatalogError {
         /// What differs.
         what: String,
     },
+    /// The catalogue cannot be read or written.
+    #[error("{}: {what}", path.display())]
+    Database {
+        /// The file of the catalogue.
+        path: PathBuf,
+        /// The message of SQLite, or the row that is invalid.
+        what: String,
+        /// Whether the content of the file is damaged.
+        is_damage: bool,
+    },
+    /// A later version of this program made the catalogue.
+    #[error("{} has version {found}; this program reads up to version {known}", path.display())]
+    Newer {
+        /// The file of the catalogue.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version of this program.
+        known: i64,
+    },
     /// There is no object of this kind and name.
     #[error("{kind} {name:?} does not exist")]
     Missing {

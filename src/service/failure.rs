@@ -7,6 +7,7 @@ use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, Error, HostError};
 use crate::store::error::StoreError;
 use crate::transfer::error::TransferError;
+use crate::volume::VolumeError;
 
 /// An error of the store, of the catalog or of a transfer.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,18 @@ pub enum Refusal {
     /// An import or an export failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// A volume driver failed.
+    #[error(transparent)]
+    Volume(VolumeError),
+}
+
+impl From<VolumeError> for Refusal {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::Catalog(error) => Self::Catalog(error),
+            other => Self::Volume(other),
+        }
+    }
 }
 
 /// An error for people: what happened, and to which object.
@@ -65,8 +78,10 @@ pub enum Failure {
     Graft { path: String, error: Error },
     #[error("{what} needs the directory {path}, which the read-only mount does not have")]
     NoPlace { path: String, what: String },
-    #[error("volume {name:?}: {reason}")]
-    Volume { name: String, reason: String },
+    #[error("volume {name:?}: {error}")]
+    Volume { name: String, error: Box<Refusal> },
+    #[error("volume {name:?} cannot be filled from the image: {error}")]
+    Fill { name: String, error: Error },
     #[error("volume {name:?} does not exist")]
     NoVolume { name: String },
     #[error("image {name:?} below {}: {error}", root.display())]
@@ -106,6 +121,9 @@ impl Refusal {
         }
         match self {
             Self::Catalog(CatalogError::Host(HostError { path, source })) => {
+                Some((Some(path), source))
+            }
+            Self::Volume(VolumeError::Host(HostError { path, source })) => {
                 Some((Some(path), source))
             }
             Self::Transfer(error) => match error.root() {
@@ -149,6 +167,13 @@ impl Refusal {
             || matches!(self.store(), Some(StoreError::Missing { .. }))
     }
 
+    /// Whether an object cannot be removed because it has a user.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::Catalog(CatalogError::InUse { .. }))
+            || matches!(self, Self::Volume(VolumeError::Busy { .. }))
+    }
+
     /// A hint about the next thing to try.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -158,6 +183,20 @@ impl Refusal {
         Some(match self {
             Self::Catalog(CatalogError::Missing { kind, .. }) => {
                 format!("list them: lamina {kind} ls")
+            }
+            Self::Catalog(CatalogError::Database { is_damage: true, path, .. }) => format!(
+                "move it away, and build it again from the volumes: mv {0} {0}.damaged; lamina \
+                 volume recover",
+                path.display()
+            ),
+            Self::Catalog(CatalogError::Newer { .. }) => {
+                "use the later version of lamina".to_owned()
+            }
+            Self::Volume(VolumeError::Busy { .. }) => {
+                "end the processes that use it: fuser -vm, or lsof, lists them".to_owned()
+            }
+            Self::Volume(VolumeError::NoSpace { .. }) => {
+                "free space there, choose a smaller size, or use --opt overcommit=true".to_owned()
             }
             Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
             Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
@@ -243,7 +282,7 @@ impl Failure {
             Self::Image { error, name, .. } if error.is_damage() => {
                 format!("find the damage: lamina image verify {name}; then import the image again")
             }
-            Self::Image { error, .. } => return error.hint(),
+            Self::Image { error, .. } | Self::Volume { error, .. } => return error.hint(),
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
                 format!("check the path {}", path.display())
             }

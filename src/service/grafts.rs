@@ -12,10 +12,10 @@ use super::failure::ServiceResult;
 use super::made::Made;
 use super::spec::{GraftDriver, MountSpec};
 use super::status::GraftStatus;
-use super::{Failure, layers, prefill};
+use super::volumes::VolumeService;
+use super::{Failure, Refusal, layers, prefill};
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::error::CatalogError;
-use crate::catalog::volumes::{OpenVolume, Volumes};
+use crate::catalog::volumes::OpenVolume;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
@@ -79,7 +79,7 @@ fn open_all(
         let union = build(&open.grafts).map_err(Failure::system("the union"))?;
         let path = place(&union, graft, is_dir, made)?;
         if let GraftSource::Volume { name, .. } = &graft.source {
-            made.volume(name).map_err(|error| refused(name, &error))?;
+            made.volume(name).map_err(|error| refused(name, error))?;
         }
         let Source { root, object, volume } =
             source(spec, graft, cache, &|data: &Path| fill(&union, &path, data, cache))?;
@@ -112,18 +112,18 @@ fn is_directory(graft: &Graft) -> ServiceResult<bool> {
     }
 }
 
-fn refused(name: &VolumeName, error: &CatalogError) -> Failure {
-    Failure::Volume { name: name.to_string(), reason: error.to_string() }
+fn refused(name: &VolumeName, error: Refusal) -> Failure {
+    Failure::Volume { name: name.to_string(), error: Box::new(error) }
 }
 
 /// The reason why a volume does not exist or could not be filled.
 enum Unfilled {
-    Volume(CatalogError),
+    Volume(Refusal),
     Union(Error),
 }
 
-impl From<CatalogError> for Unfilled {
-    fn from(error: CatalogError) -> Self {
+impl From<Refusal> for Unfilled {
+    fn from(error: Refusal) -> Self {
         Self::Volume(error)
     }
 }
@@ -153,14 +153,12 @@ fn source(
                 true => Ok(()),
                 false => fill(data).map_err(Unfilled::Union),
             };
-            let opened = Volumes::new(&spec.root).open_filled(name, fill);
-            let volume = opened.map_err(|error| match error {
-                Unfilled::Volume(error) => refused(name, &error),
-                Unfilled::Union(error) => {
-                    Failure::Volume { name: name.to_string(), reason: error.to_string() }
-                }
+            let service = VolumeService::open(&spec.root).map_err(|error| refused(name, error))?;
+            let volume = service.open_filled(name, fill).map_err(|error| match error {
+                Unfilled::Volume(error) => refused(name, error),
+                Unfilled::Union(error) => Failure::Fill { name: name.to_string(), error },
             })?;
-            let data = volume.data();
+            let data = volume.data().to_owned();
             let wrap = |error| Failure::path("volume", &data)(error);
             let object = sys::file::find_directory(&data).map_err(wrap)?;
             let root = HostTree::open(&data, Submounts::Shown, cache).map_err(wrap)?;

@@ -1,20 +1,19 @@
 //! The objects that are made before a mount is live: volumes, and the places of grafts. If the
 //! mount fails they are removed again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::error::CatalogError;
-use crate::catalog::volumes::Volumes;
+use super::Refusal;
+use super::volumes::{NewVolume, Volume, VolumeService};
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, VolumeName};
 use crate::union::{DirRef, GraftTree, Union};
 
 /// The objects made so far.
 pub(super) struct Made {
-    volumes: Volumes,
-    names: Vec<VolumeName>,
+    root: PathBuf,
+    volumes: Vec<Volume>,
     /// Paths in the mount, parents first.
     places: Vec<Vec<Name>>,
     /// Directories of the data root that did not exist before, parents first.
@@ -27,8 +26,8 @@ impl Made {
     pub(super) fn new(root: &Path) -> Self {
         let missing = [root.to_owned(), root.join("volumes")];
         let directories = missing.into_iter().filter(|path| !path.exists()).collect();
-        let (names, places) = Default::default();
-        Self { volumes: Volumes::new(root), names, places, directories, upper: None }
+        let (root, volumes, places) = (root.to_owned(), Vec::new(), Vec::new());
+        Self { root, volumes, places, directories, upper: None }
     }
 
     /// Sets the upper with the places.
@@ -37,11 +36,13 @@ impl Made {
     }
 
     /// Creates a volume if it does not exist.
-    pub(super) fn volume(&mut self, name: &VolumeName) -> std::result::Result<(), CatalogError> {
-        if matches!(self.volumes.inspect(name), Err(CatalogError::Missing { .. })) {
-            self.names.push(name.clone());
+    pub(super) fn volume(&mut self, name: &VolumeName) -> std::result::Result<(), Refusal> {
+        let service = VolumeService::open(&self.root)?;
+        let (volume, is_new) = service.ensure(NewVolume::new(name.clone()))?;
+        if is_new {
+            self.volumes.push(volume);
         }
-        self.volumes.create(name, BTreeMap::new()).map(drop)
+        Ok(())
     }
 
     /// Records a place that was made.
@@ -78,9 +79,10 @@ impl Made {
     /// Removes the volumes. Volumes that are in use by now, and those that cannot be removed, stay:
     /// the error to report is the one that made the mount fail.
     fn undo_volumes(self) {
-        for name in &self.names {
-            if let Err(error) = self.volumes.remove(name) {
-                tracing::warn!(%error, %name, "a volume stays");
+        for volume in &self.volumes {
+            let removed = VolumeService::open(&self.root).and_then(|all| all.remove_made(volume));
+            if let Err(error) = removed {
+                tracing::warn!(%error, name = %volume.name, "a volume stays");
             }
         }
         for path in self.directories.iter().rev() {

@@ -1,34 +1,430 @@
-//! Operations on volumes.
+//! Volumes, as front ends use them: the catalogue and the drivers together.
+//!
+//! Each verb takes the state lock of its volume and reads the record under it. A driver that hangs
+//! holds the lock of its own volume alone.
 
-use std::path::Path;
+mod fill;
+mod trash;
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::failure::Refusal;
 use crate::catalog::containers::Containers;
 use crate::catalog::error::{CatalogError, User};
-use crate::types::{Graft, VolumeName};
+use crate::catalog::volumes::{Begun, Locked, OpenVolume, Volumes};
+use crate::error::FromHost;
+use crate::sys;
+use crate::types::{Graft, VolumeName, hex, size};
+use crate::volume::{self, Driver, Place, Spec, VolumeError};
 
-pub use crate::catalog::volumes::{Volume, Volumes};
+pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
+pub use crate::volume::{Limits, Usage};
+pub use trash::TrashPolicy;
 
-/// Removes a volume with its content.
-///
-/// # Errors
-/// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it.
-pub fn remove(root: &Path, name: &VolumeName) -> Result<(), CatalogError> {
-    let volumes = Volumes::new(root);
-    volumes.inspect(name)?;
-    if let Some(container) = user_of(root, name)? {
-        let (kind, by) = ("volume", User::Container(container));
-        return Err(CatalogError::InUse { kind, name: name.to_string(), by });
-    }
-    volumes.remove(name)
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The driver of a volume for which none was named.
+pub const DEFAULT_DRIVER: &str = "local";
+
+/// A volume to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVolume {
+    /// The name.
+    pub name: VolumeName,
+    /// The driver; `None` for `local`.
+    pub driver: Option<String>,
+    /// Options of the driver, and `size` and `inodes`.
+    pub options: BTreeMap<String, String>,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
 }
 
-/// The container that uses a volume, if there is one.
-fn user_of(root: &Path, name: &VolumeName) -> Result<Option<String>, CatalogError> {
-    if !root.join("containers").is_dir() {
-        return Ok(None);
+impl NewVolume {
+    /// A volume without options.
+    #[must_use]
+    pub const fn new(name: VolumeName) -> Self {
+        Self { name, driver: None, options: BTreeMap::new(), labels: BTreeMap::new() }
     }
-    let all = Containers::open(root)?.all()?;
-    let uses = |graft: &Graft| graft.source.volume() == Some(name);
-    let user = all.into_iter().find(|container| container.grafts.iter().any(uses));
-    Ok(user.map(|container| container.name.into()))
+}
+
+/// The volumes of a data root.
+pub struct VolumeService {
+    root: PathBuf,
+    volumes: Volumes,
+    /// The volumes that holders of this process use, by id.
+    held: Mutex<HashMap<String, OpenVolume>>,
+}
+
+impl VolumeService {
+    /// Opens the volumes of a data root, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn open(root: &Path) -> Result<Self> {
+        let volumes = Volumes::open(root)?;
+        Ok(Self { root: root.to_owned(), volumes, held: Mutex::default() })
+    }
+
+    /// Makes a volume. One of the same driver that exists is left as it is.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`] where one of another driver has the name; those of the driver.
+    pub fn create(&self, new: NewVolume) -> Result<Volume> {
+        self.ensure(new).map(|(volume, _)| volume)
+    }
+
+    /// As [`VolumeService::create`], with whether the volume was made.
+    ///
+    /// # Errors
+    /// As [`VolumeService::create`].
+    pub fn ensure(&self, new: NewVolume) -> Result<(Volume, bool)> {
+        let name = new.driver.as_deref().unwrap_or(DEFAULT_DRIVER);
+        let driver = volume::driver(name)?;
+        let (options, limits) = split(new.options)?;
+        let spec = Spec { options, limits };
+        driver.check(&spec)?;
+        let record = crate::catalog::volumes::NewVolume {
+            name: new.name,
+            driver: driver.name().to_owned(),
+            options: spec.options.clone(),
+            labels: new.labels,
+            size_bytes: limits.size_bytes,
+            inodes: limits.inodes,
+        };
+        match self.volumes.begin(&record)? {
+            Begun::Exists(found) if found.driver == driver.name() => Ok((found, false)),
+            Begun::Exists(found) => {
+                let name = format!("{} (driver {})", found.name, found.driver);
+                Err(CatalogError::Exists { kind: "volume", name }.into())
+            }
+            Begun::New(growing) => {
+                let place = place(growing.volume());
+                match driver.create(&place, &spec) {
+                    Ok(()) => Ok((self.volumes.finish(growing)?, true)),
+                    Err(error) => {
+                        drop(driver.unmount(&place));
+                        self.volumes.give_up(&growing);
+                        Err(error.into())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds a volume.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`].
+    pub fn inspect(&self, name: &VolumeName) -> Result<Volume> {
+        Ok(self.volumes.find(name)?)
+    }
+
+    /// All volumes, by name.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn list(&self) -> Result<Vec<Volume>> {
+        Ok(self.volumes.list()?)
+    }
+
+    /// The space that a volume uses.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`]; those of the driver.
+    pub fn usage(&self, name: &VolumeName) -> Result<Usage> {
+        let found = self.volumes.find(name)?;
+        let (driver, spec) = parts(&found)?;
+        Ok(driver.usage(&place(&found), &spec)?)
+    }
+
+    /// Removes a volume: it goes to the trash. A holder that was recorded does not keep it.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it.
+    pub fn remove(&self, name: &VolumeName) -> Result<()> {
+        let locked = self.lock_unused(name)?;
+        Ok(self.volumes.trash(locked)?)
+    }
+
+    /// Removes a volume with its content for good.
+    ///
+    /// # Errors
+    /// As [`VolumeService::remove`].
+    pub fn erase(&self, name: &VolumeName) -> Result<()> {
+        let locked = self.lock_unused(name)?;
+        Ok(self.volumes.remove(locked)?)
+    }
+
+    /// Whether a mount, a container or a holder uses a volume.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn is_used(&self, volume: &Volume) -> Result<bool> {
+        let is_held = self.volumes.held()?.iter().any(|held| held.id == volume.id);
+        if is_held || self.container_of(&volume.name)?.is_some() {
+            return Ok(true);
+        }
+        // A volume that another process works on is in use.
+        match self.volumes.try_lock(&volume.name) {
+            Ok(Some(locked)) => Ok(!locked.is_idle()?),
+            Ok(None) => Ok(true),
+            Err(CatalogError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a volume that was made for a mount that failed, unless another volume has its name
+    /// by now.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`] if it has another user by now.
+    pub(super) fn remove_made(&self, made: &Volume) -> Result<()> {
+        let locked = self.lock_unused(&made.name)?;
+        if locked.volume().id == made.id {
+            self.volumes.remove(locked)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the state lock of a volume that nobody uses, and ends its mount.
+    fn lock_unused(&self, name: &VolumeName) -> Result<Locked> {
+        let locked = self.volumes.lock(name)?;
+        if let Some(container) = self.container_of(name)? {
+            let (kind, by) = ("volume", User::Container(container));
+            return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
+        }
+        let was_held = self.held.lock().remove(&locked.volume().id).is_some();
+        if let Err(error) = locked.require_idle() {
+            if was_held {
+                self.hold(&locked)?;
+            }
+            return Err(error.into());
+        }
+        let (driver, _) = parts(locked.volume())?;
+        driver.unmount(&place(locked.volume()))?;
+        Ok(locked)
+    }
+
+    /// The container that uses a volume, if there is one.
+    fn container_of(&self, name: &VolumeName) -> Result<Option<String>> {
+        if !self.root.join("containers").is_dir() {
+            return Ok(None);
+        }
+        let all = Containers::open(&self.root)?.all()?;
+        let uses = |graft: &Graft| graft.source.volume() == Some(name);
+        let user = all.into_iter().find(|container| container.grafts.iter().any(uses));
+        Ok(user.map(|container| container.name.into()))
+    }
+
+    /// Mounts a volume for a holder, and returns the directory of its content. A holder is a member
+    /// of a set, which is recorded: it counts once, and after a restart too.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`]; those of the driver.
+    pub fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf> {
+        let locked = self.volumes.lock(name)?;
+        let volume = locked.volume();
+        let (driver, spec) = parts(volume)?;
+        driver.mount(&place(volume), &spec)?;
+        self.hold(&locked)?;
+        self.volumes.add_holder(&locked, holder)?;
+        Ok(volume.mountpoint.clone())
+    }
+
+    /// Ends the use of a volume by a holder. The last one unmounts it. An unknown holder or volume
+    /// is not an error.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`]; those of the driver.
+    pub fn unpublish(&self, name: &VolumeName, holder: &str) -> Result<()> {
+        let locked = match self.volumes.lock(name) {
+            Err(CatalogError::Missing { .. }) => return Ok(()),
+            locked => locked?,
+        };
+        if self.volumes.remove_holder(&locked, holder)? > 0 {
+            return Ok(());
+        }
+        self.held.lock().remove(&locked.volume().id);
+        settle(&locked)
+    }
+
+    /// Takes the volumes of the recorded holders into use again, after a start of the process that
+    /// serves them. What fails is logged.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`] where the holders cannot be read.
+    pub fn resume(&self) -> Result<()> {
+        for volume in self.volumes.held()? {
+            let resumed = || -> Result<()> {
+                let locked = self.volumes.lock(&volume.name)?;
+                let (driver, spec) = parts(locked.volume())?;
+                driver.mount(&place(locked.volume()), &spec)?;
+                self.hold(&locked)
+            };
+            if let Err(error) = resumed() {
+                tracing::error!(%error, name = %volume.name, "a volume in use cannot be mounted");
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&self, locked: &Locked) -> Result<()> {
+        let id = locked.volume().id.clone();
+        if self.held.lock().contains_key(&id) {
+            return Ok(());
+        }
+        let open = locked.open()?;
+        self.held.lock().insert(id, open);
+        Ok(())
+    }
+
+    /// Ends the mounts of volumes that nobody uses, as processes that were killed leave them.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`] where the volumes cannot be read.
+    pub fn settle(&self) -> Result<()> {
+        for volume in self.volumes.list()? {
+            let settled = self.volumes.try_lock(&volume.name).map_err(Refusal::from);
+            let settled = settled.and_then(|locked| locked.as_ref().map_or(Ok(()), settle));
+            if let Err(error) = settled {
+                tracing::warn!(%error, name = %volume.name, "a volume without users stays mounted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a volume another name. It may be in use.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`] by a container, which knows the volume by its name;
+    /// [`CatalogError::Missing`], [`CatalogError::Exists`].
+    pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
+        self.volumes.find(name)?;
+        if let Some(container) = self.container_of(name)? {
+            let (kind, by) = ("volume", User::Container(container));
+            return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
+        }
+        Ok(self.volumes.rename(name, to)?)
+    }
+
+    /// Sets labels, and removes those without a value. The volume may be in use.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`].
+    pub fn label(
+        &self,
+        name: &VolumeName,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<Volume> {
+        Ok(self.volumes.label(name, changes)?)
+    }
+
+    /// Changes the limits of a volume, which may be in use.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`]; those of the driver.
+    pub fn resize(&self, name: &VolumeName, limits: Limits) -> Result<Volume> {
+        let mut locked = self.volumes.lock(name)?;
+        let (driver, spec) = parts(locked.volume())?;
+        let size_bytes = limits.size_bytes.or(spec.limits.size_bytes);
+        let limits = Limits { size_bytes, inodes: limits.inodes.or(spec.limits.inodes) };
+        driver.resize(&place(locked.volume()), &spec, limits)?;
+        self.volumes.set_limits(&mut locked, limits.size_bytes, limits.inodes)?;
+        Ok(locked.volume().clone())
+    }
+
+    /// The volumes in the trash, the oldest removal first.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn trashed(&self) -> Result<Vec<Trashed>> {
+        Ok(self.volumes.trashed()?)
+    }
+
+    /// Brings a volume back from the trash, by its former name or its id.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`], [`CatalogError::Exists`].
+    pub fn undelete(&self, text: &str, to: Option<&VolumeName>) -> Result<Volume> {
+        Ok(self.volumes.undelete(text, to)?)
+    }
+
+    /// Removes a volume in the trash for good.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn purge(&self, trashed: &Trashed) -> Result<()> {
+        Ok(self.volumes.purge(trashed)?)
+    }
+
+    /// Enters the volumes whose directories the catalogue does not have.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn recover(&self) -> Result<Recovered> {
+        Ok(self.volumes.recover()?)
+    }
+
+    /// Removes what crashes left, and returns how many rests there were.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn sweep(&self) -> Result<usize> {
+        Ok(self.volumes.sweep()?)
+    }
+}
+
+/// A name of 64 random digits, for a volume that is created without one.
+///
+/// # Errors
+/// As getrandom(2).
+pub fn random_name() -> Result<VolumeName> {
+    let random = sys::process::random().map_err(CatalogError::host(Path::new("getrandom")))?;
+    Ok(VolumeName::try_from(hex::encode(&random)).map_err(CatalogError::from)?)
+}
+
+/// Ends the mount of a volume that nobody uses.
+fn settle(locked: &Locked) -> Result<()> {
+    if !locked.is_idle()? {
+        return Ok(());
+    }
+    let (driver, _) = parts(locked.volume())?;
+    match driver.unmount(&place(locked.volume())) {
+        // A process of the host uses it by its path; it is unmounted later.
+        Err(VolumeError::Busy { path }) => {
+            tracing::debug!(path = %path.display(), "busy");
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
+
+fn place(volume: &Volume) -> Place {
+    Place::new(volume.directory().to_owned())
+}
+
+/// The driver of a volume, and what the volume was made with.
+fn parts(volume: &Volume) -> Result<(&'static dyn Driver, Spec)> {
+    let limits = Limits { size_bytes: volume.size_bytes, inodes: volume.inodes };
+    let spec = Spec { options: volume.options.clone(), limits };
+    Ok((volume::driver(&volume.driver)?, spec))
+}
+
+/// Takes the limits out of options.
+fn split(mut options: BTreeMap<String, String>) -> Result<(BTreeMap<String, String>, Limits)> {
+    let mut limit = |key: &str| -> Result<Option<u64>> {
+        let Some(value) = options.remove(key).filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let wrap = |error: size::BadSize| {
+            let (key, reason) = (key.to_owned(), error.to_string());
+            VolumeError::Option { driver: "lamina", key, value: value.clone(), reason }
+        };
+        Ok(Some(size::parse(&value).map_err(wrap)?))
+    };
+    let limits = Limits { size_bytes: limit("size")?, inodes: limit("inodes")? };
+    Ok((options, limits))
 }

@@ -2,14 +2,17 @@
 //!
 //! The standard library holds a descriptor and a stack frame for each level. This module holds one
 //! or two descriptors: it goes up by `..` and compares the directory there with the one that it
-//! came from, so that a directory that is moved meanwhile leads nowhere else.
+//! came from, so that a directory that is moved meanwhile leads nowhere else. It enters no mount:
+//! what is mounted below belongs to others.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, unlinkat,
+};
 use rustix::io::Errno;
 
 const DIRECTORY: OFlags =
@@ -29,8 +32,8 @@ struct Level {
 /// remove meanwhile are not an error.
 ///
 /// # Errors
-/// As openat(2), getdents64(2) and unlinkat(2). `ESTALE` where a directory was moved away
-/// meanwhile.
+/// As openat2(2), getdents64(2) and unlinkat(2). `EXDEV` where a file system is mounted below,
+/// whose content stays. `ESTALE` where a directory was moved away meanwhile.
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
     let mut here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
         // A link is removed, but not its target.
@@ -42,9 +45,9 @@ pub fn remove_dir_all(path: &Path) -> io::Result<()> {
     let mut levels = vec![enter(&here, path.as_os_str().as_bytes().to_vec())?];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.rest.pop() {
-            let Some(below) = unless_gone(openat(&here, &*name, DIRECTORY, Mode::empty()))? else {
-                continue;
-            };
+            let resolve = ResolveFlags::NO_XDEV;
+            let below = openat2(&here, &*name, DIRECTORY, Mode::empty(), resolve);
+            let Some(below) = unless_gone(below)? else { continue };
             levels.push(enter(&below, name)?);
             here = below;
             continue;

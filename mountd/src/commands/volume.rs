@@ -1,16 +1,20 @@
 //! `lamina volume`: named volumes.
 
+mod change;
 mod create;
+mod df;
+mod filter;
 mod inspect;
 mod ls;
+mod prune;
 mod rm;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::args::ListArgs;
 use crate::report::CliError;
 use crate::run;
 
@@ -28,14 +32,28 @@ pub struct VolumeArgs {
 /// Commands of `lamina volume`.
 #[derive(Debug, Subcommand)]
 pub enum VolumeCommand {
-    /// Create a volume; an existing one is left as it is.
+    /// Create a volume; an existing one of the same driver is left as it is.
     Create(create::CreateArgs),
     /// List the volumes.
-    Ls(ListArgs),
+    Ls(ls::LsArgs),
     /// Show the records of volumes, as JSON.
     Inspect(inspect::InspectArgs),
-    /// Remove volumes and their content.
+    /// Remove volumes; their content stays in the trash for a while.
     Rm(rm::RmArgs),
+    /// Remove unused volumes.
+    Prune(prune::PruneArgs),
+    /// Give a volume another name; it may be in use.
+    Rename(change::RenameArgs),
+    /// Set and remove labels of a volume; it may be in use.
+    Label(change::LabelArgs),
+    /// Change the size of a volume; it may be in use.
+    Resize(change::ResizeArgs),
+    /// Show the space that volumes use.
+    Df(df::DfArgs),
+    /// Bring a volume back from the trash.
+    Undelete(change::UndeleteArgs),
+    /// Build a lost catalogue again from the directories of the volumes.
+    Recover,
 }
 
 /// Runs the command.
@@ -48,10 +66,32 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         _ => run::existing_root(args.root)?,
     };
     let done = match args.command {
-        VolumeCommand::Create(args) => create::run(&root, &args),
+        VolumeCommand::Create(args) => create::run(&root, args),
         VolumeCommand::Ls(args) => ls::run(&root, &args),
         VolumeCommand::Inspect(args) => inspect::run(&root, &args),
         VolumeCommand::Rm(args) => rm::run(&root, &args),
+        VolumeCommand::Prune(args) => prune::run(&root, &args),
+        VolumeCommand::Rename(args) => change::rename(&root, &args),
+        VolumeCommand::Label(args) => change::label(&root, &args),
+        VolumeCommand::Resize(args) => change::resize(&root, &args),
+        VolumeCommand::Df(args) => df::run(&root, &args),
+        VolumeCommand::Undelete(args) => change::undelete(&root, &args),
+        VolumeCommand::Recover => change::recover(&root),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Pairs `KEY=VALUE`; a word without `=` has an empty value.
+fn pairs(what: &str, words: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let mut pairs = BTreeMap::new();
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        if key.is_empty() {
+            return Err(CliError::Usage(format!(
+                "{what} {word:?} has no key: use KEY or KEY=VALUE"
+            )));
+        }
+        pairs.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(pairs)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use laminafs::service::spec::{GraftDriver, Rules};
 use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
-use laminafs::types::Graft;
+use laminafs::types::{Graft, size};
 
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::args::graft;
@@ -165,23 +165,7 @@ fn mapping(key: &str, text: &str) -> Result<Vec<IdRange>, OptionError> {
 
 /// Parses a number of bytes, with an optional suffix K, M, G or T for powers of 1024.
 pub fn size(key: &str, text: &str) -> Result<u64, OptionError> {
-    let wrong = || {
-        OptionError::value(
-            key,
-            format!("invalid size {text:?}: use bytes, or a number with K, M, G or T, as 64M"),
-        )
-    };
-    let digits = text.trim_end_matches(|byte: char| byte.is_ascii_alphabetic());
-    let power = match text.get(digits.len()..).unwrap_or_default() {
-        "" => 0,
-        "K" | "k" => 1,
-        "M" | "m" => 2,
-        "G" | "g" => 3,
-        "T" | "t" => 4,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << (10 * power)).ok_or_else(wrong)
+    size::parse(text).map_err(|error| OptionError::value(key, error.to_string()))
 }
 
 fn switch(key: &str, text: &str, on: &[&str], off: &[&str]) -> Result<bool, OptionError> {

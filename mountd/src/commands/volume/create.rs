@@ -4,39 +4,60 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::Volumes;
+use laminafs::service::volumes::{NewVolume, VolumeService};
+use laminafs::types::VolumeName;
 
+use super::pairs;
 use crate::report::{CliError, say};
 
 /// Arguments of `lamina volume create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// The name of the volume.
-    name: String,
+    /// The name of the volume [default: 64 random digits].
+    name: Option<String>,
+    /// The driver: local or image.
+    #[arg(short, long, default_value = "local")]
+    driver: String,
+    /// An option of the driver. local: type, device, o. image: fs, o, overcommit.
+    #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+    options: Vec<String>,
     /// A label.
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
+    /// The size limit, as 512M or 10G; needs a driver that can hold it.
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// The limit of inodes.
+    #[arg(long, value_name = "COUNT")]
+    inodes: Option<String>,
 }
+
+/// Label of a volume that was created without a name, as Docker sets it.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &CreateArgs) -> Result<(), CliError> {
-    let volume = Volumes::new(root).create(&args.name.parse()?, labels(&args.labels)?)?;
+pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
+    let mut options = pairs("option", &args.options)?;
+    for (key, value) in [("size", args.size), ("inodes", args.inodes)] {
+        options.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    let mut labels = pairs("label", &args.labels)?;
+    let name: VolumeName = match args.name {
+        Some(name) => name.try_into()?,
+        None => {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+            laminafs::service::volumes::random_name()?
+        }
+    };
+    let new = NewVolume { name, driver: Some(args.driver), options, labels };
+    let volume = VolumeService::open(root)?.create(new)?;
     say(&format!("{}\n", volume.name))
 }
 
-fn labels(words: &[String]) -> Result<BTreeMap<String, String>, CliError> {
-    let mut labels = BTreeMap::new();
-    for word in words {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        if key.is_empty() {
-            return Err(CliError::Usage(format!(
-                "label {word:?} has no key: use KEY or KEY=VALUE"
-            )));
-        }
-        labels.insert(key.to_owned(), value.to_owned());
-    }
-    Ok(labels)
+/// Whether a volume was created without a name.
+pub(super) fn is_anonymous(labels: &BTreeMap<String, String>) -> bool {
+    labels.contains_key(ANONYMOUS)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::{Volume, Volumes};
+use laminafs::service::volumes::{Volume, VolumeService};
 
 use crate::report::{CliError, say_json};
 
@@ -20,9 +20,9 @@ pub struct InspectArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &InspectArgs) -> Result<(), CliError> {
-    let volumes = Volumes::new(root);
+    let service = VolumeService::open(root)?;
     let inspect =
-        |name: &String| -> Result<Volume, CliError> { Ok(volumes.inspect(&name.parse()?)?) };
+        |name: &String| -> Result<Volume, CliError> { Ok(service.inspect(&name.parse()?)?) };
     let found: Result<Vec<Volume>, CliError> = args.names.iter().map(inspect).collect();
     say_json(&found?)
 }

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use laminafs::service::CatalogError;
-use laminafs::service::volumes::remove;
+use laminafs::service::volumes::{TrashPolicy, VolumeService};
 
 use crate::report::{CliError, say};
 
@@ -14,6 +13,10 @@ pub struct RmArgs {
     /// Succeed if a volume does not exist.
     #[arg(short, long)]
     force: bool,
+    /// Remove the content at once. Without it, the volume stays in the trash for 7 days, or until
+    /// space is short; `lamina volume undelete` brings it back.
+    #[arg(long)]
+    purge: bool,
     /// Names of volumes.
     #[arg(required = true)]
     names: Vec<String>,
@@ -24,14 +27,18 @@ pub struct RmArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &RmArgs) -> Result<(), CliError> {
-    for name in &args.names {
-        match remove(root, &name.parse()?) {
-            Err(CatalogError::Missing { .. }) if args.force => {}
+    let service = VolumeService::open(root)?;
+    for text in &args.names {
+        let name = text.parse()?;
+        let removed = if args.purge { service.erase(&name) } else { service.remove(&name) };
+        match removed {
+            Err(error) if error.is_missing() && args.force => {}
             done => {
                 done?;
-                say(&format!("{name}\n"))?;
+                say(&format!("{text}\n"))?;
             }
         }
     }
+    service.empty_trash(&TrashPolicy::default())?;
     Ok(())
 }

@@ -1,0 +1,123 @@
+//! `lamina volume rename | label | resize | undelete | recover`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Args;
+use laminafs::service::volumes::{Limits, VolumeService};
+use laminafs::types::{VolumeName, size};
+
+use crate::report::{CliError, say, say_json};
+
+/// Arguments of `lamina volume rename`.
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    /// The name of the volume.
+    name: String,
+    /// The new name.
+    to: String,
+}
+
+/// Arguments of `lamina volume label`.
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// The name of the volume.
+    name: String,
+    /// Labels to set, and with a dash behind the key, to remove.
+    #[arg(required = true, value_name = "KEY[=VALUE]|KEY-")]
+    labels: Vec<String>,
+}
+
+/// Arguments of `lamina volume resize`.
+#[derive(Debug, Args)]
+pub struct ResizeArgs {
+    /// The name of the volume.
+    name: String,
+    /// The new size, as 512M or 10G.
+    #[arg(required_unless_present = "inodes")]
+    size: Option<String>,
+    /// The new limit of inodes.
+    #[arg(long, value_name = "COUNT")]
+    inodes: Option<u64>,
+}
+
+/// Arguments of `lamina volume undelete`.
+#[derive(Debug, Args)]
+pub struct UndeleteArgs {
+    /// The former name, or the id, of a volume in the trash: lamina volume ls --trash.
+    name: String,
+    /// The name to give it [default: the former one].
+    #[arg(long = "as", value_name = "NAME")]
+    to: Option<String>,
+}
+
+/// Runs `lamina volume rename`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn rename(root: &Path, args: &RenameArgs) -> Result<(), CliError> {
+    let to: VolumeName = args.to.parse()?;
+    VolumeService::open(root)?.rename(&args.name.parse()?, &to)?;
+    say(&format!("{to}\n"))
+}
+
+/// Runs `lamina volume label`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn label(root: &Path, args: &LabelArgs) -> Result<(), CliError> {
+    let mut changes = BTreeMap::new();
+    for word in &args.labels {
+        let (key, value) = match (word.split_once('='), word.strip_suffix('-')) {
+            (Some((key, value)), _) => (key, Some(value.to_owned())),
+            (None, Some(key)) => (key, None),
+            (None, None) => (word.as_str(), Some(String::new())),
+        };
+        if key.is_empty() {
+            return Err(CliError::Usage(format!("label {word:?} has no key")));
+        }
+        changes.insert(key.to_owned(), value);
+    }
+    let volume = VolumeService::open(root)?.label(&args.name.parse()?, &changes)?;
+    say_json(&volume.labels)
+}
+
+/// Runs `lamina volume resize`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn resize(root: &Path, args: &ResizeArgs) -> Result<(), CliError> {
+    let parse =
+        |text: &String| size::parse(text).map_err(|error| CliError::Usage(error.to_string()));
+    let size_bytes = args.size.as_ref().map(parse).transpose()?;
+    let limits = Limits { size_bytes, inodes: args.inodes };
+    let volume = VolumeService::open(root)?.resize(&args.name.parse()?, limits)?;
+    let shown = volume.size_bytes.map_or_else(|| "no limit".to_owned(), size::shown);
+    say(&format!("{}: {shown}\n", volume.name))
+}
+
+/// Runs `lamina volume undelete`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn undelete(root: &Path, args: &UndeleteArgs) -> Result<(), CliError> {
+    let to = args.to.as_ref().map(|name| name.parse()).transpose()?;
+    let volume = VolumeService::open(root)?.undelete(&args.name, to.as_ref())?;
+    say(&format!("{}\n", volume.name))
+}
+
+/// Runs `lamina volume recover`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn recover(root: &Path) -> Result<(), CliError> {
+    let found = VolumeService::open(root)?.recover()?;
+    for name in &found.volumes {
+        say(&format!("{name}\n"))?;
+    }
+    for what in &found.skipped {
+        crate::report::warn(&format!("skipped {what}"));
+    }
+    let volumes = if found.volumes.len() == 1 { "volume" } else { "volumes" };
+    say(&format!("{} {volumes} recovered\n", found.volumes.len()))
+}

@@ -1,0 +1,66 @@
+//! `lamina volume prune`.
+
+use std::path::Path;
+
+use clap::Args;
+use laminafs::service::volumes::{TrashPolicy, VolumeService};
+use laminafs::types::size;
+
+use super::create::is_anonymous;
+use super::filter::Filter;
+use crate::report::{CliError, say};
+
+/// Arguments of `lamina volume prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Remove unused volumes that have a name too, not only those that were created without one.
+    #[arg(short, long)]
+    all: bool,
+    /// Show what would be removed, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove the volumes that match: driver=NAME, label=KEY[=VALUE], name=PART.
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    filters: Vec<String>,
+    /// Empty the trash, whatever its age.
+    #[arg(long)]
+    trash: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
+    let service = VolumeService::open(root)?;
+    let filter = Filter::parse(&args.filters)?;
+    let (mut count, mut bytes) = (0_u64, 0);
+    for volume in filter.apply(&service, service.list()?)? {
+        if !(args.all || is_anonymous(&volume.labels)) || service.is_used(&volume)? {
+            continue;
+        }
+        let used = service.usage(&volume.name)?.host_bytes;
+        if !args.dry_run {
+            match service.erase(&volume.name) {
+                // Another process began to use it or removed it meanwhile.
+                Err(error) if error.is_missing() || error.is_in_use() => continue,
+                done => done?,
+            }
+        }
+        count += 1;
+        bytes += used;
+        say(&format!("{}\n", volume.name))?;
+    }
+    if !args.dry_run {
+        let mut policy = TrashPolicy::default();
+        if args.trash {
+            policy.age = std::time::Duration::ZERO;
+        }
+        service.settle()?;
+        service.sweep()?;
+        count += service.empty_trash(&policy)?.len() as u64;
+    }
+    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    let volumes = if count == 1 { "volume" } else { "volumes" };
+    say(&format!("{count} {volumes} {verb}, {} on the host\n", size::shown(bytes)))
+}

@@ -1,0 +1,189 @@
+//! The catalogue: one SQLite file below the data root, `catalog.db`.
+//!
+//! Several processes use it at once. It is in WAL mode with `synchronous=FULL`, so that a committed
+//! transaction survives a power cut, and a process that is killed leaves nothing half done. A
+//! transaction that writes takes the lock of the file first (`BEGIN IMMEDIATE`): all that it reads
+//! is read under it.
+//!
+//! The schema has one version (`PRAGMA user_version`). A later one is refused.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+pub(super) use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params};
+
+use super::error::{CatalogError, Result};
+use crate::store::files::make_dir;
+
+/// The file of the catalogue in the data root.
+pub(super) const FILE: &str = "catalog.db";
+/// The version of the schema that this program reads and writes.
+const VERSION: i64 = 1;
+/// `PRAGMA application_id` of the file: "lmna".
+const APPLICATION: i64 = 0x6c6d_6e61;
+/// How long a transaction waits for those of other processes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Version 1. Names of volumes are unique among those that a user can see: those that are being
+/// created (state 0) or ready (1), not those in the trash (2) or being removed (3).
+const SCHEMA: &str = "
+CREATE TABLE volume (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    dir TEXT NOT NULL UNIQUE,
+    driver TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    size INTEGER,
+    inodes INTEGER,
+    options TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    stale INTEGER NOT NULL DEFAULT 1
+) STRICT;
+CREATE UNIQUE INDEX volume_name ON volume (name) WHERE state < 2;
+CREATE TABLE holder (
+    volume TEXT NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
+    holder TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (volume, holder)
+) STRICT;
+";
+
+/// An open catalogue.
+pub struct Database {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+/// A result of SQLite, before the path of the catalogue is added.
+pub(super) type Outcome<T> = std::result::Result<T, Interrupted>;
+
+/// Why a transaction ended without a commit.
+pub(super) enum Interrupted {
+    Sql(rusqlite::Error),
+    Catalog(CatalogError),
+}
+
+impl From<rusqlite::Error> for Interrupted {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<CatalogError> for Interrupted {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+impl Database {
+    /// Opens the catalogue of a data root, and creates it if it is missing. `fill` runs in the
+    /// transaction that creates it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Newer`], [`CatalogError::Database`]. A crash leaves no catalogue or a whole
+    /// one.
+    pub(super) fn open(
+        root: &Path,
+        fill: impl FnOnce(&Transaction<'_>) -> Outcome<()>,
+    ) -> Result<Self> {
+        make_dir(root)?;
+        let path = root.join(FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(PATIENCE)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", "ON")?;
+            connection.pragma_update(None, "trusted_schema", "OFF")?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error| refused(&path, &error))?;
+        let database = Self { path, connection: Mutex::new(connection) };
+        database.create(fill)?;
+        Ok(database)
+    }
+
+    fn create(&self, fill: impl FnOnce(&Transaction<'_>) -> Outcome<()>) -> Result<()> {
+        if self.version()? == VERSION {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            // Another process may have created it since.
+            match version(transaction)? {
+                VERSION => return Ok(()),
+                0 => {}
+                found => {
+                    let (path, known) = (self.path.clone(), VERSION);
+                    return Err(CatalogError::Newer { path, found, known }.into());
+                }
+            }
+            transaction.execute_batch(SCHEMA)?;
+            fill(transaction)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            Ok(())
+        })
+    }
+
+    fn version(&self) -> Result<i64> {
+        self.read(|connection| Ok(version(connection)?))
+    }
+
+    /// Reads. Each statement sees the commits before it.
+    pub(super) fn read<T>(&self, act: impl FnOnce(&Connection) -> Outcome<T>) -> Result<T> {
+        self.outcome(act(&self.connection.lock()))
+    }
+
+    /// Reads and writes in one transaction. An error undoes it.
+    pub(super) fn write<T>(&self, act: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T> {
+        let mut connection = self.connection.lock();
+        let run = || -> Outcome<T> {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = act(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        self.outcome(run())
+    }
+
+    fn outcome<T>(&self, outcome: Outcome<T>) -> Result<T> {
+        outcome.map_err(|error| match error {
+            Interrupted::Sql(error) => refused(&self.path, &error),
+            Interrupted::Catalog(error) => error,
+        })
+    }
+
+    /// A row that holds something that this program does not write.
+    pub(super) fn damaged(&self, what: impl Display) -> CatalogError {
+        let (path, what) = (self.path.clone(), what.to_string());
+        CatalogError::Database { path, what, is_damage: true }
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn refused(path: &Path, error: &rusqlite::Error) -> CatalogError {
+    let is_damage = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    );
+    CatalogError::Database { path: path.to_owned(), what: error.to_string(), is_damage }
+}
+
+/// The file without the checks of [`Database::open`].
+#[cfg(test)]
+pub(super) fn raw(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}

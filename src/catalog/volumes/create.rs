@@ -1,0 +1,166 @@
+//! The creation of volumes.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::row::{
+    COLUMNS, DATA, NewVolume, State, Volume, Volumes, insert, new_id, seconds, shown_time,
+};
+use super::{lock, record};
+use crate::catalog::database::{OptionalExtension, Outcome, Transaction, params};
+use crate::catalog::error::{CatalogError, Result};
+use crate::error::FromHost;
+use crate::store::files::{make_dir, open_dir};
+use crate::sys;
+
+/// What became of the wish for a volume.
+pub enum Begun {
+    /// It exists.
+    Exists(Volume),
+    /// It is to be made by the caller.
+    New(Growing),
+}
+
+/// A volume that its driver makes. Nobody else sees it before [`Volumes::finish`].
+pub struct Growing {
+    volume: Volume,
+    _lock: File,
+}
+
+impl Growing {
+    /// The volume that is being made.
+    #[must_use]
+    pub const fn volume(&self) -> &Volume {
+        &self.volume
+    }
+}
+
+enum Entered {
+    New(Growing),
+    Found(Volume, State),
+}
+
+impl Volumes {
+    /// Begins to make a volume. While another process makes one of this name, waits for it.
+    ///
+    /// # Errors
+    /// [`CatalogError`]. A crash before [`Volumes::finish`] leaves nothing that a user sees.
+    pub fn begin(&self, new: &NewVolume) -> Result<Begun> {
+        make_dir(&self.dir)?;
+        loop {
+            let found = self.database.write(|transaction| self.enter(transaction, new))?;
+            match found {
+                Entered::New(growing) => return Ok(Begun::New(growing)),
+                Entered::Found(volume, State::Ready) => return Ok(Begun::Exists(volume)),
+                Entered::Found(volume, _) => self.await_growth(&volume)?,
+            }
+        }
+    }
+
+    /// Makes the directory, its lock and the row, in the transaction: whoever sees the row can
+    /// wait for the lock, and a directory without a row has nobody behind it.
+    fn enter(&self, transaction: &Transaction<'_>, new: &NewVolume) -> Outcome<Entered> {
+        let name = new.name.as_str();
+        let found = transaction
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM volume WHERE name = ?1 AND state < 2"),
+                params![name],
+                |row| Ok(self.volume(row)),
+            )
+            .optional()?;
+        if let Some(found) = found {
+            let (volume, state) = found?;
+            return Ok(Entered::Found(volume, state));
+        }
+        let id = new_id()?;
+        let mut dir = name.to_owned();
+        if fs::symlink_metadata(self.dir.join(&dir)).is_ok() || is_taken(transaction, &dir)? {
+            dir = format!("{}.{}", name.get(..100).unwrap_or(name), id.get(..8).unwrap_or(&id));
+        }
+        let directory = self.dir.join(&dir);
+        let lock = make_place(&directory)?;
+        let volume = Volume {
+            name: new.name.clone(),
+            id,
+            driver: new.driver.clone(),
+            options: new.options.clone(),
+            labels: new.labels.clone(),
+            created_at: shown_time(seconds(SystemTime::now())),
+            mountpoint: directory.join(DATA),
+            size_bytes: new.size_bytes,
+            inodes: new.inodes,
+        };
+        insert(transaction, &volume, &dir, State::Growing)?;
+        Ok(Entered::New(Growing { volume, _lock: lock }))
+    }
+
+    /// Waits until a volume that another process makes is there, or removes it if that was killed.
+    fn await_growth(&self, seen: &Volume) -> Result<()> {
+        let directory = seen.directory();
+        let lock = match lock::open(directory) {
+            Err(_) if !directory.exists() => None,
+            opened => Some(opened?),
+        };
+        if let Some(lock) = &lock {
+            sys::file::flock(lock.as_fd()).map_err(CatalogError::host(directory))?;
+        }
+        let still = self.select("id = ?1 AND state = 0", params![seen.id])?;
+        if still.is_empty() { Ok(()) } else { self.erase(seen) }
+    }
+
+    /// Shows a volume that its driver has made.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; the volume is not there then.
+    pub fn finish(&self, growing: Growing) -> Result<Volume> {
+        let volume = &growing.volume;
+        let done = record::write(volume, State::Ready).and_then(|()| {
+            let data = open_dir(&volume.mountpoint)?;
+            sys::file::syncfs(data.as_fd()).map_err(CatalogError::host(&volume.mountpoint))?;
+            self.database.write(|transaction| {
+                let ready = "UPDATE volume SET state = 1, stale = 0 WHERE id = ?1";
+                transaction.execute(ready, params![volume.id])?;
+                Ok(())
+            })
+        });
+        match done {
+            Ok(()) => Ok(growing.volume),
+            Err(error) => {
+                self.give_up(&growing);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a volume that its driver could not make.
+    pub fn give_up(&self, growing: &Growing) {
+        if let Err(error) = self.erase(&growing.volume) {
+            tracing::warn!(%error, name = %growing.volume.name, "what was made of a volume stays");
+        }
+    }
+}
+
+fn is_taken(transaction: &Transaction<'_>, dir: &str) -> Outcome<bool> {
+    let count: i64 = transaction.query_row(
+        "SELECT count(*) FROM volume WHERE dir = ?1",
+        params![dir],
+        |row| row.get(0),
+    )?;
+    Ok(count > 0)
+}
+
+/// Makes the directory of a volume, with an empty content, and takes its state lock.
+fn make_place(directory: &Path) -> Result<File> {
+    fs::DirBuilder::new().mode(0o700).create(directory).map_err(CatalogError::io(directory))?;
+    let lock = lock::open(directory)?;
+    sys::file::try_flock(lock.as_fd()).map_err(CatalogError::host(directory))?;
+    let data = directory.join(DATA);
+    fs::create_dir(&data).map_err(CatalogError::io(&data))?;
+    // Whatever the file mode creation mask took away.
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&data, mode).map_err(CatalogError::io(&data))?;
+    Ok(lock)
+}

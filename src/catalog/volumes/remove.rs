@@ -1,0 +1,228 @@
+//! Removal of volumes: the trash, the end, and what crashes left.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::lock::{self, Locked};
+use super::record::RECORD;
+use super::row::{DATA, State, Volume, Volumes, seconds, shown_time};
+use crate::catalog::database::params;
+use crate::catalog::error::{CatalogError, Result};
+use crate::error::{Errno, FromHost};
+use crate::store::files::open_dir;
+use crate::sys;
+use crate::types::VolumeName;
+
+/// A volume in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Trashed {
+    /// The volume, with the name that it had.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// The time of its removal (RFC 3339).
+    pub removed_at: String,
+    /// The same in seconds since 1970.
+    #[serde(skip)]
+    pub removed: i64,
+}
+
+impl Volumes {
+    /// Takes a volume out of sight, with its content.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`]. A crash leaves the volume as it was, or in the trash.
+    pub fn trash(&self, locked: Locked) -> Result<()> {
+        locked.require_idle()?;
+        self.set_state(&locked.volume, State::Trashed)?;
+        self.write_record(&locked.volume, State::Trashed)
+    }
+
+    /// Removes a volume with its content.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`]. A crash leaves the volume as it was, or a rest that nobody sees and
+    /// that [`Volumes::sweep`] removes.
+    pub fn remove(&self, locked: Locked) -> Result<()> {
+        locked.require_idle()?;
+        self.erase(&locked.volume)
+    }
+
+    /// The volumes in the trash, the oldest removal first.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`].
+    pub fn trashed(&self) -> Result<Vec<Trashed>> {
+        let mut all = Vec::new();
+        for (volume, _) in self.select("state = 2", params![])? {
+            let removed: i64 = self.database.read(|connection| {
+                let query = "SELECT changed FROM volume WHERE id = ?1";
+                Ok(connection.query_row(query, params![volume.id], |row| row.get(0))?)
+            })?;
+            all.push(Trashed { volume, removed_at: shown_time(removed), removed });
+        }
+        all.sort_by_key(|trashed| trashed.removed);
+        Ok(all)
+    }
+
+    /// Brings a volume back from the trash: the last one of this name, or the one with this id.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`], [`CatalogError::Exists`] where the name is taken by now.
+    pub fn undelete(&self, text: &str, to: Option<&VolumeName>) -> Result<Volume> {
+        let matches = |one: &&Trashed| one.volume.name.as_str() == text || one.volume.id == text;
+        let trashed = self.trashed()?;
+        let found = trashed.iter().rfind(matches);
+        let none = || CatalogError::Missing { kind: "removed volume", name: text.to_owned() };
+        let mut volume = found.ok_or_else(none)?.volume.clone();
+        let _lock = lock::try_open(volume.directory())?.ok_or_else(none)?;
+        if let Some(name) = to {
+            volume.name = name.clone();
+        }
+        self.database.write(|transaction| {
+            let name = volume.name.as_str();
+            let taken: i64 = transaction.query_row(
+                "SELECT count(*) FROM volume WHERE name = ?1 AND state < 2",
+                params![name],
+                |row| row.get(0),
+            )?;
+            if taken > 0 {
+                return Err(CatalogError::Exists { kind: "volume", name: name.into() }.into());
+            }
+            let back =
+                "UPDATE volume SET state = 1, name = ?1, stale = 1 WHERE id = ?2 AND state = 2";
+            match transaction.execute(back, params![name, volume.id])? {
+                1 => Ok(()),
+                _ => Err(none().into()), // removed for good meanwhile
+            }
+        })?;
+        self.write_record(&volume, State::Ready)?;
+        Ok(volume)
+    }
+
+    /// Removes a volume in the trash for good. One that was brought back meanwhile stays.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn purge(&self, trashed: &Trashed) -> Result<()> {
+        let Some(_lock) = lock::try_open(trashed.volume.directory())? else { return Ok(()) };
+        let still = self.select("id = ?1 AND state = 2", params![trashed.volume.id])?;
+        still.first().map_or(Ok(()), |(volume, _)| self.erase(volume))
+    }
+
+    /// Removes what crashes left, and returns how many rests there were.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for (volume, _) in self.select("state IN (0, 3)", params![])? {
+            let directory = volume.directory();
+            let lock = lock::try_open(directory)?;
+            if lock.is_none() && directory.exists() {
+                continue;
+            }
+            let still = self.select("id = ?1 AND state IN (0, 3)", params![volume.id])?;
+            if !still.is_empty() {
+                self.erase(&volume)?;
+                swept += 1;
+            }
+        }
+        Ok(swept + self.sweep_directories()?)
+    }
+
+    /// Removes directories without a row and without a record. None of them gets a row meanwhile:
+    /// both are made in one transaction.
+    fn sweep_directories(&self) -> Result<usize> {
+        if !self.dir.exists() {
+            return Ok(0);
+        }
+        self.database.write(|transaction| {
+            let mut swept = 0;
+            for entry in fs::read_dir(&self.dir).map_err(CatalogError::io(&self.dir))? {
+                let entry = entry.map_err(CatalogError::io(&self.dir))?;
+                let name = entry.file_name();
+                let count: i64 = transaction.query_row(
+                    "SELECT count(*) FROM volume WHERE dir = ?1",
+                    params![name.to_string_lossy()],
+                    |row| row.get(0),
+                )?;
+                let path = entry.path();
+                if count == 0 && is_rest(&path) {
+                    remove_tree(&path)?;
+                    swept += 1;
+                }
+            }
+            Ok(swept)
+        })
+    }
+
+    fn set_state(&self, volume: &Volume, state: State) -> Result<()> {
+        self.database.write(|transaction| {
+            transaction.execute("DELETE FROM holder WHERE volume = ?1", params![volume.id])?;
+            transaction.execute(
+                "UPDATE volume SET state = ?1, changed = ?2, stale = 1 WHERE id = ?3",
+                params![state as i64, seconds(SystemTime::now()), volume.id],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Removes a volume that nobody sees from now on: its record first, so that the rest is no
+    /// volume for [`Volumes::recover`], and its row last. The caller holds the state lock.
+    pub(super) fn erase(&self, volume: &Volume) -> Result<()> {
+        self.set_state(volume, State::Going)?;
+        let directory = volume.directory();
+        unmount(directory)?;
+        let record = directory.join(RECORD);
+        match fs::remove_file(&record) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(CatalogError::io(&record))?,
+        }
+        remove_tree(directory)?;
+        self.database.write(|transaction| {
+            transaction.execute("DELETE FROM volume WHERE id = ?1", params![volume.id])?;
+            Ok(())
+        })
+    }
+}
+
+/// Whether a directory without a row is the rest of a volume: it holds the file of the state lock
+/// and no record, or it has a name that versions without a catalogue gave to a volume that they
+/// made or removed (`.NAME.PID`, `.NAME.removed.PID`).
+fn is_rest(path: &Path) -> bool {
+    let is_new = path.join(lock::LOCK).exists() && !path.join(RECORD).exists();
+    let name = path.file_name().and_then(|name| name.to_str());
+    let parts = name.and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
+    let is_old = parts.is_some_and(|(name, pid)| {
+        let name = name.strip_suffix(".removed").unwrap_or(name);
+        let is_number = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && name.parse::<VolumeName>().is_ok()
+    });
+    is_new || is_old
+}
+
+/// Ends the mounts on the content of a volume, the last one first.
+fn unmount(directory: &Path) -> Result<()> {
+    let Ok(opened) = open_dir(directory) else { return Ok(()) };
+    loop {
+        match sys::bind::unmount_at(opened.as_fd(), DATA.as_bytes()) {
+            Ok(()) => {}
+            Err(error) if error.is(Errno::INVAL) || error.is(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(CatalogError::host(&directory.join(DATA))(error)),
+        }
+    }
+}
+
+/// Removes a tree that another process may be removing too.
+fn remove_tree(path: &Path) -> Result<()> {
+    match sys::remove::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(CatalogError::io(path)),
+    }
+}

@@ -1,0 +1,54 @@
+//! Volumes whose content is a mount on `_data`.
+
+use std::os::fd::AsFd;
+
+use super::driver::{Place, Usage};
+use super::error::{Result, VolumeError};
+use crate::error::{Errno, FromHost};
+use crate::sys;
+use crate::sys::file::OFlags;
+
+/// Whether a file system is mounted on the content of a volume.
+///
+/// # Errors
+/// As open(2) and statx(2).
+pub(super) fn is_mounted(place: &Place) -> Result<bool> {
+    let data = place.data();
+    let id = |path: &std::path::Path| {
+        let opened = sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY);
+        opened.and_then(|fd| sys::file::mount_id(fd.as_fd(), b"")).map_err(VolumeError::host(path))
+    };
+    Ok(id(place.directory())? != id(&data)?)
+}
+
+/// Ends the mounts on the content of a volume.
+///
+/// # Errors
+/// [`VolumeError::Busy`].
+pub(super) fn unmount(place: &Place) -> Result<()> {
+    let directory = place.directory();
+    let opened = sys::file::find_directory(directory).map_err(VolumeError::host(directory))?;
+    loop {
+        match sys::bind::unmount_at(opened.as_fd(), b"_data") {
+            Ok(()) => {}
+            Err(error) if error.is(Errno::INVAL) => return Ok(()),
+            Err(error) if error.is(Errno::BUSY) => {
+                return Err(VolumeError::Busy { path: place.data() });
+            }
+            Err(error) => return Err(VolumeError::host(&place.data())(error)),
+        }
+    }
+}
+
+/// The space in use in the file system that is mounted on the content of a volume.
+///
+/// # Errors
+/// As open(2) and fstatfs(2).
+pub(super) fn usage(place: &Place) -> Result<Usage> {
+    let data = place.data();
+    let root = sys::file::find_directory(&data).map_err(VolumeError::host(&data))?;
+    let found = sys::file::fstatfs(root.as_fd()).map_err(VolumeError::host(&data))?;
+    let used_bytes = found.blocks.saturating_sub(found.bfree) * u64::from(found.frsize);
+    let used_inodes = Some(found.files.saturating_sub(found.ffree));
+    Ok(Usage { used_bytes, host_bytes: used_bytes, used_inodes })
+}
