@@ -9,7 +9,8 @@
 //! - [`pin`]: objects that only a descriptor leads to; [`lock`]: locks by open file;
 //! - [`confine`]: the rights that a daemon gives up;
 //! - [`cred`]: the identity under which a thread makes files;
-//! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device.
+//! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device;
+//! - [`loops`], [`context`], [`disk`]: files as block devices, mounts of them, their file systems.
 //!
 //! No function here follows a symbolic link in the last component of a name unless its
 //! documentation states it. No function here keeps state, except for the calls that the kernel was
@@ -19,13 +20,16 @@
 
 pub mod bind;
 pub mod confine;
+pub mod context;
 pub mod cred;
 pub mod dir;
+pub mod disk;
 pub mod file;
 pub mod filesystem;
 pub mod fuse;
 pub mod ioctl;
 pub mod lock;
+pub mod loops;
 pub mod map;
 pub mod mount;
 pub mod pin;
