@@ -7,16 +7,18 @@
 
 pub mod driver;
 pub mod error;
+pub mod image;
 pub mod local;
 mod mounted;
 mod tree;
 
 pub use driver::{Driver, Limits, Place, Spec, Usage};
 pub use error::{Result, VolumeError};
+use image::ImageDriver;
 use local::LocalDriver;
 
 /// All drivers.
-const DRIVERS: [&dyn Driver; 1] = [&LocalDriver];
+const DRIVERS: [&dyn Driver; 2] = [&LocalDriver, &ImageDriver];
 
 /// The driver of a name.
 ///

@@ -1,0 +1,178 @@
+//! The driver `image`: a file system of its own in a file, so that its size is a limit that nobody
+//! can exceed on any host.
+//!
+//! The directory of the volume holds `image`, a sparse file with ext4 or XFS. To show it, the image
+//! is attached to a loop device, and the file system on that is mounted at `_data`. The device is
+//! detached by the kernel when nobody uses it any more, also after a crash.
+//!
+//! - `df` shows the size without what the file system itself takes (journal, tables of inodes);
+//!   nothing is reserved for root.
+//! - The volume begins as an empty directory: ext4's `lost+found` is removed.
+//! - The space of removed files goes back to the host (`discard`; `o=nodiscard` prevents it).
+//! - The limit of inodes is for the size at creation: ext4 makes more of them as it grows.
+//! - What a crash interrupts is finished or undone by the next call: see the modules `resize` and
+//!   `copy`.
+//!
+//! Options: `fs=ext4|xfs`, `o=WORD,...` with the options of mount(8) and of the file system, and
+//! `overcommit=true` for images of more bytes than the host has free.
+
+mod copy;
+mod device;
+mod options;
+mod program;
+mod refusal;
+mod resize;
+mod room;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::FromHost;
+use crate::sys;
+use crate::volume::driver::{Driver, Limits, Place, Spec, Usage};
+use crate::volume::error::{Result, VolumeError};
+use device::{IMAGE, Image, Mounted};
+use options::{Kind, MountOptions, Options, image_bytes};
+use refusal::{DRIVER, busy, unsupported};
+
+/// Volumes with a file system of their own in a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImageDriver;
+
+impl ImageDriver {
+    /// Copies the image to a new file as it is at one moment; a volume in use is frozen meanwhile.
+    /// The copy is durable, its name is not: the caller syncs the directory. An error leaves no
+    /// copy, a crash one that is not whole.
+    ///
+    /// # Errors
+    /// [`VolumeError`]; `EEXIST` if `to` exists.
+    pub fn freeze_copy(&self, place: &Place, to: &Path) -> Result<()> {
+        copy::copy_frozen(&Image::open(place)?, to)
+    }
+
+    /// Returns the bytes of the image: the size of the volume. A crash during [`Driver::resize`]
+    /// leaves the size of before or the new one.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn size_bytes(&self, place: &Place) -> Result<u64> {
+        Ok(Image::open(place)?.stat()?.size)
+    }
+
+    /// Mounts at `_data`, finishes a grow that a crash interrupted, and allows changes that a crash
+    /// during a copy stopped.
+    fn show(place: &Place, image: &Image, how: &MountOptions) -> Result<()> {
+        let found = image.find_device()?;
+        let mounted = device::mounted(place, &image.directory)?;
+        let is_shown = mounted.is_on(found.as_ref());
+        if mounted != Mounted::Nothing && !is_shown {
+            return Err(busy(&place.data()));
+        }
+        let device = image.attach()?;
+        if is_shown {
+            let root = device::open_data(place, &image.directory)?;
+            device::thaw(root.as_fd(), &image.path)?;
+            if resize::is_filled(image, &device, &root)? {
+                return Ok(());
+            }
+        }
+        // Without the flags: a volume that is shown read-only grows too.
+        let plain = MountOptions { parameters: how.parameters.clone(), ..MountOptions::default() };
+        let mount = image.mount_detached(&device, &plain)?;
+        let root = device::open_root(&mount, &image.path)?;
+        device::thaw(root.as_fd(), &image.path)?;
+        resize::fill_device(image, &device, &root)?;
+        if is_shown {
+            return Ok(());
+        }
+        let shown = image.mount_detached(&device, how)?;
+        device::put_at_data(place, &image.directory, &shown)
+    }
+
+    fn statfs(place: &Place, directory: &OwnedFd) -> Result<(u64, u64)> {
+        let root = device::open_data(place, directory)?;
+        let stat = sys::file::fstatfs(root.as_fd()).map_err(VolumeError::host(&place.data()))?;
+        let used = stat.blocks.saturating_sub(stat.bfree).saturating_mul(stat.frsize.into());
+        Ok((used, stat.files.saturating_sub(stat.ffree)))
+    }
+}
+
+impl Driver for ImageDriver {
+    fn name(&self) -> &'static str {
+        DRIVER
+    }
+
+    fn check(&self, spec: &Spec) -> Result<()> {
+        image_bytes(Options::new(spec)?.kind, spec.limits).map(drop)
+    }
+
+    fn create(&self, place: &Place, spec: &Spec) -> Result<()> {
+        let options = Options::new(spec)?;
+        let bytes = image_bytes(options.kind, spec.limits)?;
+        if !options.overcommit {
+            room::check(place, bytes, 0)?;
+        }
+        let image = Image::create(place, IMAGE)?;
+        image.set_len(bytes)?;
+        program::make(options.kind, &image.path, spec.limits)?;
+        if options.kind == Kind::Ext4 {
+            resize::remove_lost_and_found(&image)?;
+        }
+        if !options.mount.parameters.is_empty() {
+            // The kernel decides about parameters: one that it refuses makes no volume.
+            drop(image.mount_detached(&image.attach()?, &options.mount)?);
+        }
+        image.sync()?;
+        sys::file::fsync(image.directory.as_fd()).map_err(VolumeError::host(place.directory()))
+    }
+
+    fn mount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        let options = Options::new(spec)?;
+        let image = Image::open(place)?;
+        resize::remove_leftovers(&image)?;
+        Self::show(place, &image, &options.mount)
+    }
+
+    fn unmount(&self, place: &Place) -> Result<()> {
+        let directory = device::open_directory(place)?;
+        if device::mounted(place, &directory)? == Mounted::Nothing {
+            return Ok(());
+        }
+        let image = Image::open(place)?;
+        let device = image.find_device()?;
+        if !device::mounted(place, &directory)?.is_on(device.as_ref()) {
+            return Err(busy(&place.data()));
+        }
+        device::thaw(device::open_data(place, &directory)?.as_fd(), &place.data())?;
+        device::end_at_data(place, &directory)
+    }
+
+    fn usage(&self, place: &Place, _spec: &Spec) -> Result<Usage> {
+        let image = Image::open(place)?;
+        let device = image.find_device()?;
+        let host_bytes = image.stat()?.blocks.saturating_mul(room::SECTOR_BYTES);
+        if device::mounted(place, &image.directory)?.is_on(device.as_ref()) {
+            let (used_bytes, inodes) = Self::statfs(place, &image.directory)?;
+            return Ok(Usage { used_bytes, host_bytes, used_inodes: Some(inodes) });
+        }
+        Ok(Usage { used_bytes: host_bytes, host_bytes, used_inodes: None })
+    }
+
+    fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {
+        let options = Options::new(spec)?;
+        let bytes = image_bytes(options.kind, limits)?;
+        if limits.inodes != spec.limits.inodes {
+            let reason = "ext4 makes inodes with the file system: create another volume";
+            return Err(unsupported("resize inodes", reason));
+        }
+        let image = Image::open(place)?;
+        let stat = image.stat()?;
+        if bytes < stat.size {
+            return resize::shrink(place, &image, bytes);
+        }
+        if bytes > stat.size && !options.overcommit {
+            room::check(place, bytes, stat.blocks.saturating_mul(room::SECTOR_BYTES))?;
+        }
+        resize::grow(&image, bytes)
+    }
+}

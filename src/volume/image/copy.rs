@@ -1,0 +1,182 @@
+//! Copies of an image, also while the volume is in use.
+//!
+//! A mounted file system is frozen for the time of the copy: it writes all that it holds to the
+//! image, and its users wait with changes. Where the host shares blocks between files (FICLONE on
+//! XFS, Btrfs) that takes milliseconds, elsewhere as long as a copy of the data.
+//!
+//! A process that is killed meanwhile leaves the file system frozen; the next mount, unmount or
+//! resize of the volume thaws it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::device::{Image, open_root, thaw};
+use super::options::MountOptions;
+use crate::error::{Errno, Error, FromHost};
+use crate::sys;
+use crate::sys::file::OFlags;
+use crate::types::Seek;
+use crate::volume::error::{Result, VolumeError};
+
+/// Bytes that one step of a copy through memory takes.
+const STEP_BYTES: usize = 1 << 20;
+
+/// A frozen file system, thawed at the end.
+struct Frozen<'a> {
+    root: OwnedFd,
+    path: &'a Path,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = thaw(self.root.as_fd(), self.path) {
+            tracing::error!(%error, "the file system of a volume stays frozen");
+        }
+    }
+}
+
+/// Copies an image to a new file, of mode 0600, as it is at one moment. A crash or an error leaves
+/// no file or one that is cut short and without a name that anybody uses: the caller removes it.
+pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+    let cwd = sys::file::CWD;
+    let name = to.as_os_str().as_encoded_bytes();
+    let copy = sys::file::openat_with_mode(cwd, name, flags, 0o600);
+    let copy = copy.map_err(VolumeError::host(to))?;
+    let copied = copy_while_frozen(image, copy.as_fd(), to)
+        .and_then(|()| sys::file::fsync(copy.as_fd()).map_err(VolumeError::host(to)));
+    if copied.is_err() {
+        sys::dir::unlinkat(cwd, name).map_err(VolumeError::host(to))?;
+    }
+    copied
+}
+
+fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
+    // An image that is not attached is in use by nobody.
+    let device = image.find_device()?;
+    let mount = match &device {
+        Some(device) => Some(image.mount_detached(device, &MountOptions::default())?),
+        None => None,
+    };
+    let _frozen = match &mount {
+        Some(mount) => Some(freeze(open_root(mount, &image.path)?, &image.path)?),
+        None => None,
+    };
+    match sys::ioctl::ficlone(copy, image.fd.as_fd()) {
+        Ok(()) => Ok(()),
+        Err(_) => copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to)),
+    }
+}
+
+fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen<'_>> {
+    // A crash left it frozen, and what was written since waits: it belongs into the copy.
+    thaw(root.as_fd(), path)?;
+    sys::disk::freeze(root.as_fd()).map_err(VolumeError::host(path))?;
+    Ok(Frozen { root, path })
+}
+
+/// Copies the data of a file to an empty one and leaves the holes out.
+pub(super) fn copy_data(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+) -> std::result::Result<(), Error> {
+    let size = sys::file::statx(from, b"")?.size;
+    sys::file::ftruncate(to, size)?;
+    let mut at = 0;
+    while at < size {
+        let data = match sys::file::seek_extent(from, at, Seek::Data) {
+            // The rest is a hole.
+            Err(error) if error.is(Errno::NXIO) => break,
+            found => found?,
+        };
+        let end = sys::file::seek_extent(from, data, Seek::Hole)?.min(size);
+        copy_range(from, to, data, end)?;
+        at = end;
+    }
+    Ok(())
+}
+
+fn copy_range(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    start: u64,
+    end: u64,
+) -> std::result::Result<(), Error> {
+    let mut at = start;
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX);
+        match sys::file::copy_file_range((from, at), (to, at), len) {
+            // The file became shorter.
+            Ok(0) => return Err(Error::os("copy_file_range", Errno::IO)),
+            Ok(copied) => at += copied as u64,
+            Err(error) => match error.errno() {
+                Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
+                    return copy_through_memory(from, to, at, end);
+                }
+                Errno::INTR => {}
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn copy_through_memory(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    start: u64,
+    end: u64,
+) -> std::result::Result<(), Error> {
+    let mut buffer = vec![0; STEP_BYTES];
+    let mut at = start;
+    while at < end {
+        let len = usize::try_from(end - at).map_or(STEP_BYTES, |rest| rest.min(STEP_BYTES));
+        let read = sys::file::pread(from, buffer.get_mut(..len).unwrap_or_default(), at)?;
+        if read == 0 {
+            return Err(Error::os("pread", Errno::IO));
+        }
+        let mut rest = buffer.get(..read).unwrap_or_default();
+        while !rest.is_empty() {
+            let written = sys::file::pwrite(to, rest, at)?;
+            rest = rest.get(written..).unwrap_or_default();
+            at += written as u64;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+
+    type Copy = fn(BorrowedFd<'_>, BorrowedFd<'_>) -> std::result::Result<(), Error>;
+
+    #[test]
+    fn a_copy_has_the_data_and_the_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::File::options().create_new(true).read(true).write(true).open(path).unwrap()
+        };
+        let from = open("from");
+        from.set_len(64 << 20).unwrap();
+        from.write_all_at(b"begin", 0).unwrap();
+        from.write_all_at(&vec![7; 3 << 20], 20 << 20).unwrap();
+        from.write_all_at(b"end", (40 << 20) + 5).unwrap();
+        let ways: [(&str, Copy); 2] = [
+            ("kernel", copy_data),
+            ("memory", |from, to| copy_through_memory(from, to, 0, 64 << 20)),
+        ];
+        for (name, copy) in ways {
+            let to = open(name);
+            copy(from.as_fd(), to.as_fd()).unwrap();
+            let bytes = std::fs::read(directory.path().join(name)).unwrap();
+            assert!(bytes == std::fs::read(directory.path().join("from")).unwrap(), "{name}");
+            if name == "kernel" {
+                assert!(to.metadata().unwrap().blocks() * 512 < 8 << 20, "the holes are kept");
+            }
+        }
+    }
+}
