@@ -388,6 +388,8 @@ pub enum Capability {
     FSetId = 4,
     /// `CAP_SYS_ADMIN`.
     SysAdmin = 21,
+    /// `CAP_SYS_RESOURCE`.
+    SysResource = 24,
 }
 
 /// Whether a thread has a capability in effect; false if it cannot be determined.

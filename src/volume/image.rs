@@ -69,10 +69,11 @@ impl ImageDriver {
             return Err(busy(&place.data()));
         }
         let device = image.attach()?;
+        let may_grow = resize::may_grow_mounted(image)?;
         if is_shown {
             let root = device::open_data(place, &image.directory)?;
             device::thaw(root.as_fd(), &image.path)?;
-            if resize::is_filled(image, &device, &root)? {
+            if !may_grow || resize::is_filled(image, &device, &root)? {
                 return Ok(());
             }
         }
@@ -81,7 +82,9 @@ impl ImageDriver {
         let mount = image.mount_detached(&device, &plain)?;
         let root = device::open_root(&mount, &image.path)?;
         device::thaw(root.as_fd(), &image.path)?;
-        resize::fill_device(image, &device, &root)?;
+        if may_grow {
+            resize::fill_device(image, &device, &root)?;
+        }
         if is_shown {
             return Ok(());
         }
@@ -130,6 +133,8 @@ impl Driver for ImageDriver {
         let options = Options::new(spec)?;
         let image = Image::open(place)?;
         resize::remove_leftovers(&image)?;
+        resize::finish_through_copy(place, &image)?;
+        let image = Image::open(place)?;
         Self::show(place, &image, &options.mount)
     }
 
@@ -173,6 +178,6 @@ impl Driver for ImageDriver {
         if bytes > stat.size && !options.overcommit {
             room::check(place, bytes, stat.blocks.saturating_mul(room::SECTOR_BYTES))?;
         }
-        resize::grow(&image, bytes)
+        resize::grow(place, &image, bytes)
     }
 }

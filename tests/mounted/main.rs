@@ -20,7 +20,8 @@
 /// (all), `unions` (kernel and Lamina: the case inspects layers), `beyond_kernel` (plain and
 /// Lamina: overlayfs is known to differ), `beyond_fuse` (plain and kernel: the kernel's FUSE client
 /// refuses without a request), `lamina` (Lamina over directories only), `over_blobs` (Lamina over
-/// blobs only), `over_directories` and `unions_of_directories` (like `everywhere` and `unions`
+/// blobs only), `host` (a directory of the host, in which the case mounts by itself),
+/// `over_directories` and `unions_of_directories` (like `everywhere` and `unions`
 /// without blobs, which cannot hold such objects).
 macro_rules! judged {
     (everywhere: $($name:ident),* $(,)?) => {
@@ -40,6 +41,9 @@ macro_rules! judged {
     };
     (beyond_fuse: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { plain: Plain, kernel: Kernel }); )*
+    };
+    (host: $($name:ident),* $(,)?) => {
+        $( judged!(@ $name { plain: Plain }); )*
     };
     (over_blobs: $($name:ident),* $(,)?) => {
         $( judged!(@ $name { blobs: Blobs }); )*
@@ -92,5 +96,6 @@ mod stated;
 mod table;
 mod times;
 mod trust;
+mod volume_image;
 mod walks;
 mod xattr;

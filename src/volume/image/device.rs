@@ -102,6 +102,11 @@ impl Image {
         }
     }
 
+    /// The blocks of the ext4 file system in an image that is not attached.
+    pub(super) fn ext4_blocks(&self) -> Result<u64> {
+        ext4_blocks(self.fd.as_fd(), &self.path)
+    }
+
     /// Finds the loop device that the image is attached to.
     pub(super) fn find_device(&self) -> Result<Option<Device>> {
         let stat = self.stat()?;
@@ -223,25 +228,29 @@ impl Device {
         }
     }
 
-    /// The file system on the device as ext4 counts it.
+    /// The blocks of the ext4 file system that is mounted from the device.
     pub(super) fn ext4_blocks(&self) -> Result<u64> {
-        let mut head = [0; 1024];
-        let read = sys::file::pread(self.fd.as_fd(), &mut head, 1024);
-        let read = read.map_err(VolumeError::host(&self.path))?;
-        // `s_blocks_count_lo`, `s_blocks_count_hi` of `struct ext4_super_block`.
-        let field = |at: usize| {
-            let bytes = head.get(at..at + 4).filter(|_| at + 4 <= read)?;
-            bytes.try_into().ok().map(u32::from_le_bytes).map(u64::from)
-        };
-        let blocks = field(0x150).zip(field(4)).map(|(high, low)| (high << 32) | low);
-        let cut = || VolumeError::io(&self.path)(io::ErrorKind::UnexpectedEof.into());
-        blocks.ok_or_else(cut)
+        ext4_blocks(self.fd.as_fd(), &self.path)
     }
 
     /// Makes the device as large as the image is now.
     pub(super) fn adopt_size(&self) -> Result<()> {
         loops::set_capacity(self.fd.as_fd()).map_err(VolumeError::host(&self.path))
     }
+}
+
+/// Reads the blocks of an ext4 file system from its superblock: on the device while it is mounted,
+/// else in the image.
+fn ext4_blocks(fd: BorrowedFd<'_>, path: &Path) -> Result<u64> {
+    let mut head = [0; 1024];
+    let read = sys::file::pread(fd, &mut head, 1024).map_err(VolumeError::host(path))?;
+    // `s_blocks_count_lo`, `s_blocks_count_hi` of `struct ext4_super_block`.
+    let field = |at: usize| {
+        let bytes = head.get(at..at + 4).filter(|_| at + 4 <= read)?;
+        bytes.try_into().ok().map(u32::from_le_bytes).map(u64::from)
+    };
+    let blocks = field(0x150).zip(field(4)).map(|(high, low)| (high << 32) | low);
+    blocks.ok_or_else(|| VolumeError::io(path)(io::ErrorKind::UnexpectedEof.into()))
 }
 
 /// What is mounted at `_data`.

@@ -166,8 +166,8 @@ pub(super) fn check_ext4(image: &Path) -> Result<()> {
     }
 }
 
-/// Shrinks the file system in an ext4 image that is not mounted and was checked.
-pub(super) fn shrink_ext4(image: &Path, bytes: u64) -> Result<()> {
+/// Resizes the file system in an ext4 image that is not mounted and was checked.
+pub(super) fn resize_ext4(image: &Path, bytes: u64) -> Result<()> {
     let size = format!("{}K", bytes / 1024);
     let output = run("resize2fs", &[image.as_os_str(), OsStr::new(&size)], LIMIT)?;
     if output.status.success() {

@@ -6,6 +6,8 @@
 //! Shrinking moves blocks, and a program that is killed meanwhile leaves a broken file system. So
 //! it is done to a copy, which then takes the place of the image by a rename: a crash leaves the
 //! old image or the new one. The copy shares the blocks of the image where the host can do that.
+//! ext4 grows in this way too in a process without CAP_SYS_RESOURCE, which the kernel requires to
+//! grow it in use.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,18 +18,23 @@ use super::refusal::{busy, unsupported};
 use super::{program, room};
 use crate::error::{Errno, FromHost};
 use crate::sys;
+use crate::sys::process::Capability;
 use crate::types::RenameFlags;
 use crate::volume::driver::Place;
 use crate::volume::error::{Result, VolumeError};
 
-/// The copy that a shrink works on.
-const SHRINKING: &str = "image.shrinking";
+/// The copy that a program of the host works on.
+const RESIZING: &str = "image.resizing";
 /// The smallest last allocation group of XFS (`XFS_MIN_AG_BLOCKS`): a shorter rest is not used.
 const XFS_GROUP_BLOCKS_MIN: u64 = 64;
+/// Blocks of a group of ext4 with blocks of 4096 bytes, and those behind the last group that may be
+/// too few for another one with its table of inodes.
+const EXT4_GROUP_BLOCKS: u64 = 32_768;
+const EXT4_REST_BLOCKS: u64 = 2048;
 
-/// Removes what a crash during a shrink left.
+/// Removes what a crash during a resize left.
 pub(super) fn remove_leftovers(image: &Image) -> Result<()> {
-    match sys::dir::unlinkat(image.directory.as_fd(), SHRINKING.as_bytes()) {
+    match sys::dir::unlinkat(image.directory.as_fd(), RESIZING.as_bytes()) {
         Err(error) if error.is(Errno::NOENT) => Ok(()),
         done => done.map_err(VolumeError::host(&image.path)),
     }
@@ -80,8 +87,37 @@ pub(super) fn fill_device(image: &Image, device: &Device, root: &OwnedFd) -> Res
     grown.map_err(VolumeError::host(&image.path))
 }
 
+/// Whether this process may grow a mounted file system (`ext4_resize_begin()` in the kernel's
+/// fs/ext4/resize.c).
+pub(super) fn may_grow_mounted(image: &Image) -> Result<bool> {
+    let has = |what| sys::process::has_capability(sys::process::thread_id(), what);
+    Ok(image.kind()? == Kind::Xfs || has(Capability::SysResource))
+}
+
+/// Finishes a grow of an image that is not attached, where it cannot be done while it is mounted.
+/// The image may then be another file.
+pub(super) fn finish_through_copy(place: &Place, image: &Image) -> Result<()> {
+    if may_grow_mounted(image)? || image.find_device()?.is_some() {
+        return Ok(());
+    }
+    let (now, bytes) = (image.ext4_blocks()?, image.stat()?.size);
+    let is_whole_groups = now.is_multiple_of(EXT4_GROUP_BLOCKS);
+    let rest = (bytes / BLOCK_BYTES).saturating_sub(now);
+    if rest == 0 || is_whole_groups && rest < EXT4_REST_BLOCKS {
+        return Ok(());
+    }
+    resize_copy(place, image, bytes)
+}
+
 /// Grows an image and its file system, mounted or not.
-pub(super) fn grow(image: &Image, bytes: u64) -> Result<()> {
+pub(super) fn grow(place: &Place, image: &Image, bytes: u64) -> Result<()> {
+    if !may_grow_mounted(image)? {
+        if image.find_device()?.is_some() {
+            let reason = "the kernel requires CAP_SYS_RESOURCE: unmount the volume first";
+            return Err(unsupported("resize of a mounted ext4", reason));
+        }
+        return resize_copy(place, image, bytes);
+    }
     let before = image.stat()?.size;
     let device = image.attach()?;
     let mount = image.mount_detached(&device, &MountOptions::default())?;
@@ -111,16 +147,21 @@ pub(super) fn shrink(place: &Place, image: &Image, bytes: u64) -> Result<()> {
     if image.find_device()?.is_some() {
         return Err(busy(&place.data()));
     }
-    remove_leftovers(image)?;
-    let copy = Image::create(place, SHRINKING)?;
-    let shrunk = shrink_copy(place, image, &copy, bytes);
-    if shrunk.is_err() {
-        remove_leftovers(image)?;
-    }
-    shrunk
+    resize_copy(place, image, bytes)
 }
 
-fn shrink_copy(place: &Place, image: &Image, copy: &Image, bytes: u64) -> Result<()> {
+/// Puts a resized copy in the place of an ext4 image that is not attached.
+fn resize_copy(place: &Place, image: &Image, bytes: u64) -> Result<()> {
+    remove_leftovers(image)?;
+    let copy = Image::create(place, RESIZING)?;
+    let resized = fill_copy(place, image, &copy, bytes);
+    if resized.is_err() {
+        remove_leftovers(image)?;
+    }
+    resized
+}
+
+fn fill_copy(place: &Place, image: &Image, copy: &Image, bytes: u64) -> Result<()> {
     if sys::ioctl::ficlone(copy.fd.as_fd(), image.fd.as_fd()).is_err() {
         let (needed, free) = (image.stat()?.blocks * room::SECTOR_BYTES, room::free(place)?);
         if needed > free {
@@ -129,15 +170,18 @@ fn shrink_copy(place: &Place, image: &Image, copy: &Image, bytes: u64) -> Result
         }
         copy_data(image.fd.as_fd(), copy.fd.as_fd()).map_err(VolumeError::host(&copy.path))?;
     }
+    if bytes > image.stat()?.size {
+        copy.set_len(bytes)?;
+    }
     program::check_ext4(&copy.path)?;
-    program::shrink_ext4(&copy.path, bytes)?;
+    program::resize_ext4(&copy.path, bytes)?;
     copy.set_len(bytes)?;
     // The check made it again.
     remove_lost_and_found(copy)?;
     copy.sync()?;
     let directory = image.directory.as_fd();
     let failed = VolumeError::host(&image.path);
-    let (from, to) = ((directory, SHRINKING.as_bytes()), (directory, IMAGE.as_bytes()));
+    let (from, to) = ((directory, RESIZING.as_bytes()), (directory, IMAGE.as_bytes()));
     sys::dir::renameat2(from, to, RenameFlags::default()).map_err(&failed)?;
     sys::file::fsync(directory).map_err(&failed)
 }
