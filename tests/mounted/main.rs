@@ -97,5 +97,6 @@ mod table;
 mod times;
 mod trust;
 mod volume_image;
+mod volume_resize;
 mod walks;
 mod xattr;

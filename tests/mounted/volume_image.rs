@@ -1,12 +1,11 @@
-//! Volumes with a file system of their own in a file: limits, growing, shrinking, crashes.
+//! Volumes with a file system of their own in a file: limits, mounts, leftovers of crashes.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use laminafs::sys;
@@ -25,11 +24,6 @@ judged!(host:
     one_large_write_ends_at_the_limit,
     empty_files_end_at_the_limit_of_inodes,
     removed_files_give_the_host_its_space_back,
-    a_volume_grows_under_a_writer,
-    a_volume_grows_while_it_is_not_mounted,
-    the_next_mount_finishes_a_grow,
-    a_volume_shrinks_while_it_is_not_mounted,
-    what_cannot_shrink_keeps_size_and_content,
     an_image_is_attached_once,
     volumes_are_mounted_at_the_same_time,
     what_a_crash_left_attached_is_used,
@@ -39,24 +33,27 @@ judged!(host:
     a_failed_mount_leaves_nothing_attached,
     options_of_the_mount_apply,
     the_host_is_not_overcommitted,
-    a_copy_of_a_volume_in_use_is_whole,
 );
 
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 /// How long the kernel may take to detach a device that another process looks at.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Type and smallest size.
-const KINDS: [(&str, u64); 2] = [("ext4", 64 * MIB), ("xfs", 300 * MIB)];
-const DRIVER: ImageDriver = ImageDriver;
+pub const KINDS: [(&str, u64); 2] = [("ext4", 64 * MIB), ("xfs", 300 * MIB)];
+pub const DRIVER: ImageDriver = ImageDriver;
 
-struct Volume {
-    place: Place,
-    spec: Spec,
+pub struct Volume {
+    pub place: Place,
+    pub spec: Spec,
 }
 
 impl Volume {
-    fn plan(s: &Site, name: &str, size: u64, options: &[(&str, &str)]) -> Self {
-        let directory = s.root().join("volumes").join(name);
+    pub fn plan(s: &Site, name: &str, size: u64, options: &[(&str, &str)]) -> Self {
+        Self::within(&s.root().join("volumes"), name, size, options)
+    }
+
+    pub fn within(volumes: &Path, name: &str, size: u64, options: &[(&str, &str)]) -> Self {
+        let directory = volumes.join(name);
         dir(directory.join("_data"));
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let options: BTreeMap<_, _> = options.iter().map(own).collect();
@@ -64,24 +61,24 @@ impl Volume {
         Self { place: Place::new(directory), spec: Spec { options, limits } }
     }
 
-    fn new(s: &Site, name: &str, size: u64, options: &[(&str, &str)]) -> Self {
+    pub fn new(s: &Site, name: &str, size: u64, options: &[(&str, &str)]) -> Self {
         let volume = Self::plan(s, name, size, options);
         volume.create().unwrap();
         volume
     }
 
-    fn create(&self) -> Result<(), VolumeError> {
+    pub fn create(&self) -> Result<(), VolumeError> {
         DRIVER.check(&self.spec)?;
         DRIVER.create(&self.place, &self.spec)
     }
 
     #[track_caller]
-    fn mount(&self) {
+    pub fn mount(&self) {
         DRIVER.mount(&self.place, &self.spec).unwrap();
     }
 
     #[track_caller]
-    fn unmount(&self) {
+    pub fn unmount(&self) {
         // A process that another case starts holds our descriptors until it runs its program.
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -94,23 +91,23 @@ impl Volume {
         }
     }
 
-    fn resize(&mut self, size: u64) -> Result<(), VolumeError> {
+    pub fn resize(&mut self, size: u64) -> Result<(), VolumeError> {
         let limits = Limits { size_bytes: Some(size), ..self.spec.limits };
         DRIVER.resize(&self.place, &self.spec, limits)?;
         self.spec.limits = limits;
         Ok(())
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.place.data().join(name)
     }
 
-    fn image(&self) -> PathBuf {
+    pub fn image(&self) -> PathBuf {
         self.place.directory().join("image")
     }
 
     /// All and available bytes, as `df` shows them.
-    fn df(&self) -> (u64, u64) {
+    pub fn df(&self) -> (u64, u64) {
         let found = rustix::fs::statvfs(self.place.data()).unwrap();
         (found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
     }
@@ -125,7 +122,7 @@ fn devices(s: &Site) -> Vec<String> {
 }
 
 #[track_caller]
-fn leaves_no_device(s: &Site) {
+pub fn leaves_no_device(s: &Site) {
     let deadline = Instant::now() + LIMIT;
     while !devices(s).is_empty() {
         assert!(Instant::now() < deadline, "still attached: {:?}", devices(s));
@@ -135,20 +132,20 @@ fn leaves_no_device(s: &Site) {
 
 /// Asserts that an image that is not mounted has no error.
 #[track_caller]
-fn is_sound(kind: &str, image: &Path) {
+pub fn is_sound(kind: &str, image: &Path) {
     let (program, word) = if kind == "ext4" { ("e2fsck", "-fn") } else { ("xfs_repair", "-n") };
     let output = Command::new(program).arg(word).arg(image).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// Writes until the volume is full and returns the bytes.
-fn fill(path: &Path, step: usize) -> u64 {
+pub fn fill(path: &Path, step: usize) -> u64 {
     let file = fs::File::create(path).unwrap();
     let data = noise(step, 1);
     let mut len = 0;
@@ -276,197 +273,18 @@ fn removed_files_give_the_host_its_space_back(s: &mut Site) {
     leaves_no_device(s);
 }
 
-/// Ends a writer, also when the case fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Whether the kernel lets this process grow a mounted file system.
-fn grows_mounted(kind: &str) -> bool {
+pub fn grows_mounted(kind: &str) -> bool {
     let capability = sys::process::Capability::SysResource;
     kind == "xfs" || sys::process::has_capability(sys::process::thread_id(), capability)
 }
 
 /// Asserts that a mounted ext4 is not grown without CAP_SYS_RESOURCE, and keeps what it has.
 #[track_caller]
-fn needs_a_capability(volume: &mut Volume, size: u64) {
+pub fn needs_a_capability(volume: &mut Volume, size: u64) {
     let refused = volume.resize(size).unwrap_err();
     assert!(refused.to_string().contains("CAP_SYS_RESOURCE"), "{refused}");
     eprintln!("NOTE: this process has no CAP_SYS_RESOURCE: {refused}");
-}
-
-/// Writes numbered files, each synced, until it is told to stop; returns how many.
-fn write_files(data: &Path, stop: &AtomicBool, most: u64) -> u64 {
-    let mut count = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let path = data.join(format!("w{}", count % most));
-        let file = fs::File::create(path).unwrap();
-        file.write_all_at(&noise(50_000, count), 0).unwrap();
-        file.sync_all().unwrap();
-        count += 1;
-    }
-    count
-}
-
-fn a_volume_grows_under_a_writer(s: &mut Site) {
-    for (kind, size) in KINDS {
-        let mut volume = Volume::new(s, kind, size, &[("fs", kind)]);
-        volume.mount();
-        let (before, _) = volume.df();
-        let (data, stop) = (volume.place.data(), AtomicBool::new(false));
-        let count = std::thread::scope(|scope| {
-            let _stop = Stop(&stop);
-            let writer = scope.spawn(|| write_files(&data, &stop, 100));
-            while !data.join("w3").exists() {
-                std::thread::yield_now();
-            }
-            for step in 1..=4 {
-                let (started, size) = (Instant::now(), size + step * 50 * MIB + 12_288);
-                if !grows_mounted(kind) {
-                    needs_a_capability(&mut volume, size);
-                    continue;
-                }
-                volume.resize(size).unwrap();
-                eprintln!("{kind} grew by 50 MiB in {:?}", started.elapsed());
-            }
-            stop.store(true, Ordering::Relaxed);
-            writer.join().unwrap()
-        });
-        if !grows_mounted(kind) {
-            assert_eq!(volume.df().0, before);
-            volume.unmount();
-            volume.resize(size + 200 * MIB).unwrap();
-            volume.mount();
-        }
-        let (after, _) = volume.df();
-        assert!(after >= before + 190 * MIB, "{kind}: {before}, then {after}");
-        assert!(count > 3, "{count}");
-        volume.unmount();
-        is_sound(kind, &volume.image());
-        volume.mount();
-        assert_eq!(volume.df().0, after);
-        for number in count.saturating_sub(50)..count {
-            let found = get(volume.at(&format!("w{}", number % 100)));
-            assert!(found == noise(50_000, number), "{kind}: file {number}");
-        }
-        let len = fill(&volume.at("rest"), 1 << 20);
-        assert!(len > before, "{kind}: {len}");
-        volume.unmount();
-    }
-    leaves_no_device(s);
-}
-
-fn a_volume_grows_while_it_is_not_mounted(s: &mut Site) {
-    for (kind, size) in KINDS {
-        let mut volume = Volume::new(s, kind, size, &[("fs", kind)]);
-        volume.mount();
-        put(volume.at("f"), "kept");
-        let (before, _) = volume.df();
-        volume.unmount();
-        volume.resize(size + 200 * MIB).unwrap();
-        leaves_no_device(s);
-        is_sound(kind, &volume.image());
-        volume.mount();
-        let (after, _) = volume.df();
-        assert!(after >= before + 190 * MIB, "{kind}: {before}, then {after}");
-        assert_eq!(get(volume.at("f")), b"kept");
-        volume.unmount();
-    }
-    leaves_no_device(s);
-}
-
-fn the_next_mount_finishes_a_grow(s: &mut Site) {
-    for (kind, size) in KINDS {
-        for is_mounted in [false, true] {
-            let name = format!("{kind}-{is_mounted}");
-            // It grows although its users cannot write.
-            let volume = Volume::new(s, &name, size, &[("fs", kind), ("o", "ro")]);
-            volume.mount();
-            let (before, _) = volume.df();
-            if !is_mounted {
-                volume.unmount();
-                leaves_no_device(s);
-            }
-            let file = fs::File::options().write(true).open(volume.image()).unwrap();
-            file.set_len(size + 100 * MIB).unwrap();
-            if is_mounted && !grows_mounted(kind) {
-                volume.mount();
-                assert_eq!(volume.df().0, before, "it stays usable");
-                volume.unmount();
-                leaves_no_device(s);
-            }
-            for _ in 0..2 {
-                volume.mount();
-                let (after, _) = volume.df();
-                assert!(after >= before + 90 * MIB, "{name}: {before}, then {after}");
-            }
-            fails_io(fs::write(volume.at("f"), "x"), Errno::ROFS);
-            volume.unmount();
-            is_sound(kind, &volume.image());
-        }
-    }
-    leaves_no_device(s);
-}
-
-fn a_volume_shrinks_while_it_is_not_mounted(s: &mut Site) {
-    let mut volume = Volume::new(s, "v", 256 * MIB, &[]);
-    volume.mount();
-    // Some of it lies behind the new end.
-    put(volume.at("first"), noise(60 << 20, 4));
-    put(volume.at("second"), noise(90 << 20, 5));
-    put(volume.at("third"), noise(20 << 20, 6));
-    fs::remove_file(volume.at("second")).unwrap();
-    let busy = volume.resize(128 * MIB).unwrap_err();
-    assert!(matches!(busy, VolumeError::Busy { .. }), "{busy}");
-    assert_eq!(stat(volume.image()).st_size as u64, 256 * MIB);
-    volume.unmount();
-    leaves_no_device(s);
-    // What a crash of a shrink leaves.
-    put(volume.place.directory().join("image.resizing"), "half");
-    volume.resize(128 * MIB).unwrap();
-    leaves_no_device(s);
-    assert_eq!(names(volume.place.directory()), ["_data", "image"]);
-    assert_eq!((stat(volume.image()).st_size as u64, mode(volume.image())), (128 * MIB, 0o600));
-    is_sound("ext4", &volume.image());
-    volume.mount();
-    assert_eq!(names(volume.place.data()), ["first", "third"]);
-    assert!(get(volume.at("first")) == noise(60 << 20, 4));
-    assert!(get(volume.at("third")) == noise(20 << 20, 6));
-    let (total, _) = volume.df();
-    assert!(total <= 128 * MIB && total > 100 * MIB, "{total}");
-    volume.unmount();
-    volume.resize(512 * MIB).unwrap();
-    volume.mount();
-    assert!(get(volume.at("first")) == noise(60 << 20, 4));
-    assert!(volume.df().0 > 480 * MIB);
-    volume.unmount();
-    leaves_no_device(s);
-}
-
-fn what_cannot_shrink_keeps_size_and_content(s: &mut Site) {
-    let mut volume = Volume::new(s, "ext4", 128 * MIB, &[]);
-    volume.mount();
-    put(volume.at("f"), noise(60 << 20, 7));
-    volume.unmount();
-    for size in [32 * MIB, MIB] {
-        let refused = volume.resize(size).unwrap_err();
-        assert!(matches!(refused, VolumeError::TooSmall { .. }), "{refused}");
-    }
-    leaves_no_device(s);
-    assert_eq!(names(volume.place.directory()), ["_data", "image"]);
-    volume.mount();
-    assert!(get(volume.at("f")) == noise(60 << 20, 7));
-    assert!(volume.df().0 > 100 * MIB);
-    volume.unmount();
-    let mut volume = Volume::new(s, "xfs", 400 * MIB, &[("fs", "xfs")]);
-    let refused = volume.resize(300 * MIB).unwrap_err();
-    assert!(refused.to_string().contains("xfs cannot shrink"), "{refused}");
-    assert_eq!(stat(volume.image()).st_size as u64, 400 * MIB);
-    leaves_no_device(s);
 }
 
 fn an_image_is_attached_once(s: &mut Site) {
@@ -675,46 +493,4 @@ fn the_host_is_not_overcommitted(s: &mut Site) {
     let refused = other.create().unwrap_err();
     assert!(matches!(refused, VolumeError::NoSpace { .. }), "{refused}");
     leaves_no_device(s);
-}
-
-fn a_copy_of_a_volume_in_use_is_whole(s: &mut Site) {
-    for (kind, size) in KINDS {
-        let volume = Volume::new(s, kind, size, &[("fs", kind)]);
-        let copy = Volume::plan(s, &format!("copy-{kind}"), size, &[("fs", kind)]);
-        volume.mount();
-        put(volume.at("kept"), noise(5 << 20, 8));
-        let (data, stop) = (volume.place.data(), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let _stop = Stop(&stop);
-            let writer = scope.spawn(|| write_files(&data, &stop, u64::MAX));
-            while !data.join("w3").exists() {
-                std::thread::yield_now();
-            }
-            let started = Instant::now();
-            DRIVER.freeze_copy(&volume.place, &copy.image()).unwrap();
-            eprintln!("{kind} was copied in {:?}", started.elapsed());
-            stop.store(true, Ordering::Relaxed);
-            writer.join().unwrap();
-        });
-        let taken = DRIVER.freeze_copy(&volume.place, &copy.image()).unwrap_err();
-        assert!(matches!(taken, VolumeError::Host(_)), "{taken}");
-        put(volume.at("after"), "changes are allowed again");
-        assert!(fs::metadata(copy.image()).unwrap().blocks() * 512 < size / 2 + 64 * MIB);
-        assert_eq!(mode(copy.image()), 0o600);
-        // Both at once, with one UUID.
-        copy.mount();
-        assert!(get(copy.at("kept")) == noise(5 << 20, 8));
-        assert!(!exists(copy.at("after")));
-        let files = names(copy.place.data()).len() as u64 - 1;
-        for number in 0..files - 1 {
-            assert!(get(copy.at(&format!("w{number}"))) == noise(50_000, number), "{number}");
-        }
-        copy.unmount();
-        volume.unmount();
-        leaves_no_device(s);
-        is_sound(kind, &copy.image());
-        let cold = s.root().join(format!("cold-{kind}"));
-        DRIVER.freeze_copy(&volume.place, &cold).unwrap();
-        assert!(get(&cold) == get(volume.image()));
-    }
 }
