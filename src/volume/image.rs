@@ -10,6 +10,8 @@
 //! - The volume begins as an empty directory: ext4's `lost+found` is removed.
 //! - The space of removed files goes back to the host (`discard`; `o=nodiscard` prevents it).
 //! - The limit of inodes is for the size at creation: ext4 makes more of them as it grows.
+//! - Both file systems grow while they are in use, ext4 only in a process with CAP_SYS_RESOURCE;
+//!   without it ext4 grows while it is not mounted. Only ext4 shrinks, while it is not mounted.
 //! - What a crash interrupts is finished or undone by the next call: see the modules `resize` and
 //!   `copy`.
 //!

@@ -35,8 +35,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Copies an image to a new file, of mode 0600, as it is at one moment. A crash or an error leaves
-/// no file or one that is cut short and without a name that anybody uses: the caller removes it.
+/// Copies an image to a new file, of mode 0600, as it is at one moment. An error leaves no file; a
+/// crash leaves one that is not whole, which the caller removes.
 pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let cwd = sys::file::CWD;
