@@ -5,9 +5,16 @@
 //! transaction that writes takes the lock of the file first (`BEGIN IMMEDIATE`): all that it reads
 //! is read under it.
 //!
+//! Each user holds a shared lock (flock(2)) on the data root, so that the catalogue of a root that a
+//! failed mount had made is removed only while nobody uses it.
+//!
 //! The schema has one version (`PRAGMA user_version`). A later one is refused.
 
 use std::fmt::Display;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +23,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 pub(super) use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params};
 
 use super::error::{CatalogError, Result};
-use crate::store::files::make_dir;
+use crate::error::{Errno, FromHost};
+use crate::store::files::{make_dir, open_dir};
+use crate::sys;
 
 /// The file of the catalogue in the data root.
 pub(super) const FILE: &str = "catalog.db";
@@ -57,6 +66,7 @@ CREATE TABLE holder (
 pub struct Database {
     path: PathBuf,
     connection: Mutex<Connection>,
+    _root: OwnedFd,
 }
 
 /// A result of SQLite, before the path of the catalogue is added.
@@ -91,8 +101,9 @@ impl Database {
         root: &Path,
         fill: impl FnOnce(&Transaction<'_>) -> Outcome<()>,
     ) -> Result<Self> {
-        make_dir(root)?;
+        let lock = lock_root(root)?;
         let path = root.join(FILE);
+        create_file(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -107,7 +118,7 @@ impl Database {
             Ok(connection)
         };
         let connection = open().map_err(|error| refused(&path, &error))?;
-        let database = Self { path, connection: Mutex::new(connection) };
+        let database = Self { path, connection: Mutex::new(connection), _root: lock };
         database.create(fill)?;
         Ok(database)
     }
@@ -167,6 +178,57 @@ impl Database {
     pub(super) fn damaged(&self, what: impl Display) -> CatalogError {
         let (path, what) = (self.path.clone(), what.to_string());
         CatalogError::Database { path, what, is_damage: true }
+    }
+}
+
+/// Takes the shared lock of a data root, which is made if it is missing.
+fn lock_root(root: &Path) -> Result<OwnedFd> {
+    loop {
+        make_dir(root)?;
+        let lock = open_dir(root)?;
+        sys::file::flock_shared(lock.as_fd()).map_err(CatalogError::host(root))?;
+        let found = sys::file::statx_fresh(lock.as_fd()).map_err(CatalogError::host(root))?;
+        // It was removed before the lock was taken.
+        if found.nlink > 0 {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Creates the file for its owner alone: SQLite gives its other files the same mode.
+fn create_file(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop).map_err(CatalogError::io(path)),
+    }
+}
+
+/// Removes a catalogue without volumes, and the data root if nothing else is in it, unless another
+/// process uses the catalogue.
+///
+/// # Errors
+/// As open(2) and unlink(2).
+pub(super) fn discard(root: &Path) -> Result<()> {
+    let lock = open_dir(root)?;
+    match sys::file::try_flock(lock.as_fd()) {
+        Err(error) if error.is(Errno::AGAIN) => return Ok(()),
+        locked => locked.map_err(CatalogError::host(root))?,
+    }
+    // A directory of a volume that somebody made keeps all of it.
+    if fs::remove_dir(root.join("volumes")).is_err() && root.join("volumes").exists() {
+        return Ok(());
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let file = root.join(format!("{FILE}{suffix}"));
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(CatalogError::io(&file))?,
+        }
+    }
+    match fs::remove_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed.map_err(CatalogError::io(root)),
     }
 }
 

@@ -24,7 +24,7 @@ mod row;
 
 use std::path::Path;
 
-use super::database::Database;
+use super::database::{self, Database};
 use super::error::{CatalogError, Result};
 use crate::error::FromHost;
 
@@ -33,6 +33,15 @@ pub use lock::{Locked, OpenVolume};
 pub use record::Recovered;
 pub use remove::Trashed;
 pub use row::{NewVolume, Volume, Volumes};
+
+/// Removes the catalogue of a data root that a failed mount had made, and the root, unless there are
+/// volumes or other users by now.
+///
+/// # Errors
+/// As open(2) and unlink(2).
+pub fn discard(root: &Path) -> Result<()> {
+    database::discard(root)
+}
 
 impl Volumes {
     /// The volumes of a data root. Volumes of before there was a catalogue are taken over.

@@ -1,11 +1,11 @@
 //! The objects that are made before a mount is live: volumes, and the places of grafts. If the
 //! mount fails they are removed again.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
 use super::volumes::{NewVolume, Volume, VolumeService};
+use crate::catalog::volumes;
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, VolumeName};
 use crate::union::{DirRef, GraftTree, Union};
@@ -16,18 +16,17 @@ pub(super) struct Made {
     volumes: Vec<Volume>,
     /// Paths in the mount, parents first.
     places: Vec<Vec<Name>>,
-    /// Directories of the data root that did not exist before, parents first.
-    directories: Vec<PathBuf>,
+    /// Whether the data root had no volumes before.
+    is_new: bool,
     /// The upper with the places.
     upper: Option<DirRef>,
 }
 
 impl Made {
     pub(super) fn new(root: &Path) -> Self {
-        let missing = [root.to_owned(), root.join("volumes")];
-        let directories = missing.into_iter().filter(|path| !path.exists()).collect();
+        let is_new = !root.join("volumes").exists();
         let (root, volumes, places) = (root.to_owned(), Vec::new(), Vec::new());
-        Self { root, volumes, places, directories, upper: None }
+        Self { root, volumes, places, is_new, upper: None }
     }
 
     /// Sets the upper with the places.
@@ -80,15 +79,15 @@ impl Made {
     /// the error to report is the one that made the mount fail.
     fn undo_volumes(self) {
         for volume in &self.volumes {
-            let removed = VolumeService::open(&self.root).and_then(|all| all.remove_made(volume));
+            let removed = VolumeService::open(&self.root).and_then(|all| all.erase_made(volume));
             if let Err(error) = removed {
                 tracing::warn!(%error, name = %volume.name, "a volume stays");
             }
         }
-        for path in self.directories.iter().rev() {
-            if let Err(error) = fs::remove_dir(path) {
-                tracing::debug!(%error, path = %path.display(), "stays");
-            }
+        if self.is_new
+            && let Err(error) = volumes::discard(&self.root)
+        {
+            tracing::debug!(%error, root = %self.root.display(), "stays");
         }
     }
 }

@@ -13,7 +13,10 @@ use std::path::Path;
 
 /// The entries of a data root. A directory with any other entry also has another purpose, and keeps
 /// its mode.
-const OURS: [&str; 10] = [
+const OURS: [&str; 13] = [
+    "catalog.db",
+    "catalog.db-shm",
+    "catalog.db-wal",
     "containers",
     "downloads",
     "images",

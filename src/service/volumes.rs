@@ -181,7 +181,7 @@ impl VolumeService {
     ///
     /// # Errors
     /// [`CatalogError::InUse`] if it has another user by now.
-    pub(super) fn remove_made(&self, made: &Volume) -> Result<()> {
+    pub(super) fn erase_made(&self, made: &Volume) -> Result<()> {
         let locked = self.lock_unused(&made.name)?;
         if locked.volume().id == made.id {
             self.volumes.remove(locked)?;

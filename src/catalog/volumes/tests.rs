@@ -220,7 +220,7 @@ fn a_later_catalogue_and_a_damaged_one_are_refused() {
     drop(volumes);
     let file = dir.path().join("catalog.db");
     let set = |version: i64| {
-        let connection = crate::catalog::database::raw(&file);
+        let connection = database::raw(&file);
         connection.pragma_update(None, "user_version", version).unwrap();
     };
     set(2);

@@ -18,7 +18,7 @@ pub struct CreateArgs {
     /// The driver: local or image.
     #[arg(short, long, default_value = "local")]
     driver: String,
-    /// An option of the driver. local: type, device, o. image: fs, o, overcommit.
+    /// An option of the driver. local: type, device, o. image: fs (ext4 or xfs), o.
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// A label.
@@ -27,6 +27,9 @@ pub struct CreateArgs {
     /// The size limit, as 512M or 10G; needs a driver that can hold it.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
+    /// Allow a size that the host has no room for now.
+    #[arg(long)]
+    overcommit: bool,
     /// The limit of inodes.
     #[arg(long, value_name = "COUNT")]
     inodes: Option<String>,
@@ -43,6 +46,9 @@ pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
     let mut options = pairs("option", &args.options)?;
     for (key, value) in [("size", args.size), ("inodes", args.inodes)] {
         options.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    if args.overcommit {
+        options.insert("overcommit".to_owned(), "true".to_owned());
     }
     let mut labels = pairs("label", &args.labels)?;
     let name: VolumeName = match args.name {
