@@ -5,8 +5,8 @@
 //! transaction that writes takes the lock of the file first (`BEGIN IMMEDIATE`): all that it reads
 //! is read under it.
 //!
-//! Each user holds a shared lock (flock(2)) on the data root, so that the catalogue of a root that a
-//! failed mount had made is removed only while nobody uses it.
+//! Each user holds a shared lock (flock(2)) on the data root, so that the catalogue of a root that
+//! a failed mount had made is removed only while nobody uses it.
 //!
 //! The schema has one version (`PRAGMA user_version`). A later one is refused.
 

@@ -34,8 +34,8 @@ pub use record::Recovered;
 pub use remove::Trashed;
 pub use row::{NewVolume, Volume, Volumes};
 
-/// Removes the catalogue of a data root that a failed mount had made, and the root, unless there are
-/// volumes or other users by now.
+/// Removes the catalogue of a data root that a failed mount had made, and the root, unless there
+/// are volumes or other users by now.
 ///
 /// # Errors
 /// As open(2) and unlink(2).

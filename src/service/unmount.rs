@@ -33,7 +33,7 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// An unmount request.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct UnmountRequest {
     /// The mount point; links are followed.
     pub target: PathBuf,
     /// The flags.
@@ -103,9 +103,9 @@ fn find(target: &Path, runtime: Option<&Path>) -> ServiceResult<Ours> {
 /// # Errors
 /// [`Failure::NotMounted`], [`Failure::Foreign`], [`Failure::Busy`] with the users,
 /// [`Failure::Late`]; otherwise as umount2(2).
-pub fn run(wish: &Wish) -> ServiceResult<Unmounted> {
-    let deadline = Instant::now() + wish.timeout;
-    let Ours { entry, daemon } = find(&wish.target, wish.runtime.as_deref())?;
+pub fn run(request: &UnmountRequest) -> ServiceResult<Unmounted> {
+    let deadline = Instant::now() + request.timeout;
+    let Ours { entry, daemon } = find(&request.target, request.runtime.as_deref())?;
     let grafts = Grafts {
         told: daemon.as_ref().map_or(&[][..], |daemon| &daemon.graft_mounts),
         left: if daemon.is_none() { utab::of(&entry.device) } else { None },
@@ -114,12 +114,12 @@ pub fn run(wish: &Wish) -> ServiceResult<Unmounted> {
     let before = elsewhere(&entry).into_iter().map(|(_, other)| other.id).collect();
     let busy_until = (Instant::now() + BUSY).min(deadline);
     loop {
-        match in_child(&entry.target, wish.how, &grafts, deadline)? {
+        match in_child(&entry.target, request.how, &grafts, deadline)? {
             Ok(()) => break,
             Err(Errno::BUSY) if Instant::now() < busy_until => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(Errno::BUSY) if wish.or_read_only => {
+            Err(Errno::BUSY) if request.or_read_only => {
                 let flags = VfsFlags { read_only: true, ..entry.flags() };
                 super::mount::remount(&entry.target, flags)?;
                 return Ok(Unmounted::ReadOnly);
@@ -129,7 +129,7 @@ pub fn run(wish: &Wish) -> ServiceResult<Unmounted> {
         }
     }
     let pid = daemon.as_ref().map(|daemon| daemon.pid);
-    let done = match wish.how.lazy {
+    let done = match request.how.lazy {
         true => Ok(Unmounted::Gone),
         false => wait(&entry, &before, (pid, watched.as_ref()), deadline),
     };

@@ -3,6 +3,7 @@
 //! Each verb takes the state lock of its volume and reads the record under it. A driver that hangs
 //! holds the lock of its own volume alone.
 
+mod adopt;
 mod fill;
 mod trash;
 

@@ -8,8 +8,8 @@ pub struct BadSize(pub String);
 /// The units, each 1024 times the one before.
 const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
 
-/// Reads bytes, or a number with a suffix: `K`, `M`, `G`, `T`, in either case, also as `Ki`, `KiB`
-/// or `KB`, for powers of 1024.
+/// Reads bytes, or a number with a suffix for a power of 1024: `K`, `Ki` or `KiB`, and so on to `T`,
+/// in either case. `KB` is refused: some read it as a power of 1000.
 ///
 /// # Errors
 /// [`BadSize`], also for 2^64 and above.
@@ -17,14 +17,13 @@ pub fn parse(text: &str) -> Result<u64, BadSize> {
     let wrong = || BadSize(text.to_owned());
     let digits = text.trim_end_matches(|byte: char| byte.is_ascii_alphabetic());
     let suffix = text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
-    let unit = suffix.trim_end_matches('B').trim_end_matches('I');
-    let power = match unit.chars().next() {
-        None if matches!(suffix.as_str(), "" | "B") => 0,
-        None => return Err(wrong()),
-        Some(letter) if unit.len() == 1 => {
+    let mut letters = suffix.chars();
+    let power = match (letters.next(), letters.as_str()) {
+        (None, _) => 0,
+        (Some(letter), "" | "I" | "IB") => {
             1 + UNITS.iter().position(|unit| *unit == letter).ok_or_else(wrong)?
         }
-        Some(_) => return Err(wrong()),
+        _ => return Err(wrong()),
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << (10 * power)).ok_or_else(wrong)
@@ -59,18 +58,19 @@ mod tests {
     fn sizes_are_powers_of_1024() {
         for (text, bytes) in [
             ("0", 0),
-            ("12B", 12),
             ("1k", 1024),
             ("64M", 64 << 20),
             ("1G", 1 << 30),
             ("2GiB", 2 << 30),
             ("3Gi", 3 << 30),
-            ("4gb", 4 << 30),
+            ("4gi", 4 << 30),
             ("1T", 1 << 40),
         ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "M", "-1", "1.5G", "1X", "1GG", "1Gib2", "99999999999T", "1i", "1 G"] {
+        for bad in
+            ["", "M", "-1", "1.5G", "1X", "1GG", "1Gib2", "99999999999T", "1i", "1 G", "1B", "64MB"]
+        {
             assert_eq!(parse(bad), Err(BadSize(bad.to_owned())));
         }
     }

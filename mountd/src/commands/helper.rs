@@ -171,12 +171,12 @@ fn umount_plain(args: &[OsString]) -> Result<ExitCode, CliError> {
     let missing = || CliError::Usage("the mount point is missing".to_owned());
     let target = words.target.ok_or_else(missing)?;
     enter(words.namespace.as_deref())?;
-    let mut wish = umount::wish(target, words.lazy);
-    wish.how.force = words.force;
-    wish.or_read_only = words.or_read_only;
-    let code = umount::unmount(&wish)?;
+    let mut request = umount::request(target, words.lazy);
+    request.how.force = words.force;
+    request.or_read_only = words.or_read_only;
+    let code = umount::unmount(&request)?;
     if words.verbose {
-        say(&format!("{}: unmounted\n", wish.target.display()))?;
+        say(&format!("{}: unmounted\n", request.target.display()))?;
     }
     Ok(code)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use laminafs::service::UnmountFlags;
-use laminafs::service::unmount::{self, Unmounted, Wish};
+use laminafs::service::unmount::{self, UnmountRequest, Unmounted};
 
 use crate::report::{CliError, warn};
 use crate::run;
@@ -38,8 +38,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// The unmount request of the command, with its time limit.
-pub fn wish(target: PathBuf, lazy: bool) -> Wish {
-    Wish {
+pub fn request(target: PathBuf, lazy: bool) -> UnmountRequest {
+    UnmountRequest {
         target,
         how: UnmountFlags { lazy, force: false },
         or_read_only: false,
@@ -54,16 +54,16 @@ pub fn wish(target: PathBuf, lazy: bool) -> Wish {
 /// [`CliError`].
 pub fn run(args: UmountArgs) -> Result<ExitCode, CliError> {
     let timeout = Duration::from_secs_f64(args.timeout);
-    unmount(&Wish { timeout, ..wish(args.mountpoint, args.lazy) })
+    unmount(&UnmountRequest { timeout, ..request(args.mountpoint, args.lazy) })
 }
 
 /// Unmounts, and warns if the file system stays in use.
 ///
 /// # Errors
 /// [`CliError`].
-pub fn unmount(wish: &Wish) -> Result<ExitCode, CliError> {
-    let target = wish.target.display();
-    match unmount::run(wish)? {
+pub fn unmount(request: &UnmountRequest) -> Result<ExitCode, CliError> {
+    let target = request.target.display();
+    match unmount::run(request)? {
         Unmounted::Gone => {}
         Unmounted::ReadOnly => warn(&format!("{target} is in use and is read-only now")),
         Unmounted::Elsewhere { pid, places } => {

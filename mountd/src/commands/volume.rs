@@ -50,6 +50,8 @@ pub enum VolumeCommand {
     Resize(change::ResizeArgs),
     /// Show the space that volumes use.
     Df(df::DfArgs),
+    /// Make a volume of an existing directory, without a copy.
+    Adopt(change::AdoptArgs),
     /// Bring a volume back from the trash.
     Undelete(change::UndeleteArgs),
     /// Build a lost catalogue again from the directories of the volumes.
@@ -62,7 +64,7 @@ pub enum VolumeCommand {
 /// [`CliError`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
     let root = match args.command {
-        VolumeCommand::Create(_) => run::data_root(args.root),
+        VolumeCommand::Create(_) | VolumeCommand::Adopt(_) => run::data_root(args.root),
         _ => run::existing_root(args.root)?,
     };
     let done = match args.command {
@@ -75,6 +77,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Label(args) => change::label(&root, &args),
         VolumeCommand::Resize(args) => change::resize(&root, &args),
         VolumeCommand::Df(args) => df::run(&root, &args),
+        VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),
     };

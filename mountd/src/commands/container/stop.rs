@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &StopArgs) -> Result<(), CliError> {
 /// [`CliError`].
 pub(super) fn unmount(container: &ContainerInfo, lazy: bool) -> Result<(), CliError> {
     match &container.mountpoint {
-        Some(target) => umount::unmount(&umount::wish(target.clone(), lazy)).map(drop),
+        Some(target) => umount::unmount(&umount::request(target.clone(), lazy)).map(drop),
         None if container.mounted => Err(CliError::Usage(format!(
             "container {:?} is mounted, but its daemon does not answer: unmount it with umount(8)",
             container.name

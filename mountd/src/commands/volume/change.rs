@@ -1,7 +1,7 @@
-//! `lamina volume rename | label | resize | undelete | recover`.
+//! `lamina volume rename | label | resize | adopt | undelete | recover`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use laminafs::service::volumes::{Limits, VolumeService};
@@ -39,6 +39,15 @@ pub struct ResizeArgs {
     /// The new limit of inodes.
     #[arg(long, value_name = "COUNT")]
     inodes: Option<u64>,
+}
+
+/// Arguments of `lamina volume adopt`.
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// The directory; it moves into the data root.
+    directory: PathBuf,
+    /// The name of the volume [default: the name of the directory].
+    name: Option<String>,
 }
 
 /// Arguments of `lamina volume undelete`.
@@ -94,6 +103,17 @@ pub(super) fn resize(root: &Path, args: &ResizeArgs) -> Result<(), CliError> {
     let volume = VolumeService::open(root)?.resize(&args.name.parse()?, limits)?;
     let shown = volume.size_bytes.map_or_else(|| "no limit".to_owned(), size::shown);
     say(&format!("{}: {shown}\n", volume.name))
+}
+
+/// Runs `lamina volume adopt`.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn adopt(root: &Path, args: &AdoptArgs) -> Result<(), CliError> {
+    let last = || args.directory.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name: VolumeName = args.name.clone().or_else(last).unwrap_or_default().try_into()?;
+    let volume = VolumeService::open(root)?.adopt(&name, &args.directory)?;
+    say(&format!("{}\n", volume.mountpoint.display()))
 }
 
 /// Runs `lamina volume undelete`.
