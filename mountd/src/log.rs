@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, reload};
+
+use crate::report::CliError;
 
 /// The socket of systemd's journal: fields, each `NAME=VALUE` and a line feed (systemd,
 /// "Native Journal Protocol").
@@ -40,6 +43,10 @@ const FACILITY: u8 = 3;
 const DEFAULT: &str = "error,lamina=warn,laminafs=warn";
 
 static LOG: OnceLock<Arc<Mutex<Log>>> = OnceLock::new();
+static CHANGE: OnceLock<Box<Change>> = OnceLock::new();
+
+/// Changes the filter.
+type Change = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
 
 /// A destination of the log.
 enum Way {
@@ -89,7 +96,6 @@ fn background(runtime: Option<PathBuf>) -> Way {
 
 /// Starts the log. `LAMINA_LOG` is the filter, `LAMINA_LOG_FILE` the destination.
 pub fn start(runtime: Option<PathBuf>) {
-    use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("LAMINA_LOG");
     let is_asked = filter.is_ok();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(DEFAULT));
@@ -101,17 +107,58 @@ pub fn start(runtime: Option<PathBuf>) {
     };
     let log = Arc::new(Mutex::new(Log { way, later, said: VecDeque::new() }));
     let log = Arc::clone(LOG.get_or_init(|| log));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt()
         .with_ansi(false)
         .without_time()
         .with_level(false)
         .with_target(is_asked)
         .with_writer(Lines(log))
-        .try_init();
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let handle = lines.reload_handle();
+    CHANGE.get_or_init(|| Box::new(move |filter| handle.reload(filter)));
+    let started = lines.try_init();
     if let Err(error) = started {
         crate::report::warn(&format!("no log: {error}"));
     }
+}
+
+/// Sets the filter of a daemon in the foreground, unless `LAMINA_LOG` is set, and writes to the
+/// journal if the standard error leads there. A level applies to this program alone.
+///
+/// # Errors
+/// [`CliError::Usage`] for a filter that cannot be parsed.
+pub fn serve(filter: &str) -> Result<(), CliError> {
+    if std::env::var_os("LAMINA_LOG").is_none() {
+        let is_level = filter.parse::<Level>().is_ok();
+        let text = match is_level {
+            true => format!("error,lamina={filter},laminafs={filter}"),
+            false => filter.to_owned(),
+        };
+        let wrong = |error| CliError::Usage(format!("log is {filter:?}: {error}"));
+        let parsed = EnvFilter::try_new(text).map_err(wrong)?;
+        if let Some(change) = CHANGE.get()
+            && let Err(error) = change(parsed)
+        {
+            tracing::warn!(%error, "the log filter stays");
+        }
+    }
+    if let Some(log) = LOG.get()
+        && let Ok(mut log) = log.lock()
+        && matches!(log.way, Way::Stderr)
+        && is_journal()
+        && let Some(socket) = connected(JOURNAL)
+    {
+        log.way = Way::Journal(socket);
+    }
+    Ok(())
+}
+
+/// Whether the standard error is the journal: systemd names its device and inode number.
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(rustix::stdio::stderr())
+        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// The destination of the log of a mount, in the foreground or in the background.
