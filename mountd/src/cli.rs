@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{container, doctor, image, layer, mount, status, umount, volume};
+use crate::commands::{container, doctor, image, layer, mount, serve, status, umount, volume};
 use crate::report::CliError;
 
 /// Union mounts of image layers, volumes in the same tree, and the helper of mount(8).
@@ -40,6 +40,12 @@ enum Command {
     Layer(layer::LayerArgs),
     /// Manage containers: a writable layer over an image, under a name.
     Container(container::ContainerArgs),
+    /// Serve container engines and monitoring: the one daemon for all front ends.
+    ///
+    /// With a flag of a front end, only the front ends of the flags start; without one, those of
+    /// the configuration file. SIGHUP reloads the file; SIGTERM ends the daemon and leaves all
+    /// volumes as they are.
+    Serve(serve::ServeArgs),
 }
 
 /// Runs a command.
@@ -57,12 +63,23 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Image(args) => image::run(args),
         Command::Layer(args) => layer::run(args),
         Command::Container(args) => container::run(args),
+        Command::Serve(args) => serve::run(args),
     }
 }
 
 /// The names of the commands, known without building the parser.
-const COMMANDS: [&str; 9] =
-    ["mount", "umount", "status", "doctor", "volume", "image", "layer", "container", "help"];
+const COMMANDS: [&str; 10] = [
+    "mount",
+    "umount",
+    "status",
+    "doctor",
+    "volume",
+    "image",
+    "layer",
+    "container",
+    "serve",
+    "help",
+];
 
 /// Whether a word is the name of a command.
 pub fn is_command(word: &str) -> bool {

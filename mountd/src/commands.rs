@@ -7,6 +7,7 @@ pub mod image;
 pub mod layer;
 pub mod mount;
 pub mod program;
+pub mod serve;
 pub mod status;
 pub mod table;
 pub mod umount;

@@ -24,6 +24,7 @@ mod log;
 mod options;
 mod report;
 mod run;
+mod serve;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

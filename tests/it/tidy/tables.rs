@@ -37,7 +37,7 @@ pub(super) const USERS: [(&str, &[&str]); 2] = [
 ];
 
 /// A word, and the prefixes of the paths that may use it.
-pub(super) const WORDS: [(&str, &[&str]); 14] = [
+pub(super) const WORDS: [(&str, &[&str]); 22] = [
     ("laminafs_testing", &[]),
     ("shuttle", &["src/sync"]),
     ("libc", &["src/sys"]),
@@ -52,6 +52,14 @@ pub(super) const WORDS: [(&str, &[&str]); 14] = [
     ("eprintln", &["mountd/"]),
     ("dbg", &[]),
     ("rustix", &["src/sys", "mountd/"]),
+    ("axum", &["mountd/"]),
+    ("hyper", &["mountd/"]),
+    ("hyper_util", &["mountd/"]),
+    ("listenfd", &["mountd/"]),
+    ("prometheus_client", &["mountd/"]),
+    ("sd_notify", &["mountd/"]),
+    ("tokio", &["mountd/"]),
+    ("toml", &["mountd/"]),
 ];
 
 /// Names that the union, which is pure logic, may not use.

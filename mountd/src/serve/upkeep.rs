@@ -1,0 +1,56 @@
+//! What the daemon does by itself: it takes up the volumes in use at its start, and empties the
+//! trash.
+//!
+//! Each of these runs on a thread of its own, so that a volume that hangs delays neither requests
+//! nor the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use laminafs::service::volumes::{TrashPolicy, VolumeService};
+use tokio::sync::oneshot;
+
+/// How long the start waits for the mounts of recorded holders; then it goes on without them.
+const RESUME: Duration = Duration::from_secs(5);
+/// Between two looks at the trash.
+const TRASH: Duration = Duration::from_secs(60);
+
+/// Takes the mounts of recorded holders again, and ends those that killed processes left. Returns
+/// when the holders are there, or after [`RESUME`].
+pub async fn start(volumes: Arc<VolumeService>) {
+    let (resumed, waiting) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        if let Err(refusal) = volumes.resume() {
+            tracing::error!("taking up the volumes in use: {refusal}");
+        }
+        // The start may not wait any more.
+        resumed.send(()).unwrap_or_default();
+        if let Err(refusal) = volumes.settle() {
+            tracing::warn!("unmounting volumes without users: {refusal}");
+        }
+    });
+    if tokio::time::timeout(RESUME, waiting).await.is_err() {
+        let limit = RESUME.as_secs();
+        tracing::warn!("a volume in use is not mounted after {limit} s: serving the others");
+    }
+}
+
+/// Empties the trash again and again.
+pub async fn empty_trash(volumes: Arc<VolumeService>) {
+    loop {
+        let emptied = {
+            let volumes = Arc::clone(&volumes);
+            tokio::task::spawn_blocking(move || volumes.empty_trash(&TrashPolicy::default()))
+        };
+        match emptied.await {
+            Ok(Ok(gone)) => {
+                for volume in gone {
+                    tracing::info!("volume {:?} left the trash", volume.volume.name.as_str());
+                }
+            }
+            Ok(Err(refusal)) => tracing::warn!("emptying the trash: {refusal}"),
+            Err(error) => tracing::error!("emptying the trash: {error}"),
+        }
+        tokio::time::sleep(TRASH).await;
+    }
+}
