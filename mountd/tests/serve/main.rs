@@ -1,0 +1,16 @@
+//! `lamina serve` over its sockets: raw HTTP, as odd clients write it, signals, restarts.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod client;
+mod daemon;
+mod ends;
+mod http;
+mod manager;
+mod metrics;
