@@ -58,4 +58,15 @@ impl Docker {
     pub fn end(mut self) {
         self.daemon.end(Signal::TERM);
     }
+
+    /// Kills dockerd; its containers continue.
+    pub fn kill(mut self, site: &Site) {
+        self.daemon.end(Signal::KILL);
+        // The next dockerd would wait for the processes in these files.
+        for name in ["docker/pid", "docker/exec/containerd/containerd.pid"] {
+            if let Err(error) = std::fs::remove_file(site.at(name)) {
+                println!("  {name}: {error}");
+            }
+        }
+    }
 }

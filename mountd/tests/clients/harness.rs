@@ -116,6 +116,11 @@ impl Site {
         self.ended_with(name, FAILED, done, words);
     }
 
+    /// Checks that a command failed, whatever its error is.
+    pub fn fails(&mut self, name: &str, done: &Done) {
+        self.holds(name, !done.is_ok(), "expected a failure got success");
+    }
+
     /// Checks the exit code of a command, and that its error names all of these.
     pub fn ended_with(&mut self, name: &str, code: i32, done: &Done, words: &[&str]) {
         let all = done.code == code && words.iter().all(|word| done.err.contains(word));
@@ -246,6 +251,14 @@ impl Background {
     /// Waits for the end. Returns whether it succeeded.
     pub fn wait(mut self) -> bool {
         self.0.wait().expect("a child").success()
+    }
+
+    /// Sends a signal, unless the process ended.
+    pub fn signal(&mut self, signal: rustix::process::Signal) {
+        if self.is_running() {
+            let pid = rustix::process::Pid::from_child(&self.0);
+            rustix::process::kill_process(pid, signal).expect("a child takes signals");
+        }
     }
 
     /// Sends a signal, unless the process has ended, and waits for its end.

@@ -27,6 +27,7 @@ mod host;
 mod image;
 mod isolation;
 mod lamina;
+mod plugin;
 mod podman;
 mod proxy;
 mod registry;

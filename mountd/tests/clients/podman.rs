@@ -14,11 +14,13 @@ pub struct Store<'a> {
     pub cgroups: &'a str,
     /// A further line of the options of the driver.
     pub line: &'a str,
+    /// The socket of the volume plugin `lamina`.
+    pub plugin: &'a str,
 }
 
 impl Default for Store<'_> {
     fn default() -> Self {
-        Self { mount_program: "", runtime: "runc", cgroups: "enabled", line: "" }
+        Self { mount_program: "", runtime: "runc", cgroups: "enabled", line: "", plugin: "" }
     }
 }
 
@@ -45,7 +47,11 @@ pub fn with_store(site: &Site, store: &Store<'_>, user: Option<User>) -> Engine 
     );
     let storage = site.write("store/storage.conf", storage);
     let places = format!("tmp_dir = \"{place}/tmp\"\nvolume_path = \"{place}/volumes\"\n");
-    let containers = configuration(store.runtime, store.cgroups) + &places;
+    let plugin = match store.plugin {
+        "" => String::new(),
+        socket => format!("[engine.volume_plugins]\nlamina = \"{socket}\"\n"),
+    };
+    let containers = configuration(store.runtime, store.cgroups) + &places + &plugin;
     let containers = site.write("store/containers.conf", containers);
     if let Some(user) = &user {
         host::give(user, &place);

@@ -7,6 +7,7 @@ mod docker;
 mod export;
 mod images;
 mod lazy;
+mod plugin;
 mod podman;
 mod pull;
 
@@ -27,7 +28,7 @@ const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) 
 }
 
 /// All scenarios.
-pub const ALL: [Scenario; 13] = [
+pub const ALL: [Scenario; 14] = [
     scenario("apt", "apt", apt::run),
     scenario("podman", "podman", podman::root::run),
     scenario("podman-rootless", "rootless", podman::rootless::run),
@@ -36,6 +37,7 @@ pub const ALL: [Scenario; 13] = [
     scenario("buildah", "buildah", buildah::run),
     scenario("as-fuse-overlayfs", "named", podman::named::run),
     scenario("docker", "docker", docker::run),
+    scenario("volume-plugin", "plugin", plugin::run),
     scenario("image", "image", images::run),
     scenario("container", "container", containers::run),
     scenario("export", "export", export::run),

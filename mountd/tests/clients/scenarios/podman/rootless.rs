@@ -16,7 +16,8 @@ pub fn run(site: &mut Site) {
     let name = original.file_name().and_then(|name| name.to_str()).expect("a name of text");
     let own = site.at(name);
     fs::copy(&original, &own).expect("a copy of the program");
-    let store = Store { mount_program: &own, runtime: "crun", cgroups: "disabled", line: "" };
+    let store =
+        Store { mount_program: &own, runtime: "crun", cgroups: "disabled", ..Store::default() };
     let engine = podman::with_store(site, &store, Some(user));
     usage::use_without_root(site, &engine);
     usage::leave_nothing(site, &engine, Path::new(&own));
