@@ -30,6 +30,9 @@ type Result<T> = std::result::Result<T, Refusal>;
 /// The driver of a volume for which none was named.
 pub const DEFAULT_DRIVER: &str = "local";
 
+/// How many volumes are taken into use at once after a start.
+const RESUMING: usize = 16;
+
 /// A volume to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewVolume {
@@ -253,23 +256,33 @@ impl VolumeService {
     }
 
     /// Takes the volumes of the recorded holders into use again, after a start of the process that
-    /// serves them. What fails is logged.
+    /// serves them. What fails is logged. One that hangs keeps one thread of several.
     ///
     /// # Errors
     /// [`Refusal::Catalog`] where the holders cannot be read.
     pub fn resume(&self) -> Result<()> {
-        for volume in self.volumes.held()? {
-            let resumed = || -> Result<()> {
-                let locked = self.volumes.lock(&volume.name)?;
-                let (driver, spec) = parts(locked.volume())?;
-                driver.mount(&place(locked.volume()), &spec)?;
-                self.hold(&locked)
-            };
-            if let Err(error) = resumed() {
-                tracing::error!(%error, name = %volume.name, "a volume in use cannot be mounted");
+        let held = Mutex::new(self.volumes.held()?.into_iter());
+        let next = || held.lock().next();
+        let resume = || {
+            while let Some(volume) = next() {
+                if let Err(error) = self.resume_one(&volume) {
+                    tracing::error!(%error, name = %volume.name, "a volume in use is not mounted");
+                }
             }
-        }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..RESUMING {
+                scope.spawn(resume);
+            }
+        });
         Ok(())
+    }
+
+    fn resume_one(&self, volume: &Volume) -> Result<()> {
+        let locked = self.volumes.lock(&volume.name)?;
+        let (driver, spec) = parts(locked.volume())?;
+        driver.mount(&place(locked.volume()), &spec)?;
+        self.hold(&locked)
     }
 
     fn hold(&self, locked: &Locked) -> Result<()> {

@@ -8,8 +8,8 @@ pub struct BadSize(pub String);
 /// The units, each 1024 times the one before.
 const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
 
-/// Reads bytes, or a number with a suffix for a power of 1024: `K`, `Ki` or `KiB`, and so on to `T`,
-/// in either case. `KB` is refused: some read it as a power of 1000.
+/// Reads bytes, or a number with a suffix for a power of 1024: `K`, `Ki` or `KiB`, and so on to
+/// `T`, in either case. `KB` is refused: some read it as a power of 1000.
 ///
 /// # Errors
 /// [`BadSize`], also for 2^64 and above.

@@ -1,5 +1,5 @@
-//! What the daemon does by itself: it takes up the volumes in use at its start, and empties the
-//! trash.
+//! What the daemon does by itself: it takes up the volumes in use at its start, unmounts volumes
+//! without users, and empties the trash.
 //!
 //! Each of these runs on a thread of its own, so that a volume that hangs delays neither requests
 //! nor the end.
@@ -35,12 +35,16 @@ pub async fn start(volumes: Arc<VolumeService>) {
     }
 }
 
-/// Empties the trash again and again.
+/// Unmounts volumes without users and empties the trash, again and again.
 pub async fn empty_trash(volumes: Arc<VolumeService>) {
     loop {
         let emptied = {
             let volumes = Arc::clone(&volumes);
-            tokio::task::spawn_blocking(move || volumes.empty_trash(&TrashPolicy::default()))
+            tokio::task::spawn_blocking(move || {
+                // What killed processes left mounted.
+                volumes.settle()?;
+                volumes.empty_trash(&TrashPolicy::default())
+            })
         };
         match emptied.await {
             Ok(Ok(gone)) => {
