@@ -215,8 +215,14 @@ pub(super) fn discard(root: &Path) -> Result<()> {
         Err(error) if error.is(Errno::AGAIN) => return Ok(()),
         locked => locked.map_err(CatalogError::host(root))?,
     }
-    // A directory of a volume that somebody made keeps all of it.
-    if fs::remove_dir(root.join("volumes")).is_err() && root.join("volumes").exists() {
+    // Nobody holds a lock of a volume without using the catalogue.
+    let volumes = root.join("volumes");
+    match sys::remove::remove_dir_all(&volumes.join(".locks")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(CatalogError::io(&volumes))?,
+    }
+    // The directory of a volume keeps all of it.
+    if fs::remove_dir(&volumes).is_err() && volumes.exists() {
         return Ok(());
     }
     for suffix in ["", "-wal", "-shm"] {

@@ -2,8 +2,8 @@
 //!
 //! The catalogue knows each volume by an id: name, driver, options, labels, limits, state. A rename
 //! changes a row and moves nothing. The directory `volumes/DIR/` has the content in `_data`, a copy
-//! of the row in `volume.json`, the file of the state lock, and the files of the driver. DIR is the
-//! first name of the volume, with digits behind it where that was taken.
+//! of the row in `volume.json`, and the files of the driver. DIR is the first name of the volume,
+//! with digits behind it where that was taken.
 //!
 //! | state | meaning | after a crash |
 //! | --- | --- | --- |
@@ -12,7 +12,7 @@
 //! | trashed | it lost its name, and can be brought back | |
 //! | going | it is removed; the state lock is held | the removal is continued |
 //!
-//! A directory without a row and without a record belongs to nobody and is swept.
+//! An empty directory without a row is the rest of a crash and is swept.
 
 mod change;
 mod create;

@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::record;
 use super::row::{
     COLUMNS, DATA, NewVolume, State, Volume, Volumes, insert, new_id, seconds, shown_time,
 };
-use super::{lock, record};
 use crate::catalog::database::{OptionalExtension, Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::FromHost;
@@ -60,8 +60,9 @@ impl Volumes {
         }
     }
 
-    /// Makes the directory, its lock and the row, in the transaction: whoever sees the row can
-    /// wait for the lock, and a directory without a row has nobody behind it.
+    /// Takes the lock of a new id, and makes the directory and the row in one transaction: another
+    /// process that sees the row can wait for the lock. A crash before the commit leaves an empty
+    /// directory.
     fn enter(&self, transaction: &Transaction<'_>, new: &NewVolume) -> Outcome<Entered> {
         let name = new.name.as_str();
         let found = transaction
@@ -81,7 +82,8 @@ impl Volumes {
             dir = format!("{}.{}", name.get(..100).unwrap_or(name), id.get(..8).unwrap_or(&id));
         }
         let directory = self.dir.join(&dir);
-        let lock = make_place(&directory)?;
+        let lock = self.lock_id(&id)?;
+        make_place(&directory)?;
         let volume = Volume {
             name: new.name.clone(),
             id,
@@ -99,14 +101,7 @@ impl Volumes {
 
     /// Waits until a volume that another process makes is there, or removes it if that was killed.
     fn await_growth(&self, seen: &Volume) -> Result<()> {
-        let directory = seen.directory();
-        let lock = match lock::open(directory) {
-            Err(_) if !directory.exists() => None,
-            opened => Some(opened?),
-        };
-        if let Some(lock) = &lock {
-            sys::file::flock(lock.as_fd()).map_err(CatalogError::host(directory))?;
-        }
+        let _lock = self.lock_id(&seen.id)?;
         let still = self.select("id = ?1 AND state = 0", params![seen.id])?;
         if still.is_empty() { Ok(()) } else { self.erase(seen) }
     }
@@ -152,15 +147,12 @@ fn is_taken(transaction: &Transaction<'_>, dir: &str) -> Outcome<bool> {
     Ok(count > 0)
 }
 
-/// Makes the directory of a volume, with an empty content, and takes its state lock.
-fn make_place(directory: &Path) -> Result<File> {
+/// Makes the directory of a volume, with an empty content.
+fn make_place(directory: &Path) -> Result<()> {
     fs::DirBuilder::new().mode(0o700).create(directory).map_err(CatalogError::io(directory))?;
-    let lock = lock::open(directory)?;
-    sys::file::try_flock(lock.as_fd()).map_err(CatalogError::host(directory))?;
     let data = directory.join(DATA);
     fs::create_dir(&data).map_err(CatalogError::io(&data))?;
     // Whatever the file mode creation mask took away.
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(&data, mode).map_err(CatalogError::io(&data))?;
-    Ok(lock)
+    fs::set_permissions(&data, mode).map_err(CatalogError::io(&data))
 }

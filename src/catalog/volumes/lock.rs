@@ -1,25 +1,27 @@
 //! The two locks of a volume (flock(2)).
 //!
-//! The *state lock* (file `lock` of its directory) is held by the process that creates, mounts,
-//! fills, changes or removes the volume, for as long as that takes. The *use lock* (the directory
-//! itself) is held, shared, by each user of the content. A volume without users is found by taking
+//! The *state lock* (file `volumes/.locks/ID`) is held by the process that creates, mounts, fills,
+//! changes or removes the volume, for as long as that takes. It outlives the directory of the
+//! volume, and only its holder removes it. The *use lock* (the directory itself) is held, shared,
+//! by each user of the content. A volume without users is found by taking
 //! the use lock alone, under the state lock: users take theirs under it too, so that none appears
 //! meanwhile. A process that is killed loses its locks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::row::{Volume, Volumes};
 use crate::catalog::error::{CatalogError, Result, User};
 use crate::error::{Errno, FromHost};
-use crate::store::files::open_dir;
+use crate::store::files::{listed, make_dir, open_dir};
 use crate::sys;
 use crate::types::VolumeName;
 
-/// The file of the state lock.
-pub(super) const LOCK: &str = "lock";
+/// The directory with the files of the state locks, one for each id.
+const LOCKS: &str = ".locks";
 
 /// A volume whose state lock is held. Its record was read under the lock.
 #[derive(Debug)]
@@ -43,40 +45,75 @@ impl OpenVolume {
     }
 }
 
-/// Opens the file of the state lock, which is made if it is missing. A directory without one was
-/// removed, or belongs to a volume of before there were state locks.
-pub(super) fn open(directory: &Path) -> Result<File> {
-    let path = directory.join(LOCK);
+/// Opens a file of a lock, which is made if it is missing.
+fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(nofollow()).open(&path).map_err(CatalogError::io(&path))
+    let nofollow = sys::file::OFlags::NOFOLLOW.bits().cast_signed();
+    options.custom_flags(nofollow).open(path).map_err(CatalogError::io(path))
 }
 
-/// Takes the state lock of a directory, if it is free and the directory is there.
-pub(super) fn try_open(directory: &Path) -> Result<Option<File>> {
-    if !directory.exists() {
-        return Ok(None);
-    }
-    let lock = open(directory)?;
-    match sys::file::try_flock(lock.as_fd()) {
-        Ok(()) => Ok(Some(lock)),
-        Err(error) if error.is(Errno::AGAIN) => Ok(None),
-        Err(error) => Err(CatalogError::host(directory)(error)),
-    }
-}
-
-fn nofollow() -> i32 {
-    sys::file::OFlags::NOFOLLOW.bits().cast_signed()
+/// Whether the file of a lock is still there: its last holder removes it with the volume.
+fn is_there(lock: &File, path: &Path) -> Result<bool> {
+    Ok(lock.metadata().map_err(CatalogError::io(path))?.nlink() > 0)
 }
 
 impl Volumes {
+    fn lock_path(&self, id: &str) -> PathBuf {
+        self.dir.join(LOCKS).join(id)
+    }
+
+    /// Waits for the state lock of an id.
+    pub(super) fn lock_id(&self, id: &str) -> Result<File> {
+        let path = self.lock_path(id);
+        make_dir(&self.dir.join(LOCKS))?;
+        loop {
+            let lock = open(&path)?;
+            sys::file::flock(lock.as_fd()).map_err(CatalogError::host(&path))?;
+            if is_there(&lock, &path)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes the state lock of an id, if it is free.
+    pub(super) fn try_lock_id(&self, id: &str) -> Result<Option<File>> {
+        let path = self.lock_path(id);
+        make_dir(&self.dir.join(LOCKS))?;
+        loop {
+            let lock = open(&path)?;
+            match sys::file::try_flock(lock.as_fd()) {
+                Ok(()) if is_there(&lock, &path)? => return Ok(Some(lock)),
+                Ok(()) => {}
+                Err(error) if error.is(Errno::AGAIN) => return Ok(None),
+                Err(error) => return Err(CatalogError::host(&path)(error)),
+            }
+        }
+    }
+
+    /// Removes the file of the state lock of a volume that is gone. The caller holds it: those who
+    /// wait for it find it gone, and the volume too.
+    pub(super) fn remove_lock(&self, id: &str) -> Result<()> {
+        let path = self.lock_path(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(CatalogError::io(&path)),
+        }
+    }
+
+    /// The ids that have a file of a lock.
+    pub(super) fn locked_ids(&self) -> Result<Vec<String>> {
+        let locks = self.dir.join(LOCKS);
+        if locks.exists() { Ok(listed(&locks)?) } else { Ok(Vec::new()) }
+    }
+
     /// Takes the state lock of a volume if it is free, and reads its record under it.
     ///
     /// # Errors
     /// [`CatalogError::Missing`].
     pub fn try_lock(&self, name: &VolumeName) -> Result<Option<Locked>> {
         let seen = self.find(name)?;
-        let Some(lock) = try_open(seen.directory())? else { return Ok(None) };
+        let Some(lock) = self.try_lock_id(&seen.id)? else { return Ok(None) };
         let volume = self.find(name)?;
         Ok((volume.id == seen.id).then_some(Locked { volume, _lock: lock }))
     }
@@ -88,13 +125,7 @@ impl Volumes {
     pub fn lock(&self, name: &VolumeName) -> Result<Locked> {
         loop {
             let seen = self.find(name)?;
-            let directory = seen.directory();
-            let lock = match open(directory) {
-                // It was removed meanwhile: look again.
-                Err(_) if !directory.exists() => continue,
-                opened => opened?,
-            };
-            sys::file::flock(lock.as_fd()).map_err(CatalogError::host(directory))?;
+            let lock = self.lock_id(&seen.id)?;
             let volume = self.find(name)?;
             if volume.id == seen.id {
                 return Ok(Locked { volume, _lock: lock });

@@ -12,7 +12,6 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::lock;
 use super::row::{DATA, State, Volume, Volumes, insert, new_id, seconds, shown_time};
 use crate::catalog::database::{Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
@@ -178,7 +177,7 @@ impl Volumes {
     /// is left to its holder.
     pub(super) fn write_stale(&self) -> Result<()> {
         for (seen, _) in self.select("stale = 1 AND state IN (1, 2)", params![])? {
-            let Some(_lock) = lock::try_open(seen.directory())? else { continue };
+            let Some(_lock) = self.try_lock_id(&seen.id)? else { continue };
             let now = self.select("stale = 1 AND state IN (1, 2) AND id = ?1", params![seen.id])?;
             for (volume, state) in now {
                 self.write_record(&volume, state)?;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::lock::{self, Locked};
+use super::lock::Locked;
 use super::record::RECORD;
 use super::row::{DATA, State, Volume, Volumes, seconds, shown_time};
 use crate::catalog::database::params;
@@ -80,7 +80,7 @@ impl Volumes {
         let found = trashed.iter().rfind(matches);
         let none = || CatalogError::Missing { kind: "removed volume", name: text.to_owned() };
         let mut volume = found.ok_or_else(none)?.volume.clone();
-        let _lock = lock::try_open(volume.directory())?.ok_or_else(none)?;
+        let _lock = self.lock_id(&volume.id)?;
         if let Some(name) = to {
             volume.name = name.clone();
         }
@@ -110,7 +110,7 @@ impl Volumes {
     /// # Errors
     /// As unlink(2).
     pub fn purge(&self, trashed: &Trashed) -> Result<()> {
-        let Some(_lock) = lock::try_open(trashed.volume.directory())? else { return Ok(()) };
+        let _lock = self.lock_id(&trashed.volume.id)?;
         let still = self.select("id = ?1 AND state = 2", params![trashed.volume.id])?;
         still.first().map_or(Ok(()), |(volume, _)| self.erase(volume))
     }
@@ -122,22 +122,34 @@ impl Volumes {
     pub fn sweep(&self) -> Result<usize> {
         let mut swept = 0;
         for (volume, _) in self.select("state IN (0, 3)", params![])? {
-            let directory = volume.directory();
-            let lock = lock::try_open(directory)?;
-            if lock.is_none() && directory.exists() {
-                continue;
-            }
+            let Some(_lock) = self.try_lock_id(&volume.id)? else { continue };
             let still = self.select("id = ?1 AND state IN (0, 3)", params![volume.id])?;
             if !still.is_empty() {
                 self.erase(&volume)?;
                 swept += 1;
             }
         }
+        self.sweep_locks()?;
         Ok(swept + self.sweep_directories()?)
     }
 
-    /// Removes directories without a row and without a record. None of them gets a row meanwhile:
-    /// both are made in one transaction.
+    /// Removes the files of locks of volumes that are gone.
+    fn sweep_locks(&self) -> Result<()> {
+        for id in self.locked_ids()? {
+            if !self.select("id = ?1", params![id])?.is_empty() {
+                continue;
+            }
+            if let Some(_lock) = self.try_lock_id(&id)?
+                && self.select("id = ?1", params![id])?.is_empty()
+            {
+                self.remove_lock(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes directories without a row that are the rest of a volume. None of them gets a row
+    /// meanwhile: both are made in one transaction.
     fn sweep_directories(&self) -> Result<usize> {
         if !self.dir.exists() {
             return Ok(0);
@@ -152,9 +164,7 @@ impl Volumes {
                     params![name.to_string_lossy()],
                     |row| row.get(0),
                 )?;
-                let path = entry.path();
-                if count == 0 && is_rest(&path) {
-                    remove_tree(&path)?;
+                if count == 0 && remove_rest(&entry.path())? {
                     swept += 1;
                 }
             }
@@ -188,15 +198,15 @@ impl Volumes {
         self.database.write(|transaction| {
             transaction.execute("DELETE FROM volume WHERE id = ?1", params![volume.id])?;
             Ok(())
-        })
+        })?;
+        self.remove_lock(&volume.id)
     }
 }
 
-/// Whether a directory without a row is the rest of a volume: it holds the file of the state lock
-/// and no record, or it has a name that versions without a catalogue gave to a volume that they
-/// made or removed (`.NAME.PID`, `.NAME.removed.PID`).
-fn is_rest(path: &Path) -> bool {
-    let is_new = path.join(lock::LOCK).exists() && !path.join(RECORD).exists();
+/// Removes a directory without a row, if it is the rest of a volume: an empty one, as a crash leaves
+/// it before the row is committed, or one with a name that versions without a catalogue gave to a
+/// volume that they made or removed (`.NAME.PID`, `.NAME.removed.PID`).
+fn remove_rest(path: &Path) -> Result<bool> {
     let name = path.file_name().and_then(|name| name.to_str());
     let parts = name.and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
     let is_old = parts.is_some_and(|(name, pid)| {
@@ -204,7 +214,12 @@ fn is_rest(path: &Path) -> bool {
         let is_number = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
         is_number && name.parse::<VolumeName>().is_ok()
     });
-    is_new || is_old
+    if is_old {
+        return remove_tree(path).map(|()| true);
+    }
+    let is_name = name.is_some_and(|name| name.parse::<VolumeName>().is_ok());
+    // Both fail on a directory that is not empty.
+    Ok(is_name && fs::remove_dir(path.join(DATA)).is_ok() && fs::remove_dir(path).is_ok())
 }
 
 /// Ends the mounts on the content of a volume, the last one first.

@@ -1,0 +1,103 @@
+//! Each verb is killed after a time that differs from round to round. What it leaves is whole.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::place::Place;
+
+/// Numbers without a pattern, the same in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Runs a verb and kills it after `micros`. Whether it had ended before.
+fn kill_after(place: &Place, words: &[&str], micros: u64) -> bool {
+    let mut command = place.command(words);
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_micros(micros));
+    child.kill().unwrap();
+    child.wait().unwrap().code().is_some()
+}
+
+/// How long a verb takes to its end, so that the kills fall on all its steps.
+fn time_of(place: &Place, words: &[&str]) -> u64 {
+    let start = std::time::Instant::now();
+    place.run(words);
+    u64::try_from(start.elapsed().as_micros()).unwrap().max(1000)
+}
+
+#[test]
+fn a_verb_that_is_killed_leaves_whole_volumes_and_nothing_unnamed() {
+    let place = Place::new();
+    let mut marked = vec![place.marked("first")];
+    let longest = time_of(&place, &["create", "timed"]);
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let (mut killed, mut ended) = (0, 0);
+    for round in 0..240 {
+        let (name, other) = (format!("v{}", round % 5), format!("v{}", (round + 2) % 5));
+        let adopted = place.at("adopted");
+        let verb: &[&str] = match round % 9 {
+            0 | 1 => &["create", &name, "--label", "round=yes"],
+            2 => &["rename", &name, &other],
+            3 => &["label", &name, "a=b", "round-"],
+            4 => &["rm", &name],
+            5 => &["rm", "--purge", &name],
+            6 => &["undelete", &name],
+            7 => {
+                fs::create_dir_all(&adopted).unwrap();
+                fs::write(adopted.join("kept"), "kept").unwrap();
+                &["adopt", adopted.to_str().unwrap(), &name]
+            }
+            _ => &["prune"],
+        };
+        match kill_after(&place, verb, chance.below(longest)) {
+            true => ended += 1,
+            false => killed += 1,
+        }
+        let all = place.checked(&marked);
+        assert!(all.contains_key(&marked[0]), "{verb:?}: a volume is lost that no verb named");
+        if round % 9 == 7 {
+            let is_there = adopted.join("kept").exists();
+            let is_in = all.values().any(|one| one.directory.join("_data/kept").exists());
+            assert!(is_there || is_in, "{verb:?}: the adopted content is lost");
+        }
+        if round % 20 == 0 {
+            marked.push(place.marked(&format!("marked-{round}")));
+        }
+    }
+    assert!(killed > 40, "{killed} killed, {ended} ended: the kills come too late");
+    place.good(&["prune"]);
+    let all = place.checked(&marked);
+    for id in &marked {
+        assert!(all.contains_key(id), "{id} is lost");
+    }
+    let mut named: Vec<_> = all.values().map(|one| one.directory.clone()).collect();
+    named.sort();
+    assert_eq!(place.directories(), named, "a directory is left that no command names");
+}
+
+#[test]
+fn a_catalogue_that_is_lost_after_a_kill_is_recovered() {
+    let place = Place::new();
+    let longest = time_of(&place, &["create", "timed"]);
+    let mut chance = Chance(42);
+    for round in 0..40 {
+        let name = format!("v{round}");
+        place.marked(&name);
+        kill_after(&place, &["rename", &name, &format!("w{round}")], chance.below(longest));
+    }
+    // Each rename was finished by the process behind it, record and all.
+    let before = place.volumes();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        fs::remove_file(place.at("root").join(file)).unwrap_or_default();
+    }
+    place.good(&["recover"]);
+    assert_eq!(place.volumes(), before);
+}
