@@ -110,6 +110,7 @@ impl Daemon {
         let signals = Signals::new()?;
         let volumes = Arc::new(volumes);
         upkeep::start(Arc::clone(&volumes)).await;
+        tokio::spawn(upkeep::settle(Arc::clone(&volumes)));
         tokio::spawn(upkeep::empty_trash(Arc::clone(&volumes)));
         let calls = Calls::new(config.limits.calls, config.limits.waiting);
         let sampler = Sampler {

@@ -36,12 +36,14 @@ const APPLICATION: i64 = 0x6c6d_6e61;
 /// How long a transaction waits for those of other processes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Version 1. Names of volumes are unique among those that a user can see: those that are being
-/// created (state 0) or ready (1), not those in the trash (2) or being removed (3).
+/// Version 1. A row is a volume, or a snapshot of the volume `origin`. Names are unique among the
+/// rows of one origin that a user can see: those that are being created (state 0) or ready (1), not
+/// those in the trash (2) or being removed (3).
 const SCHEMA: &str = "
 CREATE TABLE volume (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
+    origin TEXT NOT NULL DEFAULT '',
     dir TEXT NOT NULL UNIQUE,
     driver TEXT NOT NULL,
     state INTEGER NOT NULL,
@@ -53,7 +55,7 @@ CREATE TABLE volume (
     labels TEXT NOT NULL,
     stale INTEGER NOT NULL DEFAULT 1
 ) STRICT;
-CREATE UNIQUE INDEX volume_name ON volume (name) WHERE state < 2;
+CREATE UNIQUE INDEX volume_name ON volume (origin, name) WHERE state < 2;
 CREATE TABLE holder (
     volume TEXT NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
     holder TEXT NOT NULL,

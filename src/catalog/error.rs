@@ -65,6 +65,14 @@ pub enum CatalogError {
         /// The user.
         by: User,
     },
+    /// Another process changed an object meanwhile.
+    #[error("{kind} {name:?} was changed meanwhile")]
+    Changed {
+        /// `volume`.
+        kind: &'static str,
+        /// The name in the request.
+        name: String,
+    },
     /// Something of this name is there already.
     #[error("{kind} {name:?} already exists")]
     Exists {
@@ -94,12 +102,15 @@ pub enum User {
     Mount,
     /// A container is made of it, mounted or not.
     Container(String),
+    /// A container engine mounted it, and did not unmount it yet.
+    Engine,
 }
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mount => f.write_str("a mount"),
+            Self::Engine => f.write_str("a container engine"),
             Self::Container(name) => write!(f, "container {name:?}"),
         }
     }

@@ -21,6 +21,7 @@ mod lock;
 mod record;
 mod remove;
 mod row;
+mod snapshot;
 
 use std::path::Path;
 
@@ -58,7 +59,10 @@ impl Volumes {
             Ok(())
         })?;
         let volumes = Self { database, dir };
-        volumes.write_stale()?;
+        // What cannot be written now is written later; the catalogue is right without it.
+        if let Err(error) = volumes.write_stale() {
+            tracing::warn!(%error, "the record of a volume is older than the catalogue");
+        }
         Ok(volumes)
     }
 }

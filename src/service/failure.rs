@@ -181,9 +181,6 @@ impl Refusal {
             return Some("find the damage: lamina image verify".to_owned());
         }
         Some(match self {
-            Self::Catalog(CatalogError::Missing { kind, .. }) => {
-                format!("list them: lamina {kind} ls")
-            }
             Self::Catalog(CatalogError::Database { is_damage: true, path, .. }) => format!(
                 "move it away, and build it again from the volumes: mv {0} {0}.damaged; lamina \
                  volume recover",
@@ -198,11 +195,25 @@ impl Refusal {
             Self::Volume(VolumeError::NoSpace { .. }) => {
                 "free space there, choose a smaller size, or use --opt overcommit=true".to_owned()
             }
+            Self::Catalog(CatalogError::Changed { .. }) => "try again".to_owned(),
+            Self::Catalog(CatalogError::Missing { kind: "snapshot", .. }) => {
+                "list them: lamina volume snapshot ls".to_owned()
+            }
+            Self::Catalog(CatalogError::Missing { kind: "removed volume", .. }) => {
+                "list them: lamina volume ls --trash".to_owned()
+            }
+            Self::Catalog(CatalogError::Missing { kind, .. }) => {
+                format!("list them: lamina {kind} ls")
+            }
             Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
             Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
             Self::Catalog(CatalogError::InUse { by: User::Container(name), .. }) => {
                 format!("remove the container first: lamina container rm {name}")
             }
+            Self::Catalog(CatalogError::InUse { by: User::Engine, name, .. }) => format!(
+                "remove it there: docker volume rm {name}; or, if the engine is gone: lamina \
+                 volume rm --force {name}"
+            ),
             Self::Catalog(CatalogError::InUse { by: User::Mount, .. }) => {
                 "unmount it first: lamina status lists the mounts".to_owned()
             }

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod fill;
+mod snapshot;
 mod trash;
 
 use std::collections::{BTreeMap, HashMap};
@@ -97,6 +98,7 @@ impl VolumeService {
             labels: new.labels,
             size_bytes: limits.size_bytes,
             inodes: limits.inodes,
+            origin: String::new(),
         };
         match self.volumes.begin(&record)? {
             Begun::Exists(found) if found.driver == driver.name() => Ok((found, false)),
@@ -109,7 +111,7 @@ impl VolumeService {
                 match driver.create(&place, &spec) {
                     Ok(()) => Ok((self.volumes.finish(growing)?, true)),
                     Err(error) => {
-                        drop(driver.unmount(&place));
+                        drop(driver.unmount(&place, &spec));
                         self.volumes.give_up(&growing);
                         Err(error.into())
                     }
@@ -144,13 +146,27 @@ impl VolumeService {
         Ok(driver.usage(&place(&found), &spec)?)
     }
 
-    /// Removes a volume: it goes to the trash. A holder that was recorded does not keep it.
+    /// Removes a volume for the container engine that holds it: it goes to the trash. A holder that
+    /// was recorded does not keep it, since engines forget theirs.
     ///
     /// # Errors
     /// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it.
     pub fn remove(&self, name: &VolumeName) -> Result<()> {
         let locked = self.lock_unused(name)?;
         Ok(self.volumes.trash(locked)?)
+    }
+
+    /// Refuses a volume that has holders.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
+    pub fn require_unheld(&self, name: &VolumeName) -> Result<()> {
+        let volume = self.volumes.find(name)?;
+        if !self.volumes.held()?.iter().any(|held| held.id == volume.id) {
+            return Ok(());
+        }
+        let (kind, name) = ("volume", name.to_string());
+        Err(CatalogError::InUse { kind, name, by: User::Engine }.into())
     }
 
     /// Removes a volume with its content for good.
@@ -180,17 +196,23 @@ impl VolumeService {
         }
     }
 
-    /// Removes a volume that was made for a mount that failed, unless another volume has its name
-    /// by now.
+    /// Removes a volume that was made for a mount or an adoption that failed, unless another volume
+    /// has its name by now. Content goes to the trash: another process may have written it.
     ///
     /// # Errors
     /// [`CatalogError::InUse`] if it has another user by now.
     pub(super) fn erase_made(&self, made: &Volume) -> Result<()> {
         let locked = self.lock_unused(&made.name)?;
-        if locked.volume().id == made.id {
-            self.volumes.remove(locked)?;
+        if locked.volume().id != made.id {
+            return Ok(());
         }
-        Ok(())
+        let data = &locked.volume().mountpoint;
+        let is_plain = locked.volume().driver == DEFAULT_DRIVER;
+        let is_empty = || std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
+        match is_plain && is_empty() {
+            true => Ok(self.volumes.remove(locked)?),
+            false => Ok(self.volumes.trash(locked)?),
+        }
     }
 
     /// Takes the state lock of a volume that nobody uses, and ends its mount.
@@ -201,14 +223,13 @@ impl VolumeService {
             return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
         }
         let was_held = self.held.lock().remove(&locked.volume().id).is_some();
-        if let Err(error) = locked.require_idle() {
+        let unused = locked.require_idle().map_err(Refusal::from);
+        if let Err(error) = unused.and_then(|()| unmount(&locked)) {
             if was_held {
                 self.hold(&locked)?;
             }
-            return Err(error.into());
+            return Err(error);
         }
-        let (driver, _) = parts(locked.volume())?;
-        driver.unmount(&place(locked.volume()))?;
         Ok(locked)
     }
 
@@ -233,9 +254,14 @@ impl VolumeService {
         let volume = locked.volume();
         let (driver, spec) = parts(volume)?;
         driver.mount(&place(volume), &spec)?;
-        self.hold(&locked)?;
-        self.volumes.add_holder(&locked, holder)?;
-        Ok(volume.mountpoint.clone())
+        let held = self.volumes.add_holder(&locked, holder).map_err(Refusal::from);
+        match held.and_then(|_| self.hold(&locked)) {
+            Ok(()) => Ok(volume.mountpoint.clone()),
+            Err(error) => {
+                settle(&locked)?;
+                Err(error)
+            }
+        }
     }
 
     /// Ends the use of a volume by a holder. The last one unmounts it. An unknown holder or volume
@@ -295,28 +321,34 @@ impl VolumeService {
         Ok(())
     }
 
-    /// Ends the mounts of volumes that nobody uses, as processes that were killed leave them.
+    /// Ends the mounts of volumes that nobody uses, as processes that were killed leave them. A
+    /// volume with holders is in use, also before the process that serves them took it up.
     ///
     /// # Errors
     /// [`Refusal::Catalog`] where the volumes cannot be read.
     pub fn settle(&self) -> Result<()> {
         for volume in self.volumes.list()? {
-            let settled = self.volumes.try_lock(&volume.name).map_err(Refusal::from);
-            let settled = settled.and_then(|locked| locked.as_ref().map_or(Ok(()), settle));
-            if let Err(error) = settled {
+            if let Err(error) = self.settle_one(&volume) {
                 tracing::warn!(%error, name = %volume.name, "a volume without users stays mounted");
             }
         }
         Ok(())
     }
 
-    /// Gives a volume another name. It may be in use.
+    fn settle_one(&self, volume: &Volume) -> Result<()> {
+        match self.volumes.try_lock(&volume.name)? {
+            Some(locked) if !self.volumes.is_held(&locked)? => settle(&locked),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a volume another name. It may be in use by mounts.
     ///
     /// # Errors
-    /// [`CatalogError::InUse`] by a container, which knows the volume by its name;
+    /// [`CatalogError::InUse`] by a container or an engine, which know the volume by its name;
     /// [`CatalogError::Missing`], [`CatalogError::Exists`].
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
-        self.volumes.find(name)?;
+        self.require_unheld(name)?;
         if let Some(container) = self.container_of(name)? {
             let (kind, by) = ("volume", User::Container(container));
             return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
@@ -366,11 +398,11 @@ impl VolumeService {
         Ok(self.volumes.undelete(text, to)?)
     }
 
-    /// Removes a volume in the trash for good.
+    /// Removes a volume in the trash for good, and returns whether it was still there.
     ///
     /// # Errors
     /// [`Refusal::Catalog`].
-    pub fn purge(&self, trashed: &Trashed) -> Result<()> {
+    pub fn purge(&self, trashed: &Trashed) -> Result<bool> {
         Ok(self.volumes.purge(trashed)?)
     }
 
@@ -405,15 +437,23 @@ fn settle(locked: &Locked) -> Result<()> {
     if !locked.is_idle()? {
         return Ok(());
     }
-    let (driver, _) = parts(locked.volume())?;
-    match driver.unmount(&place(locked.volume())) {
+    match unmount(locked) {
         // A process of the host uses it by its path; it is unmounted later.
-        Err(VolumeError::Busy { path }) => {
+        Err(Refusal::Volume(VolumeError::Busy { path })) => {
             tracing::debug!(path = %path.display(), "busy");
             Ok(())
         }
-        done => Ok(done?),
+        done => done,
     }
+}
+
+/// Ends the mount of a volume whose directory is there.
+fn unmount(locked: &Locked) -> Result<()> {
+    if !locked.volume().mountpoint.exists() {
+        return Ok(());
+    }
+    let (driver, spec) = parts(locked.volume())?;
+    Ok(driver.unmount(&place(locked.volume()), &spec)?)
 }
 
 fn place(volume: &Volume) -> Place {

@@ -99,12 +99,26 @@ pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(mount, c"", place, c"", flags).map_err(refused("move_mount"))
 }
 
+/// Takes the mount on an entry of an open directory out of the tree, with those beneath it, also
+/// while it is in use; no link is followed.
+///
+/// # Errors
+/// As umount2(2); `EINVAL` where nothing is mounted.
+pub fn detach_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+    rustix::mount::unmount(entry(dir, name), flags).map_err(refused("umount2"))
+}
+
+fn entry(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
 /// Unmounts an entry of an open directory, if it is not in use; no link is followed.
 ///
 /// # Errors
 /// As umount2(2); `EBUSY` while it is in use, `EINVAL` where nothing is mounted.
 pub fn unmount_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).map_err(refused("umount2"))
+    rustix::mount::unmount(entry(dir, name), UnmountFlags::NOFOLLOW).map_err(refused("umount2"))
 }

@@ -1,12 +1,14 @@
 //! Mounts of any file system by mount(2), with the words of mount(8).
 
 use std::ffi::CString;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::mount::MountFlags;
 
 use crate::error::{Errno, Error, Result};
-use crate::sys::refused;
+use crate::sys::{bind, file, refused};
+use crate::types::BindFlags;
 
 /// What is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,28 +80,20 @@ pub fn mount(target: &Path, source: MountSource<'_>, words: &[&str]) -> Result<(
             rustix::mount::mount(device, target, kind, flags, &*data).map_err(refused(call))
         }
         MountSource::Bind { .. } if !data.is_empty() => Err(Error::os(call, Errno::INVAL)),
-        MountSource::Bind { path, recursive: true } => {
-            rustix::mount::mount_bind_recursive(path, target).map_err(refused(call))?;
-            restrict(target, flags)
+        MountSource::Bind { path, recursive } => {
+            let object = file::find_directory(path)?;
+            let mount = bind::clone_tree(object.as_fd(), recursive)?;
+            // Flags of the source stay. The copy is private: what is unmounted in it stays there.
+            let flags = BindFlags {
+                read_only: flags.contains(MountFlags::RDONLY),
+                nosuid: flags.contains(MountFlags::NOSUID),
+                nodev: flags.contains(MountFlags::NODEV),
+                noexec: flags.contains(MountFlags::NOEXEC),
+            };
+            bind::restrict(mount.as_fd(), flags, true)?;
+            bind::attach(mount.as_fd(), file::find_directory(target)?.as_fd())
         }
-        MountSource::Bind { path, recursive: false } => {
-            rustix::mount::mount_bind(path, target).map_err(refused(call))?;
-            restrict(target, flags)
-        }
     }
-}
-
-/// Gives a new bind mount its flags, or takes it away.
-fn restrict(target: &Path, flags: MountFlags) -> Result<()> {
-    if flags.is_empty() {
-        return Ok(());
-    }
-    let set = rustix::mount::mount_remount(target, MountFlags::BIND | flags, "");
-    if set.is_err() {
-        rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH)
-            .map_err(refused("umount2"))?;
-    }
-    set.map_err(refused("mount"))
 }
 
 #[cfg(test)]

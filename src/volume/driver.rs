@@ -88,7 +88,11 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// `Busy` if a process uses the mount.
-    fn unmount(&self, place: &Place) -> Result<()>;
+    fn unmount(&self, place: &Place, spec: &Spec) -> Result<()>;
+
+    /// Whether only this driver and its volume can write to the content: a file system of its own,
+    /// not a directory of the host or a share.
+    fn is_private(&self) -> bool;
 
     /// The space in use, whether the volume is mounted or not.
     ///
@@ -102,4 +106,17 @@ pub trait Driver: Send + Sync {
     /// `Unsupported`, `TooSmall`. An error leaves the old limits and
     /// the content.
     fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()>;
+
+    /// Copies the content of a volume, as it is at one moment, to an empty place. The volume may be
+    /// mounted and in use. The copy has the limits of the volume.
+    ///
+    /// # Errors
+    /// `Unsupported`. A crash or an error leaves files at `to` that the caller removes.
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()>;
+
+    /// Replaces the content of a volume that is not mounted by a copy of another place.
+    ///
+    /// # Errors
+    /// `Unsupported`. A crash or an error leaves the old content or the new one.
+    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()>;
 }

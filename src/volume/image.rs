@@ -140,7 +140,11 @@ impl Driver for ImageDriver {
         Self::show(place, &image, &options.mount)
     }
 
-    fn unmount(&self, place: &Place) -> Result<()> {
+    fn is_private(&self) -> bool {
+        true
+    }
+
+    fn unmount(&self, place: &Place, _: &Spec) -> Result<()> {
         let directory = device::open_directory(place)?;
         if device::mounted(place, &directory)? == Mounted::Nothing {
             return Ok(());
@@ -163,6 +167,14 @@ impl Driver for ImageDriver {
             return Ok(Usage { used_bytes, host_bytes, used_inodes: Some(inodes) });
         }
         Ok(Usage { used_bytes: host_bytes, host_bytes, used_inodes: None })
+    }
+
+    fn copy(&self, place: &Place, _: &Spec, to: &Place) -> Result<()> {
+        self.freeze_copy(place, &to.directory().join(IMAGE))
+    }
+
+    fn replace(&self, place: &Place, _: &Spec, from: &Place) -> Result<()> {
+        copy::replace(place, &Image::open(from)?)
     }
 
     fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {

@@ -89,6 +89,11 @@ impl Options<'_> {
     }
 }
 
+fn no_snapshots(verb: &'static str) -> VolumeError {
+    let reason = "a directory has no moment at which all of it is copied; use --driver image";
+    VolumeError::Unsupported { driver: NAME, verb, reason: reason.to_owned() }
+}
+
 impl Driver for LocalDriver {
     fn name(&self) -> &'static str {
         NAME
@@ -140,8 +145,16 @@ impl Driver for LocalDriver {
         })
     }
 
-    fn unmount(&self, place: &Place) -> Result<()> {
-        mounted::unmount(place)
+    /// What somebody else mounted on the directory of a volume without options is not ours.
+    fn unmount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        match options(spec)? {
+            Some(options) => mounted::unmount(place, options.bind().is_some()),
+            None => Ok(()),
+        }
+    }
+
+    fn is_private(&self) -> bool {
+        false
     }
 
     fn usage(&self, place: &Place, _: &Spec) -> Result<Usage> {
@@ -149,6 +162,14 @@ impl Driver for LocalDriver {
             return mounted::usage(place);
         }
         tree::usage(&place.data())
+    }
+
+    fn copy(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
+        Err(no_snapshots("snapshots"))
+    }
+
+    fn replace(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
+        Err(no_snapshots("rollback"))
     }
 
     fn resize(&self, _: &Place, spec: &Spec, limits: Limits) -> Result<()> {

@@ -14,6 +14,10 @@ use crate::sys::file::OFlags;
 /// As open(2) and statx(2).
 pub(super) fn is_mounted(place: &Place) -> Result<bool> {
     let data = place.data();
+    // Somebody removed it by hand.
+    if !data.exists() {
+        return Ok(false);
+    }
     let id = |path: &std::path::Path| {
         let opened = sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY);
         opened.and_then(|fd| sys::file::mount_id(fd.as_fd(), b"")).map_err(VolumeError::host(path))
@@ -21,15 +25,20 @@ pub(super) fn is_mounted(place: &Place) -> Result<bool> {
     Ok(id(place.directory())? != id(&data)?)
 }
 
-/// Ends the mounts on the content of a volume.
+/// Ends the mounts on the content of a volume. A bind mount is taken away whoever uses it, with the
+/// mounts beneath: its file system stays where it is.
 ///
 /// # Errors
 /// [`VolumeError::Busy`].
-pub(super) fn unmount(place: &Place) -> Result<()> {
+pub(super) fn unmount(place: &Place, is_bind: bool) -> Result<()> {
     let directory = place.directory();
+    if !is_mounted(place)? {
+        return Ok(());
+    }
     let opened = sys::file::find_directory(directory).map_err(VolumeError::host(directory))?;
     loop {
-        match sys::bind::unmount_at(opened.as_fd(), b"_data") {
+        let unmount = if is_bind { sys::bind::detach_at } else { sys::bind::unmount_at };
+        match unmount(opened.as_fd(), b"_data") {
             Ok(()) => {}
             Err(error) if error.is(Errno::INVAL) => return Ok(()),
             Err(error) if error.is(Errno::BUSY) => {

@@ -98,5 +98,6 @@ mod times;
 mod trust;
 mod volume_image;
 mod volume_resize;
+mod volume_snapshot;
 mod walks;
 mod xattr;

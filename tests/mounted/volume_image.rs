@@ -82,7 +82,7 @@ impl Volume {
         // A process that another case starts holds our descriptors until it runs its program.
         let deadline = Instant::now() + LIMIT;
         loop {
-            match DRIVER.unmount(&self.place) {
+            match DRIVER.unmount(&self.place, &self.spec) {
                 Err(VolumeError::Busy { .. }) if Instant::now() < deadline => {
                     std::thread::yield_now();
                 }
@@ -403,10 +403,10 @@ fn what_a_crash_left_frozen_is_thawed(s: &mut Site) {
 
 fn a_mount_in_use_is_busy(s: &mut Site) {
     let volume = Volume::new(s, "v", 8 * MIB, &[]);
-    DRIVER.unmount(&volume.place).unwrap();
+    DRIVER.unmount(&volume.place, &volume.spec).unwrap();
     volume.mount();
     let file = fs::File::create(volume.at("f")).unwrap();
-    let busy = DRIVER.unmount(&volume.place).unwrap_err();
+    let busy = DRIVER.unmount(&volume.place, &volume.spec).unwrap_err();
     assert!(matches!(&busy, VolumeError::Busy { path } if *path == volume.place.data()), "{busy}");
     file.write_all_at(b"goes on", 0).unwrap();
     drop(file);
@@ -420,7 +420,9 @@ fn a_foreign_mount_is_left_alone(s: &mut Site) {
     let data = volume.place.data();
     rustix::mount::mount("other", &data, "tmpfs", MountFlags::empty(), None).unwrap();
     put(data.join("f"), "of another");
-    for refused in [DRIVER.mount(&volume.place, &volume.spec), DRIVER.unmount(&volume.place)] {
+    for refused in
+        [DRIVER.mount(&volume.place, &volume.spec), DRIVER.unmount(&volume.place, &volume.spec)]
+    {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, VolumeError::Busy { .. }), "{refused}");
     }

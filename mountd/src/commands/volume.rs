@@ -8,6 +8,7 @@ mod inspect;
 mod ls;
 mod prune;
 mod rm;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +51,12 @@ pub enum VolumeCommand {
     Resize(change::ResizeArgs),
     /// Show the space that volumes use.
     Df(df::DfArgs),
+    /// Make, list and remove snapshots.
+    Snapshot(snapshot::SnapshotArgs),
+    /// Give a volume the content of one of its snapshots.
+    Rollback(snapshot::RollbackArgs),
+    /// Make a volume of another one, or of a snapshot.
+    Clone(snapshot::CloneArgs),
     /// Make a volume of an existing directory, without a copy.
     Adopt(change::AdoptArgs),
     /// Bring a volume back from the trash.
@@ -77,6 +84,9 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Label(args) => change::label(&root, &args),
         VolumeCommand::Resize(args) => change::resize(&root, &args),
         VolumeCommand::Df(args) => df::run(&root, &args),
+        VolumeCommand::Snapshot(args) => snapshot::run(&root, args),
+        VolumeCommand::Rollback(args) => snapshot::rollback(&root, &args),
+        VolumeCommand::Clone(args) => snapshot::clone(&root, args),
         VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),

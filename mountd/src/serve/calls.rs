@@ -177,9 +177,11 @@ impl Calls {
         let must_run = order.must_run;
         tokio::spawn(async move {
             let turn = place.turn();
+            // A client that is gone comes first.
             let permit = tokio::select! {
-                permit = turn => permit,
+                biased;
                 () = give.closed(), if !must_run => return,
+                permit = turn => permit,
             };
             let lane = Arc::clone(&place.lane);
             let done = tokio::task::spawn_blocking(move || {

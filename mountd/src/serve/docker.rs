@@ -230,6 +230,8 @@ impl Docker {
                 }
             }
         };
+        // The id is wanted again: what is left of an earlier call for it is not undone.
+        self.claim(&key);
         let work = move |volumes: &dyn Volumes| volumes.publish(&name, &id);
         let path = self.change(order, work, late).await?;
         self.claim(&key);

@@ -35,16 +35,26 @@ pub async fn start(volumes: Arc<VolumeService>) {
     }
 }
 
-/// Unmounts volumes without users and empties the trash, again and again.
+/// Unmounts volumes without users, again and again. One that hangs keeps this from going on, and
+/// nothing else.
+pub async fn settle(volumes: Arc<VolumeService>) {
+    loop {
+        tokio::time::sleep(TRASH).await;
+        let volumes = Arc::clone(&volumes);
+        match tokio::task::spawn_blocking(move || volumes.settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => tracing::warn!("unmounting volumes without users: {refusal}"),
+            Err(error) => tracing::error!("unmounting volumes without users: {error}"),
+        }
+    }
+}
+
+/// Empties the trash, again and again.
 pub async fn empty_trash(volumes: Arc<VolumeService>) {
     loop {
         let emptied = {
             let volumes = Arc::clone(&volumes);
-            tokio::task::spawn_blocking(move || {
-                // What killed processes left mounted.
-                volumes.settle()?;
-                volumes.empty_trash(&TrashPolicy::default())
-            })
+            tokio::task::spawn_blocking(move || volumes.empty_trash(&TrashPolicy::default()))
         };
         match emptied.await {
             Ok(Ok(gone)) => {

@@ -74,7 +74,7 @@ fn a_removed_volume_comes_back_with_its_content() {
     place.marked("data");
     assert!(place.refused(&["undelete", "data"], 1).contains("already exists"));
     place.good(&["undelete", &id, "--as", "old"]);
-    let all = place.checked(&[id.clone()]);
+    let all = place.checked(std::slice::from_ref(&id));
     assert_eq!(all[&id].name, "old");
     place.good(&["rm", "--purge", "old"]);
     assert!(place.trash().is_empty());

@@ -17,7 +17,7 @@ impl Volumes {
         let mut locked = self.lock(name)?;
         self.database.write(|transaction| {
             let taken: i64 = transaction.query_row(
-                "SELECT count(*) FROM volume WHERE name = ?1 AND state < 2",
+                "SELECT count(*) FROM volume WHERE name = ?1 AND origin = '' AND state < 2",
                 params![to.as_str()],
                 |row| row.get(0),
             )?;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::record;
 use super::row::{
-    COLUMNS, DATA, NewVolume, State, Volume, Volumes, insert, new_id, seconds, shown_time,
+    COLUMNS, DATA, GROWING, NewVolume, State, Volume, Volumes, insert, new_id, seconds, shown_time,
 };
 use crate::catalog::database::{OptionalExtension, Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
@@ -67,8 +67,10 @@ impl Volumes {
         let name = new.name.as_str();
         let found = transaction
             .query_row(
-                &format!("SELECT {COLUMNS} FROM volume WHERE name = ?1 AND state < 2"),
-                params![name],
+                &format!(
+                    "SELECT {COLUMNS} FROM volume WHERE name = ?1 AND origin = ?2 AND state < 2"
+                ),
+                params![name, new.origin],
                 |row| Ok(self.volume(row)),
             )
             .optional()?;
@@ -76,14 +78,23 @@ impl Volumes {
             let (volume, state) = found?;
             return Ok(Entered::Found(volume, state));
         }
-        let id = new_id()?;
-        let mut dir = name.to_owned();
+        // Nobody else knows the new id, but a sweep that looks at all locks: it is not waited for
+        // within the transaction.
+        let (id, lock) = loop {
+            let id = new_id()?;
+            if let Some(lock) = self.try_lock_id(&id)? {
+                break (id, lock);
+            }
+        };
+        let mut dir = match new.origin.as_str() {
+            "" => name.to_owned(),
+            origin => format!("{name}@{}", origin.get(..8).unwrap_or(origin)),
+        };
         if fs::symlink_metadata(self.dir.join(&dir)).is_ok() || is_taken(transaction, &dir)? {
             dir = format!("{}.{}", name.get(..100).unwrap_or(name), id.get(..8).unwrap_or(&id));
         }
         let directory = self.dir.join(&dir);
-        let lock = self.lock_id(&id)?;
-        make_place(&directory)?;
+        make_place(&directory, &id)?;
         let volume = Volume {
             name: new.name.clone(),
             id,
@@ -94,6 +105,7 @@ impl Volumes {
             mountpoint: directory.join(DATA),
             size_bytes: new.size_bytes,
             inodes: new.inodes,
+            origin: new.origin.clone(),
         };
         insert(transaction, &volume, &dir, State::Growing)?;
         Ok(Entered::New(Growing { volume, _lock: lock }))
@@ -147,12 +159,14 @@ fn is_taken(transaction: &Transaction<'_>, dir: &str) -> Outcome<bool> {
     Ok(count > 0)
 }
 
-/// Makes the directory of a volume, with an empty content.
-fn make_place(directory: &Path) -> Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(directory).map_err(CatalogError::io(directory))?;
-    let data = directory.join(DATA);
+/// Makes the directory of a volume, with an empty content. It appears whole under its name.
+fn make_place(directory: &Path, id: &str) -> Result<()> {
+    let new = directory.with_file_name(format!("{GROWING}{id}"));
+    fs::DirBuilder::new().mode(0o700).create(&new).map_err(CatalogError::io(&new))?;
+    let data = new.join(DATA);
     fs::create_dir(&data).map_err(CatalogError::io(&data))?;
     // Whatever the file mode creation mask took away.
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(&data, mode).map_err(CatalogError::io(&data))
+    fs::set_permissions(&data, mode).map_err(CatalogError::io(&data))?;
+    fs::rename(&new, directory).map_err(CatalogError::io(directory))
 }

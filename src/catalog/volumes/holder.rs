@@ -40,6 +40,19 @@ impl Volumes {
         })
     }
 
+    /// Whether a volume has holders.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`](crate::catalog::error::CatalogError::Database).
+    pub fn is_held(&self, locked: &Locked) -> Result<bool> {
+        self.database.read(|connection| {
+            let query = "SELECT count(*) FROM holder WHERE volume = ?1";
+            let values = params![locked.volume().id];
+            let count: i64 = connection.query_row(query, values, |row| row.get(0))?;
+            Ok(count > 0)
+        })
+    }
+
     /// The volumes that have holders.
     ///
     /// # Errors

@@ -158,6 +158,10 @@ impl Locked {
     /// As open(2).
     pub fn is_idle(&self) -> Result<bool> {
         let directory = self.volume.directory();
+        // Somebody removed it by hand.
+        if !directory.exists() {
+            return Ok(true);
+        }
         let lock = open_dir(directory)?;
         match sys::file::try_flock(lock.as_fd()) {
             Ok(()) => Ok(true),

@@ -12,12 +12,12 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{DATA, State, Volume, Volumes, insert, new_id, seconds, shown_time};
+use super::row::{DATA, ID_DIGITS, State, Volume, Volumes, insert, new_id, seconds, shown_time};
 use crate::catalog::database::{Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::FromHost;
 use crate::store::files::{listed, write_whole};
-use crate::types::VolumeName;
+use crate::types::{VolumeName, hex};
 
 /// The record in the directory of a volume.
 pub(super) const RECORD: &str = "volume.json";
@@ -43,6 +43,9 @@ struct Record {
     size_bytes: Option<u64>,
     #[serde(default)]
     inodes: Option<u64>,
+    /// For a snapshot, the id of its volume.
+    #[serde(default)]
+    origin: String,
     /// Whether the volume is in the trash.
     #[serde(default)]
     trashed: bool,
@@ -64,6 +67,7 @@ pub(super) fn write(volume: &Volume, state: State) -> Result<()> {
         options: volume.options.clone(),
         size_bytes: volume.size_bytes,
         inodes: volume.inodes,
+        origin: volume.origin.clone(),
         trashed: state == State::Trashed,
     };
     let damaged = |error: serde_json::Error| CatalogError::Damaged {
@@ -136,14 +140,17 @@ fn enter(
         Ok(transaction.query_row(query, params![value], |row| row.get(0))?)
     };
     let name = record.name.as_str();
-    let is_taken = count("SELECT count(*) FROM volume WHERE name = ?1 AND state < 2", name)? > 0;
+    let taken = "SELECT count(*) FROM volume WHERE name = ?1 AND origin = ?2 AND state < 2";
+    let values = params![name, record.origin];
+    let is_taken = transaction.query_row(taken, values, |row| row.get::<_, i64>(0))? > 0;
     if is_taken && !record.trashed {
         found.skipped.push(format!("{dir}: the name {name} is taken"));
         return Ok(());
     }
     // A directory that somebody copied has the id of another one.
     let is_known = count("SELECT count(*) FROM volume WHERE id = ?1", &record.id)? > 0;
-    let id = if record.id.is_empty() || is_known { new_id()? } else { record.id };
+    let is_id = hex::is_hex(&record.id, ID_DIGITS);
+    let id = if is_id && !is_known { record.id } else { new_id()? };
     let created = humantime::parse_rfc3339_weak(&record.created_at).unwrap_or(UNIX_EPOCH);
     let state = if record.trashed { State::Trashed } else { State::Ready };
     let volume = Volume {
@@ -156,6 +163,7 @@ fn enter(
         mountpoint: Path::new(dir).join(DATA),
         size_bytes: record.size_bytes,
         inodes: record.inodes,
+        origin: record.origin,
     };
     insert(transaction, &volume, dir, state)?;
     found.volumes.push(volume.name.into());

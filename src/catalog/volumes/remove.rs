@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::lock::Locked;
 use super::record::RECORD;
-use super::row::{DATA, State, Volume, Volumes, seconds, shown_time};
+use super::row::{DATA, GROWING, State, Volume, Volumes, seconds, shown_time};
 use crate::catalog::database::params;
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::{Errno, FromHost};
@@ -87,7 +87,7 @@ impl Volumes {
         self.database.write(|transaction| {
             let name = volume.name.as_str();
             let taken: i64 = transaction.query_row(
-                "SELECT count(*) FROM volume WHERE name = ?1 AND state < 2",
+                "SELECT count(*) FROM volume WHERE name = ?1 AND origin = '' AND state < 2",
                 params![name],
                 |row| row.get(0),
             )?;
@@ -105,14 +105,18 @@ impl Volumes {
         Ok(volume)
     }
 
-    /// Removes a volume in the trash for good. One that was brought back meanwhile stays.
+    /// Removes a volume in the trash for good, and returns whether it did: one that was brought
+    /// back meanwhile stays, also if it was removed again.
     ///
     /// # Errors
     /// As unlink(2).
-    pub fn purge(&self, trashed: &Trashed) -> Result<()> {
+    pub fn purge(&self, trashed: &Trashed) -> Result<bool> {
         let _lock = self.lock_id(&trashed.volume.id)?;
-        let still = self.select("id = ?1 AND state = 2", params![trashed.volume.id])?;
-        still.first().map_or(Ok(()), |(volume, _)| self.erase(volume))
+        let values = params![trashed.volume.id, trashed.removed];
+        match self.select("id = ?1 AND state = 2 AND changed = ?2", values)?.first() {
+            Some((volume, _)) => self.erase(volume).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Removes what crashes left, and returns how many rests there were.
@@ -124,9 +128,14 @@ impl Volumes {
         for (volume, _) in self.select("state IN (0, 3)", params![])? {
             let Some(_lock) = self.try_lock_id(&volume.id)? else { continue };
             let still = self.select("id = ?1 AND state IN (0, 3)", params![volume.id])?;
-            if !still.is_empty() {
-                self.erase(&volume)?;
-                swept += 1;
+            if still.is_empty() {
+                continue;
+            }
+            match self.erase(&volume) {
+                Ok(()) => swept += 1,
+                Err(error) => {
+                    tracing::warn!(%error, name = %volume.name, "the rest of a volume stays");
+                }
             }
         }
         self.sweep_locks()?;
@@ -203,9 +212,9 @@ impl Volumes {
     }
 }
 
-/// Removes a directory without a row, if it is the rest of a volume: an empty one, as a crash leaves
-/// it before the row is committed, or one with a name that versions without a catalogue gave to a
-/// volume that they made or removed (`.NAME.PID`, `.NAME.removed.PID`).
+/// Removes a directory without a row, if it is the rest of a volume: an empty one, as a crash
+/// leaves it before the row is committed, or one with a name that versions without a catalogue gave
+/// to a volume that they made or removed (`.NAME.PID`, `.NAME.removed.PID`).
 fn remove_rest(path: &Path) -> Result<bool> {
     let name = path.file_name().and_then(|name| name.to_str());
     let parts = name.and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
@@ -217,21 +226,48 @@ fn remove_rest(path: &Path) -> Result<bool> {
     if is_old {
         return remove_tree(path).map(|()| true);
     }
-    let is_name = name.is_some_and(|name| name.parse::<VolumeName>().is_ok());
-    // Both fail on a directory that is not empty.
-    Ok(is_name && fs::remove_dir(path.join(DATA)).is_ok() && fs::remove_dir(path).is_ok())
+    if name.is_some_and(|name| name.starts_with(GROWING)) {
+        return Ok(remove_empty(path));
+    }
+    let Ok(mut entries) = fs::read_dir(path) else { return Ok(false) };
+    let is_empty = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == DATA));
+    let Some(name) = name.filter(|name| is_empty && !name.starts_with('.')) else {
+        return Ok(false);
+    };
+    if !path.join(DATA).is_dir() {
+        return Ok(false);
+    }
+    // A sweep that is killed leaves a name that the next one knows.
+    let going = path.with_file_name(format!("{GROWING}{name}"));
+    fs::rename(path, &going).map_err(CatalogError::io(path))?;
+    if remove_empty(&going) {
+        return Ok(true);
+    }
+    fs::rename(&going, path).map_err(CatalogError::io(&going))?;
+    Ok(false)
+}
+
+/// Removes a directory with an empty content, or without one. Both calls fail on a directory that
+/// is not empty.
+fn remove_empty(path: &Path) -> bool {
+    let emptied = fs::remove_dir(path.join(DATA));
+    let is_gone = emptied.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true);
+    is_gone && fs::remove_dir(path).is_ok()
 }
 
 /// Ends the mounts on the content of a volume, the last one first.
 fn unmount(directory: &Path) -> Result<()> {
     let Ok(opened) = open_dir(directory) else { return Ok(()) };
-    loop {
+    // A user without the right to unmount is refused before the kernel looks for a mount.
+    let mount = |name: &[u8]| sys::file::mount_id(opened.as_fd(), name).ok();
+    while mount(DATA.as_bytes()) != mount(b"") {
         match sys::bind::unmount_at(opened.as_fd(), DATA.as_bytes()) {
             Ok(()) => {}
             Err(error) if error.is(Errno::INVAL) || error.is(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(CatalogError::host(&directory.join(DATA))(error)),
         }
     }
+    Ok(())
 }
 
 /// Removes a tree that another process may be removing too.

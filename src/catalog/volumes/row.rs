@@ -37,6 +37,9 @@ pub struct Volume {
     pub size_bytes: Option<u64>,
     /// The limit of its inodes.
     pub inodes: Option<u64>,
+    /// For a snapshot, the id of its volume; else empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub origin: String,
 }
 
 impl Volume {
@@ -62,6 +65,8 @@ pub struct NewVolume {
     pub size_bytes: Option<u64>,
     /// The limit of the inodes.
     pub inodes: Option<u64>,
+    /// For a snapshot, the id of its volume; else empty.
+    pub origin: String,
 }
 
 /// The state of a row.
@@ -85,7 +90,8 @@ impl Volumes {
     /// # Errors
     /// [`CatalogError::Missing`].
     pub fn find(&self, name: &VolumeName) -> Result<Volume> {
-        let found = self.select("name = ?1 AND state = 1", params![name.as_str()])?.pop();
+        let found =
+            self.select("name = ?1 AND origin = '' AND state = 1", params![name.as_str()])?.pop();
         found.map(|(volume, _)| volume).ok_or_else(|| missing(name))
     }
 
@@ -94,7 +100,7 @@ impl Volumes {
     /// # Errors
     /// [`CatalogError::Database`].
     pub fn list(&self) -> Result<Vec<Volume>> {
-        let found = self.select("state = 1", params![])?;
+        let found = self.select("state = 1 AND origin = ''", params![])?;
         Ok(found.into_iter().map(|(volume, _)| volume).collect())
     }
 
@@ -130,6 +136,10 @@ impl Volumes {
         if dir.is_empty() || dir.starts_with('.') || dir.contains('/') {
             return Err(damaged(format!("invalid directory {dir:?}")).into());
         }
+        let id = text(0)?;
+        if !hex::is_hex(&id, ID_DIGITS) {
+            return Err(damaged(format!("invalid id {id:?}")).into());
+        }
         let state = match row.get(4)? {
             0 => State::Growing,
             1 => State::Ready,
@@ -139,7 +149,7 @@ impl Volumes {
         };
         let name = text(1)?.try_into();
         let volume = Volume {
-            id: text(0)?,
+            id,
             name: name.map_err(CatalogError::BadObjectName)?,
             mountpoint: self.dir.join(dir).join(DATA),
             driver: text(3)?,
@@ -148,6 +158,7 @@ impl Volumes {
             inodes: number(7)?,
             options: map(8)?,
             labels: map(9)?,
+            origin: text(10)?,
         };
         Ok((volume, state))
     }
@@ -155,7 +166,7 @@ impl Volumes {
 
 /// The columns that [`Volumes::volume`] reads.
 pub(super) const COLUMNS: &str =
-    "id, name, dir, driver, state, created, size, inodes, options, labels";
+    "id, name, dir, driver, state, created, size, inodes, options, labels, origin";
 
 pub(super) fn insert(
     transaction: &Transaction<'_>,
@@ -167,7 +178,7 @@ pub(super) fn insert(
     let created = seconds(created.unwrap_or(SystemTime::UNIX_EPOCH));
     transaction.execute(
         "INSERT INTO volume (id, name, dir, driver, state, created, changed, size, inodes, options,
-         labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10)",
+         labels, origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?12, ?7, ?8, ?9, ?10, ?11)",
         params![
             volume.id,
             volume.name.as_str(),
@@ -179,6 +190,8 @@ pub(super) fn insert(
             volume.inodes.map(u64::cast_signed),
             text(&volume.options)?,
             text(&volume.labels)?,
+            volume.origin,
+            seconds(SystemTime::now()),
         ],
     )?;
     Ok(())
@@ -194,6 +207,12 @@ pub(super) fn text(map: &BTreeMap<String, String>) -> Result<String> {
 pub(super) fn missing(name: &VolumeName) -> CatalogError {
     CatalogError::Missing { kind: "volume", name: name.to_string() }
 }
+
+/// Begins the name of a directory that is being made, before the id.
+pub(super) const GROWING: &str = ".growing-";
+
+/// The digits of an id. Nothing else becomes the name of a file.
+pub(super) const ID_DIGITS: usize = 32;
 
 /// The id of a new volume.
 pub(super) fn new_id() -> Result<String> {

@@ -20,6 +20,7 @@ fn new(text: &str) -> NewVolume {
         labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
         size_bytes: Some(u64::MAX),
         inodes: None,
+        origin: String::new(),
     }
 }
 

@@ -30,7 +30,8 @@ impl VolumeService {
     ///
     /// # Errors
     /// [`CatalogError::Exists`]; [`VolumeError::Unsupported`] for a directory on another file
-    /// system, and for a mount point. A crash leaves the directory where it was, or in the volume.
+    /// system, and for a mount point. A crash leaves the directory where it was, or in the volume;
+    /// so does an error, where the volume may be in the trash then.
     pub fn adopt(&self, name: &VolumeName, directory: &Path) -> Result<Volume, Refusal> {
         let source = Source::open(directory)?;
         let (volume, is_new) = self.ensure(NewVolume::new(name.clone()))?;

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{VolumeService, parts, place};
+use super::{VolumeService, parts, place, settle};
 use crate::catalog::error::CatalogError;
-use crate::catalog::volumes::OpenVolume;
+use crate::catalog::volumes::{Locked, OpenVolume};
 use crate::error::FromHost;
 use crate::service::failure::Refusal;
 use crate::sys;
@@ -15,6 +15,8 @@ use crate::types::VolumeName;
 
 /// Where a volume is filled before its content takes the place of the empty one.
 const FILLING: &str = ".filling";
+/// Marks a volume with a file system of its own whose filling has begun.
+const PARTIAL: &str = "partial";
 
 impl VolumeService {
     /// Mounts a volume and marks it as used. If nobody else uses it and it is empty, `fill` gets a
@@ -22,7 +24,8 @@ impl VolumeService {
     /// part.
     ///
     /// # Errors
-    /// [`Refusal`]; the error of `fill`. A crash or failure leaves the volume empty.
+    /// [`Refusal`]; the error of `fill`. A crash or failure leaves the volume empty, or to be
+    /// filled anew; a directory of the host or a share keeps what was put there.
     pub fn open_filled<E: From<Refusal>>(
         &self,
         name: &VolumeName,
@@ -32,11 +35,58 @@ impl VolumeService {
         let (driver, spec) = parts(locked.volume())?;
         let place = place(locked.volume());
         driver.mount(&place, &spec).map_err(Refusal::from)?;
-        if locked.is_idle().map_err(Refusal::from)? && is_empty(&place.data())? {
-            fill_empty(place.directory(), &place.data(), fill)?;
+        let opened = fill_first(&locked, driver.is_private(), fill)
+            .and_then(|()| Ok(locked.open().map_err(Refusal::from)?));
+        if opened.is_err() {
+            settle(&locked)?;
         }
-        Ok(locked.open().map_err(Refusal::from)?)
+        opened
     }
+}
+
+/// Fills a volume that nobody uses and that is empty, or whose filling was interrupted.
+fn fill_first<E: From<Refusal>>(
+    locked: &Locked,
+    is_private: bool,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    if !locked.is_idle().map_err(Refusal::from)? {
+        return Ok(());
+    }
+    let (directory, data) = (locked.volume().directory(), &locked.volume().mountpoint);
+    let in_place = is_mount_point(directory, data)?;
+    let partial = directory.join(PARTIAL);
+    if in_place && is_private && partial.exists() {
+        empty(data)?;
+    }
+    match is_empty(data)? {
+        true if in_place && is_private => fill_private(data, &partial, fill),
+        // Others may write to it too: what is there stays.
+        true if in_place => fill(data),
+        true => fill_empty(directory, data, fill),
+        false => Ok(()),
+    }
+}
+
+/// Fills a file system that belongs to the volume alone. A mark beside it says so until its content
+/// is whole.
+fn fill_private<E: From<Refusal>>(
+    data: &Path,
+    partial: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    fs::write(partial, b"").map_err(wrap(partial))?;
+    if let Err(error) = fill(data) {
+        empty(data)?;
+        fs::remove_file(partial).map_err(wrap(partial))?;
+        return Err(error);
+    }
+    let flags = sys::file::OFlags::RDONLY;
+    let root = sys::file::open_path(data, flags).map_err(CatalogError::host(data));
+    let synced =
+        root.and_then(|root| sys::file::syncfs(root.as_fd()).map_err(CatalogError::host(data)));
+    synced.map_err(Refusal::from)?;
+    Ok(fs::remove_file(partial).map_err(wrap(partial))?)
 }
 
 fn is_empty(data: &Path) -> Result<bool, Refusal> {
@@ -44,20 +94,12 @@ fn is_empty(data: &Path) -> Result<bool, Refusal> {
     Ok(entries.next().is_none())
 }
 
-/// Has the content made beside the empty one, and puts it there in one step. A file system that is
-/// mounted on the content is filled in place, and emptied again after a failure.
+/// Has the content made beside the empty one, and puts it there in one step.
 fn fill_empty<E: From<Refusal>>(
     directory: &Path,
     data: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    if is_mount_point(directory, data)? {
-        let filled = fill(data);
-        if filled.is_err() {
-            empty(data)?;
-        }
-        return filled;
-    }
     let filling = directory.join(FILLING);
     remove_tree(&filling)?;
     fs::create_dir(&filling).map_err(wrap(&filling))?;

@@ -17,11 +17,14 @@ pub struct TrashPolicy {
     /// The oldest volumes are removed while less than this share of the file system is free, in
     /// percent.
     pub free_percent: u64,
+    /// No volume is removed for lack of space before it was in the trash for this long.
+    pub least_age: Duration,
 }
 
 impl Default for TrashPolicy {
     fn default() -> Self {
-        Self { age: Duration::from_secs(7 * 24 * 3600), free_percent: 10 }
+        let hour = Duration::from_secs(3600);
+        Self { age: hour * 24 * 7, free_percent: 10, least_age: hour }
     }
 }
 
@@ -35,11 +38,17 @@ impl VolumeService {
         let mut gone = Vec::new();
         for trashed in self.trashed()? {
             let since = Duration::from_secs(trashed.removed.try_into().unwrap_or(0));
-            if now.saturating_sub(since) < policy.age && self.is_roomy(policy)? {
+            let age = now.saturating_sub(since);
+            if age < policy.age && (age < policy.least_age || self.is_roomy(policy)?) {
                 break;
             }
-            self.purge(&trashed)?;
-            gone.push(trashed);
+            match self.purge(&trashed) {
+                Ok(true) => gone.push(trashed),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, name = %trashed.volume.name, "stays in the trash");
+                }
+            }
         }
         Ok(gone)
     }

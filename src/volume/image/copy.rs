@@ -10,12 +10,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::device::{Image, open_root, thaw};
+use super::device::{IMAGE, Image, open_root, thaw};
 use super::options::MountOptions;
 use crate::error::{Errno, Error, FromHost};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::Seek;
+use crate::types::{RenameFlags, Seek};
+use crate::volume::driver::Place;
 use crate::volume::error::{Result, VolumeError};
 
 /// Bytes that one step of a copy through memory takes.
@@ -49,6 +50,32 @@ pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
         sys::dir::unlinkat(cwd, name).map_err(VolumeError::host(to))?;
     }
     copied
+}
+
+/// The file in which a copy grows before it replaces the image of a volume.
+const REPLACING: &str = "image.replacing";
+
+/// Replaces the image of a volume by a copy of another one. A crash leaves the old image or the new
+/// one.
+///
+/// # Errors
+/// [`VolumeError::Busy`] if the image is attached.
+pub(super) fn replace(place: &Place, from: &Image) -> Result<()> {
+    let old = Image::open(place)?;
+    if old.find_device()?.is_some() {
+        return Err(VolumeError::Busy { path: place.data() });
+    }
+    let path = place.directory().join(REPLACING);
+    match sys::dir::unlinkat(old.directory.as_fd(), REPLACING.as_bytes()) {
+        // A crash left it.
+        Err(error) if error.is(Errno::NOENT) => {}
+        removed => removed.map_err(VolumeError::host(&path))?,
+    }
+    copy_frozen(from, &path)?;
+    let directory = old.directory.as_fd();
+    let (new, name) = ((directory, REPLACING.as_bytes()), (directory, IMAGE.as_bytes()));
+    sys::dir::renameat2(new, name, RenameFlags::default()).map_err(VolumeError::host(&path))?;
+    sys::file::fsync(directory).map_err(VolumeError::host(place.directory()))
 }
 
 fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {

@@ -124,6 +124,10 @@ impl Image {
                 Ok(_) => {}
                 // It was removed meanwhile, or its file was detached.
                 Err((_, Errno::NOENT | Errno::NXIO)) => {}
+                // One that this process may not open is not one that it attached.
+                Err((error, Errno::BUSY | Errno::ACCESS | Errno::PERM)) => {
+                    tracing::debug!(%error, "skipped");
+                }
                 Err((error, _)) => return Err(error),
             }
         }

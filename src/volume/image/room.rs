@@ -45,7 +45,10 @@ fn promised(own: &Path) -> Result<u64> {
     let mut bytes = 0_u64;
     for entry in fs::read_dir(volumes).map_err(VolumeError::io(volumes))? {
         let entry = entry.map_err(VolumeError::io(volumes))?;
-        if Some(entry.file_name().as_os_str()) == own.file_name() {
+        let name = entry.file_name();
+        // A snapshot (`NAME@..`) is never written.
+        let is_snapshot = name.as_encoded_bytes().contains(&b'@');
+        if is_snapshot || Some(name.as_os_str()) == own.file_name() {
             continue;
         }
         // What is no volume of this driver, or is removed meanwhile, has no image.

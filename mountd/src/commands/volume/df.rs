@@ -7,7 +7,7 @@ use laminafs::service::volumes::{Usage, Volume, VolumeService};
 use laminafs::types::size;
 use serde::Serialize;
 
-use crate::report::{CliError, say, say_json};
+use crate::report::{CliError, say, say_json, warn};
 
 /// Arguments of `lamina volume df`.
 #[derive(Debug, Args)]
@@ -49,7 +49,8 @@ pub(super) fn run(root: &Path, args: &DfArgs) -> Result<(), CliError> {
     for volume in volumes {
         match service.usage(&volume.name) {
             Err(error) if error.is_missing() => {} // removed meanwhile
-            usage => rows.push(row(volume, usage?)),
+            Ok(usage) => rows.push(row(volume, usage)),
+            Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
         }
     }
     if args.json { say_json(&rows) } else { say(&table(&rows)) }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::{TrashPolicy, VolumeService};
+use laminafs::service::volumes::{TrashPolicy, Volume, VolumeService};
 use laminafs::types::size;
 
 use super::create::is_anonymous;
 use super::filter::Filter;
-use crate::report::{CliError, say};
+use crate::report::{CliError, say, warn};
 
 /// Arguments of `lamina volume prune`.
 #[derive(Debug, Args)]
@@ -36,20 +36,18 @@ pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
     let filter = Filter::parse(&args.filters)?;
     let (mut count, mut bytes) = (0_u64, 0);
     for volume in filter.apply(&service, service.list()?)? {
-        if !(args.all || is_anonymous(&volume.labels)) || service.is_used(&volume)? {
+        if !(args.all || is_anonymous(&volume.labels)) {
             continue;
         }
-        let used = service.usage(&volume.name)?.host_bytes;
-        if !args.dry_run {
-            match service.erase(&volume.name) {
-                // Another process began to use it or removed it meanwhile.
-                Err(error) if error.is_missing() || error.is_in_use() => continue,
-                done => done?,
+        match prune(&service, &volume, args.dry_run) {
+            Ok(None) => {}
+            Ok(Some(used)) => {
+                count += 1;
+                bytes += used;
+                say(&format!("{}\n", volume.name))?;
             }
+            Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
         }
-        count += 1;
-        bytes += used;
-        say(&format!("{}\n", volume.name))?;
     }
     if !args.dry_run {
         let mut policy = TrashPolicy::default();
@@ -63,4 +61,20 @@ pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     let volumes = if count == 1 { "volume" } else { "volumes" };
     say(&format!("{count} {volumes} {verb}, {} on the host\n", size::shown(bytes)))
+}
+
+/// Removes a volume if nobody uses it, and returns the space that it took.
+fn prune(service: &VolumeService, volume: &Volume, dry_run: bool) -> Result<Option<u64>, CliError> {
+    if service.is_used(volume)? {
+        return Ok(None);
+    }
+    let used = service.usage(&volume.name).map_or(0, |usage| usage.host_bytes);
+    if !dry_run {
+        match service.erase(&volume.name) {
+            // Another process began to use it or removed it meanwhile.
+            Err(error) if error.is_missing() || error.is_in_use() => return Ok(None),
+            done => done?,
+        }
+    }
+    Ok(Some(used))
 }

@@ -10,7 +10,7 @@ use crate::report::{CliError, say};
 /// Arguments of `lamina volume rm`.
 #[derive(Debug, Args)]
 pub struct RmArgs {
-    /// Succeed if a volume does not exist.
+    /// Succeed if a volume does not exist, and remove one that a container engine still holds.
     #[arg(short, long)]
     force: bool,
     /// Remove the content at once. Without it, the volume stays in the trash for 7 days, or until
@@ -30,7 +30,11 @@ pub(super) fn run(root: &Path, args: &RmArgs) -> Result<(), CliError> {
     let service = VolumeService::open(root)?;
     for text in &args.names {
         let name = text.parse()?;
-        let removed = if args.purge { service.erase(&name) } else { service.remove(&name) };
+        let free = if args.force { Ok(()) } else { service.require_unheld(&name) };
+        let removed = free.and_then(|()| match args.purge {
+            true => service.erase(&name),
+            false => service.remove(&name),
+        });
         match removed {
             Err(error) if error.is_missing() && args.force => {}
             done => {
