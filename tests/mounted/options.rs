@@ -287,7 +287,9 @@ fn unknown_option_is_a_warning_or_an_error(s: &mut Site) {
     succeeds(&output);
     assert!(String::from_utf8_lossy(&output.stderr).contains("bogus=1"), "{output:?}");
     unmount(&s.mnt());
-    wait_for("the daemon to leave", || !run(&["status"]).stdout.windows(4).any(|w| w == b"/mnt"));
+    let mnt = text(s.mnt());
+    let is_shown = || String::from_utf8_lossy(&run(&["status"]).stdout).contains(&mnt);
+    wait_for("the daemon to leave", || !is_shown());
     let output = run(&["mount", "-o", &options, &text(s.mnt())]);
     refuses(s, &output, &["bogus=1"]);
     let words = ["src", &text(s.mnt()), "-o", &options];
