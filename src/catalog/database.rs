@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-pub(super) use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params};
+pub(super) use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
+use rusqlite::{ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::error::{CatalogError, Result};
 use crate::error::{Errno, FromHost};

@@ -162,7 +162,7 @@ impl VolumeService {
     /// [`CatalogError::InUse`], [`CatalogError::Missing`].
     pub fn require_unheld(&self, name: &VolumeName) -> Result<()> {
         let volume = self.volumes.find(name)?;
-        if !self.volumes.held()?.iter().any(|held| held.id == volume.id) {
+        if !self.volumes.is_held(&volume)? {
             return Ok(());
         }
         let (kind, name) = ("volume", name.to_string());
@@ -183,8 +183,7 @@ impl VolumeService {
     /// # Errors
     /// [`Refusal::Catalog`].
     pub fn is_used(&self, volume: &Volume) -> Result<bool> {
-        let is_held = self.volumes.held()?.iter().any(|held| held.id == volume.id);
-        if is_held || self.container_of(&volume.name)?.is_some() {
+        if self.volumes.is_held(volume)? || self.container_of(&volume.name)?.is_some() {
             return Ok(true);
         }
         // A volume that another process works on is in use.
@@ -218,10 +217,7 @@ impl VolumeService {
     /// Takes the state lock of a volume that nobody uses, and ends its mount.
     fn lock_unused(&self, name: &VolumeName) -> Result<Locked> {
         let locked = self.volumes.lock(name)?;
-        if let Some(container) = self.container_of(name)? {
-            let (kind, by) = ("volume", User::Container(container));
-            return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
-        }
+        self.require_no_container(name)?;
         let was_held = self.held.lock().remove(&locked.volume().id).is_some();
         let unused = locked.require_idle().map_err(Refusal::from);
         if let Err(error) = unused.and_then(|()| unmount(&locked)) {
@@ -231,6 +227,12 @@ impl VolumeService {
             return Err(error);
         }
         Ok(locked)
+    }
+
+    fn require_no_container(&self, name: &VolumeName) -> Result<()> {
+        let Some(container) = self.container_of(name)? else { return Ok(()) };
+        let (kind, by) = ("volume", User::Container(container));
+        Err(CatalogError::InUse { kind, name: name.to_string(), by }.into())
     }
 
     /// The container that uses a volume, if there is one.
@@ -337,7 +339,7 @@ impl VolumeService {
 
     fn settle_one(&self, volume: &Volume) -> Result<()> {
         match self.volumes.try_lock(&volume.name)? {
-            Some(locked) if !self.volumes.is_held(&locked)? => settle(&locked),
+            Some(locked) if !self.volumes.is_held(locked.volume())? => settle(&locked),
             _ => Ok(()),
         }
     }
@@ -349,10 +351,7 @@ impl VolumeService {
     /// [`CatalogError::Missing`], [`CatalogError::Exists`].
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
         self.require_unheld(name)?;
-        if let Some(container) = self.container_of(name)? {
-            let (kind, by) = ("volume", User::Container(container));
-            return Err(CatalogError::InUse { kind, name: name.to_string(), by }.into());
-        }
+        self.require_no_container(name)?;
         Ok(self.volumes.rename(name, to)?)
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::lock::Locked;
-use super::row::{State, Volume, Volumes, text};
+use super::row::{State, Volume, Volumes, require_free, text};
 use crate::catalog::database::{ToSql, params};
-use crate::catalog::error::{CatalogError, Result};
+use crate::catalog::error::Result;
 use crate::types::VolumeName;
 
 impl Volumes {
@@ -16,15 +16,7 @@ impl Volumes {
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
         let mut locked = self.lock(name)?;
         self.database.write(|transaction| {
-            let taken: i64 = transaction.query_row(
-                "SELECT count(*) FROM volume WHERE name = ?1 AND origin = '' AND state < 2",
-                params![to.as_str()],
-                |row| row.get(0),
-            )?;
-            if taken > 0 {
-                let (kind, name) = ("volume", to.to_string());
-                return Err(CatalogError::Exists { kind, name }.into());
-            }
+            require_free(transaction, to)?;
             let values = params![to.as_str(), locked.volume.id];
             transaction.execute("UPDATE volume SET name = ?1, stale = 1 WHERE id = ?2", values)?;
             Ok(())
@@ -52,7 +44,7 @@ impl Volumes {
         self.update(
             &locked,
             "UPDATE volume SET labels = ?1, stale = 1 WHERE id = ?2",
-            &text(&locked.volume.labels)?,
+            params![text(&locked.volume.labels)?, locked.volume.id],
         )?;
         Ok(locked.volume)
     }
@@ -69,13 +61,13 @@ impl Volumes {
     ) -> Result<()> {
         (locked.volume.size_bytes, locked.volume.inodes) = (size_bytes, inodes);
         let (size, inodes) = (size_bytes.map(u64::cast_signed), inodes.map(u64::cast_signed));
-        self.update(locked, "UPDATE volume SET size = ?1, stale = 1 WHERE id = ?2", &size)?;
-        self.update(locked, "UPDATE volume SET inodes = ?1, stale = 1 WHERE id = ?2", &inodes)
+        let statement = "UPDATE volume SET size = ?1, inodes = ?2, stale = 1 WHERE id = ?3";
+        self.update(locked, statement, params![size, inodes, locked.volume.id])
     }
 
-    fn update(&self, locked: &Locked, statement: &str, value: &dyn ToSql) -> Result<()> {
+    fn update(&self, locked: &Locked, statement: &str, values: &[&dyn ToSql]) -> Result<()> {
         self.database.write(|transaction| {
-            transaction.execute(statement, params![value, locked.volume.id])?;
+            transaction.execute(statement, values)?;
             Ok(())
         })?;
         self.write_record(&locked.volume, State::Ready)

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 
 use super::record;
 use super::row::{
-    COLUMNS, DATA, GROWING, NewVolume, State, Volume, Volumes, insert, new_id, seconds, shown_time,
+    COLUMNS, DATA, GROWING, NewVolume, State, Volume, Volumes, has_row, insert, new_id, seconds,
+    shown_time,
 };
 use crate::catalog::database::{OptionalExtension, Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
@@ -90,7 +91,7 @@ impl Volumes {
             "" => name.to_owned(),
             origin => format!("{name}@{}", origin.get(..8).unwrap_or(origin)),
         };
-        if fs::symlink_metadata(self.dir.join(&dir)).is_ok() || is_taken(transaction, &dir)? {
+        if fs::symlink_metadata(self.dir.join(&dir)).is_ok() || has_row(transaction, &dir)? {
             dir = format!("{}.{}", name.get(..100).unwrap_or(name), id.get(..8).unwrap_or(&id));
         }
         let directory = self.dir.join(&dir);
@@ -148,15 +149,6 @@ impl Volumes {
             tracing::warn!(%error, name = %growing.volume.name, "what was made of a volume stays");
         }
     }
-}
-
-fn is_taken(transaction: &Transaction<'_>, dir: &str) -> Outcome<bool> {
-    let count: i64 = transaction.query_row(
-        "SELECT count(*) FROM volume WHERE dir = ?1",
-        params![dir],
-        |row| row.get(0),
-    )?;
-    Ok(count > 0)
 }
 
 /// Makes the directory of a volume, with an empty content. It appears whole under its name.

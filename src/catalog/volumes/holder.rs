@@ -44,13 +44,8 @@ impl Volumes {
     ///
     /// # Errors
     /// [`CatalogError::Database`](crate::catalog::error::CatalogError::Database).
-    pub fn is_held(&self, locked: &Locked) -> Result<bool> {
-        self.database.read(|connection| {
-            let query = "SELECT count(*) FROM holder WHERE volume = ?1";
-            let values = params![locked.volume().id];
-            let count: i64 = connection.query_row(query, values, |row| row.get(0))?;
-            Ok(count > 0)
-        })
+    pub fn is_held(&self, volume: &Volume) -> Result<bool> {
+        self.database.read(|connection| Ok(count(connection, &volume.id)? > 0))
     }
 
     /// The volumes that have holders.
@@ -64,10 +59,10 @@ impl Volumes {
 }
 
 fn count(
-    transaction: &crate::catalog::database::Transaction<'_>,
+    connection: &crate::catalog::database::Connection,
     id: &str,
 ) -> crate::catalog::database::Outcome<u64> {
     let query = "SELECT count(*) FROM holder WHERE volume = ?1";
-    let count: i64 = transaction.query_row(query, params![id], |row| row.get(0))?;
+    let count: i64 = connection.query_row(query, params![id], |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }

@@ -123,10 +123,15 @@ impl Volumes {
     /// # Errors
     /// [`CatalogError::Missing`].
     pub fn lock(&self, name: &VolumeName) -> Result<Locked> {
+        self.lock_found(|| self.find(name))
+    }
+
+    /// Waits for the state lock of what `find` finds, and finds it again under the lock.
+    pub(super) fn lock_found(&self, find: impl Fn() -> Result<Volume>) -> Result<Locked> {
         loop {
-            let seen = self.find(name)?;
+            let seen = find()?;
             let lock = self.lock_id(&seen.id)?;
-            let volume = self.find(name)?;
+            let volume = find()?;
             if volume.id == seen.id {
                 return Ok(Locked { volume, _lock: lock });
             }

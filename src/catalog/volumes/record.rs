@@ -12,7 +12,9 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{DATA, ID_DIGITS, State, Volume, Volumes, insert, new_id, seconds, shown_time};
+use super::row::{
+    DATA, ID_DIGITS, State, Volume, Volumes, has_row, insert, new_id, seconds, shown_time,
+};
 use crate::catalog::database::{Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::FromHost;
@@ -113,12 +115,7 @@ pub(super) fn take_over(transaction: &Transaction<'_>, dir: &Path) -> Outcome<Re
         return Ok(found);
     }
     for entry in listed(dir).map_err(CatalogError::from)? {
-        let known: i64 = transaction.query_row(
-            "SELECT count(*) FROM volume WHERE dir = ?1",
-            params![entry],
-            |row| row.get(0),
-        )?;
-        if known > 0 {
+        if has_row(transaction, &entry)? {
             continue;
         }
         match read(&dir.join(&entry)) {

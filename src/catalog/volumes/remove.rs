@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use super::lock::Locked;
 use super::record::RECORD;
-use super::row::{DATA, GROWING, State, Volume, Volumes, seconds, shown_time};
+use super::row::{
+    DATA, GROWING, State, Volume, Volumes, has_row, require_free, seconds, shown_time,
+};
 use crate::catalog::database::params;
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::{Errno, FromHost};
@@ -86,14 +88,7 @@ impl Volumes {
         }
         self.database.write(|transaction| {
             let name = volume.name.as_str();
-            let taken: i64 = transaction.query_row(
-                "SELECT count(*) FROM volume WHERE name = ?1 AND origin = '' AND state < 2",
-                params![name],
-                |row| row.get(0),
-            )?;
-            if taken > 0 {
-                return Err(CatalogError::Exists { kind: "volume", name: name.into() }.into());
-            }
+            require_free(transaction, &volume.name)?;
             let back =
                 "UPDATE volume SET state = 1, name = ?1, stale = 1 WHERE id = ?2 AND state = 2";
             match transaction.execute(back, params![name, volume.id])? {
@@ -168,12 +163,7 @@ impl Volumes {
             for entry in fs::read_dir(&self.dir).map_err(CatalogError::io(&self.dir))? {
                 let entry = entry.map_err(CatalogError::io(&self.dir))?;
                 let name = entry.file_name();
-                let count: i64 = transaction.query_row(
-                    "SELECT count(*) FROM volume WHERE dir = ?1",
-                    params![name.to_string_lossy()],
-                    |row| row.get(0),
-                )?;
-                if count == 0 && remove_rest(&entry.path())? {
+                if !has_row(transaction, &name.to_string_lossy())? && remove_rest(&entry.path())? {
                     swept += 1;
                 }
             }

@@ -197,6 +197,23 @@ pub(super) fn insert(
     Ok(())
 }
 
+/// Whether a directory below `volumes/` belongs to a row.
+pub(super) fn has_row(transaction: &Transaction<'_>, dir: &str) -> Outcome<bool> {
+    let query = "SELECT count(*) FROM volume WHERE dir = ?1";
+    let count: i64 = transaction.query_row(query, params![dir], |row| row.get(0))?;
+    Ok(count > 0)
+}
+
+/// Refuses a name that a volume has.
+pub(super) fn require_free(transaction: &Transaction<'_>, name: &VolumeName) -> Outcome<()> {
+    let query = "SELECT count(*) FROM volume WHERE name = ?1 AND origin = '' AND state < 2";
+    let taken: i64 = transaction.query_row(query, params![name.as_str()], |row| row.get(0))?;
+    if taken == 0 {
+        return Ok(());
+    }
+    Err(CatalogError::Exists { kind: "volume", name: name.to_string() }.into())
+}
+
 pub(super) fn text(map: &BTreeMap<String, String>) -> Result<String> {
     serde_json::to_string(map).map_err(|error| CatalogError::Damaged {
         path: PathBuf::from(database::FILE),

@@ -40,13 +40,6 @@ impl Volumes {
     /// # Errors
     /// [`CatalogError::Missing`].
     pub fn lock_snapshot(&self, text: &str) -> Result<Locked> {
-        loop {
-            let seen = self.find_snapshot(text)?;
-            let lock = self.lock_id(&seen.id)?;
-            let volume = self.find_snapshot(text)?;
-            if volume.id == seen.id {
-                return Ok(Locked { volume, _lock: lock });
-            }
-        }
+        self.lock_found(|| self.find_snapshot(text))
     }
 }
