@@ -12,7 +12,8 @@ impl Volumes {
     /// Gives a volume another name. The volume may be in use.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`], [`CatalogError::Exists`].
+    /// [`Missing`](crate::catalog::error::CatalogError::Missing),
+    /// [`Exists`](crate::catalog::error::CatalogError::Exists).
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
         let mut locked = self.lock(name)?;
         self.database.write(|transaction| {
@@ -28,7 +29,7 @@ impl Volumes {
     /// Sets labels, and removes those without a value. The volume may be in use.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`].
+    /// [`Missing`](crate::catalog::error::CatalogError::Missing).
     pub fn label(
         &self,
         name: &VolumeName,
@@ -52,7 +53,7 @@ impl Volumes {
     /// Notes new limits, which the driver has set.
     ///
     /// # Errors
-    /// [`CatalogError::Database`].
+    /// [`Database`](crate::catalog::error::CatalogError::Database).
     pub fn set_limits(
         &self,
         locked: &mut Locked,
