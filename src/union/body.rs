@@ -295,6 +295,8 @@ pub struct FileState {
     pub file: Option<(FileRef, bool)>,
     /// Whether `place` is a pin, which keeps the object by itself.
     pub pinned: bool,
+    /// Whether the name of the node was removed while `place` led to the object.
+    pub misnamed: bool,
 }
 
 impl FileState {
@@ -302,6 +304,12 @@ impl FileState {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.life == Life::Linked && !self.indexed && self.pinned
+    }
+
+    /// Whether the name of the node is none of the object.
+    #[must_use]
+    pub fn has_stale_name(&self) -> bool {
+        self.misnamed || self.is_lost()
     }
 }
 

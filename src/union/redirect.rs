@@ -44,7 +44,8 @@ impl Union {
     /// Copies a file up in a form that stays valid under another name: with its data, or with a
     /// redirect to it. `near` is whether the other name is in the same directory.
     pub(super) fn copy_up_movable(&self, held: &mut Held<'_>, near: bool) -> Result<Place> {
-        if !self.layers.options().redirect {
+        // The names of the lower file are found from the name of the node.
+        if !self.layers.options().redirect || held.state.has_stale_name() {
             return self.copy_up_file(held, Data::Whole);
         }
         let place = self.copy_up_file(held, Data::Movable)?;

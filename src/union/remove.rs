@@ -221,7 +221,7 @@ impl Union {
         Ok(())
     }
 
-    /// Called after one of several names is removed: finds another name that leads to the object.
+    /// Called after one of several names is removed: finds another name of the object.
     pub(super) fn lose_name(
         &self,
         parent: &Parent,
@@ -229,21 +229,24 @@ impl Union {
         held: &mut Held<'_>,
     ) -> Result<()> {
         held.state.drop_alias(parent.id, entry);
-        let leads = held.state.place.is_none() || held.state.is_lost();
-        if !held.is_at(parent.id, entry) || !leads {
+        if !held.is_at(parent.id, entry) {
             return Ok(());
         }
+        let leads = held.state.place.is_none() || held.state.is_lost();
         while let Some((id, name)) = held.state.aliases.pop() {
             let Some(other) = self.table.find(id) else { continue };
             let Ok(body) = other.dir() else { continue };
             let Some(found) = self.layers.resolve(&body.stack(), &name)? else { continue };
             if self.layers.key_of(&found) == held.node.key {
-                held.state.place = None;
-                held.state.pinned = false;
+                if leads {
+                    held.state.place = None;
+                    held.state.pinned = false;
+                }
                 self.table.relocate(held.node.id, id, &name);
                 return Ok(());
             }
         }
+        held.state.misnamed = !leads;
         if held.state.place.is_none() {
             // In a lower layer each name is an object of its own, and this one stays in place,
             // hidden.

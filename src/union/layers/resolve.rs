@@ -95,7 +95,7 @@ impl Layers {
                 };
                 let replaces = stat.kind() == Kind::Dir
                     && stack.has_lower()
-                    && !(marked.opaque || marked.redirect)
+                    && !marked.redirect
                     && self.upper_hides(stack, entry)?;
                 let below = if replaces { &[] } else { &stack.lowers[..] };
                 self.complete(place, stat, marked, below).map(Some)
@@ -165,8 +165,10 @@ impl Layers {
                 Seen::Nothing => rest = below,
                 Seen::Object(stat, marked) => {
                     let place = Place::new(layer.layer, &layer.dir, entry);
-                    let hidden = !below.is_empty() && layer.hides(entry)?;
-                    let below = if hidden { &[] } else { below };
+                    // The name of a metacopy, or of a redirect, is not where the search goes on.
+                    let merges = stat.kind() == Kind::Dir && !marked.redirect;
+                    let replaces = merges && !below.is_empty() && layer.hides(entry)?;
+                    let below = if replaces { &[] } else { below };
                     return Ok(Some(Part { place, stat, marked, below }));
                 }
             }
@@ -200,7 +202,7 @@ impl Layers {
             return Ok(if hidden { Seen::Whiteout } else { Seen::Nothing });
         };
         if stat.is_whiteout_device() {
-            if self.is_shared_whiteout(&stat) {
+            if self.is_shared_whiteout(UPPER, stat.ino) {
                 return Ok(Seen::Whiteout);
             }
             let marked = self.marked(UPPER, &dir.xattr_names(Some(entry))?);

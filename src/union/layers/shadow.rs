@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::sync::Ordering;
-use crate::types::{AttrChange, Kind, Name, Owner, RenameFlags, S_ISGID, Stat, XattrFlags};
-use crate::union::body::{DirBody, Stack};
+use crate::types::{AttrChange, Kind, Name, Owner, RenameFlags, S_ISGID, XattrFlags};
+use crate::union::body::{DirBody, Stack, UPPER};
 use crate::union::layer::DirRef;
 use crate::union::layers::Layers;
 use crate::union::mark::{self, Mark};
@@ -21,10 +21,11 @@ pub(in crate::union) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const WHITEOUT_MODE: u32 = Kind::Char.mode_bits();
 
 impl Layers {
-    /// Whether an inode is the shared whiteout: our whiteouts are links to it.
-    pub(in crate::union) fn is_shared_whiteout(&self, stat: &Stat) -> bool {
+    /// Whether an inode of a layer is the shared whiteout: our whiteouts are links to it. Only the
+    /// upper has one; an inode of a lower layer may have the same number.
+    pub(in crate::union) fn is_shared_whiteout(&self, layer: u16, ino: u64) -> bool {
         let shared = self.upper.as_ref().map(|upper| &upper.whiteout_ino);
-        shared.is_some_and(|ino| ino.load(Ordering::Relaxed) == stat.ino)
+        layer == UPPER && shared.is_some_and(|own| own.load(Ordering::Relaxed) == ino)
     }
 
     /// Whether a directory may hold xattr whiteouts: only a directory marked `opaque=x` does

@@ -36,11 +36,12 @@ impl Lister<'_> {
         marked: bool,
     ) -> Result<bool> {
         match item.kind {
-            Kind::Char if layer == UPPER && self.is_shared_whiteout_ino(item.ino) => Ok(true),
+            // Every link to that inode is a whiteout, so its number is enough.
+            Kind::Char if self.layers.is_shared_whiteout(layer, item.ino) => Ok(true),
             Kind::Char | Kind::Unknown => {
                 let stat = dir.stat(Some(&item.name))?;
-                Ok(stat.is_whiteout_device()
-                    && (self.layers.is_shared_whiteout(&stat) || !is_plain(dir, &item.name)?))
+                let shared = self.layers.is_shared_whiteout(layer, stat.ino);
+                Ok(stat.is_whiteout_device() && (shared || !is_plain(dir, &item.name)?))
             }
             Kind::File if mark::is_aufs_name(&item.name) => Ok(!is_plain(dir, &item.name)?),
             Kind::File if marked => {
@@ -50,11 +51,6 @@ impl Lister<'_> {
             }
             _ => Ok(false),
         }
-    }
-
-    // Every link to that inode is a whiteout, so its number is enough.
-    fn is_shared_whiteout_ino(&self, ino: u64) -> bool {
-        self.layers.is_shared_whiteout(&Stat { ino, ..Stat::default() })
     }
 
     pub(super) fn is_impure(&self, dir: &DirRef) -> Result<bool> {
