@@ -8,6 +8,9 @@
 //! Each user holds a shared lock (flock(2)) on the data root, so that the catalogue of a root that
 //! a failed mount had made is removed only while nobody uses it.
 //!
+//! One connection writes, and others read at the same time: in WAL mode a reader waits for no
+//! writer. A read that begins after a commit sees it, whichever connection it has.
+//!
 //! The schema has one version (`PRAGMA user_version`). A later one is refused.
 
 use std::fmt::Display;
@@ -18,7 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 pub(super) use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 use rusqlite::{ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -33,6 +36,10 @@ pub(super) const FILE: &str = "catalog.db";
 const VERSION: i64 = 1;
 /// `PRAGMA application_id` of the file: "lmna".
 const APPLICATION: i64 = 0x6c6d_6e61;
+/// The most connections that read. Each takes three descriptors and [`READER_CACHE_KIB`].
+const READERS: usize = 8;
+/// The pages that a connection that reads keeps.
+const READER_CACHE_KIB: i64 = 512;
 /// How long a transaction waits for those of other processes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,8 +74,42 @@ CREATE TABLE holder (
 /// An open catalogue.
 pub struct Database {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    writer: Mutex<Connection>,
+    readers: Readers,
     _root: OwnedFd,
+}
+
+/// The connections that read. They are opened when they are needed.
+#[derive(Default)]
+struct Readers {
+    state: Mutex<ReaderState>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct ReaderState {
+    idle: Vec<Connection>,
+    /// Those that exist, idle or not.
+    count: usize,
+}
+
+/// A connection that reads, in use.
+struct Reader<'a> {
+    readers: &'a Readers,
+    /// `None` where it could not be opened.
+    connection: Option<Connection>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut state = self.readers.state.lock();
+        match self.connection.take() {
+            Some(connection) => state.idle.push(connection),
+            None => state.count -= 1,
+        }
+        drop(state);
+        self.readers.freed.notify_one();
+    }
 }
 
 /// A result of SQLite, before the path of the catalogue is added.
@@ -106,21 +147,15 @@ impl Database {
         let lock = lock_root(root)?;
         let path = root.join(FILE);
         create_file(&path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(PATIENCE)?;
+            let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
-            connection.pragma_update(None, "trusted_schema", "OFF")?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| refused(&path, &error))?;
-        let database = Self { path, connection: Mutex::new(connection), _root: lock };
+        let writer = Mutex::new(open().map_err(|error| refused(&path, &error))?);
+        let database = Self { path, writer, readers: Readers::default(), _root: lock };
         database.create(fill)?;
         Ok(database)
     }
@@ -148,17 +183,37 @@ impl Database {
     }
 
     fn version(&self) -> Result<i64> {
-        self.read(|connection| Ok(version(connection)?))
+        self.outcome(version(&self.writer.lock()).map_err(Interrupted::from))
     }
 
     /// Reads. Each statement sees the commits before it.
     pub(super) fn read<T>(&self, act: impl FnOnce(&Connection) -> Outcome<T>) -> Result<T> {
-        self.outcome(act(&self.connection.lock()))
+        let mut reader = self.reader();
+        let connection = match &mut reader.connection {
+            Some(connection) => connection,
+            none => {
+                let opened = connect_reader(&self.path).map_err(|e| refused(&self.path, &e))?;
+                none.insert(opened)
+            }
+        };
+        self.outcome(act(connection))
+    }
+
+    /// A connection that reads, or the right to open one. Waits while all are in use.
+    fn reader(&self) -> Reader<'_> {
+        let readers = &self.readers;
+        let mut state = readers.state.lock();
+        while state.idle.is_empty() && state.count >= READERS {
+            readers.freed.wait(&mut state);
+        }
+        let connection = state.idle.pop();
+        state.count += usize::from(connection.is_none());
+        Reader { readers, connection }
     }
 
     /// Reads and writes in one transaction. An error undoes it.
     pub(super) fn write<T>(&self, act: impl FnOnce(&Transaction<'_>) -> Outcome<T>) -> Result<T> {
-        let mut connection = self.connection.lock();
+        let mut connection = self.writer.lock();
         let run = || -> Outcome<T> {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -181,6 +236,25 @@ impl Database {
         let (path, what) = (self.path.clone(), what.to_string());
         CatalogError::Database { path, what, is_damage: true }
     }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = flags
+        | OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    Ok(connection)
+}
+
+/// The index of the log is shared memory that readers write too, so that none is read-only.
+fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::empty())?;
+    connection.pragma_update(None, "query_only", "ON")?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    Ok(connection)
 }
 
 /// Takes the shared lock of a data root, which is made if it is missing.
@@ -256,4 +330,110 @@ fn refused(path: &Path, error: &rusqlite::Error) -> CatalogError {
 #[cfg(test)]
 pub(super) fn raw(path: &Path) -> Connection {
     Connection::open(path).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    fn names(database: &Database) -> Vec<String> {
+        let read = |connection: &Connection| -> Outcome<Vec<String>> {
+            let mut statement = connection.prepare_cached("SELECT holder FROM holder")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        };
+        database.read(read).unwrap()
+    }
+
+    fn add(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<usize> {
+        let row = "INSERT INTO holder (volume, holder, since) VALUES ('v', ?1, 0)";
+        transaction.execute(row, params![name])
+    }
+
+    fn open(root: &Path) -> Database {
+        let volume = "INSERT INTO volume (id, name, dir, driver, state, created, changed, options, \
+                      labels) VALUES ('v', 'v', 'v', 'local', 1, 0, 0, '{}', '{}')";
+        Database::open(root, |transaction| {
+            transaction.execute(volume, [])?;
+            Ok(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_reader_waits_for_no_writer_and_sees_each_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = open(dir.path());
+        let (begun, read) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let write = |transaction: &Transaction<'_>| -> Outcome<()> {
+                    add(transaction, "a")?;
+                    begun.wait();
+                    read.wait();
+                    Ok(())
+                };
+                database.write(write).unwrap();
+            });
+            begun.wait();
+            // The transaction is open.
+            assert_eq!(names(&database), Vec::<String>::new());
+            read.wait();
+        });
+        assert_eq!(names(&database), ["a"]);
+        for number in 0..100 {
+            database.write(|transaction| Ok(add(transaction, &number.to_string())?)).unwrap();
+            assert_eq!(names(&database).len(), number + 2);
+        }
+    }
+
+    #[test]
+    fn connections_that_read_are_few_and_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = open(dir.path());
+        let full = Barrier::new(READERS);
+        thread::scope(|scope| {
+            for _ in 0..READERS {
+                scope.spawn(|| {
+                    let read = |_: &Connection| -> Outcome<()> {
+                        full.wait();
+                        Ok(())
+                    };
+                    database.read(read).unwrap();
+                    for _ in 0..50 {
+                        names(&database);
+                    }
+                });
+            }
+            for _ in 0..READERS {
+                scope.spawn(|| names(&database));
+            }
+        });
+        let state = database.readers.state.lock();
+        assert_eq!((state.count, state.idle.len()), (READERS, READERS));
+    }
+
+    #[test]
+    fn a_reader_that_fails_leaves_its_place_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = open(dir.path());
+        let file = dir.path().join(FILE);
+        let away = dir.path().join("away");
+        fs::rename(&file, &away).unwrap();
+        for _ in 0..2 * READERS {
+            let read = database.read(|connection| Ok(version(connection)?));
+            assert!(matches!(read, Err(CatalogError::Database { .. })), "{read:?}");
+        }
+        fs::rename(&away, &file).unwrap();
+        assert_eq!(names(&database), Vec::<String>::new());
+        // A statement that fails costs no connection, and nothing can be written.
+        for _ in 0..2 * READERS {
+            let row = "DELETE FROM volume";
+            assert!(database.read(|connection| Ok(connection.execute(row, [])?)).is_err());
+        }
+        assert_eq!(database.readers.state.lock().count, 1);
+    }
 }

@@ -53,6 +53,9 @@ const RECORD: Duration = Duration::from_secs(20);
 const UNCLAIMED: Duration = Duration::from_secs(120);
 /// The option of Docker that names the driver of Lamina.
 const DRIVER: &str = "driver";
+/// The options that `local` cannot serve, and the driver that does.
+const LIMITS: [&str; 2] = ["size", "inodes"];
+const LIMITED: &str = "image";
 /// What is said of a request without a name.
 const NO_NAME: &str = "the request names no volume: it was interrupted and repeated";
 /// The longest id of a mount. dockerd's have 64 digits.
@@ -206,7 +209,9 @@ impl Docker {
     async fn create(&self, request: Request) -> Answered<()> {
         let name = volume_name(&request)?;
         let mut options = request.opts.unwrap_or_default();
-        let driver = options.remove(DRIVER);
+        let is_given = |key: &&str| options.get(*key).is_some_and(|value| !value.is_empty());
+        let is_limited = LIMITS.iter().any(is_given);
+        let driver = options.remove(DRIVER).or_else(|| is_limited.then(|| LIMITED.to_owned()));
         let new = NewVolume { name: name.clone(), driver, options, labels: Default::default() };
         let order = order(name, self.patience.long);
         self.change(order, move |volumes| volumes.create(new), drop).await.map(drop)

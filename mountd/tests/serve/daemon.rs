@@ -101,6 +101,10 @@ impl Daemon {
         Client::new(&self.docker)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test stops at the first surprise"
 )]
 
@@ -12,5 +13,6 @@ mod client;
 mod daemon;
 mod ends;
 mod http;
+mod load;
 mod manager;
 mod metrics;

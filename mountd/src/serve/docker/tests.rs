@@ -152,6 +152,9 @@ async fn a_volume_lives_as_docker_expects() {
     assert_eq!(list["Volumes"], json!([{"Name": "a", "Mountpoint": place}]));
     assert_eq!(plugin.err("Unmount", json!({"Name": "a", "ID": "1"})).await, "");
     assert_eq!(plugin.err("Remove", json!({"Name": "a"})).await, "");
+    let sized = json!({"Name": "b", "Opts": {"size": "1G"}});
+    assert_eq!(plugin.err("Create", sized).await, "");
+    assert_eq!(plugin.err("Remove", json!({"Name": "b"})).await, "");
     assert_eq!(plugin.call("List", json!({})).await["Volumes"], json!([]));
     let log = [
         "create image {\"size\": \"1G\"} a",
@@ -159,6 +162,8 @@ async fn a_volume_lives_as_docker_expects() {
         "publish 1 a",
         "unpublish 1 a",
         "remove a",
+        "create image {\"size\": \"1G\"} b",
+        "remove b",
     ];
     assert_eq!(plugin.volumes.log(), log);
 }
