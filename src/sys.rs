@@ -35,6 +35,7 @@ pub mod mount;
 pub mod pin;
 pub mod process;
 pub mod remove;
+pub mod socket;
 pub mod xattr;
 
 use crate::error::{Errno, Error};

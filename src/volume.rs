@@ -5,29 +5,55 @@
 //! state lock of [`crate::catalog::volumes`]); calls for different volumes run side by side. A
 //! driver keeps no state in memory: after a crash the next call reads the host.
 
+use std::ops::Deref;
+
 pub mod driver;
 pub mod error;
 pub mod image;
 pub mod local;
 mod mounted;
+pub mod plugin;
 mod tree;
 
 pub use driver::{Driver, Limits, Place, Spec, Usage};
 pub use error::{Result, VolumeError};
 use image::ImageDriver;
 use local::LocalDriver;
+use plugin::PluginDriver;
 
-/// All drivers.
+/// All drivers, but for those of plugins.
 const DRIVERS: [&dyn Driver; 2] = [&LocalDriver, &ImageDriver];
 
-/// The driver of a name.
+/// A driver that was chosen by its name.
+pub enum Chosen {
+    /// One of Lamina.
+    Own(&'static dyn Driver),
+    /// That of a plugin.
+    Plugin(PluginDriver),
+}
+
+impl Deref for Chosen {
+    type Target = dyn Driver;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Own(driver) => *driver,
+            Self::Plugin(driver) => driver,
+        }
+    }
+}
+
+/// The driver of a name; `plugin:NAME` is that of a volume plugin of Docker.
 ///
 /// # Errors
-/// [`VolumeError::NoDriver`].
-pub fn driver(name: &str) -> Result<&'static dyn Driver> {
+/// [`VolumeError::NoDriver`]; [`VolumeError::Option`] for a name that no plugin can have.
+pub fn driver(name: &str) -> Result<Chosen> {
+    if let Some(plugin) = name.strip_prefix(plugin::PREFIX) {
+        return PluginDriver::new(plugin).map(Chosen::Plugin);
+    }
     let found = DRIVERS.into_iter().find(|driver| driver.name() == name);
-    found.ok_or_else(|| VolumeError::NoDriver {
+    found.map(Chosen::Own).ok_or_else(|| VolumeError::NoDriver {
         name: name.to_owned(),
-        known: DRIVERS.map(|driver| driver.name()).join(", "),
+        known: DRIVERS.map(|driver| driver.name()).join(", ") + ", plugin:NAME",
     })
 }

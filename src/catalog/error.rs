@@ -73,6 +73,14 @@ pub enum CatalogError {
         /// The name in the request.
         name: String,
     },
+    /// The content of a volume that was to be removed is still there.
+    #[error("volume {name:?} is in the trash, and its content is still there: {what}")]
+    Content {
+        /// The name of the volume.
+        name: String,
+        /// Why the driver did not remove it.
+        what: String,
+    },
     /// Something of this name is there already.
     #[error("{kind} {name:?} already exists")]
     Exists {

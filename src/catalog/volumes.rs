@@ -33,7 +33,7 @@ pub use create::{Begun, Growing};
 pub use lock::{Locked, OpenVolume};
 pub use record::Recovered;
 pub use remove::Trashed;
-pub use row::{NewVolume, Volume, Volumes};
+pub use row::{EndContent, NewVolume, Volume, Volumes};
 
 /// Removes the catalogue of a data root that a failed mount had made, and the root, unless there
 /// are volumes or other users by now.
@@ -58,12 +58,19 @@ impl Volumes {
             }
             Ok(())
         })?;
-        let volumes = Self { database, dir };
+        let volumes = Self { database, dir, end: |_| Ok(()) };
         // What cannot be written now is written later; the catalogue is right without it.
         if let Err(error) = volumes.write_stale() {
             tracing::warn!(%error, "the record of a volume is older than the catalogue");
         }
         Ok(volumes)
+    }
+
+    /// Calls a function for each volume before it is removed for good. Where that fails, the volume
+    /// goes to the trash, from which it is removed later.
+    #[must_use]
+    pub fn ended_by(self, end: EndContent) -> Self {
+        Self { end, ..self }
     }
 }
 

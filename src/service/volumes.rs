@@ -20,7 +20,7 @@ use crate::catalog::volumes::{Begun, Locked, OpenVolume, Volumes};
 use crate::error::FromHost;
 use crate::sys;
 use crate::types::{Graft, VolumeName, hex, size};
-use crate::volume::{self, Driver, Place, Spec, VolumeError};
+use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
@@ -69,7 +69,7 @@ impl VolumeService {
     /// # Errors
     /// [`Refusal::Catalog`].
     pub fn open(root: &Path) -> Result<Self> {
-        let volumes = Volumes::open(root)?;
+        let volumes = Volumes::open(root)?.ended_by(end_content);
         Ok(Self { root: root.to_owned(), volumes, held: Mutex::default() })
     }
 
@@ -455,12 +455,21 @@ fn unmount(locked: &Locked) -> Result<()> {
     Ok(driver.unmount(&place(locked.volume()), &spec)?)
 }
 
+/// Ends what the driver of a volume keeps outside its directory.
+fn end_content(volume: &Volume) -> std::result::Result<(), String> {
+    let end = || -> Result<()> {
+        let (driver, spec) = parts(volume)?;
+        Ok(driver.remove(&place(volume), &spec)?)
+    };
+    end().map_err(|error| error.to_string())
+}
+
 fn place(volume: &Volume) -> Place {
     Place::new(volume.directory().to_owned())
 }
 
 /// The driver of a volume, and what the volume was made with.
-fn parts(volume: &Volume) -> Result<(&'static dyn Driver, Spec)> {
+fn parts(volume: &Volume) -> Result<(Chosen, Spec)> {
     let limits = Limits { size_bytes: volume.size_bytes, inodes: volume.inodes };
     let spec = Spec { options: volume.options.clone(), limits };
     Ok((volume::driver(&volume.driver)?, spec))

@@ -63,7 +63,7 @@ pub struct Usage {
 /// A volume driver.
 pub trait Driver: Send + Sync {
     /// The name in options, records and messages.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Refuses options and limits that the driver cannot serve, before anything is created.
     ///
@@ -89,6 +89,15 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// `Busy` if a process uses the mount.
     fn unmount(&self, place: &Place, spec: &Spec) -> Result<()>;
+
+    /// Ends what [`Driver::create`] made outside the directory, which the caller removes. Nobody
+    /// uses the volume. It may be called again, also where a creation was killed.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError). The volume stays in the trash.
+    fn remove(&self, _place: &Place, _spec: &Spec) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether only this driver and its volume can write to the content: a file system of its own,
     /// not a directory of the host or a share.

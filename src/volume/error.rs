@@ -25,6 +25,35 @@ pub enum VolumeError {
         /// The names of the drivers.
         known: String,
     },
+    /// No volume plugin of Docker has this name.
+    #[error("volume plugin {name:?} does not exist: it has no socket in {} and no file in {specs}",
+        sockets.display())]
+    NoPlugin {
+        /// The name in the request.
+        name: String,
+        /// The directory of sockets.
+        sockets: PathBuf,
+        /// The directories of files that name sockets.
+        specs: String,
+    },
+    /// The file of a volume plugin names no socket that can be used.
+    #[error("{}: {what}", path.display())]
+    PluginAddress {
+        /// The file.
+        path: PathBuf,
+        /// The address, and what is valid.
+        what: String,
+    },
+    /// A call of a volume plugin failed.
+    #[error("volume plugin {plugin:?}: {call}: {reason}")]
+    Plugin {
+        /// The name of the plugin.
+        plugin: String,
+        /// The call.
+        call: &'static str,
+        /// The text of the plugin, or why there is none.
+        reason: String,
+    },
     /// An option is unknown to a driver, or its value is invalid.
     #[error("option {key}={value} of driver {driver}: {reason}")]
     Option {

@@ -1,6 +1,7 @@
 //! Volumes whose content is a mount on `_data`.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use super::driver::{Place, Usage};
 use super::error::{Result, VolumeError};
@@ -18,11 +19,30 @@ pub(super) fn is_mounted(place: &Place) -> Result<bool> {
     if !data.exists() {
         return Ok(false);
     }
-    let id = |path: &std::path::Path| {
+    let id = |path: &Path| {
         let opened = sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY);
         opened.and_then(|fd| sys::file::mount_id(fd.as_fd(), b"")).map_err(VolumeError::host(path))
     };
     Ok(id(place.directory())? != id(&data)?)
+}
+
+/// Whether the mount on the content of a volume shows a whole file system, not a directory of one.
+///
+/// # Errors
+/// As open(2).
+pub(super) fn is_whole(place: &Place) -> Result<bool> {
+    let table = Path::new("/proc/thread-self/mountinfo");
+    let text = std::fs::read_to_string(table).map_err(VolumeError::io(table))?;
+    let data = place.data();
+    let id = sys::file::open_path(&data, OFlags::PATH | OFlags::DIRECTORY)
+        .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""))
+        .map_err(VolumeError::host(&data))?;
+    // Id, parent, device, root.
+    let root = |line: &str| {
+        let mut words = line.split(' ');
+        (words.next() == Some(&id.to_string())).then(|| words.nth(2) == Some("/"))
+    };
+    Ok(text.lines().find_map(root).unwrap_or(false))
 }
 
 /// Ends the mounts on the content of a volume. A bind mount is taken away whoever uses it, with the

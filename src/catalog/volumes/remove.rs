@@ -186,6 +186,11 @@ impl Volumes {
     /// volume for [`Volumes::recover`], and its row last. The caller holds the state lock.
     pub(super) fn erase(&self, volume: &Volume) -> Result<()> {
         self.set_state(volume, State::Going)?;
+        if let Err(what) = (self.end)(volume) {
+            self.set_state(volume, State::Trashed)?;
+            self.write_record(volume, State::Trashed)?;
+            return Err(CatalogError::Content { name: volume.name.to_string(), what });
+        }
         let directory = volume.directory();
         unmount(directory)?;
         let record = directory.join(RECORD);

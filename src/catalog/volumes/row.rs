@@ -82,7 +82,11 @@ pub(super) enum State {
 pub struct Volumes {
     pub(super) database: Database,
     pub(super) dir: PathBuf,
+    pub(super) end: EndContent,
 }
+
+/// Ends what the driver of a volume keeps outside its directory. A failure is a sentence.
+pub type EndContent = fn(&Volume) -> std::result::Result<(), String>;
 
 impl Volumes {
     /// Finds a volume.

@@ -37,7 +37,7 @@ pub(super) const USERS: [(&str, &[&str]); 2] = [
 ];
 
 /// A word, and the prefixes of the paths that may use it.
-pub(super) const WORDS: [(&str, &[&str]); 22] = [
+pub(super) const WORDS: [(&str, &[&str]); 23] = [
     ("laminafs_testing", &[]),
     ("shuttle", &["src/sync"]),
     ("libc", &["src/sys"]),
@@ -53,6 +53,7 @@ pub(super) const WORDS: [(&str, &[&str]); 22] = [
     ("dbg", &[]),
     ("rustix", &["src/sys", "mountd/"]),
     ("axum", &["mountd/"]),
+    ("httparse", &["src/volume/plugin"]),
     ("hyper", &["mountd/"]),
     ("hyper_util", &["mountd/"]),
     ("listenfd", &["mountd/"]),

@@ -15,10 +15,11 @@ use crate::report::{CliError, say};
 pub struct CreateArgs {
     /// The name of the volume [default: 64 random digits].
     name: Option<String>,
-    /// The driver: local or image.
+    /// The driver: local, image, or plugin:NAME for a volume plugin of Docker.
     #[arg(short, long, default_value = "local")]
     driver: String,
     /// An option of the driver. local: type, device, o. image: fs (ext4 or xfs), o.
+    /// plugin:NAME: those of the plugin.
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// A label.
