@@ -2,6 +2,7 @@
 
 mod apt;
 mod buildah;
+mod classic;
 mod containers;
 mod docker;
 mod export;
@@ -28,7 +29,7 @@ const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) 
 }
 
 /// All scenarios.
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 15] = [
     scenario("apt", "apt", apt::run),
     scenario("podman", "podman", podman::root::run),
     scenario("podman-rootless", "rootless", podman::rootless::run),
@@ -38,6 +39,7 @@ pub const ALL: [Scenario; 14] = [
     scenario("as-fuse-overlayfs", "named", podman::named::run),
     scenario("docker", "docker", docker::run),
     scenario("volume-plugin", "plugin", plugin::run),
+    scenario("classic", "classic", classic::run),
     scenario("image", "image", images::run),
     scenario("container", "container", containers::run),
     scenario("export", "export", export::run),
