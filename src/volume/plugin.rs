@@ -5,8 +5,8 @@
 //!
 //! - `plugin.json` has the plugin, and the name that the volume has there. It is written before the
 //!   plugin is asked, so that a removal knows of each volume that the plugin may have.
-//! - `plugin.mounted` is there from the moment when the plugin is asked to mount the volume until it
-//!   has confirmed the end.
+//! - `plugin.mounted` is there from the moment at which the plugin is asked to mount the volume
+//!   until it has confirmed the end.
 //!
 //! The name at the plugin is `lamina-` and 128 random bits: it stays when a volume is renamed, and
 //! no two data roots share one. It is the id of the mount too: one id for all users.
