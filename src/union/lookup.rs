@@ -295,14 +295,13 @@ impl Union {
                 held.state.place = None;
                 held.state.pinned = false;
                 self.table.relocate(held.node.id, parent, entry);
-            } else if held.state.misnamed {
-                held.state.misnamed = false;
-                self.table.relocate(held.node.id, parent, entry);
-            } else if (found.stat.nlink > 1 || found.indexed.is_some())
+            } else if !held.state.misnamed
+                && (found.stat.nlink > 1 || found.indexed.is_some())
                 && node.key.layer() < FIRST_GRAFT
             {
                 held.state.add_alias(parent, entry);
             } else {
+                held.state.misnamed = false;
                 self.table.relocate(held.node.id, parent, entry);
             }
             Ok(())
