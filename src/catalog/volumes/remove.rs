@@ -41,8 +41,12 @@ impl Volumes {
     /// [`CatalogError::InUse`]. A crash leaves the volume as it was, or in the trash.
     pub fn trash(&self, locked: Locked) -> Result<()> {
         locked.require_idle()?;
-        self.set_state(&locked.volume, State::Trashed)?;
-        self.write_record(&locked.volume, State::Trashed)
+        self.set_trashed(&locked.volume)
+    }
+
+    fn set_trashed(&self, volume: &Volume) -> Result<()> {
+        self.set_state(volume, State::Trashed)?;
+        self.write_record(volume, State::Trashed)
     }
 
     /// Removes a volume with its content.
@@ -187,8 +191,7 @@ impl Volumes {
     pub(super) fn erase(&self, volume: &Volume) -> Result<()> {
         self.set_state(volume, State::Going)?;
         if let Err(what) = (self.end)(volume) {
-            self.set_state(volume, State::Trashed)?;
-            self.write_record(volume, State::Trashed)?;
+            self.set_trashed(volume)?;
             return Err(CatalogError::Content { name: volume.name.to_string(), what });
         }
         let directory = volume.directory();
