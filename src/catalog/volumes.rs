@@ -33,6 +33,7 @@ pub use create::{Begun, Growing};
 pub use lock::{Locked, OpenVolume};
 pub use record::Recovered;
 pub use remove::Trashed;
+pub(crate) use row::new_id;
 pub use row::{EndContent, NewVolume, Volume, Volumes};
 
 /// Removes the catalogue of a data root that a failed mount had made, and the root, unless there

@@ -19,11 +19,13 @@ pub(super) fn is_mounted(place: &Place) -> Result<bool> {
     if !data.exists() {
         return Ok(false);
     }
-    let id = |path: &Path| {
-        let opened = sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY);
-        opened.and_then(|fd| sys::file::mount_id(fd.as_fd(), b"")).map_err(VolumeError::host(path))
-    };
-    Ok(id(place.directory())? != id(&data)?)
+    Ok(mount_id(place.directory())? != mount_id(&data)?)
+}
+
+/// The number of the mount that a directory is on.
+fn mount_id(path: &Path) -> Result<u64> {
+    let opened = sys::file::open_path(path, OFlags::PATH | OFlags::DIRECTORY);
+    opened.and_then(|fd| sys::file::mount_id(fd.as_fd(), b"")).map_err(VolumeError::host(path))
 }
 
 /// Whether the mount on the content of a volume shows a whole file system, not a directory of one.
@@ -33,14 +35,11 @@ pub(super) fn is_mounted(place: &Place) -> Result<bool> {
 pub(super) fn is_whole(place: &Place) -> Result<bool> {
     let table = Path::new("/proc/thread-self/mountinfo");
     let text = std::fs::read_to_string(table).map_err(VolumeError::io(table))?;
-    let data = place.data();
-    let id = sys::file::open_path(&data, OFlags::PATH | OFlags::DIRECTORY)
-        .and_then(|fd| sys::file::mount_id(fd.as_fd(), b""))
-        .map_err(VolumeError::host(&data))?;
+    let id = mount_id(&place.data())?.to_string();
     // Id, parent, device, root.
     let root = |line: &str| {
         let mut words = line.split(' ');
-        (words.next() == Some(&id.to_string())).then(|| words.nth(2) == Some("/"))
+        (words.next() == Some(id.as_str())).then(|| words.nth(2) == Some("/"))
     };
     Ok(text.lines().find_map(root).unwrap_or(false))
 }

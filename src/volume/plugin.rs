@@ -30,10 +30,11 @@ pub use place::PluginPlaces;
 use super::driver::{Driver, Limits, Place, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::{mounted, tree};
+use crate::catalog::volumes::new_id;
 use crate::error::FromHost;
 use crate::store::files::write_whole;
 use crate::sys;
-use crate::types::{BindFlags, hex};
+use crate::types::BindFlags;
 
 /// Begins the name of a driver that is a plugin.
 pub(super) const PREFIX: &str = "plugin:";
@@ -94,9 +95,7 @@ impl PluginDriver {
 
 impl Record {
     fn new(plugin: &Plugin) -> Result<Self> {
-        let random = sys::process::random().map_err(VolumeError::host(Path::new("getrandom")))?;
-        let digits = hex::encode(random.get(..16).unwrap_or(&random));
-        let volume = format!("lamina-{digits}");
+        let volume = format!("lamina-{}", new_id()?);
         Ok(Self { plugin: plugin.name.clone(), volume, scope: plugin.scope() })
     }
 
@@ -123,6 +122,18 @@ fn forget_mount(place: &Place) -> Result<()> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(VolumeError::io(&path)),
+    }
+}
+
+/// Notes whether a plugin ended its mount. One that did not keeps nobody from the end of ours: it
+/// is asked again at the next call.
+fn note_end(place: &Place, record: &Record, asked: Result<()>) -> Result<()> {
+    match asked {
+        Ok(()) => forget_mount(place),
+        Err(error) => {
+            tracing::warn!(%error, volume = record.volume, "stays mounted by its plugin");
+            Ok(())
+        }
     }
 }
 
@@ -190,8 +201,6 @@ impl Driver for PluginDriver {
         })
     }
 
-    /// A plugin that does not answer keeps nobody from the end of our mount: it is asked again at
-    /// the next call.
     fn unmount(&self, place: &Place, _: &Spec) -> Result<()> {
         mounted::unmount(place, false)?;
         if !mark(place).exists() {
@@ -203,18 +212,12 @@ impl Driver for PluginDriver {
             plugin.activate()?;
             plugin.unmount(&record.volume, &record.volume)
         });
-        match asked {
-            Ok(()) => forget_mount(place),
-            Err(error) => {
-                tracing::warn!(%error, volume = record.volume, "stays mounted by its plugin");
-                Ok(())
-            }
-        }
+        note_end(place, &record, asked)
     }
 
     /// A plugin that is not installed any more keeps nobody from a removal. One that is and does
     /// not remove the volume is an error.
-    fn remove(&self, place: &Place, spec: &Spec) -> Result<()> {
+    fn remove(&self, place: &Place, _: &Spec) -> Result<()> {
         if !place.directory().join(RECORD).exists() {
             return Ok(());
         }
@@ -229,7 +232,9 @@ impl Driver for PluginDriver {
         };
         // One that hangs is not waited for twice.
         plugin.activate()?;
-        self.unmount(place, spec)?;
+        if mark(place).exists() {
+            note_end(place, &record, plugin.unmount(&record.volume, &record.volume))?;
+        }
         plugin.remove(&record.volume)
     }
 

@@ -235,8 +235,8 @@ pub(super) const GROWING: &str = ".growing-";
 /// The digits of an id. Nothing else becomes the name of a file.
 pub(super) const ID_DIGITS: usize = 32;
 
-/// The id of a new volume.
-pub(super) fn new_id() -> Result<String> {
+/// A new id: 128 random bits in hexadecimal.
+pub(crate) fn new_id() -> Result<String> {
     let random = sys::process::random().map_err(CatalogError::host(Path::new("getrandom")))?;
     Ok(hex::encode(random.get(..16).unwrap_or(&random)))
 }
