@@ -30,6 +30,7 @@ pub mod store;
 pub mod sync;
 pub mod sys;
 pub mod transfer;
+pub mod tree;
 pub mod types;
 pub mod union;
 pub mod volume;

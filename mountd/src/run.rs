@@ -39,6 +39,11 @@ pub fn open_umask() {
     }
 }
 
+/// Excludes all other users again.
+pub fn close_umask_again() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
 fn is_host_root(path: &str) -> bool {
     // Root of a user namespace sees the directories of the host as those of another user.
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0) && process::is_root()

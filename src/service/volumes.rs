@@ -4,8 +4,10 @@
 //! holds the lock of its own volume alone.
 
 mod adopt;
+mod content;
 mod fill;
 mod snapshot;
+pub mod transfer;
 mod trash;
 
 use std::collections::{BTreeMap, HashMap};

@@ -2,7 +2,7 @@
 //!
 //! Where a function takes a directory and a name, an empty name means the descriptor itself.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
@@ -13,7 +13,7 @@ use rustix::io::Errno as Raw;
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::{c_name, last, refused};
-use crate::types::{AttrChange, Seek, SetTime, Stat, StatFs, Time};
+use crate::types::{AttrChange, Kind, Seek, SetTime, Stat, StatFs, Time};
 
 pub use rustix::fs::{AtFlags, OFlags, major, makedev, minor};
 
@@ -412,6 +412,26 @@ pub fn fchmodat2(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()> {
         libc::syscall(libc::SYS_fchmodat2, dir.as_raw_fd(), name.as_ptr(), mode, ITSELF.bits())
     };
     if done == 0 { Ok(()) } else { Err(last(OP)) }
+}
+
+/// Changes the permission bits without following a link, on any kernel.
+///
+/// # Errors
+/// As fchmodat2(2); `EOPNOTSUPP` for a link.
+pub fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()> {
+    match fchmodat2(dir, name, mode) {
+        Err(error) if error.is(Errno::NOSYS) => {}
+        done => return done,
+    }
+    // Before Linux 6.6: through the descriptor of the object itself.
+    let object = match name {
+        b"" => duplicate(dir)?,
+        _ => openat(dir, name, OFlags::PATH)?,
+    };
+    if statx(object.as_fd(), b"")?.kind() == Kind::Symlink {
+        return Err(Error::os("chmod", Errno::OPNOTSUPP));
+    }
+    chmod(format!("/proc/self/fd/{}", object.as_raw_fd()).as_bytes(), mode)
 }
 
 /// Changes the permission bits of the object at a path, following links.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::HostError;
 use crate::store::error::StoreError;
+use crate::tree::error::TreeError;
 use crate::types::digest::{BadDigest, Digest, OtherDigest};
 
 /// Result of an import or export.
@@ -140,6 +141,15 @@ pub enum TransferError {
         /// A description of the failure; never a password or token.
         what: String,
     },
+}
+
+impl From<TreeError> for TransferError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Host(error) => Self::Host(error),
+            TreeError::Entry { name, what } => Self::Entry { name, what },
+        }
+    }
 }
 
 impl TransferError {

@@ -1,12 +1,17 @@
 //! Export of layers and images as tars, OCI layouts and docker-archives.
 //!
-//! - `tar`: a layer as a tar, always with equal bytes; `documents`: manifests and lists;
+//! - `member`: members of a tar; `tar`: a layer as a tar, always with equal bytes;
+//! - `documents`: manifests and lists;
+//! - `tree`: a tree of the host as a tar; `file`: a file that appears as a whole;
 //! - `target`: the destination: a directory, a file or a pipe; `registry`: a registry.
 
 pub(crate) mod documents;
+mod file;
+pub(in crate::transfer) mod member;
 mod registry;
 mod tar;
 mod target;
+mod tree;
 
 use std::io::{self, Write};
 
@@ -18,8 +23,10 @@ use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
 pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
+pub use file::FileTarget;
 pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
+pub use tree::{Exported, export_tree};
 
 /// The compression of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

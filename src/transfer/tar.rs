@@ -2,7 +2,7 @@
 //!
 //! - `members`, with `header`, `pax`, `number` and `sparse`: tar as GNU tar, star, libarchive and
 //!   Go write it; archives that two of them would read differently are refused;
-//! - `entry`: passes members to a [`Sink`].
+//! - `entry`: passes members to a [`Sink`]; `unpack`: makes a tree of them.
 
 use std::io::{self, BufReader, Read};
 
@@ -19,6 +19,9 @@ pub(super) mod members;
 mod number;
 mod pax;
 mod sparse;
+mod unpack;
+
+pub use unpack::{Unpacked, unpack};
 
 /// The properties of a tar that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 mod change;
 mod create;
 mod df;
+mod diff;
+mod export;
 mod filter;
 mod inspect;
 mod ls;
@@ -57,6 +59,12 @@ pub enum VolumeCommand {
     Rollback(snapshot::RollbackArgs),
     /// Make a volume of another one, or of a snapshot.
     Clone(snapshot::CloneArgs),
+    /// Write the content of a volume or a snapshot as a tar.
+    Export(export::ExportArgs),
+    /// Make a volume of a tar.
+    Import(export::ImportArgs),
+    /// List what changed between snapshots, or since one.
+    Diff(diff::DiffArgs),
     /// Make a volume of an existing directory, without a copy.
     Adopt(change::AdoptArgs),
     /// Bring a volume back from the trash.
@@ -71,7 +79,9 @@ pub enum VolumeCommand {
 /// [`CliError`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
     let root = match args.command {
-        VolumeCommand::Create(_) | VolumeCommand::Adopt(_) => run::data_root(args.root),
+        VolumeCommand::Create(_) | VolumeCommand::Adopt(_) | VolumeCommand::Import(_) => {
+            run::data_root(args.root)
+        }
         _ => run::existing_root(args.root)?,
     };
     let done = match args.command {
@@ -87,6 +97,9 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Snapshot(args) => snapshot::run(&root, args),
         VolumeCommand::Rollback(args) => snapshot::rollback(&root, &args),
         VolumeCommand::Clone(args) => snapshot::clone(&root, args),
+        VolumeCommand::Export(args) => export::export(&root, &args),
+        VolumeCommand::Import(args) => export::import(&root, &args),
+        VolumeCommand::Diff(args) => diff::run(&root, &args),
         VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),

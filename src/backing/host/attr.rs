@@ -1,12 +1,12 @@
 //! Attributes of objects of the host.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::{AttrChange, Kind, Stat};
+use crate::types::{AttrChange, Stat};
 
 use super::cache::DirFd;
 
@@ -28,7 +28,7 @@ fn change_at(fd: BorrowedFd<'_>, name: &[u8], change: &AttrChange) -> Result<()>
         sys::file::fchownat(fd, name, change.uid, change.gid)?;
     }
     if let Some(mode) = change.mode {
-        set_mode(fd, name, mode)?;
+        sys::file::set_mode(fd, name, mode)?;
     }
     if change.atime.is_some() || change.mtime.is_some() {
         sys::file::utimensat(fd, name, change)?;
@@ -53,23 +53,6 @@ pub(super) fn was_read_lately(stat: &Stat) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(stat.atime.secs);
     stat.atime > stat.mtime && stat.atime > stat.ctime && age < DAY
-}
-
-/// Sets the permission bits without following a link.
-pub(super) fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<()> {
-    match sys::file::fchmodat2(dir, name, mode) {
-        Err(error) if error.is(Errno::NOSYS) => {}
-        done => return done,
-    }
-    // Before Linux 6.6: through the descriptor of the object itself.
-    let object = match name {
-        b"" => sys::file::duplicate(dir)?,
-        _ => sys::file::openat(dir, name, OFlags::PATH)?,
-    };
-    if sys::file::statx(object.as_fd(), b"")?.kind() == Kind::Symlink {
-        return Err(Error::os("chmod", Errno::OPNOTSUPP));
-    }
-    sys::file::chmod(format!("/proc/self/fd/{}", object.as_raw_fd()).as_bytes(), mode)
 }
 
 /// The name of the directory for calls that take no `O_PATH` descriptor by itself.

@@ -6,7 +6,6 @@ use crate::error::{Errno, Result};
 use crate::sys;
 use crate::types::{Kind, MODE_MASK, Owner, S_ISGID, S_ISUID};
 
-use super::attr;
 use super::names::component;
 use super::place::HostDir;
 
@@ -43,7 +42,7 @@ fn give(dir: BorrowedFd<'_>, name: &[u8], owner: Owner) -> Result<()> {
     // A change of owner clears these bits on all but directories.
     let set_id = made.mode & (S_ISUID | S_ISGID) != 0;
     if set_id && !matches!(made.kind(), Kind::Dir | Kind::Symlink) {
-        attr::set_mode(dir, name, made.mode & MODE_MASK)?;
+        sys::file::set_mode(dir, name, made.mode & MODE_MASK)?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub trait Target {
 const ATTEMPTS: u32 = 100;
 
 /// An unpredictable path next to another one, for a new file that will replace it.
-fn beside(path: &Path) -> Result<PathBuf> {
+pub(super) fn beside(path: &Path) -> Result<PathBuf> {
     let random = crate::sys::process::random().map_err(TransferError::host(path))?;
     let what = || TransferError::Unwritable { what: format!("{}: no name for it", path.display()) };
     let name = path.file_name().ok_or_else(what)?;
@@ -55,7 +55,7 @@ fn beside(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(new))
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
+pub(super) fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(TransferError::io(parent))
@@ -63,7 +63,7 @@ fn sync_parent(path: &Path) -> Result<()> {
 
 /// Returns a function that removes a file or directory that is being written. It is called when a
 /// signal ends the process.
-fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
+pub(super) fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
     move || {
         for _ in 0..ATTEMPTS {
             let removed = match fs::symlink_metadata(&path) {

@@ -10,7 +10,7 @@ use crate::transfer::path::{self, Place, refused};
 use crate::types::Name;
 
 /// The longest target of a symbolic link: `PATH_MAX` of Linux without its NUL.
-const TARGET_MAX: usize = 4095;
+pub(super) const TARGET_MAX: usize = 4095;
 
 /// Adds all members to the sink. Returns their number.
 pub(super) fn import<S: Source>(

@@ -160,6 +160,7 @@ pub(in crate::transfer) struct Members<S> {
     padding: u64,
     sparse: Option<Sparse>,
     holes: u64,
+    holes_max: u64,
     global: Records,
     end_marked: bool,
 }
@@ -173,9 +174,15 @@ impl<S: Source> Members<S> {
             padding: 0,
             sparse: None,
             holes: 0,
+            holes_max: HOLE_BYTES_MAX,
             global: Records::default(),
             end_marked: false,
         }
+    }
+
+    /// Accepts any number of bytes in holes, for a caller that skips them.
+    pub(in crate::transfer) fn with_any_holes(self) -> Self {
+        Self { holes_max: u64::MAX, ..self }
     }
 
     /// Reads the bytes after the last member.
@@ -331,7 +338,7 @@ impl<S: Source> Members<S> {
             None => self.pax_sparse(&own.sparse, flag, &refuse)?,
         };
         self.holes = self.holes.saturating_add(self.sparse.as_ref().map_or(0, Sparse::holes));
-        if self.holes > HOLE_BYTES_MAX {
+        if self.holes > self.holes_max {
             return Err(refuse("the holes of sparse files up to here exceed 64 GiB"));
         }
         let mut stated = self.global.clone();
@@ -438,6 +445,14 @@ impl<S> Data<'_, S> {
         if self.members.sparse.is_none() {
             self.members.source.end_content();
         }
+    }
+
+    /// Skips a hole at the current position, and returns its length.
+    pub(in crate::transfer) fn skip_hole(&mut self) -> u64 {
+        let Some(sparse) = &mut self.members.sparse else { return 0 };
+        let Next::Hole(len) = sparse.next() else { return 0 };
+        sparse.advance(len);
+        len
     }
 
     /// The error of the archive, if reading it failed, whatever the reader of the data returned.

@@ -2,25 +2,26 @@
 
 /// The `crate::MODULE` that each module of `src/` may name: the table of docs/ARCHITECTURE.md. All
 /// modules may use `types` and `error`. A module names only those above it.
-pub(super) const EDGES: [(&str, &[&str]); 14] = [
+pub(super) const EDGES: [(&str, &[&str]); 15] = [
     ("types", &[]),
     ("sync", &[]),
     ("error", &["types"]),
     ("sys", &["types", "error"]),
     ("format", &["types", "error"]),
     ("cache", &["types", "error"]),
+    ("tree", &["types", "error", "sys"]),
     ("store", &["types", "error", "sys", "format", "cache"]),
     ("catalog", &["types", "error", "sys", "format", "store"]),
-    ("transfer", &["types", "error", "sys", "format", "store", "catalog"]),
+    ("transfer", &["types", "error", "sys", "format", "store", "catalog", "tree"]),
     ("union", &["types", "error", "sync"]),
     ("backing", &["types", "error", "sys", "format", "store", "union"]),
     ("fuse", &["types", "error", "sys", "union"]),
     ("volume", &["types", "error", "sys", "catalog", "store"]),
     ("service", &ALL),
 ];
-pub(super) const ALL: [&str; 11] = [
+pub(super) const ALL: [&str; 12] = [
     "types", "error", "sys", "cache", "store", "catalog", "transfer", "union", "backing", "fuse",
-    "volume",
+    "volume", "tree",
 ];
 
 /// The only parts of a module that another one may name.

@@ -1,0 +1,169 @@
+//! The content of a volume or of a snapshot, as verbs that read it use it, and volumes that are
+//! made with a content.
+
+use std::path::Path;
+
+use super::{NewVolume, Result, Volume, VolumeService, parts, place, settle, split};
+use crate::catalog::error::CatalogError;
+use crate::catalog::volumes::{Begun, Locked, NewVolume as NewRecord, OpenVolume};
+use crate::service::failure::Refusal;
+use crate::types::VolumeName;
+use crate::volume::{self, Spec, VolumeError};
+
+/// The content of a volume or of a snapshot. It is mounted and nobody removes it while this lives.
+pub(super) struct Content<'a> {
+    service: &'a VolumeService,
+    /// The record of before: the name may be another one by now.
+    pub(super) volume: Volume,
+    open: Option<OpenVolume>,
+    /// Whether the snapshot is removed at the end.
+    passes: bool,
+}
+
+impl Content<'_> {
+    /// The directory of the content.
+    pub(super) fn data(&self) -> &Path {
+        self.open.as_ref().map_or(&self.volume.mountpoint, OpenVolume::data)
+    }
+}
+
+impl Drop for Content<'_> {
+    fn drop(&mut self) {
+        self.open = None;
+        if let Err(error) = self.service.end_use(&self.volume, self.passes) {
+            tracing::warn!(%error, name = %self.volume.name, "a volume stays mounted");
+        }
+    }
+}
+
+impl VolumeService {
+    /// Opens the content of a volume, or of a snapshot (`VOLUME@SNAPSHOT`, or the id of one).
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`]; those of the driver.
+    pub(super) fn open_content(&self, source: &str) -> Result<Content<'_>> {
+        if source.contains('@') {
+            return self.open_locked(self.volumes.lock_snapshot(source)?, false);
+        }
+        let name: VolumeName = source.parse().map_err(CatalogError::from)?;
+        match self.volumes.lock(&name) {
+            Err(CatalogError::Missing { kind, name }) => match self.volumes.lock_snapshot(source) {
+                Err(CatalogError::Missing { .. }) => {
+                    Err(CatalogError::Missing { kind, name }.into())
+                }
+                locked => self.open_locked(locked?, false),
+            },
+            locked => self.open_locked(locked?, false),
+        }
+    }
+
+    fn open_locked(&self, locked: Locked, passes: bool) -> Result<Content<'_>> {
+        let volume = locked.volume().clone();
+        let (driver, spec) = parts(&volume)?;
+        driver.mount(&place(&volume), &spec)?;
+        match locked.open() {
+            Ok(open) => Ok(Content { service: self, volume, open: Some(open), passes }),
+            Err(error) => {
+                settle(&locked)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn end_use(&self, volume: &Volume, passes: bool) -> Result<()> {
+        let locked = match volume.origin.as_str() {
+            "" => self.volumes.lock(&volume.name),
+            _ => self.volumes.lock_snapshot(&volume.id),
+        };
+        match locked {
+            // It has another name by now, or went: `prune` ends its mount.
+            Err(CatalogError::Missing { .. }) => Ok(()),
+            Ok(locked) if locked.volume().id != volume.id => Ok(()),
+            Ok(locked) if passes && locked.is_idle()? => Ok(self.volumes.remove(locked)?),
+            locked => {
+                let locked = locked?;
+                if self.volumes.is_held(locked.volume())? { Ok(()) } else { settle(&locked) }
+            }
+        }
+    }
+
+    /// Makes a volume whose content `fill` makes in a directory. Nobody sees the volume before it
+    /// is whole and durable.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`]; those of the driver and of `fill`. An error or a crash leaves no
+    /// volume.
+    pub(super) fn create_filled<T, E: From<Refusal>>(
+        &self,
+        new: NewVolume,
+        fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Volume, T), E> {
+        let (record, spec) = prepared(new)?;
+        let driver = volume::driver(&record.driver).map_err(Refusal::from)?;
+        let growing = match self.volumes.begin(&record).map_err(Refusal::from)? {
+            Begun::New(growing) => growing,
+            Begun::Exists(found) => {
+                let (kind, name) = ("volume", found.name.to_string());
+                return Err(Refusal::from(CatalogError::Exists { kind, name }).into());
+            }
+        };
+        let place = place(growing.volume());
+        let made = driver.create(&place, &spec).and_then(|()| driver.mount(&place, &spec));
+        let filled = made.map_err(|error| E::from(error.into())).and_then(|()| {
+            let filled = fill(&place.data())?;
+            synced(&place.data())?;
+            driver.unmount(&place, &spec).map_err(Refusal::from)?;
+            Ok(filled)
+        });
+        match filled {
+            Ok(filled) => {
+                let volume = self.volumes.finish(growing).map_err(Refusal::from)?;
+                Ok((volume, filled))
+            }
+            Err(error) => {
+                if let Err(error) = driver.unmount(&place, &spec) {
+                    tracing::warn!(%error, "a volume that was not made stays mounted");
+                }
+                self.volumes.give_up(&growing);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The record of a volume to be made, which the driver accepts.
+fn prepared(new: NewVolume) -> Result<(NewRecord, Spec)> {
+    let driver = volume::driver(new.driver.as_deref().unwrap_or(super::DEFAULT_DRIVER))?;
+    let (options, limits) = split(new.options)?;
+    let spec = Spec { options, limits };
+    driver.check(&spec)?;
+    let is_plain = driver.name() == super::DEFAULT_DRIVER && spec.options.is_empty();
+    if !driver.is_private() && !is_plain {
+        let reason = "an error would leave a part of the content there; make the volume with \
+                      --driver local and without --opt, or with --driver image"
+            .to_owned();
+        let (driver, verb) = ("lamina", "filling a directory of the host or a share");
+        return Err(VolumeError::Unsupported { driver, verb, reason }.into());
+    }
+    let record = NewRecord {
+        name: new.name,
+        driver: driver.name().to_owned(),
+        options: spec.options.clone(),
+        labels: new.labels,
+        size_bytes: spec.limits.size_bytes,
+        inodes: spec.limits.inodes,
+        origin: String::new(),
+    };
+    Ok((record, spec))
+}
+
+/// Makes the content of a volume durable: its file system may not be that of the data root.
+fn synced(data: &Path) -> Result<()> {
+    use std::os::fd::AsFd;
+
+    use crate::error::FromHost;
+    use crate::sys::file::{OFlags, open_path, syncfs};
+    let root = open_path(data, OFlags::RDONLY | OFlags::DIRECTORY);
+    let synced = root.and_then(|root| syncfs(root.as_fd()));
+    Ok(synced.map_err(CatalogError::host(data))?)
+}

@@ -1,0 +1,57 @@
+//! Volumes as tars, and the changes between their snapshots.
+
+use std::io::{Read, Write};
+
+use super::{NewVolume, Volume, VolumeService};
+use crate::service::failure::Refusal;
+use crate::transfer::error::TransferError;
+use crate::transfer::{export, tar};
+use crate::tree::diff::{ChangeSource, Compared};
+
+pub use crate::transfer::export::{Compression, Exported, FileTarget};
+pub use crate::transfer::tar::Unpacked;
+pub use crate::tree::diff::{Change, ChangeKind};
+pub use crate::tree::error::TreeError;
+
+impl VolumeService {
+    /// Writes the content of a volume or of a snapshot as a tar. A volume may change meanwhile; its
+    /// snapshot does not.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`](crate::catalog::error::CatalogError::Missing); those of the
+    /// driver, of the host and of `out`.
+    pub fn export(&self, source: &str, out: &mut dyn Write) -> Result<Exported, Refusal> {
+        let content = self.open_content(source)?;
+        Ok(export::export_tree(content.data(), out)?)
+    }
+
+    /// Makes a volume of a tar, plain or compressed with gzip or zstd. Nobody sees the volume
+    /// before it is whole.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`](crate::catalog::error::CatalogError::Exists); [`TransferError`] for
+    /// a bad archive. An error or a crash leaves no volume.
+    pub fn import(
+        &self,
+        new: NewVolume,
+        archive: impl Read,
+    ) -> Result<(Volume, Unpacked), Refusal> {
+        self.create_filled(new, |data| Ok(tar::unpack(archive, data)?))
+    }
+
+    /// Reports the changes between two contents, each a volume or a snapshot.
+    ///
+    /// # Errors
+    /// As [`VolumeService::export`]; errors of `report`.
+    pub fn changes(
+        &self,
+        old: &str,
+        new: &str,
+        report: &mut dyn FnMut(&Change<'_>) -> Result<(), TreeError>,
+    ) -> Result<(), Refusal> {
+        let (old, new) = (self.open_content(old)?, self.open_content(new)?);
+        let (old, new) = (old.data().to_owned(), new.data().to_owned());
+        let source: Box<dyn ChangeSource> = Box::new(Compared { old, new });
+        Ok(source.changes(report).map_err(TransferError::from)?)
+    }
+}
