@@ -20,6 +20,7 @@
 )]
 
 pub mod backing;
+pub mod backup;
 pub mod cache;
 pub mod catalog;
 pub mod error;

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::backup::BackupError;
 use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, Error, HostError};
 use crate::store::error::StoreError;
@@ -24,6 +25,9 @@ pub enum Refusal {
     /// A volume driver failed.
     #[error(transparent)]
     Volume(VolumeError),
+    /// A backup, or a restore, failed.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
 }
 
 impl From<VolumeError> for Refusal {
@@ -124,6 +128,9 @@ impl Refusal {
                 Some((Some(path), source))
             }
             Self::Volume(VolumeError::Host(HostError { path, source })) => {
+                Some((Some(path), source))
+            }
+            Self::Backup(BackupError::Host(HostError { path, source })) => {
                 Some((Some(path), source))
             }
             Self::Transfer(error) => match error.root() {
@@ -231,6 +238,7 @@ impl Refusal {
                 }
                 _ => return self.host_hint(),
             },
+            Self::Backup(error) => return error.hint().or_else(|| self.host_hint()),
             _ => return self.host_hint(),
         })
     }

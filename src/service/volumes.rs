@@ -4,6 +4,7 @@
 //! holds the lock of its own volume alone.
 
 mod adopt;
+pub mod backup;
 mod content;
 mod fill;
 mod snapshot;

@@ -1,5 +1,6 @@
 //! `lamina volume`: named volumes.
 
+mod backup;
 mod change;
 mod create;
 mod df;
@@ -65,6 +66,10 @@ pub enum VolumeCommand {
     Import(export::ImportArgs),
     /// List what changed between snapshots, or since one.
     Diff(diff::DiffArgs),
+    /// Back a volume up to an object store or a directory; list, check and remove backups.
+    Backup(backup::BackupArgs),
+    /// Make a volume of a backup.
+    Restore(backup::RestoreArgs),
     /// Make a volume of an existing directory, without a copy.
     Adopt(change::AdoptArgs),
     /// Bring a volume back from the trash.
@@ -79,9 +84,10 @@ pub enum VolumeCommand {
 /// [`CliError`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
     let root = match args.command {
-        VolumeCommand::Create(_) | VolumeCommand::Adopt(_) | VolumeCommand::Import(_) => {
-            run::data_root(args.root)
-        }
+        VolumeCommand::Create(_)
+        | VolumeCommand::Adopt(_)
+        | VolumeCommand::Import(_)
+        | VolumeCommand::Restore(_) => run::data_root(args.root),
         _ => run::existing_root(args.root)?,
     };
     let done = match args.command {
@@ -100,6 +106,8 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Export(args) => export::export(&root, &args),
         VolumeCommand::Import(args) => export::import(&root, &args),
         VolumeCommand::Diff(args) => diff::run(&root, &args),
+        VolumeCommand::Backup(args) => backup::run(&root, args),
+        VolumeCommand::Restore(args) => backup::restore(&root, &args),
         VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),

@@ -10,6 +10,12 @@ use crate::service::failure::Refusal;
 use crate::types::VolumeName;
 use crate::volume::{self, Spec, VolumeError};
 
+/// The names of snapshots that a verb makes for its own time begin with it.
+const PASSING: &str = "lamina-passing-";
+
+/// Attempts to use a snapshot that another process takes for the rest of a crash.
+const TRIES: usize = 4;
+
 /// The content of a volume or of a snapshot. It is mounted and nobody removes it while this lives.
 pub(super) struct Content<'a> {
     service: &'a VolumeService,
@@ -55,6 +61,56 @@ impl VolumeService {
             },
             locked => self.open_locked(locked?, false),
         }
+    }
+
+    /// Opens the content of a volume as it is at one moment, where the driver has snapshots: the
+    /// snapshot goes at the end. Else the content itself, which may change. A snapshot is opened as
+    /// it is. Returns whether the content stays as it is.
+    ///
+    /// # Errors
+    /// As [`VolumeService::open_content`].
+    pub(super) fn open_still(&self, source: &str) -> Result<(Content<'_>, bool)> {
+        let opened = self.open_content(source)?;
+        if !opened.volume.origin.is_empty() {
+            return Ok((opened, true));
+        }
+        self.remove_passed(&opened.volume)?;
+        for _ in 0..TRIES {
+            match self.open_passing(&opened.volume) {
+                Err(Refusal::Volume(VolumeError::Unsupported { .. })) => {
+                    return Ok((opened, false));
+                }
+                // Another process took it for the rest of a crash.
+                Err(Refusal::Catalog(CatalogError::Missing { kind: "snapshot", .. })) => {}
+                snapshot => return Ok((snapshot?, true)),
+            }
+        }
+        let (kind, name) = ("volume", opened.volume.name.to_string());
+        Err(CatalogError::Changed { kind, name }.into())
+    }
+
+    fn open_passing(&self, volume: &Volume) -> Result<Content<'_>> {
+        let name = format!("{PASSING}{}", super::random_name()?);
+        let name: String = name.chars().take(PASSING.len() + 16).collect();
+        let name = VolumeName::try_from(name).map_err(CatalogError::from)?;
+        let made = self.snapshot(&volume.name, Some(name))?;
+        self.open_locked(self.volumes.lock_snapshot(&made.id)?, true)
+    }
+
+    /// Removes the snapshots of a volume that killed processes left.
+    fn remove_passed(&self, volume: &Volume) -> Result<()> {
+        for found in self.volumes.snapshots(Some(&volume.id))? {
+            if !found.name.as_str().starts_with(PASSING) {
+                continue;
+            }
+            match self.volumes.lock_snapshot(&found.id) {
+                Err(CatalogError::Missing { .. }) => {}
+                Err(error) => return Err(error.into()),
+                Ok(locked) if locked.is_idle()? => self.volumes.remove(locked)?,
+                Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn open_locked(&self, locked: Locked, passes: bool) -> Result<Content<'_>> {
