@@ -1,4 +1,5 @@
-//! The check of a repository, and the removal of chunks that no backup names.
+//! The check of a repository, the backups that are too many, and the removal of chunks that no
+//! backup names.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,6 +131,25 @@ fn judge(
         ) => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }
+}
+
+/// The backups beyond the last `count` of each volume, the oldest first, of `found` in that order.
+///
+/// Volumes differ by their ids, since hosts that share a repository may have volumes with equal
+/// names. A volume that was restored has a new id, so that its backups displace none of before.
+pub fn beyond_last(found: &[Manifest], count: usize) -> Vec<&Manifest> {
+    let mut kept: HashMap<&str, usize> = HashMap::new();
+    let mut beyond: Vec<_> = found
+        .iter()
+        .rev()
+        .filter(|one| {
+            let kept = kept.entry(&one.volume.id).or_default();
+            *kept += 1;
+            *kept > count
+        })
+        .collect();
+    beyond.reverse();
+    beyond
 }
 
 /// Removes chunks that no backup names and that are older than `grace`. Younger ones shorten the

@@ -115,6 +115,40 @@ fn volumes_and_files_share_chunks() {
 }
 
 #[test]
+fn the_last_backups_of_each_volume_are_kept() {
+    let place = Place::new();
+    let url = place.url("repository");
+    let backup = |root: &str, name: &str| {
+        let done = place.good_on(root, &["backup", name, &url, "--json"]);
+        let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+        done["Id"].as_str().unwrap().to_owned()
+    };
+    for (root, name) in [("root", "a"), ("root", "b"), ("other", "a")] {
+        place.good_on(root, &["create", name]);
+    }
+    let of_a: Vec<_> = (0..4).map(|_| backup("root", "a")).collect();
+    let of_b: Vec<_> = (0..3).map(|_| backup("root", "b")).collect();
+    // A volume of another host with an equal name is another volume.
+    let of_other = backup("other", "a");
+    let rm = |more: &[&str]| {
+        let text = place.good(&[&["backup", "rm", &url, "--keep-last", "2"], more].concat());
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(rm(&["--volume", "a", "--dry-run"]), of_a[..2]);
+    assert_eq!(rm(&["--volume", "a"]), of_a[..2]);
+    assert_eq!(rm(&[]), of_b[..1]);
+    assert_eq!(rm(&[]), [""; 0]);
+    let listed = place.json(&["backup", "ls", &url, "--json"]);
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().map(|one| one["Id"].as_str().unwrap()).collect();
+    assert_eq!(listed, [&of_a[2], &of_a[3], &of_b[1], &of_b[2], &of_other]);
+    for words in [["--keep-last", "0"], ["--keep-last", "x"], ["--volume", "a"]] {
+        let output = place.run_on("root", &[&["backup", "rm", &url], &words[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}
+
+#[test]
 fn a_repository_has_one_key_and_hides_its_content() {
     let place = Place::new();
     let (plain, secret) = (place.url("plain"), place.url("secret"));

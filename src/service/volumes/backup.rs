@@ -10,7 +10,7 @@ use crate::volume::driver;
 
 pub use crate::backup::error::BackupError;
 pub use crate::backup::key::Key;
-pub use crate::backup::prune::{Checked, Pruned, check, prune};
+pub use crate::backup::prune::{Checked, Pruned, beyond_last, check, prune};
 pub use crate::backup::read::Restored;
 pub use crate::backup::write::Done;
 pub use crate::backup::{Manifest, Repository, Site, Subject, Traffic};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use laminafs::service::Refusal;
-use laminafs::service::volumes::backup::{Key, Manifest, Repository, Site, check, prune};
+use laminafs::service::volumes::backup::{
+    Key, Manifest, Repository, Site, beyond_last, check, prune,
+};
 use laminafs::service::volumes::{NewVolume, VolumeService};
 use laminafs::types::size;
 
@@ -73,8 +75,18 @@ enum BackupCommand {
         #[command(flatten)]
         at: SiteArgs,
         /// Ids of backups.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "keep_last")]
         ids: Vec<String>,
+        /// Remove all but the last N backups of each volume, instead of ids.
+        #[arg(long, value_name = "N", conflicts_with = "ids")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        keep_last: Option<u32>,
+        /// With --keep-last: only backups of volumes with this name.
+        #[arg(long, value_name = "NAME", requires = "keep_last")]
+        volume: Option<String>,
+        /// With --keep-last: only show what would be removed.
+        #[arg(long, requires = "keep_last")]
+        dry_run: bool,
     },
     /// Remove data that no backup names.
     Prune {
@@ -187,10 +199,16 @@ fn other(command: BackupCommand) -> Result<(), CliError> {
                 }
             }
         }
-        BackupCommand::Rm { at, ids } => {
+        BackupCommand::Rm { at, ids, keep_last, volume, dry_run } => {
             let repository = at.open()?;
+            let ids = match keep_last {
+                Some(count) => beyond(&repository, count, volume.as_deref())?,
+                None => ids,
+            };
             ids.iter().try_for_each(|id| {
-                repository.remove(id).map_err(Refusal::from)?;
+                if !dry_run {
+                    repository.remove(id).map_err(Refusal::from)?;
+                }
                 say(&format!("{id}\n"))
             })
         }
@@ -207,6 +225,20 @@ fn other(command: BackupCommand) -> Result<(), CliError> {
             say(&format!("{}\n", file.display()))
         }
     }
+}
+
+/// The ids of the backups beyond the last `count` of each volume. One that cannot be read does not
+/// count, and stays.
+fn beyond(
+    repository: &Repository,
+    count: u32,
+    volume: Option<&str>,
+) -> Result<Vec<String>, CliError> {
+    let (mut found, bad) = repository.manifests().map_err(Refusal::from)?;
+    bad.iter().for_each(|line| warn(line));
+    found.retain(|one| volume.is_none_or(|name| one.volume.name == name));
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(beyond_last(&found, count).into_iter().map(|one| one.id.clone()).collect())
 }
 
 fn list(at: &SiteArgs, volume: Option<&str>, json: bool) -> Result<(), CliError> {
