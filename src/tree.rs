@@ -21,6 +21,9 @@ use crate::types::Time;
 /// Extended attributes by name. Access lists are among them (`system.posix_acl_*`).
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// Receives the bytes of data that are done, the sum of all so far.
+pub type OnBytes<'a> = dyn FnMut(u64) + 'a;
+
 /// The deepest directory that is entered: each level holds a descriptor.
 pub const DEPTH_MAX: usize = 1024;
 

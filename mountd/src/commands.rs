@@ -1,5 +1,6 @@
 //! One file for each command, with its arguments.
 
+mod bar;
 pub mod container;
 pub mod doctor;
 pub mod helper;

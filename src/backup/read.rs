@@ -10,6 +10,7 @@ use super::record::{Entry, Piece, Record, Records};
 use super::repository::{Manifest, Repository};
 use super::seal::Id;
 use crate::sys::file::makedev;
+use crate::tree::OnBytes;
 use crate::tree::error::TreeError;
 use crate::tree::make::{Maker, NewFile, Node};
 use crate::tree::notes::Notes;
@@ -32,19 +33,24 @@ pub struct Restored {
 }
 
 /// Restores a backup into a directory that nobody else sees. After an error a part of the content
-/// is there.
+/// is there. `progress` receives the bytes of data that are written.
 ///
 /// # Errors
 /// [`BackupError::File`] with [`BackupError::Damaged`] or [`BackupError::Missing`] for a chunk;
 /// errors of requests and of the host.
-pub fn restore(repository: &Repository, manifest: &Manifest, into: &Path) -> Result<Restored> {
+pub fn restore(
+    repository: &Repository,
+    manifest: &Manifest,
+    into: &Path,
+    progress: &mut OnBytes<'_>,
+) -> Result<Restored> {
     let maker = Maker::new(into)?;
     let tree = manifest.tree()?;
     std::thread::scope(|scope| {
         let fetching = Fetching::start(scope, repository);
         let mut records = Records::new(tree, |id| repository.fetch(id));
         let mut ahead = Ahead { fetching, items: VecDeque::new(), recent: VecDeque::new(), new: 0 };
-        let mut target = Target { maker, file: None, done: Restored::default() };
+        let mut target = Target { maker, file: None, done: Restored::default(), progress };
         let mut ended = false;
         loop {
             while !ended && ahead.has_room() {
@@ -139,13 +145,14 @@ impl Ahead {
     }
 }
 
-struct Target<'a> {
+struct Target<'a, 'p> {
+    progress: &'a mut OnBytes<'p>,
     maker: Maker<'a>,
     file: Option<(NewFile, Box<Entry>)>,
     done: Restored,
 }
 
-impl Target<'_> {
+impl Target<'_, '_> {
     fn take(&mut self, item: Item) -> Result<()> {
         match item {
             Item::Entry(entry) => {
@@ -193,6 +200,7 @@ impl Target<'_> {
         };
         self.maker.write(file, part, piece.at)?;
         self.done.data_bytes += len as u64;
+        (self.progress)(self.done.data_bytes);
         Ok(())
     }
 

@@ -21,10 +21,10 @@ use super::repository::{Manifest, Repository, Subject, random_digits};
 use super::seal::{Id, Sealer};
 use crate::error::FromHost;
 use crate::sys::file::{self, major, minor};
-use crate::tree::Meta;
 use crate::tree::error::{on_host, shown};
 use crate::tree::notes::Notes;
 use crate::tree::walk::{Found, Walk, next_data};
+use crate::tree::{Meta, OnBytes};
 use crate::types::{Kind, MODE_MASK};
 
 /// Files below this length are put together.
@@ -63,11 +63,17 @@ pub struct Done {
 }
 
 /// Makes a backup of a tree. The manifest is written last: before that nobody sees the backup, and
-/// what was sent shortens the next one.
+/// what was sent shortens the next one. `progress` receives the bytes of data that are done,
+/// with those that are not read again.
 ///
 /// # Errors
 /// [`BackupError::Busy`] while chunks are pruned; errors of the tree and of requests.
-pub fn backup(repository: &Arc<Repository>, tree: &Path, task: Task) -> Result<Done> {
+pub fn backup(
+    repository: &Arc<Repository>,
+    tree: &Path,
+    task: Task,
+    progress: &mut OnBytes<'_>,
+) -> Result<Done> {
     let lease = Lease::take(repository, Purpose::Backup)?;
     let known = repository.known()?;
     let parent = Parent::of(repository, &task.volume.id)?;
@@ -77,7 +83,7 @@ pub fn backup(repository: &Arc<Repository>, tree: &Path, task: Task) -> Result<D
     let id = format!("{id}-{}", random_digits(8)?);
     let written = std::thread::scope(|scope| {
         let sending = Sending::start(scope, repository, known);
-        let mut writer = Writer::new(&repository.sealer, tree, parent, sending);
+        let mut writer = Writer::new(&repository.sealer, tree, parent, sending, progress);
         writer.tree().and_then(|()| writer.finish())
     })?;
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -141,9 +147,10 @@ fn continues(last: &Piece, piece: &Piece) -> bool {
         && u64::from(last.from) + len == u64::from(piece.from)
 }
 
-struct Writer<'a> {
+struct Writer<'a, 'p> {
     sealer: &'a Sealer,
     base: &'a Path,
+    progress: &'a mut OnBytes<'p>,
     parent: Option<Parent<'a>>,
     sending: Sending,
     list: Chunker,
@@ -153,16 +160,18 @@ struct Writer<'a> {
     done: Written,
 }
 
-impl<'a> Writer<'a> {
+impl<'a, 'p> Writer<'a, 'p> {
     fn new(
         sealer: &'a Sealer,
         base: &'a Path,
         parent: Option<Parent<'a>>,
         sending: Sending,
+        progress: &'a mut OnBytes<'p>,
     ) -> Self {
         Self {
             sealer,
             base,
+            progress,
             parent,
             sending,
             list: Chunker::new(TREE, sealer.seed()),
@@ -177,6 +186,7 @@ impl<'a> Writer<'a> {
         let mut walk = Walk::new(self.base)?;
         while let Some(found) = walk.next()? {
             self.object(&found)?;
+            (self.progress)(self.done.data_bytes);
         }
         self.done.notes.append(walk.into_notes());
         Ok(())
@@ -297,8 +307,9 @@ impl<'a> Writer<'a> {
     /// Sends a chunk of a file, and notes where its parts belong.
     fn chunk(&mut self, cut: &mut Cut, chunk: Vec<u8>) -> Result<()> {
         let (id, len) = (self.sealer.id(&chunk), chunk.len() as u64);
-        self.done.data_bytes += len;
         self.sending.send(id, chunk)?;
+        self.done.data_bytes += len;
+        (self.progress)(self.done.data_bytes);
         let mut from = 0;
         while from < len {
             let Some((at, extent)) = cut.extents.pop_front() else { break };

@@ -31,6 +31,10 @@ pub use trash::TrashPolicy;
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+/// Receives the bytes of data that a transfer is done with, and about how many there are in all; 0
+/// where that is not known.
+pub type OnProgress<'a> = dyn FnMut(u64, u64) + 'a;
+
 /// The driver of a volume for which none was named.
 pub const DEFAULT_DRIVER: &str = "local";
 

@@ -16,5 +16,6 @@ mod repository;
 mod restic;
 mod s3;
 mod tar;
+mod terminal;
 mod transfer;
 mod tree;

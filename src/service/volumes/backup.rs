@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{NewVolume, Result, Volume, VolumeService};
+use super::{NewVolume, OnProgress, Result, Volume, VolumeService};
 use crate::backup::{self, write::Task};
 
 use crate::volume::driver;
@@ -28,11 +28,13 @@ impl VolumeService {
         source: &str,
         repository: &Arc<Repository>,
         labels: BTreeMap<String, String>,
+        progress: Option<&mut OnProgress<'_>>,
     ) -> Result<Done> {
         let (content, still) = self.open_still(source)?;
         let subject = self.subject(&content.volume, source)?;
         let task = Task { volume: subject, labels, still };
-        Ok(backup::write::backup(repository, content.data(), task)?)
+        let mut on_bytes = content.on_bytes(progress);
+        Ok(backup::write::backup(repository, content.data(), task, &mut on_bytes)?)
     }
 
     /// Describes the volume of a backup. A snapshot belongs to its volume, which may be gone.
@@ -68,9 +70,17 @@ impl VolumeService {
         repository: &Repository,
         manifest: &Manifest,
         new: NewVolume,
+        mut progress: Option<&mut OnProgress<'_>>,
     ) -> Result<(Volume, Restored)> {
         let new = resembling(&manifest.volume, new);
-        self.create_filled(new, |data| Ok(backup::read::restore(repository, manifest, data)?))
+        let mut on_bytes = |bytes| {
+            if let Some(progress) = &mut progress {
+                progress(bytes, manifest.data_bytes);
+            }
+        };
+        self.create_filled(new, |data| {
+            Ok(backup::read::restore(repository, manifest, data, &mut on_bytes)?)
+        })
     }
 }
 

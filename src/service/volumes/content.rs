@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{NewVolume, Result, Volume, VolumeService, parts, place, settle, split};
+use super::{NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, settle, split};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Begun, Locked, NewVolume as NewRecord, OpenVolume};
 use crate::service::failure::Refusal;
@@ -30,6 +30,25 @@ impl Content<'_> {
     /// The directory of the content.
     pub(super) fn data(&self) -> &Path {
         self.open.as_ref().map_or(&self.volume.mountpoint, OpenVolume::data)
+    }
+
+    /// Adds the space in use to each report, as an estimate of all. It is measured only where
+    /// somebody waits for it.
+    pub(super) fn on_bytes<'p>(
+        &self,
+        mut progress: Option<&'p mut OnProgress<'_>>,
+    ) -> impl FnMut(u64) + 'p {
+        let of = if progress.is_some() { self.used_bytes().unwrap_or(0) } else { 0 };
+        move |bytes| {
+            if let Some(progress) = &mut progress {
+                progress(bytes, of);
+            }
+        }
+    }
+
+    fn used_bytes(&self) -> Result<u64> {
+        let (driver, spec) = parts(&self.volume)?;
+        Ok(driver.usage(&place(&self.volume), &spec)?.used_bytes)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::{NewVolume, Volume, VolumeService};
+use super::{NewVolume, OnProgress, Volume, VolumeService};
 use crate::service::failure::Refusal;
 use crate::transfer::error::TransferError;
 use crate::transfer::{export, tar};
@@ -20,9 +20,15 @@ impl VolumeService {
     /// # Errors
     /// [`CatalogError::Missing`](crate::catalog::error::CatalogError::Missing); those of the
     /// driver, of the host and of `out`.
-    pub fn export(&self, source: &str, out: &mut dyn Write) -> Result<Exported, Refusal> {
+    pub fn export(
+        &self,
+        source: &str,
+        out: &mut dyn Write,
+        progress: Option<&mut OnProgress<'_>>,
+    ) -> Result<Exported, Refusal> {
         let content = self.open_content(source)?;
-        Ok(export::export_tree(content.data(), out)?)
+        let mut on_bytes = content.on_bytes(progress);
+        Ok(export::export_tree(content.data(), out, &mut on_bytes)?)
     }
 
     /// Makes a volume of a tar, plain or compressed with gzip or zstd. Nobody sees the volume

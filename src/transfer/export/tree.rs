@@ -14,6 +14,7 @@ use super::member::{Attributes, Head, MemberWriter, refuse};
 use crate::error::FromHost;
 use crate::sys::file::{self, major, minor};
 use crate::transfer::error::{Result, TransferError};
+use crate::tree::OnBytes;
 use crate::tree::error::shown;
 use crate::tree::notes::Notes;
 use crate::tree::walk::{Found, Walk, next_data};
@@ -35,14 +36,19 @@ pub struct Exported {
     pub notes: Notes,
 }
 
-/// Writes a tree as a tar.
+/// Writes a tree as a tar. `progress` receives the bytes of data that are written.
 ///
 /// # Errors
 /// [`TransferError::Host`] for an error of the host; [`TransferError::Entry`] for an object that no
 /// tar can hold; errors of `out`.
-pub fn export_tree(path: &Path, out: &mut dyn Write) -> Result<Exported> {
+pub fn export_tree(
+    path: &Path,
+    out: &mut dyn Write,
+    progress: &mut OnBytes<'_>,
+) -> Result<Exported> {
     let mut walk = Walk::new(path)?;
-    let mut writer = TreeWriter { base: path, to: MemberWriter { out }, done: Exported::default() };
+    let (to, done) = (MemberWriter { out }, Exported::default());
+    let mut writer = TreeWriter { base: path, to, done, copied: 0, progress };
     while let Some(found) = walk.next()? {
         writer.object(&found)?;
     }
@@ -51,13 +57,15 @@ pub fn export_tree(path: &Path, out: &mut dyn Write) -> Result<Exported> {
     Ok(writer.done)
 }
 
-struct TreeWriter<'a> {
+struct TreeWriter<'a, 'p> {
     base: &'a Path,
     to: MemberWriter<'a>,
     done: Exported,
+    copied: u64,
+    progress: &'a mut OnBytes<'p>,
 }
 
-impl TreeWriter<'_> {
+impl TreeWriter<'_, '_> {
     fn object(&mut self, found: &Found) -> Result<()> {
         let path = match (found.path.as_slice(), found.kind()) {
             (b"", _) => b"./".to_vec(),
@@ -136,6 +144,8 @@ impl TreeWriter<'_> {
             }
             self.to.put(part.get(..read).unwrap_or_default())?;
             at += read as u64;
+            self.copied += read as u64;
+            (self.progress)(self.copied);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use laminafs::types::size;
 
 use super::export::MakeArgs;
 use super::pairs;
+use crate::commands::bar::with_bar;
 use crate::report::{CliError, say, say_json, warn};
 
 /// Arguments of `lamina volume backup`.
@@ -161,7 +162,9 @@ fn make(
 ) -> Result<(), CliError> {
     let service = VolumeService::open(root)?;
     let repository = Repository::open_or_create(&at.site()?).map_err(Refusal::from)?;
-    let done = service.backup(source, &Arc::new(repository), labels)?;
+    let done = with_bar(format!("backup of {source}"), |progress| {
+        service.backup(source, &Arc::new(repository), labels, progress)
+    })?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     let manifest = &done.manifest;
     if !manifest.still {
@@ -281,7 +284,10 @@ pub(super) fn restore(root: &Path, args: &RestoreArgs) -> Result<(), CliError> {
         None => repository.last(Some(&args.name)),
     };
     let manifest = manifest.map_err(Refusal::from)?;
-    let (volume, done) = VolumeService::open(root)?.restore(&repository, &manifest, new)?;
+    let service = VolumeService::open(root)?;
+    let (volume, done) = with_bar(format!("restore of {}", args.name), |progress| {
+        service.restore(&repository, &manifest, new, progress)
+    })?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     let bytes = size::shown(done.data_bytes);
     say(&format!("{}: {} objects, {bytes}\n", volume.name, done.entries))

@@ -10,6 +10,7 @@ use laminafs::service::volumes::{NewVolume, VolumeService};
 use laminafs::types::{VolumeName, size};
 
 use super::pairs;
+use crate::commands::bar::with_bar;
 use crate::report::{CliError, say, warn};
 use crate::run;
 
@@ -100,7 +101,9 @@ pub(super) fn export(root: &Path, args: &ExportArgs) -> Result<(), CliError> {
         }
     };
     let out: &mut dyn Write = &mut target;
-    let done = service.export(&args.source, out)?;
+    let done = with_bar(format!("export of {}", args.source), |progress| {
+        service.export(&args.source, out, progress)
+    })?;
     target.finish()?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     if is_pipe {
