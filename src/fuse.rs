@@ -2,6 +2,7 @@
 //!
 //! - [`wire`]: the kernel's protocol: decodes requests and encodes replies;
 //! - [`ops`]: the adapter, one function for each operation; [`convert`]: its values;
+//! - [`gate`]: requests side by side, and a change of the layers alone;
 //! - [`session`]: mounting and negotiation, the only code that names fuser;
 //! - [`worker`], [`turn`]: the threads, and which of them reads; [`counters`];
 //! - [`ahead`]: lists directories before a walk reaches them; [`locks`]: locks of mounts that serve
@@ -12,6 +13,7 @@
 pub mod ahead;
 pub mod convert;
 pub mod counters;
+pub mod gate;
 pub mod locks;
 pub mod ops;
 pub mod session;

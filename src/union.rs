@@ -11,7 +11,8 @@
 //! - `listings`, `listing`: merged directories with positions that stay valid.
 //!
 //! The operations are built on them: `lookup`; `copyup`; `namespace`, `remove`, `rename` change
-//! directories; `open`, `io`, `attr`, `xattr` serve single objects.
+//! directories; `open`, `io`, `attr`, `xattr` serve single objects; `freeze` makes the upper a
+//! layer.
 //!
 //! Invariants: a layer below the upper is never changed; an object appears in the upper under its
 //! name only when it is complete (it grows in the work directory and is renamed); a node keeps its
@@ -27,6 +28,7 @@ mod copyup;
 mod data;
 mod empty;
 mod fixed;
+mod freeze;
 mod handles;
 mod io;
 pub mod layer;

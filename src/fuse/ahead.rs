@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Errno, Result};
 use crate::fuse::counters::Counters;
+use crate::fuse::gate::Gate;
 use crate::sys;
 use crate::types::NodeId;
 use crate::union::Union;
@@ -64,7 +65,7 @@ pub struct Ahead {
 /// Values that own descriptors of the process. The thread uses them under the lock and never drops
 /// them: that would close descriptors of its own table.
 struct Resources {
-    union: Arc<Union>,
+    union: Arc<Gate>,
     plan: Plan,
 }
 
@@ -85,7 +86,7 @@ impl Ahead {
     ///
     /// # Errors
     /// As statx(2) of the target.
-    pub fn new(target: PathBuf, union: &Arc<Union>, counters: &Arc<Counters>) -> Result<Arc<Self>> {
+    pub fn new(target: PathBuf, union: &Arc<Gate>, counters: &Arc<Counters>) -> Result<Arc<Self>> {
         let mount = sys::file::find_directory(&target)?;
         Ok(Arc::new(Self {
             target,
@@ -205,13 +206,13 @@ impl Ahead {
                 match event {
                     Event::Ended => return false,
                     Event::At(at) => {
-                        plan.reach(union, at);
+                        plan.reach(&union.enter(), at);
                         seen = Instant::now();
                     }
                     Event::None if seen.elapsed() > KEEP => return true,
                     Event::None => {}
                 }
-                (plan.next(union), plan.room)
+                (plan.next(&union.enter()), plan.room)
             };
             let Some(step) = step else { return true };
             // A directory that cannot be listed is skipped.

@@ -17,13 +17,13 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Errno, Error, Result};
+use crate::fuse::gate::Gate;
 use crate::fuse::wire::reply::Reply;
 use crate::sys;
 use crate::sys::file::OFlags;
 use crate::sys::fuse::Device;
 use crate::sys::lock::{self, LockKind, RangeLock};
 use crate::types::NodeId;
-use crate::union::Union;
 
 /// The interval between two tries of the waiting locks, at first and at last.
 const STEP: Duration = Duration::from_millis(1);
@@ -75,7 +75,7 @@ struct Files {
 
 /// The locks of a session.
 pub struct Locks {
-    union: Arc<Union>,
+    union: Arc<Gate>,
     device: Arc<Device>,
     files: Mutex<Files>,
     news: Condvar,
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Locks {
 impl Locks {
     /// The locks of a session on `device`.
     #[must_use]
-    pub fn new(union: &Arc<Union>, device: &Arc<Device>) -> Arc<Self> {
+    pub fn new(union: &Arc<Gate>, device: &Arc<Device>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             union: Arc::clone(union),
             device: Arc::clone(device),
@@ -202,7 +202,7 @@ impl Locks {
         let holder = match holders.entry(wish.owner) {
             std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let shared = self.union.lock_file(wish.node);
+                let shared = self.union.enter_again().lock_file(wish.node);
                 let file = match shared.as_ref().and_then(|file| file.fd()) {
                     Some(file) => open_again(file)?,
                     None => match anonymous.entry(wish.node) {

@@ -30,18 +30,18 @@ use crate::error::Errno;
 use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
+use crate::fuse::gate::Gate;
 use crate::fuse::locks::Locks;
 use crate::fuse::wire::reply::Reply;
 use crate::fuse::wire::request::{Operation, Request};
 use crate::types::NodeId;
-use crate::union::Union;
 
 use call::Call;
 pub use call::Scratch;
 
 /// Serves requests from a union.
 pub struct Adapter {
-    pub(super) union: Arc<Union>,
+    pub(super) union: Arc<Gate>,
     pub(super) lifetime: Lifetime,
     /// Whether the kernel opens files without a request.
     pub(super) no_open: bool,
@@ -105,9 +105,10 @@ impl Adapter {
     /// Serves one request.
     pub fn serve(&self, request: &Request<'_>, reply: &Reply<'_>, scratch: &mut Scratch) {
         let header = &request.header;
+        let union = self.union.enter();
         tracing::trace!(unique = header.unique, node = header.nodeid, op = ?request.op);
         let call = Call {
-            union: &self.union,
+            union: &union,
             lifetime: self.lifetime,
             ahead: self.ahead.as_ref(),
             locks: self.locks.as_ref(),

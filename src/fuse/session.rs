@@ -22,6 +22,7 @@ use crate::error::{Errno, Error, Result};
 use crate::fuse::ahead::Ahead;
 use crate::fuse::convert::Lifetime;
 use crate::fuse::counters::Counters;
+use crate::fuse::gate::Gate;
 use crate::fuse::locks::Locks;
 use crate::fuse::ops::{Adapter, Synchronous};
 use crate::fuse::turn::Turn;
@@ -30,7 +31,7 @@ use crate::fuse::wire::notify;
 use crate::fuse::worker::{Pace, Workers};
 use crate::sys::fuse::{Device, FuseMount, UnmountFlags, VfsFlags, may_pass_through, mount};
 use crate::types::NodeId;
-use crate::union::{File, Kernel, Union};
+use crate::union::{File, Kernel};
 
 /// Threads of a session: one reads, the others stand by for long requests.
 pub const THREADS: usize = 4;
@@ -239,7 +240,7 @@ impl Session {
     ///
     /// # Errors
     /// As open(2) of `/dev/fuse`, mount(2), or what `fusermount3` or the handshake refused.
-    pub fn mount(union: Arc<Union>, setup: &Setup) -> Result<Self> {
+    pub fn mount(union: Arc<Gate>, setup: &Setup) -> Result<Self> {
         let granted = Arc::new(OnceLock::new());
         let no_open = setup.unchanging && setup.io != Some(IoDriver::Cached);
         let handshake = Handshake { wanted: wanted(setup), no_open, granted: Arc::clone(&granted) };
@@ -254,7 +255,7 @@ impl Session {
         let device = Device::duplicate(fuser.as_fd()).map_err(|errno| Error::os("fcntl", errno))?;
         let device = Arc::new(device);
         let passthrough = granted.io == IoDriver::Passthrough;
-        union.set_kernel(Arc::new(Arc::clone(&device)), passthrough);
+        union.enter().set_kernel(Arc::new(Arc::clone(&device)), passthrough);
         let counters = Arc::new(Counters::default());
         let session = RandomState::new().hash_one(std::process::id()) as u32;
         let lifetime = Lifetime::from_secs(setup.timeout_secs).in_session(session);

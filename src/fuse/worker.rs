@@ -93,7 +93,7 @@ impl Workers {
         let start = Instant::now();
         let settle = || {
             self.counters.synced();
-            self.adapter.union.sync_fs()
+            self.adapter.union.enter_again().sync_fs()
         };
         let before: Before<'_> = &settle;
         let before = self.adapter.is_synchronous(&request.op).then_some(before);

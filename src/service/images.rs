@@ -295,7 +295,10 @@ pub(super) type Named = (Arc<Layer>, String);
 pub(super) fn stacked(layers: Vec<Named>) -> Vec<Lower> {
     let (layers, labels): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
     let lowers = blob::roots(layers).into_iter().zip(labels);
-    lowers.map(|(root, label)| Lower { root, label, shifted: false }).rev().collect()
+    lowers
+        .map(|(root, label)| Lower { root, label, shifted: false, was_upper: false })
+        .rev()
+        .collect()
 }
 
 fn config(image: &Image) -> serde_json::Value {

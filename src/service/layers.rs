@@ -222,7 +222,8 @@ fn open_sealed(
     if let Some(form) = stated::form_of(&root).map_err(Failure::path(what, path))? {
         root = stated::wrap(root, form, Owner::default());
     }
-    Ok(Lower { root, label: absolute.display().to_string(), shifted: false })
+    let label = absolute.display().to_string();
+    Ok(Lower { root, label, shifted: false, was_upper: false })
 }
 
 /// Opens an upper without a work directory: as the topmost lower, without changes.

@@ -18,6 +18,7 @@ use crate::catalog::containers::{Containers, Ephemeral};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::OpenVolume;
 use crate::error::{Errno, Result};
+use crate::fuse::gate::Gate;
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::mount::Propagation;
@@ -26,7 +27,7 @@ use crate::union::{Config, GraftTree, Lower, Marks, Options, Union, Upper, White
 
 /// A mount that is ready to be attached.
 pub struct Prepared {
-    union: Arc<Union>,
+    union: Arc<Gate>,
     setup: Setup,
     status: MountStatus,
     counters: Option<StoreCounters>,
@@ -49,7 +50,7 @@ struct Resources {
 
 /// A mount that is served.
 pub struct Live {
-    union: Arc<Union>,
+    union: Arc<Gate>,
     running: Running,
     held: Resources,
     answering: Option<Answering>,
@@ -259,7 +260,8 @@ impl Prepared {
             _ephemeral: ephemeral,
             clean: layers.clean,
         };
-        let (union, runtime, binds) = (Arc::new(union), spec.runtime.clone(), grafts.binds);
+        let (union, runtime, binds) =
+            (Arc::new(Gate::new(union)), spec.runtime.clone(), grafts.binds);
         let propagation = spec.propagation;
         Ok(Self {
             union,
@@ -326,7 +328,7 @@ impl Prepared {
         let union = Arc::clone(&self.union);
         let answering = self.runtime.and_then(|dir| {
             let say = move || MountStatus {
-                union: union.stats(),
+                union: union.enter().stats(),
                 requests: counters.values(),
                 store: store.as_ref().map(|stats| stats()),
                 ..status.clone()
@@ -365,7 +367,7 @@ impl Live {
         drop(self.row);
         drop(self.answering);
         let wrap = Failure::system("emptying the work directory");
-        self.union.shutdown().map_err(&wrap)?;
+        self.union.enter().shutdown().map_err(&wrap)?;
         (self.held.clean)().map_err(&wrap)?;
         drop(self.held);
         // After the locks are released, so that the next mount of the upper need not wait for it.

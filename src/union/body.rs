@@ -60,6 +60,12 @@ impl LayerDir {
         Self { layer, dir, hidden: Hidden::default() }
     }
 
+    /// Another directory of the same layer.
+    #[must_use]
+    pub fn within(&self, dir: DirRef) -> Self {
+        Self::new(self.layer, dir)
+    }
+
     /// Whether this directory holds the AUFS whiteout of `name`.
     ///
     /// # Errors
@@ -209,6 +215,12 @@ impl DirBody {
     pub fn set_stack(&self, stack: Stack) {
         *self.stack.write() = Arc::new(stack);
         self.changed();
+    }
+
+    /// Replaces the parts by others that show the same.
+    pub fn restack(&self, stack: Stack) {
+        *self.stack.write() = Arc::new(stack);
+        *self.impure.lock() = false;
     }
 
     /// Counts a change of the entries.

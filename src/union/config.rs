@@ -24,6 +24,8 @@ pub struct Lower {
     pub label: String,
     /// Whether the kernel maps the ids already (an id-mapped mount): they are those of the mount.
     pub shifted: bool,
+    /// Whether it was the upper of a mount over the layers below, so that its numbers count.
+    pub was_upper: bool,
 }
 
 /// The layer that takes all changes.
@@ -145,6 +147,8 @@ pub struct Options {
     pub listing_entries: usize,
     /// The number of bytes that may be kept of merged directories.
     pub listing_bytes: usize,
+    /// Whether the upper may become a layer of the running mount.
+    pub freezes: bool,
     /// The map of users.
     pub uid_map: IdMap,
     /// The map of groups.
@@ -169,6 +173,7 @@ impl Default for Options {
             acl: true,
             listing_entries: LISTING_ENTRIES,
             listing_bytes: LISTING_BYTES,
+            freezes: false,
             uid_map: IdMap::default(),
             gid_map: IdMap::default(),
         }

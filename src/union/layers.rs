@@ -11,6 +11,7 @@
 pub(super) mod devices;
 mod flags;
 pub(super) mod found;
+pub(super) mod freeze;
 pub(super) mod grafts;
 mod ids;
 mod index;
@@ -34,6 +35,10 @@ use crate::union::probe::is_aufs_whiteout;
 use devices::Devices;
 use grafts::{GraftState, Grafts};
 use proof::Proof;
+
+/// The number of the topmost lower layer of a mount whose upper may become a layer: the numbers
+/// below are for those.
+const FIRST_OF_MANY: u16 = 0x4000;
 
 /// The writable layer and what belongs to it.
 struct UpperLayer {
@@ -59,6 +64,8 @@ pub(super) struct Layers {
     roots: Vec<LayerDir>,
     shifted: Vec<u16>,
     proof: Proof,
+    /// The proofs of the layers that were uppers.
+    proofs: Vec<(u16, Proof)>,
     upper: Option<UpperLayer>,
     root: DirRef,
     grafts: Grafts,
@@ -75,7 +82,7 @@ pub(super) struct Root {
     pub(super) layer: u16,
     /// The attributes in that layer.
     pub(super) stat: Stat,
-    /// The attributes of the topmost lower part, or `stat` again.
+    /// The attributes of the part whose number it shows.
     pub(super) origin: Stat,
 }
 
@@ -88,7 +95,8 @@ impl Layers {
         let marks = config.options.marks;
         let mut roots = Vec::new();
         let mut shifted = Vec::new();
-        for (lower, layer) in config.lowers.iter().zip(1..FIRST_GRAFT) {
+        let first = if config.options.freezes { FIRST_OF_MANY } else { 1 };
+        for (lower, layer) in config.lowers.iter().zip(first..FIRST_GRAFT) {
             if lower.shifted {
                 shifted.push(layer);
             }
@@ -112,17 +120,30 @@ impl Layers {
         let stat = root.stat(None)?;
         let devices = Devices::of(&config, &stat)?;
         let grafts = Grafts::new(config.grafts)?;
-        let origin = stack.lowers.first().map_or(Ok(stat), |lower| lower.dir.stat(None))?;
+        // An upper, and a layer that was one, shows the number of what it covers.
+        let mut parts = stack.lowers.iter().zip(&config.lowers);
+        let covered = parts.find(|(_, lower)| !lower.was_upper).map(|(part, _)| part);
+        let origin = covered.or(stack.lowers.last());
+        let origin = origin.map_or(Ok(stat), |part| part.dir.stat(None))?;
         let proof = match upper {
             Some(_) => Proof::of(&roots)?,
             None => Proof::default(),
         };
-        let layer = if upper.is_some() { UPPER } else { 1 };
+        let mut proofs = Vec::new();
+        for (number, lower) in config.lowers.iter().take(roots.len()).enumerate() {
+            if let (true, Some((root, below))) =
+                (lower.was_upper, roots.get(number..).and_then(<[LayerDir]>::split_first))
+            {
+                proofs.push((root.layer, Proof::of(below)?));
+            }
+        }
+        let layer = if upper.is_some() { UPPER } else { first };
         let layers = Self {
             options: config.options,
             roots,
             shifted,
             proof,
+            proofs,
             upper,
             root,
             grafts,
@@ -209,7 +230,7 @@ impl Layers {
         self.upper.as_ref().ok_or(Error::Rule(Errno::ROFS))
     }
 
-    fn index(&self) -> Option<&DirRef> {
+    pub(super) fn index(&self) -> Option<&DirRef> {
         self.upper.as_ref().and_then(|upper| upper.index.as_ref())
     }
 

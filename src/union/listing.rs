@@ -257,7 +257,8 @@ impl Union {
                     continue;
                 }
                 let own = self.layers.show_ino_of(dev, item.ino);
-                item.ino = if stored { self.lister().entry_ino(dir, dev, &item)? } else { own };
+                item.ino =
+                    if stored { self.lister().entry_ino(dir, (layer, dev), &item)? } else { own };
                 pure &= item.ino == own;
                 if !self.push(at, &item, at.selection.wants(item.kind), sink) {
                     return Ok(());
@@ -280,13 +281,23 @@ impl Union {
                     items.iter().all(give);
                     return Ok(());
                 }
+                if at.stack.upper.is_none() {
+                    // A position from before the upper became a layer: entries are repeated, but
+                    // none is lost.
+                    whole.items().iter().all(give);
+                    return Ok(());
+                }
                 (Some(self.lister().large(at.stack)?), None)
             }
             Merged::Large(large) => (None, Some(large)),
         };
         let Some(large) = large.or(own.as_ref()) else { return Ok(()) };
         let scan = Scan { stack: at.stack, large, version: at.version };
-        let ended = self.lister().scan(scan, position::place(at.from), &mut give)?;
+        let from = match position::place(at.from) {
+            Place::Upper(_) if at.stack.upper.is_none() => Place::Lower(0),
+            place => place,
+        };
+        let ended = self.lister().scan(scan, from, &mut give)?;
         // Without another reader the names are of no use now.
         if ended && given == 0 && at.body.readers.is_last() {
             large.drop_names();

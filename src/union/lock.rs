@@ -45,9 +45,10 @@ pub(super) struct Parents<'a> {
 }
 
 impl FileBody {
-    /// Fills a state that is not shared yet.
-    pub(super) fn with(&self, act: impl FnOnce(&mut FileState)) {
-        act(&mut self.state.lock());
+    /// Passes a state to `act` that nobody else uses: it is not shared yet, or the union is held
+    /// alone.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut FileState) -> R) -> R {
+        act(&mut self.state.lock())
     }
 }
 

@@ -388,7 +388,7 @@ impl Union {
 
     /// Gives a copied-up file exactly this name: a file with several names may be in the upper
     /// under another name, or only in the index.
-    fn copy_up_name(
+    pub(super) fn copy_up_name(
         &self,
         held: &mut Held<'_>,
         place: &Place,
@@ -398,6 +398,9 @@ impl Union {
         let dir = &parent.dir;
         if exists_as_object(dir, entry)? {
             return Ok(());
+        }
+        if mark::is_aufs_name(entry) && held.node.kind == Kind::File {
+            self.layers.set_plain(&place.dir, &place.name)?;
         }
         // For a user nothing changes in the directory.
         parent.body()?.step(|| {

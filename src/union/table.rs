@@ -332,6 +332,27 @@ impl Table {
         }
     }
 
+    /// The numbers of all nodes.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        (0..SHARDS).flat_map(|shard| self.lock(shard).ids(shard)).collect()
+    }
+
+    /// Gives a node another key, if a key leads to it. Nobody else uses the table.
+    pub fn rekey(&self, id: NodeId, key: Key) {
+        let old = {
+            let mut shard = self.lock(split(id).2);
+            let Some(slot) = shard.slot(id) else { return };
+            slot.moves = slot.moves.wrapping_add(1);
+            let old = std::mem::replace(&mut slot.key, key);
+            slot.keyed.then_some(old)
+        };
+        if let Some(old) = old {
+            self.unmap_key(old, id);
+            self.lock(key.shard()).keys.insert(key, id);
+        }
+    }
+
     /// Makes a node unreachable by its key: its object is gone, or another node takes it over.
     /// Returns whether it was reachable.
     pub fn clear_key(&self, id: NodeId) -> bool {

@@ -24,7 +24,12 @@ pub fn prepare_upper(tree: &MemoryTree) {
 
 /// Makes a configuration: lowers (topmost first) and the three directories of an upper.
 pub fn config(lowers: &[DirRef], upper: Option<[DirRef; 3]>, options: &Options) -> Config {
-    let lower = |root: &DirRef| Lower { root: root.clone(), label: "lower".into(), shifted: false };
+    let lower = |root: &DirRef| Lower {
+        root: root.clone(),
+        label: "lower".into(),
+        shifted: false,
+        was_upper: false,
+    };
     let upper = upper.map(|[root, work, index]| {
         let index = options.index.then_some(index);
         Upper { root, work, index, label: "upper".into() }

@@ -1,7 +1,7 @@
 //! The union against the reference: random layers, random operations, remounts between.
 
 use laminafs::types::{Owner, Time};
-use laminafs::union::{DirRef, Marks, Options, WhiteoutForm};
+use laminafs::union::{DirRef, Marks, Options, Union, WhiteoutForm, empty_dir};
 use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 use super::flatten::flatten;
 use super::layers::{self, Item, What};
 use super::ops::{self, Op, Run};
-use laminafs_testing::driver::{Mount, compare, mount, prepare_upper};
+use laminafs_testing::driver::{Mount, UPPER_DIRS, compare, config, prepare_upper};
 use laminafs_testing::reference::Tree;
 
 /// The clock of the mount starts after that of the layers.
@@ -57,6 +57,8 @@ struct Stage {
     upper: MemoryTree,
     options: Options,
     uppers_made: u64,
+    /// The number of times that the upper of the present file system became a layer.
+    frozen: usize,
 }
 
 impl Stage {
@@ -76,7 +78,7 @@ impl Stage {
             lowers.push(root);
         }
         let upper = new_upper(0);
-        Self { lowers, upper, options: case.options.clone(), uppers_made: 1 }
+        Self { lowers, upper, options: case.options.clone(), uppers_made: 1, frozen: 0 }
     }
 
     /// The tree that the mount must show; the upper, still empty, gives the root its attributes.
@@ -87,11 +89,38 @@ impl Stage {
     }
 
     fn mount(&self) -> Mount {
-        Mount::new(mount(&self.lowers, Some(&self.upper.root()), &self.options).unwrap())
+        let dirs = self.upper_dirs();
+        empty_dir(&dirs[1]).unwrap();
+        let mut config = config(&self.lowers, Some(dirs), &self.options);
+        config.lowers.iter_mut().take(self.frozen).for_each(|lower| lower.was_upper = true);
+        Mount::new(Union::new(config).unwrap())
+    }
+
+    /// The directories of the upper, which a mount made with others before it became a layer.
+    fn upper_dirs(&self) -> [DirRef; 3] {
+        UPPER_DIRS.map(|name| {
+            let number = if self.frozen > 0 { self.frozen.to_string() } else { String::new() };
+            self.upper.root().dir(&[name, number.as_bytes()].concat())
+        })
+    }
+
+    /// Makes the upper of a running mount a layer.
+    fn freeze(&mut self, mount: &mut Mount) {
+        let [root, _, _] = self.upper_dirs();
+        self.frozen += 1;
+        for name in UPPER_DIRS {
+            let name = [name, self.frozen.to_string().as_bytes()].concat();
+            self.upper.root().mkdir(&name, 0o755, Owner::default()).unwrap();
+        }
+        mount.union.name_indexed().unwrap();
+        let upper = config(&[], Some(self.upper_dirs()), &self.options).upper.unwrap();
+        mount.union.freeze(&upper, || Ok(())).unwrap();
+        self.lowers.insert(0, root);
     }
 
     fn restack(&mut self) {
-        self.lowers.insert(0, self.upper.root().dir(b"upper"));
+        self.lowers.insert(0, self.upper_dirs()[0].clone());
+        self.frozen = 0;
         self.upper = new_upper(self.uppers_made);
         self.uppers_made += 1;
     }
@@ -104,12 +133,18 @@ fn new_upper(number: u64) -> MemoryTree {
     upper
 }
 
-fn check(case: &Case) {
+/// Compares a mount with the reference. With `freezes` the upper becomes a layer while files are
+/// open, else between two mounts.
+fn check(case: &Case, freezes: bool) {
     let mut stage = Stage::new(case);
+    stage.options.freezes = freezes;
+    if freezes {
+        stage.options.marks = Marks::Trusted;
+    }
     let mut run = Run::new(stage.flatten());
     run.cached = case.cached;
     run.aufs = case.options.whiteouts == WhiteoutForm::Aufs;
-    run.user_marks = case.options.marks == Marks::User;
+    run.user_marks = stage.options.marks == Marks::User;
     // Once the upper is a lower, without its index, a lower file counts removed names again.
     let linked = case.layers.iter().flatten().any(|item| matches!(item.what, What::Link));
     let mut union = stage.mount();
@@ -120,6 +155,13 @@ fn check(case: &Case) {
         stage.upper.set_time(run.tree.now);
         match op {
             Op::ForgetAll if !run.has_open() => union.forget_all(&run.tree),
+            Op::Restack if freezes => {
+                if hides_links(&run.tree) {
+                    continue;
+                }
+                stage.freeze(&mut union);
+                compare(&mut union, &run.tree, &mut run.inos, step % 2 == 0);
+            }
             Op::Remount | Op::Restack => {
                 run.close_all(&mut union);
                 union.union.shutdown().unwrap();
@@ -151,6 +193,16 @@ fn shows_links(tree: &Tree) -> bool {
     tree.nodes.values().any(|node| node.kind != laminafs::types::Kind::Dir && node.nlink > 1)
 }
 
+/// Whether a file counts names that a layer hides. They are no names of the layer it moves to.
+fn hides_links(tree: &Tree) -> bool {
+    let mut names = std::collections::BTreeMap::new();
+    tree.paths().iter().for_each(|(_, id)| *names.entry(*id).or_insert(0) += 1);
+    tree.nodes.iter().any(|(id, node)| {
+        let count = names.get(id).copied().unwrap_or(0);
+        node.kind != laminafs::types::Kind::Dir && node.nlink != count
+    })
+}
+
 proptest! {
     #![proptest_config(Config {
         cases: cases(),
@@ -162,7 +214,12 @@ proptest! {
 
     #[test]
     fn union_equals_the_reference(case in case()) {
-        check(&case);
+        check(&case, false);
+    }
+
+    #[test]
+    fn an_upper_that_becomes_a_layer_equals_the_reference(case in case()) {
+        check(&case, true);
     }
 }
 

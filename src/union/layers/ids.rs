@@ -7,7 +7,7 @@ use crate::union::body::{Body, FIRST_GRAFT, Place, UPPER};
 use crate::union::config::{IdMap, Marks, WhiteoutForm};
 use crate::union::layers::Layers;
 use crate::union::layers::found::Found;
-use crate::union::layers::proof::name_number;
+use crate::union::layers::proof::{Proof, name_number};
 use crate::union::mark::{self, Mark, Marked};
 use crate::union::table::{Key, Node};
 
@@ -89,18 +89,30 @@ impl Layers {
         Key { ino: key.ino ^ (birth ^ kind << 60).wrapping_mul(0x9e37_79b9_7f4a_7c15), ..key }
     }
 
-    /// Returns the number that was stored when the object, inode `ino` of the upper, was copied up.
+    /// Whether objects of a layer may show a stored number: it is the upper, or was one.
+    pub(in crate::union) fn stores_numbers(&self, layer: u16) -> bool {
+        self.proof_of(layer).is_some()
+    }
+
+    fn proof_of(&self, layer: u16) -> Option<&Proof> {
+        if layer == UPPER {
+            return Some(&self.proof);
+        }
+        self.proofs.iter().find(|(number, _)| *number == layer).map(|(_, proof)| proof)
+    }
+
+    /// Returns the number that was stored when the object, inode `ino` of its layer, was copied up.
     pub(in crate::union) fn stored_ino(
         &self,
         place: &Place,
         marked: Marked,
         ino: u64,
     ) -> Result<Option<u64>> {
-        if !marked.ino {
+        let Some(proof) = self.proof_of(place.layer).filter(|_| marked.ino) else {
             return Ok(None);
-        }
+        };
         let value = self.read_mark(place, Mark::Ino)?;
-        Ok(value.and_then(|value| self.proof.stored_number(&value, ino)))
+        Ok(value.and_then(|value| proof.stored_number(&value, ino)))
     }
 
     /// Returns attributes as the mount shows them.

@@ -13,13 +13,15 @@ use crate::union::layers::Layers;
 use crate::union::layers::found::Found;
 use crate::union::layers::stage::tolerate;
 use crate::union::mark::{self, Mark};
+use crate::union::probe::is_plain;
 
 impl Layers {
-    /// Finds the file in the index for a lower file with several names.
+    /// Finds the file in the index for a lower file with several names, whose data are at `data`.
     pub(in crate::union) fn find_indexed(
         &self,
         lower: &Place,
         stat: &Stat,
+        data: &Place,
     ) -> Result<Option<Found>> {
         let Some(index) = self.index() else {
             return Ok(None);
@@ -27,7 +29,7 @@ impl Layers {
         let Some(origin) = self.origin(lower, stat)? else { return Ok(None) };
         let place = Place::new(UPPER, index, &mark::index_name(&origin));
         let stat = match place.stat() {
-            Ok(stat) if self.can_index(stat.kind()) && !stat.is_whiteout_device() => stat,
+            Ok(stat) if self.is_index_entry(&place, &stat)? => stat,
             Ok(_) => return Ok(None),
             Err(error) if error.is(Errno::NOENT) || error.is(Errno::NAMETOOLONG) => {
                 return Ok(None);
@@ -39,11 +41,20 @@ impl Layers {
             true => self.with_kept_flags(&place, stat)?,
             false => stat,
         };
-        let data = if marked.metacopy { Some(lower.clone()) } else { None };
+        let data = if marked.metacopy { Some(data.clone()) } else { None };
         let ino =
             self.stored_ino(&place, marked, stat.ino)?.unwrap_or_else(|| self.show_ino(&stat));
         let indexed = Some(self.read_nlink_diff(&place, &stat)?);
         Ok(Some(Found { stat, place, ino, stack: None, data, indexed, split: None }))
+    }
+
+    /// Whether an entry of the index is a file with names. The kernel leaves whiteouts there; a
+    /// device 0:0 that a user made is marked.
+    pub(in crate::union) fn is_index_entry(&self, place: &Place, stat: &Stat) -> Result<bool> {
+        if !self.can_index(stat.kind()) {
+            return Ok(false);
+        }
+        Ok(!stat.is_whiteout_device() || is_plain(&place.dir, &place.name)?)
     }
 
     /// Returns the place in the index of an upper file that has one, by its origin mark: another

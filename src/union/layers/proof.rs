@@ -14,7 +14,7 @@
 
 use crate::error::Result;
 use crate::types::{Handle, Stat, Time};
-use crate::union::body::LayerDir;
+use crate::union::body::{LayerDir, UPPER};
 
 /// Types of btrfs handles, which distinguish subvolumes of one UUID (`FILEID_BTRFS_*` in the
 /// kernel's include/linux/exportfs.h).
@@ -23,6 +23,8 @@ const BTRFS: std::ops::RangeInclusive<u8> = 0x4d..=0x4f;
 /// Identities of the lower layers of a mount.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
+    /// The number of the topmost layer.
+    first: u16,
     /// The file system of each layer, the topmost first, if its handles are origins.
     devices: Vec<Option<u64>>,
     /// A hash that identifies all lower layers; `None` if a layer cannot be identified.
@@ -80,12 +82,14 @@ impl Proof {
             // Restoring a layer in place changes its root.
             Some(hash.handle(handle.as_ref()?).number(stat.ino).time(stat.ctime))
         });
-        Ok(Self { devices: found.iter().map(device).collect(), layers: layers.map(|hash| hash.0) })
+        let first = roots.first().map_or(0, |root| root.layer);
+        let devices = found.iter().map(device).collect();
+        Ok(Self { first, devices, layers: layers.map(|hash| hash.0) })
     }
 
     /// Whether a handle of an object of a layer is an origin.
     pub(super) fn is_origin(&self, layer: u16, dev: u64) -> bool {
-        let index = usize::from(layer).checked_sub(1);
+        let index = layer.checked_sub(self.first).filter(|_| layer != UPPER).map(usize::from);
         index.and_then(|index| self.devices.get(index)) == Some(&Some(dev))
     }
 
@@ -120,16 +124,15 @@ pub(super) fn name_number(dir: &Stat, name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::union::body::UPPER;
 
     #[test]
     fn a_number_counts_with_its_layers_and_its_inode() {
-        let proof = Proof { devices: Vec::new(), layers: Some(3) };
+        let proof = Proof { layers: Some(3), ..Proof::default() };
         let value = proof.number_to_store(7, 100).unwrap();
         assert_eq!(proof.stored_number(&value, 100), Some(7));
         assert_eq!(proof.stored_number(&value, 101), None, "a copy of the file with its marks");
         for layers in [Some(4), None] {
-            let other = Proof { devices: Vec::new(), layers };
+            let other = Proof { layers, ..Proof::default() };
             assert_eq!(other.stored_number(&value, 100), None);
         }
         for wrong in [&b""[..], &7_u64.to_le_bytes(), &value[..15], &[value, value].concat()] {
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_handle_is_an_origin_in_the_file_system_of_its_layer() {
-        let proof = Proof { devices: vec![Some(5), None], layers: None };
+        let proof = Proof { first: 1, devices: vec![Some(5), None], layers: None };
         assert!(proof.is_origin(1, 5));
         for (layer, dev) in [(1, 6), (2, 5), (3, 5), (UPPER, 5)] {
             assert!(!proof.is_origin(layer, dev), "{layer} {dev}");

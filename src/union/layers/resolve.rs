@@ -236,22 +236,28 @@ impl Layers {
             Err(error) if error.is(Errno::NAMETOOLONG) => return Ok(Seen::Nothing),
             Err(error) => return Err(error),
         };
+        // What moved from the upper keeps its number, which is in a mark.
+        let moved = self.stores_numbers(layer.layer) && self.marks_any_kind();
         if stat.is_whiteout_device() {
-            let plain = is_plain(&layer.dir, entry)?;
-            return Ok(if plain { Seen::Object(stat, Marked::default()) } else { Seen::Whiteout });
+            if !is_plain(&layer.dir, entry)? {
+                return Ok(Seen::Whiteout);
+            }
+            let names = if moved { layer.dir.xattr_names(Some(entry))? } else { Vec::new() };
+            return Ok(Seen::Object(stat, self.marked(layer.layer, &names)));
         }
         let empty = mark::may_be_xattr_whiteout(&stat);
         let aufs = mark::is_aufs_name(entry) && stat.kind() == Kind::File;
         // A redirect leads to another place in the layers below, merged here or not.
         let redirects =
             matches!(stat.kind(), Kind::Dir | Kind::File) && self.has_below(layer.layer);
-        if !(more || empty || aufs || redirects) {
+        if !(more || empty || aufs || redirects || moved) {
             return Ok(Seen::Object(stat, Marked::default()));
         }
         let marked = match stat.kind() {
             Kind::File | Kind::Dir => {
                 self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?)
             }
+            _ if moved => self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?),
             _ => Marked::default(),
         };
         if aufs && !marked.plain {
@@ -278,18 +284,16 @@ impl Layers {
         // An empty file was truncated; its mark was about to be removed.
         if marked.metacopy && (stat.size > 0 || place.layer != UPPER) {
             data = self.find_data(&place, marked, below)?;
-        } else if place.layer != UPPER
+        }
+        if place.layer != UPPER
             && stat.nlink > 1
             && self.is_indexed(place.layer, &stat)
-            && let Some(indexed) = self.find_indexed(&place, &stat)?
+            && let Some(indexed) =
+                self.find_indexed(&place, &stat, data.as_ref().unwrap_or(&place))?
         {
             return Ok(indexed);
         }
-        // The number that a lower layer stores is that of another mount.
-        let stored = match place.layer {
-            UPPER => self.stored_ino(&place, marked, stat.ino)?,
-            _ => None,
-        };
+        let stored = self.stored_ino(&place, marked, stat.ino)?;
         let ino = stored.unwrap_or_else(|| self.show_ino(&stat));
         let indexed = if place.layer == UPPER && marked.nlink {
             Some(self.read_nlink_diff(&place, &stat)?)
@@ -310,9 +314,13 @@ impl Layers {
         below: &[LayerDir],
     ) -> Result<Found> {
         let mut stack = Stack::default();
-        let mut number_below = None;
+        // An upper, and a layer that was one, shows the number of what it covers.
+        let mut number = None;
         let mut part = Part { place: place.clone(), stat, marked, below };
         loop {
+            if !self.stores_numbers(part.place.layer) {
+                number.get_or_insert_with(|| self.show_ino(&part.stat));
+            }
             let own = part.place.dir.dir_known(&part.place.name, &part.stat);
             let next = match self.below(&part.place, &own, part.marked, part.below)? {
                 Below::Stop => None,
@@ -331,23 +339,19 @@ impl Layers {
                 self.may_follow(self.options.follow_redirects, "redirect", &part.place)?;
             }
             match next {
-                Next::Part(next) => {
-                    number_below.get_or_insert_with(|| self.show_ino(&next.stat));
-                    part = next;
-                }
+                Next::Part(next) => part = next,
                 Next::Found(found) => {
-                    number_below.get_or_insert(found.ino);
+                    number.get_or_insert(found.ino);
                     stack.lowers.extend(found.stack.map(|below| below.lowers).unwrap_or_default());
                     break;
                 }
             }
         }
-        let ino = match (place.layer, number_below) {
-            (UPPER, Some(number)) => number,
-            (UPPER, None) => {
-                self.stored_ino(&place, marked, stat.ino)?.unwrap_or_else(|| self.show_ino(&stat))
-            }
-            _ => self.show_ino(&stat),
+        let ino = match number {
+            Some(number) => number,
+            None => self
+                .stored_ino(&part.place, part.marked, part.stat.ino)?
+                .unwrap_or_else(|| self.show_ino(&part.stat)),
         };
         Ok(Found { stat, place, ino, stack: Some(stack), data: None, indexed: None, split: None })
     }

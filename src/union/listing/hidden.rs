@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Stat};
-use crate::union::body::{DirBody, Place, Stack, UPPER};
+use crate::union::body::{DirBody, LayerDir, Place, Stack, UPPER};
 use crate::union::layer::DirRef;
 use crate::union::listing::item::{Item, Traits};
 use crate::union::listing::lister::Lister;
@@ -14,7 +14,7 @@ use crate::union::probe::is_plain;
 impl Lister<'_> {
     pub(super) fn traits(&self, dir: &DirRef, layer: u16) -> Result<Traits> {
         let dev = dir.stat(None)?.dev;
-        let stored = layer == UPPER && self.is_impure(dir)?;
+        let stored = self.layers.stores_numbers(layer) && self.is_impure(dir)?;
         let marked = self.layers.may_hold_xattr_whiteouts(dir)?;
         Ok(Traits { layer, dev, stored, marked })
     }
@@ -66,7 +66,7 @@ impl Lister<'_> {
         traits: Traits,
         item: &Item,
     ) -> Result<(u64, bool)> {
-        if traits.layer == UPPER && item.kind == Kind::Dir {
+        if self.layers.stores_numbers(traits.layer) && item.kind == Kind::Dir {
             let marked = Marked::from_names(&dir.xattr_names(Some(&item.name))?);
             let ino = if marked.redirect || marked.opaque {
                 self.number_of(stack, item)?
@@ -76,7 +76,7 @@ impl Lister<'_> {
             return Ok((ino, !marked.opaque && !marked.redirect));
         }
         if traits.stored {
-            return Ok((self.entry_ino(dir, traits.dev, item)?, false));
+            return Ok((self.entry_ino(dir, (traits.layer, traits.dev), item)?, false));
         }
         Ok((self.layers.show_ino_of(traits.dev, item.ino), false))
     }
@@ -86,8 +86,8 @@ impl Lister<'_> {
         Ok(marked.opaque || marked.redirect)
     }
 
-    // Returns the number of an entry by a lookup. An entry that a lookup refuses is listed.
-    fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
+    /// Returns the number of an entry by a lookup. An entry that a lookup refuses is listed.
+    pub(super) fn number_of(&self, stack: &Stack, item: &Item) -> Result<u64> {
         match self.layers.resolve(stack, &item.name) {
             Ok(found) => Ok(found.map_or(item.ino, |found| found.ino)),
             Err(error) if error.is(Errno::PERM) => Ok(item.ino),
@@ -95,21 +95,31 @@ impl Lister<'_> {
         }
     }
 
-    /// Returns the number that an entry of an impure part of the upper shows.
-    pub(super) fn entry_ino(&self, dir: &DirRef, dev: u64, item: &Item) -> Result<u64> {
+    /// Returns the number that an entry of an impure part of the upper, or of a layer that was one,
+    /// shows.
+    pub(super) fn entry_ino(
+        &self,
+        dir: &DirRef,
+        (layer, dev): (u16, u64),
+        item: &Item,
+    ) -> Result<u64> {
         if item.kind == Kind::Dir && self.hides_below(dir, &item.name)? {
-            let stack = Stack { upper: Some(Arc::clone(dir)), ..Stack::default() };
+            let mut stack = Stack::default();
+            match layer {
+                UPPER => stack.upper = Some(Arc::clone(dir)),
+                layer => stack.lowers.push(LayerDir::new(layer, Arc::clone(dir))),
+            }
             return self.number_of(&stack, item);
         }
         if item.kind == Kind::File || (item.kind != Kind::Dir && self.layers.marks_any_kind()) {
-            let place = Place::new(UPPER, dir, &item.name);
+            let place = Place::new(layer, dir, &item.name);
             let marked = Marked { ino: true, ..Marked::default() };
             if let Some(stored) = self.layers.stored_ino(&place, marked, item.ino)? {
                 return Ok(stored);
             }
         }
         // An entry without a stored number shows that of its node while the node is known.
-        let key = self.layers.key(UPPER, &Stat { dev, ino: item.ino, ..Stat::default() });
+        let key = self.layers.key(layer, &Stat { dev, ino: item.ino, ..Stat::default() });
         let known = self.table.find_key(key).and_then(|id| self.table.find(id));
         Ok(known.map_or_else(|| self.layers.show_ino_of(dev, item.ino), |node| node.ino))
     }
@@ -125,7 +135,7 @@ impl Lister<'_> {
             true
         })?;
         for item in items {
-            match self.entry_ino(dir, dev, &item) {
+            match self.entry_ino(dir, (UPPER, dev), &item) {
                 Ok(ino) if ino == self.layers.show_ino_of(dev, item.ino) => {}
                 Ok(_) => return Ok(()),
                 Err(error) if error.is(Errno::NOENT) => {}

@@ -61,6 +61,19 @@ impl Kept {
         self.fit();
     }
 
+    /// Drops the state of large directories, which depends on the number of their parts.
+    pub(in crate::union) fn drop_large(&mut self) {
+        let large = |(id, entry): (&NodeId, &Entry)| {
+            matches!(*entry.merged, Merged::Large(_)).then_some(*id)
+        };
+        let ids: Vec<NodeId> = self.entries.iter().filter_map(large).collect();
+        for id in ids {
+            if let Some(entry) = self.entries.pop(&id) {
+                self.bytes -= entry.bytes;
+            }
+        }
+    }
+
     /// Counts the bytes of a directory again, after they changed.
     pub(super) fn count(&mut self, id: NodeId) {
         if let Some(entry) = self.entries.peek_mut(&id) {

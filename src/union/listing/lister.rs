@@ -19,6 +19,8 @@ impl<'a> Lister<'a> {
 
     /// Returns the only part of a directory, if it is in a lower layer and will stay the only one.
     pub(in crate::union) fn listed_alone<'b>(&self, stack: &'b Stack) -> Option<&'b LayerDir> {
-        stack.lowers.first().filter(|_| self.layers.is_read_only() && stack.lowers.len() == 1)
+        let alone = |lower: &&LayerDir| !self.layers.stores_numbers(lower.layer);
+        let single = self.layers.is_read_only() && stack.lowers.len() == 1;
+        stack.lowers.first().filter(|_| single).filter(alone)
     }
 }

@@ -80,9 +80,14 @@ impl Lister<'_> {
         let in_upper = self.may_be_in_upper(at, upper, &item.name)?;
         let in_lowers = self.may_be_in_lowers(at, (above, part), &item.name)?;
         if !in_upper && !in_lowers {
-            item.ino = self.layers.show_ino_of(dev, item.ino);
-            return Ok(!self.is_aufs_mark(&lower.dir, item)?
-                && !self.is_hidden(&lower.dir, layer, item, marked)?);
+            if self.is_aufs_mark(&lower.dir, item)?
+                || self.is_hidden(&lower.dir, layer, item, marked)?
+            {
+                return Ok(false);
+            }
+            let (ino, merges) = self.merged_ino(at.stack, &lower.dir, traits, item)?;
+            item.ino = if merges { self.number_of(at.stack, item)? } else { ino };
+            return Ok(true);
         }
         if in_lowers && is_in(at.stack.lowers.get(..part), &item.name)? {
             return Ok(false);

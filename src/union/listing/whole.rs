@@ -125,10 +125,11 @@ impl Lister<'_> {
                     }
                     // A merged directory of the upper shows the number of its lower part. Any other
                     // object, a whiteout too, ends the search for that number.
-                    if draft.merges && item.kind == Kind::Dir {
-                        draft.item.ino = self.layers.show_ino_of(traits.dev, item.ino);
-                    }
-                    draft.merges = false;
+                    let below = match draft.merges && item.kind == Kind::Dir {
+                        true => Some(self.merged_ino(stack, dir, traits, &item)?),
+                        false => None,
+                    };
+                    (draft.item.ino, draft.merges) = below.unwrap_or((draft.item.ino, false));
                 }
                 continue;
             }

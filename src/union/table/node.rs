@@ -37,6 +37,12 @@ impl Key {
         self.place as u16
     }
 
+    /// The key of the same object in another layer.
+    #[must_use]
+    pub const fn in_layer(self, layer: u16) -> Self {
+        Self::new(layer, self.fs(), self.ino)
+    }
+
     /// Makes the key of one name of an object in `layer` whose names are objects of their own.
     #[must_use]
     pub const fn split(layer: u16, name: u64) -> Self {

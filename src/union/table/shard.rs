@@ -63,6 +63,18 @@ impl Shard {
         (slot.generation == generation).then_some(slot)
     }
 
+    /// The numbers of all nodes of this shard.
+    pub(super) fn ids(&self, shard: usize) -> Vec<NodeId> {
+        let chunks = self.chunks.iter().zip((0..).step_by(CHUNK));
+        let ids = chunks.flat_map(|(chunk, first)| {
+            let slots = chunk.slots.iter().zip(first..);
+            slots.filter_map(move |(slot, index)| {
+                slot.as_ref().map(|slot| join(slot.generation, index, shard))
+            })
+        });
+        ids.collect()
+    }
+
     pub(super) fn insert(&mut self, shard: usize, slot: Slot) -> NodeId {
         let index = self.free.pop().map_or_else(|| self.grow(), |index| index as usize);
         let id = join(slot.generation, index, shard);
