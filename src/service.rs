@@ -32,6 +32,7 @@ pub mod process;
 pub mod pull;
 pub mod push;
 pub mod root;
+pub mod served;
 pub mod spec;
 pub mod status;
 pub mod unmount;

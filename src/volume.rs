@@ -14,15 +14,26 @@ pub mod local;
 mod mounted;
 pub mod plugin;
 mod tree;
+pub mod union;
 
 pub use driver::{Driver, Limits, Place, Spec, Usage};
 pub use error::{Result, VolumeError};
 use image::ImageDriver;
 use local::LocalDriver;
 use plugin::PluginDriver;
+use union::UnionDriver;
 
 /// All drivers, but for those of plugins.
-const DRIVERS: [&dyn Driver; 2] = [&LocalDriver, &ImageDriver];
+const DRIVERS: [&dyn Driver; 3] = [&LocalDriver, &ImageDriver, &UnionDriver];
+
+/// Removes what volumes shared and none of them needs any more, and returns how many rests there
+/// were.
+///
+/// # Errors
+/// [`VolumeError`].
+pub fn settle(volumes: &std::path::Path) -> Result<usize> {
+    DRIVERS.iter().try_fold(0, |sum, driver| Ok(sum + driver.settle(volumes)?))
+}
 
 /// A driver that was chosen by its name.
 pub enum Chosen {

@@ -36,6 +36,9 @@ fn main() -> ExitCode {
     log::start(run::runtime_dir());
     run::close_umask();
     laminafs::service::process::raise_open_files();
+    if let Ok(program) = std::env::current_exe() {
+        laminafs::service::volumes::serve_by(program);
+    }
     match dispatch(words) {
         Ok(code) => code,
         Err(error) => error.report(),

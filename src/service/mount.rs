@@ -11,6 +11,7 @@ use super::ending::{Ender, Helper};
 use super::failure::ServiceResult;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::made::Made;
+use super::served::{Control, Freezer};
 use super::spec::{MountSpec, UpperDirs};
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
@@ -37,6 +38,7 @@ pub struct Prepared {
     binds: Vec<binds::Bind>,
     propagation: Option<Propagation>,
     made: Option<Made>,
+    freezer: Option<Freezer>,
     held: Resources,
 }
 
@@ -54,6 +56,7 @@ pub struct Live {
     running: Running,
     held: Resources,
     answering: Option<Answering>,
+    control: Option<Control>,
     row: Option<utab::Entry>,
     settle: Option<Settle>,
     target: PathBuf,
@@ -114,6 +117,10 @@ impl Layers {
         if let (true, Some(dirs), Some(top)) = (spec.ephemeral, &spec.upper, lowers.first()) {
             let upper = &dirs.upper;
             containers::root_like(top, upper).map_err(Failure::path("upper directory", upper))?;
+        }
+        if spec.freezer.is_some() {
+            found.options.freezes = true;
+            lowers.iter_mut().for_each(|lower| lower.was_upper = true);
         }
         found.lowers = lowers;
         Ok(found)
@@ -253,6 +260,7 @@ impl Prepared {
         };
         let upper = layers.upper.as_ref().map(|upper| Arc::clone(&upper.root));
         let made = grafts.made.map(|made| made.within(upper));
+        let freezer = Freezer::new(spec, layers.options.index)?;
         let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
         let held = Resources {
             _locks: layers.locks,
@@ -273,6 +281,7 @@ impl Prepared {
             runtime,
             propagation,
             made,
+            freezer,
             binds,
             held,
         })
@@ -318,6 +327,16 @@ impl Prepared {
             (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
             return Err(failure);
         }
+        let control = self.freezer.map(|freezer| freezer.listen(Arc::clone(&self.union)));
+        let control = match control.transpose() {
+            Ok(control) => control,
+            Err(failure) => {
+                unmount(&target, true)?;
+                running.wait();
+                (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
+                return Err(failure);
+            }
+        };
         self.early.complete_beside();
         let mut status = self.status;
         granted.io.name().clone_into(&mut status.drivers.io);
@@ -325,12 +344,13 @@ impl Prepared {
         status.device = entry.as_ref().map(|entry| entry.device.clone());
         let row = (status.device.as_ref().filter(|_| !bound.is_empty()))
             .and_then(|device| utab::enter(&target, device, bound));
-        let union = Arc::clone(&self.union);
+        let (union, upper) = (Arc::clone(&self.union), control.as_ref().map(Control::upper));
         let answering = self.runtime.and_then(|dir| {
             let say = move || MountStatus {
                 union: union.enter().stats(),
                 requests: counters.values(),
                 store: store.as_ref().map(|stats| stats()),
+                upper: upper.as_ref().map(|path| path.lock().clone()).or(status.upper.clone()),
                 ..status.clone()
             };
             status::answer(&dir, say)
@@ -341,7 +361,7 @@ impl Prepared {
         });
         let (union, held, settle) = (self.union, self.held, self.settle);
         let network = self.setup.waits;
-        Ok(Live { union, running, held, answering, row, settle, target, entry, network })
+        Ok(Live { union, running, held, answering, control, row, settle, target, entry, network })
     }
 }
 
@@ -366,6 +386,7 @@ impl Live {
         self.running.wait();
         drop(self.row);
         drop(self.answering);
+        drop(self.control);
         let wrap = Failure::system("emptying the work directory");
         self.union.enter().shutdown().map_err(&wrap)?;
         (self.held.clean)().map_err(&wrap)?;

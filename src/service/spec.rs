@@ -48,6 +48,8 @@ pub struct MountSpec {
     pub default_permissions: bool,
     /// The destination of the log, for the status.
     pub log: Option<String>,
+    /// The directory of a volume whose upper may become a layer while it is mounted.
+    pub freezer: Option<PathBuf>,
     /// The rules of the union.
     pub rules: Rules,
 }

@@ -80,7 +80,7 @@ impl VolumeService {
         Ok(Self { root: root.to_owned(), volumes, held: Mutex::default() })
     }
 
-    /// Makes a volume. One of the same driver that exists is left as it is.
+    /// Makes a volume. One that exists is left as it is, unless another driver was named.
     ///
     /// # Errors
     /// [`CatalogError::Exists`] where one of another driver has the name; those of the driver.
@@ -93,6 +93,7 @@ impl VolumeService {
     /// # Errors
     /// As [`VolumeService::create`].
     pub fn ensure(&self, new: NewVolume) -> Result<(Volume, bool)> {
+        let is_named = new.driver.is_some();
         let name = new.driver.as_deref().unwrap_or(DEFAULT_DRIVER);
         let driver = volume::driver(name)?;
         let (options, limits) = split(new.options)?;
@@ -108,7 +109,9 @@ impl VolumeService {
             origin: String::new(),
         };
         match self.volumes.begin(&record)? {
-            Begun::Exists(found) if found.driver == driver.name() => Ok((found, false)),
+            Begun::Exists(found) if !is_named || found.driver == driver.name() => {
+                Ok((found, false))
+            }
             Begun::Exists(found) => {
                 let name = format!("{} (driver {})", found.name, found.driver);
                 Err(CatalogError::Exists { kind: "volume", name }.into())
@@ -182,7 +185,9 @@ impl VolumeService {
     /// As [`VolumeService::remove`].
     pub fn erase(&self, name: &VolumeName) -> Result<()> {
         let locked = self.lock_unused(name)?;
-        Ok(self.volumes.remove(locked)?)
+        self.volumes.remove(locked)?;
+        self.settle_shared();
+        Ok(())
     }
 
     /// Whether a mount, a container or a holder uses a volume.
@@ -409,7 +414,9 @@ impl VolumeService {
     /// # Errors
     /// [`Refusal::Catalog`].
     pub fn purge(&self, trashed: &Trashed) -> Result<bool> {
-        Ok(self.volumes.purge(trashed)?)
+        let purged = self.volumes.purge(trashed)?;
+        self.settle_shared();
+        Ok(purged)
     }
 
     /// Enters the volumes whose directories the catalogue does not have.
@@ -425,8 +432,22 @@ impl VolumeService {
     /// # Errors
     /// [`Refusal::Catalog`].
     pub fn sweep(&self) -> Result<usize> {
-        Ok(self.volumes.sweep()?)
+        let swept = self.volumes.sweep()?;
+        Ok(swept + volume::settle(&self.root.join("volumes"))?)
     }
+
+    /// Removes what the volumes that are left do not share any more. What stays is found by the
+    /// next sweep.
+    fn settle_shared(&self) {
+        if let Err(error) = volume::settle(&self.root.join("volumes")) {
+            tracing::warn!(%error, "layers without a volume stay");
+        }
+    }
+}
+
+/// Names the program whose command `volume serve` serves volumes; the first call counts.
+pub fn serve_by(program: PathBuf) {
+    volume::union::set_program(program);
 }
 
 /// A name of 64 random digits, for a volume that is created without one.
@@ -472,7 +493,8 @@ fn end_content(volume: &Volume) -> std::result::Result<(), String> {
 }
 
 fn place(volume: &Volume) -> Place {
-    Place::new(volume.directory().to_owned())
+    let directory = volume.directory().to_owned();
+    if volume.origin.is_empty() { Place::new(directory) } else { Place::of_snapshot(directory) }
 }
 
 /// The driver of a volume, and what the volume was made with.

@@ -9,13 +9,26 @@ use super::error::Result;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     directory: PathBuf,
+    snapshot: bool,
 }
 
 impl Place {
     /// The volume in a directory.
     #[must_use]
     pub const fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, snapshot: false }
+    }
+
+    /// The snapshot in a directory: its content never changes.
+    #[must_use]
+    pub const fn of_snapshot(directory: PathBuf) -> Self {
+        Self { directory, snapshot: true }
+    }
+
+    /// Whether this is a snapshot.
+    #[must_use]
+    pub const fn is_snapshot(&self) -> bool {
+        self.snapshot
     }
 
     /// The directory, in which the driver keeps its files.
@@ -128,4 +141,13 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// `Unsupported`. A crash or an error leaves the old content or the new one.
     fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()>;
+
+    /// Removes what the volumes of a directory shared and none of them needs any more, and returns
+    /// how many rests there were.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError).
+    fn settle(&self, _volumes: &Path) -> Result<usize> {
+        Ok(0)
+    }
 }

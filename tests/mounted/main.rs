@@ -101,5 +101,6 @@ mod volume_image;
 mod volume_plugin;
 mod volume_resize;
 mod volume_snapshot;
+mod volume_union;
 mod walks;
 mod xattr;

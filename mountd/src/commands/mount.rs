@@ -107,6 +107,7 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
         allow_other: parsed.allow_other || parsed.allow_root,
         default_permissions: parsed.default_permissions,
         log: None,
+        freezer: None,
         rules,
     })
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod ls;
 mod prune;
 mod rm;
+mod serve;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -76,6 +77,9 @@ pub enum VolumeCommand {
     Undelete(change::UndeleteArgs),
     /// Build a lost catalogue again from the directories of the volumes.
     Recover,
+    /// Serve a volume; its driver starts this.
+    #[command(hide = true)]
+    Serve(serve::ServeArgs),
 }
 
 /// Runs the command.
@@ -84,6 +88,7 @@ pub enum VolumeCommand {
 /// [`CliError`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
     let root = match args.command {
+        VolumeCommand::Serve(_) => PathBuf::new(),
         VolumeCommand::Create(_)
         | VolumeCommand::Adopt(_)
         | VolumeCommand::Import(_)
@@ -111,6 +116,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),
+        VolumeCommand::Serve(args) => return serve::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

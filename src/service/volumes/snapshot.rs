@@ -49,7 +49,13 @@ impl VolumeService {
     /// # Errors
     /// [`CatalogError::Missing`].
     pub fn remove_snapshot(&self, text: &str) -> Result<()> {
-        Ok(self.volumes.remove(self.volumes.lock_snapshot(text)?)?)
+        let locked = self.volumes.lock_snapshot(text)?;
+        let (driver, spec) = parts(locked.volume())?;
+        locked.require_idle()?;
+        driver.unmount(&place(locked.volume()), &spec)?;
+        self.volumes.remove(locked)?;
+        self.settle_shared();
+        Ok(())
     }
 
     /// Gives a volume that nobody uses the content, and the limits, of one of its snapshots. What

@@ -1,0 +1,94 @@
+//! The record of the layers of a volume, `stack.json` in its directory.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::error::{Result, VolumeError};
+use crate::catalog::error::CatalogError;
+use crate::error::FromHost;
+use crate::store::files::write_whole;
+
+/// The name of the record.
+const RECORD: &str = "stack.json";
+/// No record is longer.
+const RECORD_MAX: u64 = 1 << 20;
+
+/// The layers of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Stack {
+    /// The layer that is written; `None` until the first mount.
+    #[serde(default)]
+    pub upper: Option<String>,
+    /// The layers below, the topmost first.
+    #[serde(default)]
+    pub layers: Vec<String>,
+}
+
+impl Stack {
+    /// The stack after the upper became a layer, with a new upper.
+    #[must_use]
+    pub fn frozen(&self, upper: String) -> Self {
+        let layers = self.upper.iter().chain(&self.layers).cloned().collect();
+        Self { upper: Some(upper), layers }
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join(RECORD)
+}
+
+/// Reads the record in the directory of a volume.
+///
+/// # Errors
+/// [`VolumeError::Host`]; a record that is damaged.
+pub fn read(directory: &Path) -> Result<Stack> {
+    let path = path(directory);
+    let mut text = String::new();
+    let opened = fs::File::open(&path);
+    opened
+        .and_then(|file| file.take(RECORD_MAX).read_to_string(&mut text))
+        .map_err(VolumeError::io(&path))?;
+    let invalid = |error| VolumeError::io(&path)(std::io::Error::other(error));
+    let stack: Stack = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    // An id is a name in the pool.
+    let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match stack.upper.iter().chain(&stack.layers).find(|id| !is_id(id)) {
+        Some(id) => Err(invalid(format!("{id:?} is not the id of a layer"))),
+        None => Ok(stack),
+    }
+}
+
+/// Writes the record, whole or not at all.
+///
+/// # Errors
+/// [`VolumeError::Catalog`].
+pub fn write(directory: &Path, stack: &Stack) -> Result<()> {
+    let path = path(directory);
+    let text = serde_json::to_vec(stack).map_err(std::io::Error::other);
+    let text = text.map_err(VolumeError::io(&path))?;
+    Ok(write_whole(&path, &text).map_err(CatalogError::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_names_lead_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = |digit: char| digit.to_string().repeat(32);
+        let stack = Stack { upper: Some(id('a')), layers: vec![id('b'), id('c')] };
+        write(dir.path(), &stack).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), stack);
+        let next = stack.frozen(id('d'));
+        assert_eq!((next.upper, next.layers.first()), (Some(id('d')), stack.upper.as_ref()));
+        for bad in [r#"{"Layers": ["../../etc"]}"#, r#"{"Upper": ""}"#, "{", "[]"] {
+            fs::write(path(dir.path()), bad).unwrap();
+            read(dir.path()).unwrap_err();
+        }
+    }
+}
