@@ -60,6 +60,7 @@ pub enum VolumeCommand {
     /// Give a volume the content of one of its snapshots.
     Rollback(snapshot::RollbackArgs),
     /// Make a volume of another one, or of a snapshot.
+    #[command(visible_alias = "fork")]
     Clone(snapshot::CloneArgs),
     /// Write the content of a volume or a snapshot as a tar.
     Export(export::ExportArgs),
