@@ -21,10 +21,8 @@ const RECORD_MAX: u64 = 1 << 20;
 #[serde(rename_all = "PascalCase")]
 pub struct Stack {
     /// The layer that is written; `None` until the first mount.
-    #[serde(default)]
     pub upper: Option<String>,
     /// The layers below, the topmost first.
-    #[serde(default)]
     pub layers: Vec<String>,
 }
 
@@ -53,7 +51,11 @@ pub fn read(directory: &Path) -> Result<Stack> {
         .and_then(|file| file.take(RECORD_MAX).read_to_string(&mut text))
         .map_err(VolumeError::io(&path))?;
     let invalid = |error| VolumeError::io(&path)(std::io::Error::other(error));
-    let stack: Stack = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    // A list would be taken as the fields in their order, and an empty one as no layers at all.
+    let parsed = serde_json::from_str(&text).and_then(|fields: serde_json::Map<_, _>| {
+        serde_json::from_value::<Stack>(serde_json::Value::Object(fields))
+    });
+    let stack = parsed.map_err(|error| invalid(error.to_string()))?;
     // An id is a name in the pool.
     let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match stack.upper.iter().chain(&stack.layers).find(|id| !is_id(id)) {
@@ -86,7 +88,9 @@ mod tests {
         assert_eq!(read(dir.path()).unwrap(), stack);
         let next = stack.frozen(id('d'));
         assert_eq!((next.upper, next.layers.first()), (Some(id('d')), stack.upper.as_ref()));
-        for bad in [r#"{"Layers": ["../../etc"]}"#, r#"{"Upper": ""}"#, "{", "[]"] {
+        let leads = r#"{"Upper": null, "Layers": ["../../etc"]}"#;
+        let unnamed = r#"{"Upper": "", "Layers": []}"#;
+        for bad in [leads, unnamed, "{", "{}", "[]", "[null, []]", r#"{"Upper": null}"#] {
             fs::write(path(dir.path()), bad).unwrap();
             read(dir.path()).unwrap_err();
         }
