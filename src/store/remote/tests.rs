@@ -287,7 +287,14 @@ fn a_registry_that_errs_is_an_error_and_no_data() {
     registry.is_down.store(true, Ordering::Relaxed);
     sent.adopt_whole(&place).unwrap();
     assert_eq!(content(&layer, "f30").unwrap(), bytes_of(30));
+    // A thread that reads ahead has the layer open a little longer.
+    let open = Arc::downgrade(&layer);
     drop(layer);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while open.strong_count() > 0 {
+        assert!(Instant::now() < deadline, "the layer stays open");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let layer = place.store.layer(&id).unwrap();
     assert_eq!((layer.missing(), layer.verify()), (0, vec![]));
     assert_eq!(content(&layer, "f11").unwrap(), bytes_of(11));
