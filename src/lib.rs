@@ -23,6 +23,7 @@ pub mod backing;
 pub mod backup;
 pub mod cache;
 pub mod catalog;
+pub mod claim;
 pub mod error;
 pub mod format;
 pub mod fuse;

@@ -9,13 +9,17 @@ pub mod hashing;
 pub mod hex;
 pub mod marks;
 mod object;
+pub mod quantity;
 pub mod size;
+mod subpath;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use digest::Digest;
 pub use graft::{BindFlags, Graft, GraftSource};
 pub use object::{BadObjectName, ContainerName, OBJECT_NAME_MAX, VolumeName};
+pub use subpath::{BadSubpath, Subpath};
 
 /// The longest name of one directory entry, in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;
@@ -153,6 +157,12 @@ impl Stat {
         Kind::from_mode(self.mode)
     }
 
+    /// The owner of the object.
+    #[must_use]
+    pub const fn owner(&self) -> Owner {
+        Owner { uid: self.uid, gid: self.gid }
+    }
+
     /// Whether the object is a character device 0:0, the overlayfs whiteout.
     #[must_use]
     pub const fn is_whiteout_device(&self) -> bool {
@@ -179,6 +189,44 @@ pub struct StatFs {
     pub frsize: u32,
     /// Longest name in bytes.
     pub namelen: u32,
+}
+
+/// The limits of a volume or an upper; `None` is without limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The size in bytes.
+    pub size_bytes: Option<u64>,
+    /// The number of inodes.
+    pub inodes: Option<u64>,
+}
+
+impl Limits {
+    /// These limits, and those of `other` that are not given here.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            size_bytes: self.size_bytes.or(other.size_bytes),
+            inodes: self.inodes.or(other.inodes),
+        }
+    }
+}
+
+/// A limit on speed; `None` is without limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Requests a second.
+    pub iops: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+}
+
+/// The limits on the speed of a mount, by direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Reads.
+    pub read: Rate,
+    /// Writes.
+    pub write: Rate,
 }
 
 /// A time to set.

@@ -68,6 +68,7 @@ pub use config::{
 pub use data::copy_data;
 pub use empty::empty_dir;
 pub use layer::{Dir, DirRef, File, FileRef};
+pub use layers::ORPHANS;
 
 use body::{Body, DirBody, FIRST_GRAFT};
 use claims::Claims;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{container, doctor, image, layer, mount, serve, status, umount, volume};
+use crate::commands::{
+    container, doctor, image, kube, kubeconfig, layer, mount, pod, serve, status, umount, volume,
+};
 use crate::report::CliError;
 
 /// Union mounts of image layers, volumes in the same tree, and the helper of mount(8).
@@ -40,12 +42,26 @@ enum Command {
     Layer(layer::LayerArgs),
     /// Manage containers: a writable layer over an image, under a name.
     Container(container::ContainerArgs),
+    /// Run the pods that kubectl creates, on this host.
+    Pod(pod::PodArgs),
     /// Serve container engines and monitoring: the one daemon for all front ends.
     ///
     /// With a flag of a front end, only the front ends of the flags start; without one, those of
     /// the configuration file. SIGHUP reloads the file; SIGTERM ends the daemon and leaves all
     /// volumes as they are.
     Serve(serve::ServeArgs),
+    /// Print the configuration of a client of `lamina serve --kube`, with a new certificate.
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Create or change objects of Kubernetes from manifests, with or without a daemon.
+    Apply(kube::apply::ApplyArgs),
+    /// Show objects of Kubernetes.
+    Get(kube::get::GetArgs),
+    /// Show objects of Kubernetes in words, with their events.
+    Describe(kube::describe::DescribeArgs),
+    /// Delete objects of Kubernetes.
+    Delete(kube::delete::DeleteArgs),
+    /// Work with the objects of Kubernetes as a whole.
+    Kube(kube::KubeArgs),
 }
 
 /// Runs a command.
@@ -63,12 +79,19 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Image(args) => image::run(args),
         Command::Layer(args) => layer::run(args),
         Command::Container(args) => container::run(args),
+        Command::Pod(args) => pod::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Apply(args) => kube::apply::run(&args),
+        Command::Get(args) => kube::get::run(&args),
+        Command::Describe(args) => kube::describe::run(&args),
+        Command::Delete(args) => kube::delete::run(&args),
+        Command::Kube(args) => kube::run(&args),
     }
 }
 
 /// The names of the commands, known without building the parser.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 17] = [
     "mount",
     "umount",
     "status",
@@ -77,7 +100,14 @@ const COMMANDS: [&str; 10] = [
     "image",
     "layer",
     "container",
+    "pod",
     "serve",
+    "kubeconfig",
+    "apply",
+    "get",
+    "describe",
+    "delete",
+    "kube",
     "help",
 ];
 

@@ -20,6 +20,7 @@ mod args;
 mod cli;
 mod commands;
 mod form;
+mod kube;
 mod log;
 mod options;
 mod report;

@@ -42,9 +42,15 @@ pub enum CliError {
     /// The arguments are wrong.
     #[error("{0}")]
     Usage(String),
+    /// A request for objects of Kubernetes failed.
+    #[error("{0}")]
+    Objects(String),
     /// The given data root does not exist.
     #[error("data root {} does not exist", .0.display())]
     NoRoot(std::path::PathBuf),
+    /// A failure of a pod.
+    #[error("{0}")]
+    Pod(String),
     /// Any other error of the host.
     #[error("{what}: {error}")]
     Io {
@@ -82,7 +88,12 @@ impl From<TransferError> for CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            Self::Failure(_) | Self::Refusal(_) | Self::NoRoot(_) | Self::Io { .. } => FAILED,
+            Self::Failure(_)
+            | Self::Refusal(_)
+            | Self::Objects(_)
+            | Self::NoRoot(_)
+            | Self::Pod(_)
+            | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
             Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
             Self::Helper(_) => MOUNT_FAILED,

@@ -7,6 +7,7 @@
 //! | `http`, `patient` | connections and their limits |
 //! | `calls` | blocking calls, so that one volume that hangs delays no other |
 //! | `docker` | the volume plugin of Docker |
+//! | `kube` | the API of Kubernetes for storage objects |
 //! | `health`, `metrics`, `sample` | monitoring |
 //! | `upkeep` | the volumes in use at the start, and the trash |
 //! | `notify` | the service manager |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod docker;
 pub mod health;
 pub mod http;
+pub mod kube;
 pub mod metrics;
 pub mod notify;
 pub mod patient;
@@ -27,11 +29,13 @@ pub mod sockets;
 pub mod upkeep;
 pub mod volumes;
 
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use laminafs::service::volumes::VolumeService;
+use laminafs::service::volumes::{TrashPolicy, VolumeService};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,21 +59,27 @@ const LAST: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`CliError`] if the configuration is wrong, a socket cannot be had, or the data root not opened.
 pub fn run(flags: &Flags) -> Result<ExitCode, CliError> {
+    // Before the first thread: each would have an arena of its own.
+    laminafs::service::process::return_memory();
     let config = flags.resolve()?;
     crate::log::serve(&config.log)?;
-    let sockets = Sockets::open(&config)?;
-    let root = crate::run::data_root(config.root.clone());
-    let volumes = VolumeService::open(&root)?;
     let failed = |error| CliError::Io { what: "starting threads".to_owned(), error };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
-        .max_blocking_threads(Calls::threads(config.limits.calls) + 4)
+        .max_blocking_threads(Calls::threads(config.limits.calls) + kube::THREADS + 5)
         .enable_all()
         .build()
         .map_err(failed)?;
+    // A client may connect, and end the daemon, as soon as the sockets are there. From here on a
+    // signal ends the daemon in order.
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let sockets = Sockets::open(&config)?;
+    let root = crate::run::data_root(config.root.clone());
+    let volumes = VolumeService::open(&root)?;
     tracing::info!("serving the volumes of {}", root.display());
     let done = runtime.block_on(async {
-        Daemon::start(flags.clone(), config, volumes).await?.serve(sockets).await
+        let daemon = Daemon::start((flags.clone(), root), config, volumes, signals).await;
+        daemon.serve(sockets).await
     });
     runtime.shutdown_timeout(LAST);
     done.map(|()| ExitCode::SUCCESS)
@@ -97,30 +107,37 @@ impl Signals {
 /// What runs.
 struct Daemon {
     flags: Flags,
+    root: PathBuf,
     config: Config,
     signals: Signals,
     calls: Arc<Calls>,
+    volumes: Arc<VolumeService>,
     sampler: Sampler,
     usage_seconds: watch::Sender<u64>,
+    trash: watch::Sender<TrashPolicy>,
 }
 
 impl Daemon {
-    async fn start(flags: Flags, config: Config, volumes: VolumeService) -> Result<Self, CliError> {
-        // From here on a signal ends the daemon in order.
-        let signals = Signals::new()?;
+    async fn start(
+        (flags, root): (Flags, PathBuf),
+        config: Config,
+        volumes: VolumeService,
+        signals: Signals,
+    ) -> Self {
         let volumes = Arc::new(volumes);
         upkeep::start(Arc::clone(&volumes)).await;
         tokio::spawn(upkeep::settle(Arc::clone(&volumes)));
-        tokio::spawn(upkeep::empty_trash(Arc::clone(&volumes)));
+        let trash = watch::Sender::new(config.trash.policy());
+        tokio::spawn(upkeep::empty_trash(Arc::clone(&volumes), trash.subscribe()));
         let calls = Calls::new(config.limits.calls, config.limits.waiting);
         let sampler = Sampler {
-            volumes,
+            volumes: Arc::<VolumeService>::clone(&volumes),
             calls: Arc::clone(&calls),
             metrics: Metrics::new(Arc::clone(&calls)),
             runtime: crate::run::runtime_dir(),
         };
         let usage_seconds = watch::Sender::new(config.limits.usage_seconds);
-        Ok(Self { flags, config, signals, calls, sampler, usage_seconds })
+        Self { flags, root, config, signals, calls, volumes, sampler, usage_seconds, trash }
     }
 
     fn front(&self, name: &'static str, router: axum::Router) -> Front {
@@ -128,10 +145,36 @@ impl Daemon {
         Front { name, router, connections: self.config.limits.connections, metrics }
     }
 
+    /// The API of Kubernetes at a listener. It blocks.
+    fn kube(
+        &self,
+        listener: &TcpListener,
+        ending: watch::Receiver<bool>,
+    ) -> Result<kube::Front, CliError> {
+        let failed = |error| CliError::Io { what: "the socket of kube".to_owned(), error };
+        let address = listener.local_addr().map_err(failed)?;
+        tracing::info!("kube listens on {address}");
+        kube::Front::new(kube::Setup {
+            root: &self.root,
+            address,
+            node: &self.config.kube.node,
+            volumes: Arc::clone(&self.volumes),
+            map: self.config.kube.map.clone(),
+            run_pods: self.config.kube.run_pods,
+            connections: self.config.limits.connections,
+            metrics: Arc::clone(&self.sampler.metrics),
+            ending,
+        })
+    }
+
     async fn serve(mut self, sockets: Sockets) -> Result<(), CliError> {
         let (end, ending) = watch::channel(false);
         let mut fronts = JoinSet::new();
         let mut files: Vec<Removal> = Vec::new();
+        if let Some(listener) = sockets.kube {
+            let front = self.kube(&listener, ending.clone())?;
+            fronts.spawn(front.serve(listener));
+        }
         let mut start = |front: Front, bound: Bound| {
             tracing::info!("{} listens on {}", front.name, bound.place);
             let (listener, file) = bound.split();
@@ -218,6 +261,8 @@ impl Daemon {
                 self.usage_seconds.send_replace(new.limits.usage_seconds);
                 self.config.limits.usage_seconds = new.limits.usage_seconds;
                 self.config.limits.end_seconds = new.limits.end_seconds;
+                self.trash.send_replace(new.trash.policy());
+                self.config.trash = new.trash;
                 self.config.log = new.log;
                 tracing::info!("reloaded the configuration");
             }

@@ -104,56 +104,52 @@ class Lamina(Place):
         super().end()
 
 
-class Btrfs(Place):
+class Copied(Place):
+    """A directory, and whole copies of it beside."""
+
+    def __init__(self, args, name):
+        super().__init__(args, name)
+        self.data = f"{self.at}/v"
+        self.make()
+
+    def snapshot(self, name):
+        self.copy(self.data, f"{self.at}/{name}", "-r")
+
+    def clone(self, snapshot, name):
+        self.copy(f"{self.at}/{snapshot}", f"{self.at}/{name}")
+
+    def show(self, clone):
+        return f"{self.at}/{clone}"
+
+    def roll_back(self, snapshot):
+        begun = time.monotonic()
+        os.rename(self.data, f"{self.at}/old")
+        self.clone(snapshot, "v")
+        return time.monotonic() - begun
+
+
+class Btrfs(Copied):
     """A subvolume of btrfs."""
 
     file_system = "btrfs"
 
-    def __init__(self, args, name):
-        super().__init__(args, name)
-        self.data = f"{self.at}/v"
+    def make(self):
         run("btrfs", "subvolume", "create", self.data)
 
-    def snapshot(self, name):
-        run("btrfs", "subvolume", "snapshot", "-r", self.data, f"{self.at}/{name}")
-
-    def clone(self, snapshot, name):
-        run("btrfs", "subvolume", "snapshot", f"{self.at}/{snapshot}", f"{self.at}/{name}")
-
-    def show(self, clone):
-        return f"{self.at}/{clone}"
-
-    def roll_back(self, snapshot):
-        begun = time.monotonic()
-        os.rename(self.data, f"{self.at}/old")
-        run("btrfs", "subvolume", "snapshot", f"{self.at}/{snapshot}", self.data)
-        return time.monotonic() - begun
+    def copy(self, source, copy, *words):
+        run("btrfs", "subvolume", "snapshot", *words, source, copy)
 
 
-class Reflink(Place):
+class Reflink(Copied):
     """A directory of xfs, copied by `cp --reflink`: not one moment while somebody writes."""
 
     file_system = "xfs"
 
-    def __init__(self, args, name):
-        super().__init__(args, name)
-        self.data = f"{self.at}/v"
+    def make(self):
         os.mkdir(self.data)
 
-    def snapshot(self, name):
-        run("cp", "-a", "--reflink=always", self.data, f"{self.at}/{name}")
-
-    def clone(self, snapshot, name):
-        run("cp", "-a", "--reflink=always", f"{self.at}/{snapshot}", f"{self.at}/{name}")
-
-    def show(self, clone):
-        return f"{self.at}/{clone}"
-
-    def roll_back(self, snapshot):
-        begun = time.monotonic()
-        os.rename(self.data, f"{self.at}/old")
-        run("cp", "-a", "--reflink=always", f"{self.at}/{snapshot}", self.data)
-        return time.monotonic() - begun
+    def copy(self, source, copy, *_):
+        run("cp", "-a", "--reflink=always", source, copy)
 
 
 def fill(args, data):

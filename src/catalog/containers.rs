@@ -1,9 +1,9 @@
 //! Containers: a writable layer over an image, under a name, until it is removed.
 //!
-//! `containers/ID/` of the data root holds `record`, and `upper` and `work` of the mount. It grows
-//! as `.new-…` and is renamed; it loses its name before it is removed. The record has all that
-//! the image was, so that a container outlives the names of its image. A writable layer that ends
-//! with its mount is `.ephemeral-…`, locked while it is in use.
+//! `containers/ID/` of the data root holds `record`, `limits.json` if it has limits, and `upper`
+//! and `work` of the mount. It grows as `.new-…` and is renamed; it loses its name before it is
+//! removed. The record has all that the image was, so that a container outlives the names of its
+//! image. A writable layer that ends with its mount is `.ephemeral-…`, locked while it is in use.
 
 mod record;
 
@@ -21,10 +21,13 @@ use crate::error::{Errno, FromHost};
 use crate::format::codec;
 use crate::store::files::{listed, make_dir, open_dir, write_whole};
 use crate::sys;
-use crate::types::{ContainerName, Graft, hex};
+use crate::types::{ContainerName, Graft, Limits, hex};
 
 const VERSION: u16 = 1;
 const RECORD: &str = "record";
+const LIMITS: &str = "limits.json";
+/// The name of the snapshot that a container is being rolled back to.
+const ROLLBACK: &str = "rollback";
 const KIND: &str = "container";
 
 /// A container.
@@ -79,6 +82,46 @@ impl Drop for Ephemeral {
 
 fn missing(name: &str) -> CatalogError {
     CatalogError::Missing { kind: KIND, name: name.to_owned() }
+}
+
+/// Notes the limits of what is written to the container in a directory.
+///
+/// # Errors
+/// As write(2).
+pub fn write_limits(dir: &Path, limits: Limits) -> Result<()> {
+    let path = dir.join(LIMITS);
+    let damaged = |error: serde_json::Error| CatalogError::Damaged {
+        path: path.clone(),
+        what: error.to_string(),
+    };
+    Ok(write_whole(&path, &serde_json::to_vec(&limits).map_err(damaged)?)?)
+}
+
+/// Refuses the container in a directory if it has the content of a snapshot in part.
+///
+/// # Errors
+/// [`CatalogError::HalfRolledBack`], with the given name.
+pub fn require_whole_at(dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(ROLLBACK);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(CatalogError::io(&path)(error)),
+        Ok(snapshot) => Err(CatalogError::HalfRolledBack { name: name.to_owned(), snapshot, path }),
+    }
+}
+
+/// The limits in the directory of a container.
+///
+/// # Errors
+/// [`CatalogError::Damaged`].
+pub fn read_limits(dir: &Path) -> Result<Limits> {
+    let path = dir.join(LIMITS);
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Limits::default()),
+        Err(error) => Err(CatalogError::io(&path)(error)),
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|error| CatalogError::Damaged { path: path.clone(), what: error.to_string() }),
+    }
 }
 
 fn layer_dirs(dir: &Path) -> Result<()> {
@@ -256,21 +299,73 @@ impl Containers {
         }
     }
 
+    /// Keeps a container from being mounted until the value is dropped.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`] while it is mounted; what the host answers.
+    pub fn lock(&self, container: &Container) -> Result<OwnedFd> {
+        let upper = self.path(container).join("upper");
+        loop {
+            let lock = open_dir(&upper)?;
+            match sys::file::try_flock(lock.as_fd()) {
+                Err(error) if error.is(Errno::AGAIN) => {
+                    let (name, by) = (container.name.to_string(), User::Mount);
+                    return Err(CatalogError::InUse { kind: KIND, name, by });
+                }
+                locked => locked.map_err(CatalogError::host(&upper))?,
+            }
+            // A snapshot may have exchanged it meanwhile.
+            let id = |fd: &OwnedFd| -> Result<_> {
+                let stat = sys::file::statx(fd.as_fd(), b"").map_err(CatalogError::host(&upper))?;
+                Ok((stat.dev, stat.ino))
+            };
+            if id(&lock)? == id(&open_dir(&upper)?)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Notes that a container is being given the content of a snapshot.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn begin_rollback(&self, container: &Container, snapshot: &str) -> Result<()> {
+        Ok(write_whole(&self.path(container).join(ROLLBACK), snapshot.as_bytes())?)
+    }
+
+    /// Notes that a container has the content of the snapshot.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn end_rollback(&self, container: &Container) -> Result<()> {
+        let (dir, path) = (self.path(container), self.path(container).join(ROLLBACK));
+        fs::remove_file(&path).map_err(CatalogError::io(&path))?;
+        sys::file::fsync(open_dir(&dir)?.as_fd()).map_err(CatalogError::host(&dir))
+    }
+
+    /// Refuses a container that has the content of a snapshot in part.
+    ///
+    /// # Errors
+    /// [`CatalogError::HalfRolledBack`].
+    pub fn require_whole(&self, container: &Container) -> Result<()> {
+        require_whole_at(&self.path(container), container.name.as_str())
+    }
+
+    /// The limits of what is written to a container.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`].
+    pub fn limits(&self, container: &Container) -> Result<Limits> {
+        read_limits(&self.path(container))
+    }
+
     /// Removes a container and all that was written to it.
     ///
     /// # Errors
     /// [`CatalogError::InUse`] while it is mounted; what the host answers.
     pub fn remove(&self, container: &Container) -> Result<()> {
         let path = self.path(container);
-        let upper = path.join("upper");
-        let lock = open_dir(&upper)?;
-        match sys::file::try_flock(lock.as_fd()) {
-            Err(error) if error.is(Errno::AGAIN) => {
-                let (name, by) = (container.name.to_string(), User::Mount);
-                return Err(CatalogError::InUse { kind: KIND, name, by });
-            }
-            locked => locked.map_err(CatalogError::host(&upper))?,
-        }
+        let _lock = self.lock(container)?;
         let dead = self.dir.join(format!(".dead-{}", container.id));
         fs::rename(&path, &dead).map_err(CatalogError::io(&path))?;
         match sys::remove::remove_dir_all(&dead) {
@@ -337,7 +432,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
-    use crate::types::{BindFlags, GraftSource, name};
+    use crate::types::{BindFlags, GraftSource, Subpath, name};
 
     fn image() -> Image {
         Image { id: "0".repeat(64), layers: Vec::new(), config: b"{}".to_vec(), manifest: None }
@@ -375,10 +470,16 @@ mod tests {
     fn each_graft_is_read_as_it_was_written() {
         let (_dir, containers) = place();
         let path = PathBuf::from(OsStr::from_bytes(b"/x\xff"));
-        let volume = GraftSource::Volume { name: "data".parse().unwrap(), nocopy: true };
+        let volume =
+            GraftSource::Volume { name: "data".parse().unwrap(), nocopy: true, subpath: None };
+        let part = GraftSource::Volume {
+            name: "data".parse().unwrap(),
+            nocopy: false,
+            subpath: Some(Subpath::try_from(&b"a/\xff"[..]).unwrap()),
+        };
         let tmpfs = GraftSource::Tmpfs { size: Some("1m".to_owned()), mode: Some(0o700) };
         let mut grafts = Vec::new();
-        for source in [GraftSource::Bind(path), volume, tmpfs] {
+        for source in [GraftSource::Bind(path), volume, part, tmpfs] {
             for (recursive, nosuid, read_only) in
                 [(true, false, false), (false, false, true), (true, true, true)]
             {
@@ -389,6 +490,40 @@ mod tests {
         }
         let made = containers.create(None, ("app", image()), grafts.clone(), |_| Ok(())).unwrap();
         assert_eq!(containers.find(&made.id).unwrap().grafts, grafts);
+    }
+
+    /// A record as versions wrote it that knew no parts of volumes.
+    const EARLIER: &str = concat!(
+        "4c4d4e52454331000100ae000000802d4b76942a3bf1fbaf39772d0e789eaea081d22dcda407ab400436b7",
+        "415c9c40313131313131313131313131313131313131313131313131313131313131313131313131313131",
+        "31313131313131313131313131313131313131313131313131037765620361707040303030303030303030",
+        "30303030303030303030303030303030303030303030303030303030303030303030303030303030303030",
+        "30303030303030303030303000027b7d000e02010464617461010201610162010301046461746100010100",
+        "0001016300",
+    );
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read_and_written_the_same() {
+        let (_dir, containers) = place();
+        let dir = containers.dir.join("1".repeat(64));
+        fs::create_dir(&dir).unwrap();
+        let digits = |at| u8::from_str_radix(&EARLIER[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..EARLIER.len()).step_by(2).map(digits).collect();
+        fs::write(dir.join(RECORD), &bytes).unwrap();
+        let found = containers.find("web").unwrap();
+        let source =
+            |nocopy| GraftSource::Volume { name: "data".parse().unwrap(), nocopy, subpath: None };
+        let graft = |nocopy, path: &[&[u8]], flags| Graft {
+            source: source(nocopy),
+            path: path.iter().map(|part| name(part)).collect(),
+            flags,
+            recursive: true,
+        };
+        let read_only = BindFlags { read_only: true, ..BindFlags::default() };
+        let nosuid = BindFlags { nosuid: true, ..BindFlags::default() };
+        let all = [graft(true, &[b"a", b"b"], read_only), graft(false, &[b"c"], nosuid)];
+        assert_eq!(found.grafts, all);
+        assert_eq!(codec::encode(VERSION, &Record::from(&found)).unwrap(), bytes);
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! One connection writes, and others read at the same time: in WAL mode a reader waits for no
 //! writer. A read that begins after a commit sees it, whichever connection it has.
 //!
-//! The schema has one version (`PRAGMA user_version`). A later one is refused.
+//! The schema has one version (`PRAGMA user_version`). An earlier one is upgraded in place, in one
+//! transaction; a later one is refused.
 
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
@@ -26,6 +27,7 @@ pub(super) use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction
 use rusqlite::{ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::error::{CatalogError, Result};
+use super::schema::STEPS;
 use crate::error::{Errno, FromHost};
 use crate::store::files::{make_dir, open_dir};
 use crate::sys;
@@ -33,7 +35,7 @@ use crate::sys;
 /// The file of the catalogue in the data root.
 pub(super) const FILE: &str = "catalog.db";
 /// The version of the schema that this program reads and writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = STEPS.len() as i64;
 /// `PRAGMA application_id` of the file: "lmna".
 const APPLICATION: i64 = 0x6c6d_6e61;
 /// The most connections that read. Each takes three descriptors and [`READER_CACHE_KIB`].
@@ -42,34 +44,6 @@ const READERS: usize = 8;
 const READER_CACHE_KIB: i64 = 512;
 /// How long a transaction waits for those of other processes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Version 1. A row is a volume, or a snapshot of the volume `origin`. Names are unique among the
-/// rows of one origin that a user can see: those that are being created (state 0) or ready (1), not
-/// those in the trash (2) or being removed (3).
-const SCHEMA: &str = "
-CREATE TABLE volume (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    origin TEXT NOT NULL DEFAULT '',
-    dir TEXT NOT NULL UNIQUE,
-    driver TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    changed INTEGER NOT NULL,
-    size INTEGER,
-    inodes INTEGER,
-    options TEXT NOT NULL,
-    labels TEXT NOT NULL,
-    stale INTEGER NOT NULL DEFAULT 1
-) STRICT;
-CREATE UNIQUE INDEX volume_name ON volume (origin, name) WHERE state < 2;
-CREATE TABLE holder (
-    volume TEXT NOT NULL REFERENCES volume (id) ON DELETE CASCADE,
-    holder TEXT NOT NULL,
-    since INTEGER NOT NULL,
-    PRIMARY KEY (volume, holder)
-) STRICT;
-";
 
 /// An open catalogue.
 pub struct Database {
@@ -114,6 +88,9 @@ impl Drop for Reader<'_> {
 
 /// A result of SQLite, before the path of the catalogue is added.
 pub(super) type Outcome<T> = std::result::Result<T, Interrupted>;
+
+/// The result of a function that reads a row.
+pub(super) type RowResult<T> = rusqlite::Result<T>;
 
 /// Why a transaction ended without a commit.
 pub(super) enum Interrupted {
@@ -165,17 +142,19 @@ impl Database {
             return Ok(());
         }
         self.write(|transaction| {
-            // Another process may have created it since.
-            match version(transaction)? {
-                VERSION => return Ok(()),
-                0 => {}
-                found => {
-                    let (path, known) = (self.path.clone(), VERSION);
-                    return Err(CatalogError::Newer { path, found, known }.into());
-                }
+            // Another process may have created or upgraded it since.
+            let found = version(transaction)?;
+            let steps = usize::try_from(found).ok().and_then(|done| STEPS.get(done..));
+            let Some(steps) = steps else {
+                let (path, known) = (self.path.clone(), VERSION);
+                return Err(CatalogError::Newer { path, found, known }.into());
+            };
+            for step in steps {
+                transaction.execute_batch(step)?;
             }
-            transaction.execute_batch(SCHEMA)?;
-            fill(transaction)?;
+            if found == 0 {
+                fill(transaction)?;
+            }
             transaction.pragma_update(None, "application_id", APPLICATION)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             Ok(())
@@ -224,7 +203,21 @@ impl Database {
         self.outcome(run())
     }
 
-    fn outcome<T>(&self, outcome: Outcome<T>) -> Result<T> {
+    /// Reads and writes in one transaction, which an error of the caller undoes too.
+    pub(super) fn attempt<T, E: From<CatalogError>>(
+        &self,
+        act: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let failed = |error| E::from(refused(&self.path, &error));
+        let mut connection = self.writer.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let transaction = transaction.map_err(failed)?;
+        let done = act(&transaction)?;
+        transaction.commit().map_err(failed)?;
+        Ok(done)
+    }
+
+    pub(super) fn outcome<T>(&self, outcome: Outcome<T>) -> Result<T> {
         outcome.map_err(|error| match error {
             Interrupted::Sql(error) => refused(&self.path, &error),
             Interrupted::Catalog(error) => error,

@@ -73,6 +73,16 @@ pub enum CatalogError {
         /// The name in the request.
         name: String,
     },
+    /// A rollback of a container was interrupted.
+    #[error("container {name:?} is rolled back to {snapshot:?} in part: that was interrupted")]
+    HalfRolledBack {
+        /// The name of the container.
+        name: String,
+        /// The name of the snapshot.
+        snapshot: String,
+        /// The file that notes it.
+        path: PathBuf,
+    },
     /// The content of a volume that was to be removed is still there.
     #[error("volume {name:?} is in the trash, and its content is still there: {what}")]
     Content {
@@ -112,6 +122,10 @@ pub enum User {
     Container(String),
     /// A container engine mounted it, and did not unmount it yet.
     Engine,
+    /// A claim of Kubernetes has it, mounted or not.
+    Claim(String),
+    /// A VolumeSnapshotContent of Kubernetes shows it.
+    Content(String),
 }
 
 impl fmt::Display for User {
@@ -120,6 +134,8 @@ impl fmt::Display for User {
             Self::Mount => f.write_str("a mount"),
             Self::Engine => f.write_str("a container engine"),
             Self::Container(name) => write!(f, "container {name:?}"),
+            Self::Claim(name) => write!(f, "claim {name:?}"),
+            Self::Content(name) => write!(f, "volumesnapshotcontent {name:?}"),
         }
     }
 }

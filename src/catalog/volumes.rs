@@ -45,6 +45,17 @@ pub fn discard(root: &Path) -> Result<()> {
     database::discard(root)
 }
 
+/// Opens the catalogue of a data root; volumes of before there was one are taken over.
+pub(super) fn open_database(root: &Path) -> Result<Database> {
+    let dir = root.join("volumes");
+    Database::open(root, |transaction| {
+        for what in record::take_over(transaction, &dir)?.skipped {
+            tracing::warn!(what, "not taken over into the catalogue");
+        }
+        Ok(())
+    })
+}
+
 impl Volumes {
     /// The volumes of a data root. Volumes of before there was a catalogue are taken over.
     ///
@@ -53,12 +64,7 @@ impl Volumes {
     pub fn open(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(CatalogError::io(root))?;
         let dir = root.join("volumes");
-        let database = Database::open(&root, |transaction| {
-            for what in record::take_over(transaction, &dir)?.skipped {
-                tracing::warn!(what, "not taken over into the catalogue");
-            }
-            Ok(())
-        })?;
+        let database = open_database(&root)?;
         let volumes = Self { database, dir, end: |_| Ok(()) };
         // What cannot be written now is written later; the catalogue is right without it.
         if let Err(error) = volumes.write_stale() {

@@ -25,6 +25,7 @@ use crate::fuse::counters::Counters;
 use crate::fuse::gate::Gate;
 use crate::fuse::locks::Locks;
 use crate::fuse::ops::{Adapter, Synchronous};
+use crate::fuse::throttle::Throttle;
 use crate::fuse::turn::Turn;
 use crate::fuse::wire::abi::MAX_WRITE;
 use crate::fuse::wire::notify;
@@ -75,6 +76,8 @@ pub struct Setup {
     pub grafts: bool,
     /// Whether grafts are served, so that locks are to be forwarded.
     pub locks: bool,
+    /// Limits on speed.
+    pub throttle: Arc<Throttle>,
     /// Whether directories may be listed ahead: no layer needs a descriptor for it.
     pub ahead: bool,
     /// How long the kernel may use names and attributes, in seconds; `None` is for ever.
@@ -280,9 +283,11 @@ impl Session {
             },
             counters,
             pace: Pace::default(),
+            throttle: Arc::clone(&setup.throttle),
             xattr_ext: granted.minor >= 33,
         };
-        let threads = if setup.waits { THREADS_WAITING } else { THREADS };
+        let waits = setup.waits || setup.throttle.is_on();
+        let threads = if waits { THREADS_WAITING } else { THREADS };
         Ok(Self { fuser, workers: Arc::new(workers), granted, threads })
     }
 

@@ -12,6 +12,7 @@ use zerocopy::IntoBytes;
 use crate::error::Errno;
 use crate::fuse::counters::Counters;
 use crate::fuse::ops::{Adapter, Scratch};
+use crate::fuse::throttle::{Cost, Throttle};
 use crate::fuse::turn::{Turn, WorkerThread};
 use crate::fuse::wire::abi;
 use crate::fuse::wire::abi::MAX_WRITE;
@@ -36,6 +37,7 @@ pub struct Workers {
     pub(super) adapter: Adapter,
     pub(super) counters: Arc<Counters>,
     pub(super) pace: Pace,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) xattr_ext: bool,
 }
 
@@ -52,6 +54,7 @@ impl Workers {
             let led = self.lead(buffer.as_mut_slice().as_mut_bytes(), &mut scratch);
             if let Err(errno) = led {
                 self.turn.end();
+                self.throttle.end();
                 self.adapter.end();
                 return match errno {
                     Errno::NODEV => Ok(()),
@@ -75,8 +78,12 @@ impl Workers {
             let bytes = buffer.get(..len).unwrap_or_default();
             match decode(bytes, self.xattr_ext) {
                 Ok(request) => {
-                    if self.pace.is_long(&request) {
+                    let turn = Cost::of(&request.op).and_then(|cost| self.throttle.place(cost));
+                    if turn.is_some() || self.pace.is_long(&request) {
                         self.turn.hand_over(serving);
+                    }
+                    if let Some(turn) = turn {
+                        turn.wait();
                     }
                     self.serve(&request, scratch);
                 }
@@ -90,6 +97,11 @@ impl Workers {
 
     fn serve(&self, request: &Request<'_>, scratch: &mut Scratch) {
         self.counters.request(request.header.opcode);
+        if matches!(request.op, Operation::CopyFileRange { .. }) && self.throttle.is_on() {
+            // The kernel copies by reads and writes then, which are limited.
+            Reply::new(&self.device, request.header.unique).errno(Errno::OPNOTSUPP);
+            return;
+        }
         let start = Instant::now();
         let settle = || {
             self.counters.synced();

@@ -144,7 +144,9 @@ pub(super) fn attach(target: &Path, binds: Vec<Bind>) -> ServiceResult<()> {
         let kept: Vec<BorrowedFd<'_>> = binds.iter().map(|bind| bind.mount.as_fd()).collect();
         let wrap = |error| Failure::Mount { path: target.to_owned(), error };
         sys::process::leave_other_descriptors(&kept).map_err(wrap)?;
-        let root = sys::file::find_directory(target).map_err(wrap)?;
+        // The path was resolved before the mount was made: no link may lead elsewhere by now.
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let root = sys::file::open_resolved(target, directory).map_err(wrap)?;
         for bind in &binds {
             let broken = |error| Failure::Graft { path: bind.shown.clone(), error };
             put(root.as_fd(), &bind.path, bind.mount.as_fd()).map_err(broken)?;

@@ -1,10 +1,12 @@
 //! The changes in an upper: its own entries are walked, and the objects are seen through the union.
 //!
-//! An upper alone is not complete: data and names may be in layers below it. So each of its entries
+//! An upper alone is not complete: data and names may be in layers below it. Layers that were
+//! uppers before it (snapshots) count as a part of it. So each of its entries
 //! is looked up in a union of all layers and compared with a union of the layers below. Only
 //! directories that exist in the upper are entered, so the work is proportional to the changes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -13,7 +15,7 @@ use super::failure::ServiceResult;
 use super::mount::View;
 use super::prefill::names;
 use super::spec::{MountSpec, UpperDirs};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::store::error::StoreError;
 use crate::types::{Kind, Name, NodeId};
 use crate::union::mark::{Marked, WH_OPAQUE, WH_PREFIX};
@@ -23,7 +25,9 @@ use crate::union::{DirRef, Entry, Union};
 pub(super) struct Changed {
     pub(super) over: View,
     pub(super) below: Option<View>,
-    top: u16,
+    /// The upper, and the layers that were uppers.
+    own: RangeInclusive<u16>,
+    is_frozen: bool,
     label: PathBuf,
     /// Keeps mounts from using an upper without a work directory.
     _lock: Option<OwnedFd>,
@@ -51,6 +55,12 @@ pub struct UpperSpec {
     pub upper: PathBuf,
     /// The work directory, which has the other names of copied-up hard links.
     pub work: Option<PathBuf>,
+    /// Layers below it that were uppers, the topmost first.
+    pub former: Vec<PathBuf>,
+    /// Whether the upper is a layer too, so that nothing changes it.
+    pub is_frozen: bool,
+    /// The layers of the image below it, by their ids, where no image is named.
+    pub layers: Vec<String>,
     /// The image below it.
     pub image: Option<String>,
     /// The container of the upper, whose image is below it.
@@ -87,21 +97,23 @@ impl Changed {
             runtime: of.runtime.clone(),
             images: images.clone(),
             container: of.container.clone(),
+            layers: of.layers.clone(),
             ..MountSpec::default()
         };
-        let below = match images.is_empty() && of.container.is_none() {
-            true => None,
-            false => Some(View::open(&spec)?),
-        };
+        let is_alone = images.is_empty() && of.container.is_none() && of.layers.is_empty();
+        let below = if is_alone { None } else { Some(View::open(&spec)?) };
+        (spec.lowers, spec.former) = (of.former.clone(), of.former.len());
         spec.upper = Some(UpperDirs { upper: of.upper.clone(), work: of.work.clone() });
         spec.flags.read_only = of.work.is_none();
         let lock = match of.work {
-            None => Some(super::layers::lock_unmounted(&spec, &of.upper)?),
-            Some(_) => None,
+            None if !of.is_frozen => Some(super::layers::lock_unmounted(&spec, &of.upper)?),
+            _ => None,
         };
         let over = View::open(&spec)?;
-        let top = if of.work.is_some() { 0 } else { 1 };
-        Ok(Self { over, below, top, label: of.upper.clone(), _lock: lock })
+        let top: u16 = if of.work.is_some() { 0 } else { 1 };
+        let own = top..=top.saturating_add(u16::try_from(of.former.len()).unwrap_or(u16::MAX));
+        let is_frozen = of.is_frozen;
+        Ok(Self { over, below, own, is_frozen, label: of.upper.clone(), _lock: lock })
     }
 
     /// Closes the upper.
@@ -130,22 +142,33 @@ impl Changed {
         to: &mut dyn Changes,
     ) -> Done {
         check_depth(path)?;
-        let Some(part) = self.over.union.part(over, self.top).map_err(at(path))? else {
-            return Ok(());
-        };
-        for name in entries(&part).map_err(at(path))? {
-            path.push(name.clone());
-            self.entry(&part, (over, below), path, to)?;
+        let parts = self.parts(over).map_err(at(path))?;
+        let mut all = BTreeSet::new();
+        for part in &parts {
+            add_names(part, &mut all).map_err(at(path))?;
+        }
+        for name in all {
+            path.push(name);
+            self.entry(&parts, (over, below), path, to)?;
             path.pop();
         }
         Ok(())
+    }
+
+    /// The parts of a directory in its own layers, the topmost first.
+    fn parts(&self, dir: NodeId) -> Result<Vec<DirRef>> {
+        let mut found = Vec::new();
+        for layer in self.own.clone() {
+            found.extend(self.over.union.part(dir, layer)?);
+        }
+        Ok(found)
     }
 
     // If a file with hard links was copied up under one name, its other names are only in the
     // index: they are found by a walk through the whole union, if there is an index.
     fn indexed(&self, telling: &mut Telling<'_>) -> Done {
         let is_empty = self.over.has_empty_index().map_err(at(&[]))?;
-        if self.top != 0 || is_empty {
+        if *self.own.start() != 0 || is_empty {
             return Ok(());
         }
         let below = self.below.as_ref().map(|_| NodeId::ROOT);
@@ -170,10 +193,10 @@ impl Changed {
             if now.stat.kind() == Kind::Dir {
                 let before = before.filter(|before| before.stat.kind() == Kind::Dir);
                 self.look(now.node, before.map(|before| before.node), path, telling)?;
-            } else if union.is_in(now.node, self.top).map_err(at(path))?
+            } else if union.is_in(now.node, *self.own.start()).map_err(at(path))?
                 && !telling.told.contains(&path[..])
             {
-                self.parents(path, telling)?;
+                self.tell_parents(path, telling)?;
                 telling.put(path, &now, before.as_ref())?;
             }
             path.pop();
@@ -182,7 +205,7 @@ impl Changed {
     }
 
     // Reports the directories of lower layers on the way to a name, as they are.
-    fn parents(&self, path: &[Name], telling: &mut Telling<'_>) -> Done {
+    fn tell_parents(&self, path: &[Name], telling: &mut Telling<'_>) -> Done {
         let union = &self.over.union;
         let mut dir = NodeId::ROOT;
         for len in 1..path.len() {
@@ -206,15 +229,26 @@ impl Changed {
 
     fn entry(
         &self,
-        part: &DirRef,
+        parts: &[DirRef],
         (over, below): (NodeId, Option<NodeId>),
         path: &mut Vec<Name>,
         to: &mut dyn Changes,
     ) -> Done {
         let at = at(path);
         let Some(name) = path.last().cloned() else { return Ok(()) };
-        let marked = marks(part, &name).map_err(&at)?;
-        self.refuse_dependent(path, marked)?;
+        let (mut topmost, mut redirect) = (None, false);
+        for part in parts {
+            match marks(part, &name) {
+                Err(error) if error.is(Errno::NOENT) => continue,
+                marked => {
+                    let marked = marked.map_err(&at)?;
+                    self.refuse_dependent(path, marked)?;
+                    redirect |= marked.redirect;
+                    topmost.get_or_insert(part);
+                }
+            }
+        }
+        let Some(part) = topmost else { return Ok(()) };
         let Some(now) = self.over.union.lookup(over, &name).map_err(&at)? else {
             return self.hidden(part, below, path, to);
         };
@@ -224,11 +258,11 @@ impl Changed {
             return Ok(());
         }
         let before = before.filter(|before| before.stat.kind() == Kind::Dir);
-        let others = self.over.union.has_other_parts(now.node, self.top).map_err(&at)?;
-        if let Some(before) = before.filter(|_| marked.redirect || !others) {
+        let others = self.over.union.has_parts_below(now.node, *self.own.end()).map_err(&at)?;
+        if let Some(before) = before.filter(|_| redirect || !others) {
             to.replaced(path, now.node, before.node)?;
         }
-        if marked.redirect {
+        if redirect {
             return full(&self.over.union, now.node, path, to);
         }
         self.directory(now.node, before.map(|before| before.node), path, to)
@@ -258,10 +292,13 @@ impl Changed {
 
     fn refuse_dependent(&self, path: &[Name], marked: Marked) -> Done {
         let what = match () {
-            () if self.below.is_none() && (marked.redirect || marked.metacopy) => {
+            () if self.below.is_none()
+                && self.own.start() == self.own.end()
+                && (marked.redirect || marked.metacopy) =>
+            {
                 "a part of it is in a lower layer: give the image below (--image)"
             }
-            () if self.top != 0 && marked.nlink => {
+            () if *self.own.start() != 0 && !self.is_frozen && marked.nlink => {
                 "further names of it are in the work directory: give that too (--work)"
             }
             () => return Ok(()),
@@ -317,13 +354,10 @@ pub(super) fn full(union: &Union, dir: NodeId, path: &mut Vec<Name>, to: &mut dy
     Ok(())
 }
 
-/// The names in the part of a directory in one layer, sorted.
-fn entries(part: &DirRef) -> Result<Vec<Name>> {
-    let mut found = Vec::new();
+/// Adds the names in the part of a directory in one layer.
+fn add_names(part: &DirRef, all: &mut BTreeSet<Name>) -> Result<()> {
     part.list(0, &mut |entry| {
-        found.push(Name::from_slice(entry.name));
+        all.insert(Name::from_slice(entry.name));
         true
-    })?;
-    found.sort();
-    Ok(found)
+    })
 }

@@ -6,12 +6,13 @@ use super::failure::Refusal;
 use super::images::Images;
 use crate::store::LayerId;
 use crate::store::error::StoreError;
+use crate::volume::{self, union};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
-    /// Removes all layers that no image needs and no process reads, and the remains of crashes.
-    /// Returns the ids of the layers. Waits for an import that is running.
+    /// Removes all layers that no image, container or volume needs and no process reads, and the
+    /// remains of crashes. Returns the ids of the layers. Waits for an import that is running.
     ///
     /// # Errors
     /// Errors of reading the records: if a record cannot be read, nothing is removed.
@@ -19,7 +20,11 @@ impl Images {
         let Self { store, images, containers, .. } = self;
         let _alone = images.collecting()?;
         containers.sweep()?;
+        if let Err(error) = volume::settle(&self.volumes) {
+            tracing::warn!(%error, "layers without a container stay");
+        }
         let (all, of_containers) = (images.all()?, containers.all()?);
+        let (_stacks, of_volumes) = union::image_layers(&self.volumes)?;
         let needed: BTreeSet<&LayerId> = all
             .iter()
             .map(|(image, _)| image)
@@ -29,7 +34,7 @@ impl Images {
             .collect();
         let mut removed = Vec::new();
         for id in store.layers()? {
-            if needed.contains(&id) {
+            if needed.contains(&id) || of_volumes.contains(&id.to_string()) {
                 continue;
             }
             match store.remove_layer(&id) {

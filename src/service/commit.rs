@@ -9,6 +9,8 @@ use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Refusal;
 use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
+use super::volumes::VolumeService;
+use crate::catalog::error::CatalogError;
 use crate::catalog::name::full_name;
 use crate::error::{Errno, Result};
 use crate::store::error::StoreError;
@@ -20,6 +22,8 @@ use crate::transfer::export::diff_id;
 use crate::types::marks;
 use crate::types::{Digest, Kind, MODE_MASK, Name, NodeId, Stat};
 use crate::union::{Entry, Union};
+use crate::volume::union::pool::Pool;
+use crate::volume::union::stack;
 
 /// Metadata of an image for the layer that is added.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +62,69 @@ pub fn commit(
         Ok((kept, base))
     };
     let (_kept, base) = begin().map_err(failed)?;
+    commit_over(images, of, base, (names, note))
+}
+
+/// Makes an image from what was written to a volume of the driver `union` (`VOLUME`, which may be
+/// in use, or `VOLUME@SNAPSHOT`), over the image that it began with. Returns its id.
+///
+/// # Errors
+/// [`Failure::Volume`]: for another driver, or if no image of the store has the layers below it.
+pub fn commit_volume(
+    images: &Images,
+    volumes: &VolumeService,
+    text: &str,
+    (names, note): (&[String], &Note),
+) -> ServiceResult<String> {
+    let failed = |error: Refusal| {
+        let (name, error) = (text.to_owned(), Box::new(error));
+        Failure::Volume { name, error }
+    };
+    let begin = || -> std::result::Result<_, Refusal> {
+        for name in names {
+            full_name(name)?;
+        }
+        let kept = images.images.importing()?;
+        let frozen = volumes.frozen(text)?;
+        let stack = stack::read_any(frozen.volume().directory())?;
+        let has_these = |image: &Image| {
+            image.layers.iter().map(|layer| layer.id.to_string()).eq(stack.image.iter().cloned())
+        };
+        let base = match stack.image.is_empty() {
+            true => None,
+            false => Some(images.images.all()?.into_iter().map(|(image, _)| image).find(has_these)),
+        };
+        let missing = || {
+            let (kind, name) = ("image", format!("with the layers below volume {text}"));
+            CatalogError::Missing { kind, name }
+        };
+        let base = base.map(|found| found.ok_or_else(missing)).transpose()?;
+        Ok((kept, frozen, stack, base))
+    };
+    let (_kept, frozen, stack, base) = begin().map_err(failed)?;
+    let pool = Pool::of(frozen.volume().directory());
+    let mut contents = stack.layers.iter().map(|layer| pool.content(layer));
+    let of = UpperSpec {
+        upper: contents.next().unwrap_or_default(),
+        former: contents.collect(),
+        is_frozen: true,
+        layers: stack.image.clone(),
+        root: volumes.root().to_owned(),
+        ..UpperSpec::default()
+    };
+    commit_over(images, &of, base, (names, note))
+}
+
+fn commit_over(
+    images: &Images,
+    of: &UpperSpec,
+    base: Option<Image>,
+    (names, note): (&[String], &Note),
+) -> ServiceResult<String> {
+    let failed = |error| {
+        let (path, error) = (of.upper.clone(), Box::new(error));
+        Failure::Layer { path, error }
+    };
     let changed = Changed::open(of)?;
     let id = build(images, &changed, of)?;
     let made = || -> std::result::Result<String, Refusal> {

@@ -1,5 +1,7 @@
 //! Containers: a named writable layer over an image, which can be mounted.
 
+pub(super) mod stacks;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,13 +10,16 @@ use serde::Serialize;
 use super::failure::Refusal;
 use super::images::Images;
 use super::spec::{MountSpec, UpperDirs};
-use super::status;
+use super::{sizes, status};
+use crate::backing::counted::Account;
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::containers::Container;
+use crate::catalog::containers::{Container, write_limits};
 use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, FromHost, Result};
-use crate::types::{AttrChange, ContainerName, Graft, MODE_MASK, SetTime, XattrFlags};
+use crate::fuse::session::IoDriver;
+use crate::types::{AttrChange, ContainerName, Graft, Limits, MODE_MASK, SetTime, XattrFlags};
 use crate::union::{DirRef, Lower};
+use crate::volume::{self, VolumeError, union::pool::Pool};
 
 type Refused<T> = std::result::Result<T, Refusal>;
 
@@ -39,6 +44,9 @@ pub struct ContainerInfo {
     pub upper: PathBuf,
     /// The grafts, `WHAT at PATH`.
     pub grafts: Vec<String>,
+    /// The limits of what is written to it.
+    #[serde(flatten)]
+    pub limits: Limits,
 }
 
 /// The properties of a new container.
@@ -50,6 +58,8 @@ pub struct NewContainer {
     pub image: String,
     /// The grafts.
     pub grafts: Vec<Graft>,
+    /// The limits of what is written to it.
+    pub limits: Limits,
 }
 
 impl Images {
@@ -61,9 +71,14 @@ impl Images {
         let _kept = self.images.importing()?;
         let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
-        let fill = |upper: &Path| match lowers.first() {
-            Some(top) => root_like(top, upper).map_err(CatalogError::host(upper)),
-            None => Ok(()),
+        let fill = |upper: &Path| {
+            if new.limits != Limits::default() {
+                write_limits(upper.parent().unwrap_or(upper), new.limits)?;
+            }
+            match lowers.first() {
+                Some(top) => root_like(top, upper).map_err(CatalogError::host(upper)),
+                None => Ok(()),
+            }
         };
         let image = (name.as_str(), image);
         let made = self.containers.create(new.name, image, new.grafts, fill)?;
@@ -107,8 +122,19 @@ impl Images {
             mountpoint,
             mounted,
             upper,
+            limits: self.containers.limits(container)?,
             grafts: container.grafts.iter().map(shown).collect(),
         })
+    }
+
+    /// The layers of a container above its image, which snapshots made, the topmost first.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn former_layers(&self, name: &str) -> Refused<Vec<PathBuf>> {
+        let dir = self.containers.path(&self.containers.find(name)?);
+        let pool = Pool::beside(&self.volumes);
+        Ok(stacks::stack_of(&dir)?.layers.iter().map(|layer| pool.content(layer)).collect())
     }
 
     /// Makes `spec` a mount of a container. By default the mount point is in the container's
@@ -127,6 +153,7 @@ impl Images {
             let (name, by) = (container.name.into(), User::Mount);
             return Err(CatalogError::InUse { kind: "container", name, by }.into());
         }
+        self.containers.require_whole(&container)?;
         let dir = self.containers.path(&container);
         let own = || -> Refused<PathBuf> {
             let merged = dir.join("merged");
@@ -137,11 +164,48 @@ impl Images {
             Ok(merged)
         };
         spec.target = target.map_or_else(own, Ok)?;
+        let pool = Pool::beside(&self.volumes);
+        let former = stacks::stack_of(&dir)?.layers;
+        spec.former = former.len();
+        spec.lowers.splice(..0, former.iter().map(|id| pool.content(id)));
         spec.source.get_or_insert_with(|| container.name.as_str().into());
         spec.upper = Some(UpperDirs { upper: dir.join("upper"), work: Some(dir.join("work")) });
+        spec.limits = self.containers.limits(&container)?;
+        if !spec.flags.read_only && spec.rules.io.is_none_or(|io| io == IoDriver::Cached) {
+            spec.freezer = Some(dir);
+        }
         spec.grafts.splice(..0, container.grafts);
         spec.container = Some(container.id);
         Ok(())
+    }
+
+    /// Changes the limits of what is written to a container; `None` keeps one as it is.
+    ///
+    /// # Errors
+    /// [`Refusal`]; `TooSmall` for less than is in use. The old limits hold then.
+    pub fn resize_container(&self, name: &str, limits: Limits) -> Refused<Limits> {
+        let container = self.containers.find(name)?;
+        let dir = self.containers.path(&container);
+        if volume::union::is_answering(&dir) {
+            // The process changes those that are given, and records them.
+            volume::union::resize(&dir, limits)?;
+            return Ok(self.containers.limits(&container)?);
+        }
+        let _lock = self.containers.lock(&container)?;
+        let limits = limits.or(self.containers.limits(&container)?);
+        let upper = dir.join("upper");
+        let mut used = sizes::used_at_rest(&upper).map_err(CatalogError::host(&upper))?;
+        let pool = Pool::beside(&self.volumes);
+        for layer in &stacks::stack_of(&dir)?.layers {
+            let content = pool.content(layer);
+            let kept = sizes::layer_used(&content).map_err(CatalogError::host(&content))?;
+            used = used.and(kept);
+        }
+        let fits = Account::new(Limits::default(), used).resize(limits);
+        let small = |used| VolumeError::TooSmall { what: sizes::shown(used) };
+        fits.map_err(small)?;
+        write_limits(&dir, limits)?;
+        Ok(limits)
     }
 
     /// Removes a container and the data written to it. Volumes stay.
@@ -149,7 +213,11 @@ impl Images {
     /// # Errors
     /// `Missing` and `InUse` of [`Refusal::Catalog`], the latter while it is mounted.
     pub fn remove_container(&self, name: &str) -> Refused<()> {
-        Ok(self.containers.remove(&self.containers.find(name)?)?)
+        self.containers.remove(&self.containers.find(name)?)?;
+        if let Err(error) = volume::settle(&self.volumes) {
+            tracing::warn!(%error, "layers without a container stay");
+        }
+        Ok(())
     }
 }
 

@@ -84,10 +84,14 @@ pub enum Failure {
     NoPlace { path: String, what: String },
     #[error("volume {name:?}: {error}")]
     Volume { name: String, error: Box<Refusal> },
+    #[error("container {name:?}: {error}")]
+    Container { name: String, error: Box<Refusal> },
     #[error("volume {name:?} cannot be filled from the image: {error}")]
     Fill { name: String, error: Error },
     #[error("volume {name:?} does not exist")]
     NoVolume { name: String },
+    #[error("subpath {subpath:?} of volume {volume:?} {}", subpath_reason(error))]
+    Subpath { volume: String, subpath: String, error: Error },
     #[error("image {name:?} below {}: {error}", root.display())]
     Image { name: String, root: PathBuf, error: Box<Refusal> },
     #[error("option {option} is not possible here: {reason}")]
@@ -178,7 +182,10 @@ impl Refusal {
     #[must_use]
     pub const fn is_in_use(&self) -> bool {
         matches!(self, Self::Catalog(CatalogError::InUse { .. }))
-            || matches!(self, Self::Volume(VolumeError::Busy { .. }))
+            || matches!(
+                self,
+                Self::Volume(VolumeError::Busy { .. } | VolumeError::NotTogether { .. })
+            )
     }
 
     /// A hint about the next thing to try.
@@ -199,10 +206,18 @@ impl Refusal {
             Self::Volume(VolumeError::Busy { .. }) => {
                 "end the processes that use it: fuser -vm, or lsof, lists them".to_owned()
             }
+            Self::Volume(VolumeError::NotTogether { .. }) => {
+                "stop its users, or leave it out".to_owned()
+            }
             Self::Volume(VolumeError::NoSpace { .. }) => {
                 "free space there, choose a smaller size, or use --opt overcommit=true".to_owned()
             }
             Self::Catalog(CatalogError::Changed { .. }) => "try again".to_owned(),
+            Self::Catalog(CatalogError::HalfRolledBack { name, snapshot, path }) => format!(
+                "complete it: lamina container rollback {name} {snapshot}; or remove {}, to use \
+                 it as it is",
+                path.display()
+            ),
             Self::Catalog(CatalogError::Missing { kind: "snapshot", .. }) => {
                 "list them: lamina volume snapshot ls".to_owned()
             }
@@ -214,16 +229,7 @@ impl Refusal {
             }
             Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
             Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
-            Self::Catalog(CatalogError::InUse { by: User::Container(name), .. }) => {
-                format!("remove the container first: lamina container rm {name}")
-            }
-            Self::Catalog(CatalogError::InUse { by: User::Engine, name, .. }) => format!(
-                "remove it there: docker volume rm {name}; or, if the engine is gone: lamina \
-                 volume rm --force {name}"
-            ),
-            Self::Catalog(CatalogError::InUse { by: User::Mount, .. }) => {
-                "unmount it first: lamina status lists the mounts".to_owned()
-            }
+            Self::Catalog(CatalogError::InUse { by, name, .. }) => in_use(by, name),
             Self::Transfer(error) => match error.root() {
                 TransferError::Other { .. }
                 | TransferError::OtherDigest(_)
@@ -280,12 +286,18 @@ impl Failure {
             Self::Target { path, error } if error.is(Errno::NOENT) => {
                 format!("create it: mkdir -p {}", path.display())
             }
+            Self::Target { path, error } if error.is(Errno::LOOP) => {
+                format!("it is a symbolic link: mount on $(realpath {})", path.display())
+            }
             Self::Device { error } if error.is(Errno::NOENT) => {
                 "load the module: modprobe fuse".to_owned()
             }
             Self::Device { .. } => "run as root, or let this user open /dev/fuse".to_owned(),
             Self::Mount { error, .. } if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {
                 "run as root, or install fusermount3 (package fuse3)".to_owned()
+            }
+            Self::Mount { error, .. } if error.is(Errno::LOOP) || error.is(Errno::STALE) => {
+                "its path changed meanwhile: try again".to_owned()
             }
             Self::NotMounted { .. } => "list the mounts: lamina status".to_owned(),
             Self::Foreign { path, .. } => format!("umount {}", path.display()),
@@ -297,16 +309,41 @@ impl Failure {
                 format!("add an upper directory, or a layer that has {path}")
             }
             Self::NoVolume { name } => format!("create it: lamina volume create {name}"),
+            Self::Subpath { volume, subpath, error } => subpath_hint(volume, subpath, error),
             Self::NoLayer => "name one: --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
             Self::Image { error, name, .. } if error.is_damage() => {
                 format!("find the damage: lamina image verify {name}; then import the image again")
             }
-            Self::Image { error, .. } | Self::Volume { error, .. } => return error.hint(),
+            Self::Image { error, .. }
+            | Self::Volume { error, .. }
+            | Self::Container { error, .. } => return error.hint(),
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
                 format!("check the path {}", path.display())
             }
             _ => return None,
         })
+    }
+}
+
+/// What is wrong with a subpath, after its name.
+fn subpath_reason(error: &Error) -> String {
+    match error.errno() {
+        Errno::NOENT => "does not exist".to_owned(),
+        Errno::XDEV => "leads out of the volume".to_owned(),
+        Errno::NXIO => "is neither a directory nor a file".to_owned(),
+        Errno::AGAIN => "changes all the time".to_owned(),
+        _ => format!("cannot be opened: {error}"),
+    }
+}
+
+fn subpath_hint(volume: &str, subpath: &str, error: &Error) -> String {
+    match error.errno() {
+        Errno::NOENT => format!(
+            "make {subpath} first: mount the whole volume, with --volume {volume}:/PATH, and \
+             create it there"
+        ),
+        Errno::AGAIN => "try again".to_owned(),
+        _ => format!("name a directory or file inside volume {volume}, not a link out of it"),
     }
 }
 
@@ -317,6 +354,31 @@ fn lines(by: &[String]) -> String {
 
 /// The result of an operation of the service.
 pub type ServiceResult<T> = Result<T, Failure>;
+
+/// What ends the use of an object by a user.
+fn in_use(by: &User, name: &str) -> String {
+    match by {
+        User::Container(name) => {
+            format!("remove the container first: lamina container rm {name}")
+        }
+        User::Engine => format!(
+            "remove it there: docker volume rm {name}; or, if the engine is gone: lamina volume rm \
+             --force {name}"
+        ),
+        User::Claim(claim) => {
+            let (namespace, claim) = claim.split_once('/').unwrap_or(("default", claim));
+            format!(
+                "delete the claim: kubectl delete -n {namespace} pvc {claim}; or, without it: \
+                 lamina volume rm --force {name}"
+            )
+        }
+        User::Content(content) => format!(
+            "delete what shows it: kubectl delete volumesnapshotcontent {content}; or, without it: \
+             lamina volume snapshot rm --force {name}"
+        ),
+        User::Mount => "unmount it first: lamina status lists the mounts".to_owned(),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -12,14 +12,15 @@ use super::failure::ServiceResult;
 use super::made::Made;
 use super::spec::{GraftDriver, MountSpec};
 use super::status::GraftStatus;
-use super::volumes::VolumeService;
+use super::subpath::Part;
+use super::volumes::{VolumeService, fill_in_place};
 use super::{Failure, Refusal, layers, prefill};
 use crate::backing::host::{FdCache, HostTree, Submounts};
 use crate::catalog::volumes::OpenVolume;
 use crate::error::{Errno, Error, Result};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::{Graft, GraftSource, Kind, Name, NodeId, VolumeName, name};
+use crate::types::{Graft, GraftSource, Kind, Name, NodeId, Subpath, VolumeName, name};
 use crate::union::{Caller, Entry, GraftRoot, GraftTree, Union};
 
 /// Limit of symbolic links on the way to a place (`MAXSYMLINKS`).
@@ -75,14 +76,13 @@ fn open_all(
     let mut open = OpenGrafts::default();
     for graft in order {
         let broken = |error| Failure::Graft { path: graft.shown_path(), error };
-        let is_dir = is_directory(graft)?;
         let union = build(&open.grafts).map_err(Failure::system("the union"))?;
-        let path = place(&union, graft, is_dir, made)?;
-        if let GraftSource::Volume { name, .. } = &graft.source {
-            made.volume(name).map_err(|error| refused(name, error))?;
-        }
-        let Source { root, object, volume } =
-            source(spec, graft, cache, &|data: &Path| fill(&union, &path, data, cache))?;
+        let (path, Source { root, object, volume }) = match &graft.source {
+            GraftSource::Volume { subpath: Some(subpath), .. } => {
+                part(spec, graft, subpath, (&union, cache), made)?
+            }
+            _ => whole(spec, graft, (&union, cache), made)?,
+        };
         let bind = binds::prepare(spec, graft, object.as_fd(), &path)?;
         let stat = sys::file::statx(object.as_fd(), b"").map_err(broken)?;
         let driver = if bind.is_some() { GraftDriver::Bind } else { GraftDriver::Served };
@@ -102,7 +102,59 @@ fn open_all(
     Ok(open)
 }
 
-/// Whether a graft is a directory.
+/// Finds the place of a graft, and opens all of its source.
+fn whole(
+    spec: &MountSpec,
+    graft: &Graft,
+    (union, cache): (&Union, &Arc<FdCache>),
+    made: &mut Made,
+) -> ServiceResult<(Vec<Name>, Source)> {
+    let path = place(union, graft, is_directory(graft)?, made)?;
+    if let GraftSource::Volume { name, .. } = &graft.source {
+        made.volume(name).map_err(|error| refused(name, error))?;
+    }
+    let source = source(spec, graft, cache, &|data: &Path| fill(union, &path, data, cache))?;
+    Ok((path, source))
+}
+
+/// Opens a directory or file of a volume, and finds the place for it. An empty directory is filled
+/// where it is, if nobody uses the volume.
+fn part(
+    spec: &MountSpec,
+    graft: &Graft,
+    subpath: &Subpath,
+    (union, cache): (&Union, &Arc<FdCache>),
+    made: &mut Made,
+) -> ServiceResult<(Vec<Name>, Source)> {
+    let GraftSource::Volume { name, nocopy, .. } = &graft.source else {
+        return Err(Failure::Graft { path: graft.shown_path(), error: Errno::INVAL.into() });
+    };
+    let broken = |error| {
+        let (volume, subpath) = (name.to_string(), subpath.to_string());
+        Unfilled::Other(Failure::Subpath { volume, subpath, error })
+    };
+    let prepare = |data: &Path, is_idle: bool| -> std::result::Result<_, Unfilled> {
+        let part = Part::find(data, subpath, cache).map_err(broken)?;
+        let path = place(union, graft, part.is_dir(), made).map_err(Unfilled::Other)?;
+        if let GraftRoot::Dir(to) = &part.root
+            && is_idle
+            && !nocopy
+        {
+            fill_in_place(part.object.as_fd(), || {
+                let from = find(union, &path).map_err(Unfilled::Union)?.node;
+                prefill::fill(union, from, to).map_err(Unfilled::Union)
+            })?;
+        }
+        Ok((path, part))
+    };
+    let service = VolumeService::open(&spec.root).map_err(|error| refused(name, error))?;
+    let (volume, (path, part)) =
+        service.open_prepared(name, prepare).map_err(|error| error.of_volume(name))?;
+    let Part { object, root } = part;
+    Ok((path, Source { root, object, volume: Some(volume) }))
+}
+
+/// Whether a graft is a directory. A part of a volume is found later.
 fn is_directory(graft: &Graft) -> ServiceResult<bool> {
     match &graft.source {
         GraftSource::Bind(path) => {
@@ -116,10 +168,24 @@ fn refused(name: &VolumeName, error: Refusal) -> Failure {
     Failure::Volume { name: name.to_string(), error: Box::new(error) }
 }
 
-/// The reason why a volume does not exist or could not be filled.
+/// The reason why a volume, or a part of it, could not be opened or filled.
 enum Unfilled {
     Volume(Refusal),
     Union(Error),
+    Other(Failure),
+}
+
+impl Unfilled {
+    fn of_volume(self, name: &VolumeName) -> Failure {
+        match self {
+            Self::Volume(error) if error.is_missing() => {
+                Failure::NoVolume { name: name.to_string() }
+            }
+            Self::Volume(error) => refused(name, error),
+            Self::Union(error) => Failure::Fill { name: name.to_string(), error },
+            Self::Other(failure) => failure,
+        }
+    }
 }
 
 impl From<Refusal> for Unfilled {
@@ -148,16 +214,13 @@ fn source(
             let root = GraftRoot::Dir(HostTree::from_fd(mount, cache).map_err(broken)?);
             Ok(Source { root, object, volume: None })
         }
-        GraftSource::Volume { name, nocopy } => {
+        GraftSource::Volume { name, nocopy, .. } => {
             let fill = |data: &Path| match nocopy {
                 true => Ok(()),
                 false => fill(data).map_err(Unfilled::Union),
             };
             let service = VolumeService::open(&spec.root).map_err(|error| refused(name, error))?;
-            let volume = service.open_filled(name, fill).map_err(|error| match error {
-                Unfilled::Volume(error) => refused(name, error),
-                Unfilled::Union(error) => Failure::Fill { name: name.to_string(), error },
-            })?;
+            let volume = service.open_filled(name, fill).map_err(|error| error.of_volume(name))?;
             let data = volume.data().to_owned();
             let wrap = |error| Failure::path("volume", &data)(error);
             let object = sys::file::find_directory(&data).map_err(wrap)?;

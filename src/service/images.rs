@@ -27,6 +27,8 @@ pub struct Images {
     pub(super) images: crate::catalog::images::Images,
     pub(super) containers: Containers,
     pub(super) downloads: PathBuf,
+    /// The directory of the volumes, whose layers of images are kept.
+    pub(super) volumes: PathBuf,
     /// Layers of a mount whose index is not yet compared with their id.
     early: Mutex<Vec<Arc<Layer>>>,
 }
@@ -114,7 +116,8 @@ impl Images {
         let images = crate::catalog::images::Images::open(root)?;
         let containers = Containers::open(root)?;
         let downloads = crate::transfer::registry::download::directory(root);
-        Ok(Self { store, images, containers, downloads, early: Mutex::default() })
+        let volumes = root.join("volumes");
+        Ok(Self { store, images, containers, downloads, volumes, early: Mutex::default() })
     }
 
     fn info(&self, image: &Image, names: Vec<String>) -> Result<ImageInfo> {

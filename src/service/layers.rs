@@ -1,6 +1,8 @@
 //! The layers of a mount: found, checked, locked, opened. From here on they are held by descriptor.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use crate::sys;
 use crate::sys::file::OFlags;
 use crate::sys::mount::AccessTimes;
 use crate::types::{Kind, Owner, Stat};
-use crate::union::{DirRef, Lower, empty_dir};
+use crate::union::{DirRef, Lower, ORPHANS, empty_dir};
 
 /// The directory in the work directory for our own use; the name is the kernel's.
 const WORK: &[u8] = b"work";
@@ -235,6 +237,11 @@ pub(super) fn open_upper_to_read(
     open_sealed("upper directory", path, target, cache)
 }
 
+/// Where open files without a name are, below a work directory.
+pub(super) fn orphans(work: &Path) -> PathBuf {
+    work.join(OsStr::from_bytes(WORK)).join(OsStr::from_bytes(ORPHANS))
+}
+
 /// Locks and opens an upper with its work directory, and empties the work directory.
 pub(super) fn open_upper(
     spec: &MountSpec,
@@ -289,7 +296,7 @@ fn owner(base: &Stat) -> Owner {
     }
 }
 
-fn ensure(dir: &DirRef, name: &[u8], mode: u32, own: Owner) -> Result<DirRef> {
+pub(super) fn ensure(dir: &DirRef, name: &[u8], mode: u32, own: Owner) -> Result<DirRef> {
     match dir.mkdir(name, mode, own) {
         Err(error) if error.is(Errno::EXIST) => {}
         made => made?,
@@ -319,6 +326,11 @@ fn is_dirty(work: &DirRef) -> Result<bool> {
 }
 
 impl OpenUpper {
+    /// Whether a crash of the mount makes the upper unusable.
+    pub(super) const fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
     /// Turns on the storage of owner, mode and kind in an attribute: in the form that the upper
     /// has, or else in `wanted`. Returns whether it is on.
     pub(super) fn state(&mut self, wanted: Option<stated::Form>) -> Result<bool> {
@@ -384,12 +396,24 @@ fn lock(spec: &MountSpec, upper: &Path, work: &Path) -> ServiceResult<Locks> {
     refuse_kernel_mount(upper)?;
     let mut locks = Vec::new();
     for (what, path) in [("upper directory", upper), ("work directory", work)] {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = sys::file::open_path(path, flags).map_err(Failure::path(what, path))?;
-        lock_one(spec, what, path, &fd)?;
-        locks.push(fd);
+        locks.push(lock_path(spec, what, path)?);
     }
     Ok(Locks(locks))
+}
+
+/// Locks the directory at a path. A snapshot of a container exchanges its directories: then the one
+/// that is there now is locked.
+fn lock_path(spec: &MountSpec, what: &'static str, path: &Path) -> ServiceResult<OwnedFd> {
+    let id = |fd: &OwnedFd| sys::file::statx(fd.as_fd(), b"").map(|stat| (stat.dev, stat.ino));
+    let open = || sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY);
+    loop {
+        let fd = open().map_err(Failure::path(what, path))?;
+        lock_one(spec, what, path, &fd)?;
+        let is_current = || Ok(id(&fd)? == id(&open()?)?);
+        if is_current().map_err(Failure::path(what, path))? {
+            return Ok(fd);
+        }
+    }
 }
 
 // A daemon without a mount will end soon, so wait for it; one with a live mount keeps the lock.

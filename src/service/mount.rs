@@ -4,26 +4,33 @@
 //! mounted. [`Prepared::mount`] mounts and starts the threads. [`Live::wait`] returns after the
 //! unmount, when all requests are answered and the work directory is empty again.
 
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::containers::stacks;
 use super::ending::{Ender, Helper};
 use super::failure::ServiceResult;
 use super::layers::{self, Early, Locks, Settle, StoreCounters};
 use super::made::Made;
-use super::served::{Control, Freezer};
+use super::served::{Control, Freezer, Limited};
+use super::sizes::Counted;
 use super::spec::{MountSpec, UpperDirs};
 use super::status::{self, Answering, Drivers, GraftStatus, MountStatus};
 use super::{Failure, binds, confine, containers, grafts, mounts, overlap, probe, utab};
 use crate::catalog::containers::{Containers, Ephemeral};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::OpenVolume;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::fuse::gate::Gate;
 use crate::fuse::session::{IoDriver, Running, Session, Setup};
+use crate::fuse::throttle::Throttle;
+use crate::sys;
+use crate::sys::file::OFlags;
 use crate::sys::fuse::UnmountFlags;
 use crate::sys::mount::Propagation;
 use crate::sys::process::{self, Capability};
+use crate::types::{Kind, Stat};
 use crate::union::{Config, GraftTree, Lower, Marks, Options, Union, Upper, WhiteoutForm};
 
 /// A mount that is ready to be attached.
@@ -72,6 +79,9 @@ struct Layers {
     early: Early,
     settle: Option<Settle>,
     locks: Option<Locks>,
+    counted: Option<Counted>,
+    /// Whether another upper can take the place of the upper while the mount is used.
+    freezes: bool,
     clean: Box<dyn Fn() -> Result<()> + Send>,
 }
 
@@ -83,6 +93,8 @@ impl Layers {
     ) -> ServiceResult<Self> {
         overlap::check(spec)?;
         let mut lowers = layers::open_lowers(spec, target, cache)?;
+        // What an image has was never an upper.
+        lowers.iter_mut().take(spec.former).for_each(|lower| lower.was_upper = true);
         let images = layers::open_images(spec)?;
         lowers.extend(images.lowers);
         let nothing = || Ok(());
@@ -102,6 +114,8 @@ impl Layers {
             early: images.early,
             settle: images.settle,
             locks: None,
+            counted: None,
+            freezes: false,
             clean: Box::new(nothing),
         };
         if let Some(UpperDirs { upper, work }) = &spec.upper {
@@ -118,10 +132,7 @@ impl Layers {
             let upper = &dirs.upper;
             containers::root_like(top, upper).map_err(Failure::path("upper directory", upper))?;
         }
-        if spec.freezer.is_some() {
-            found.options.freezes = true;
-            lowers.iter_mut().for_each(|lower| lower.was_upper = true);
-        }
+        found.options.freezes = found.freezes;
         found.lowers = lowers;
         Ok(found)
     }
@@ -134,6 +145,7 @@ impl Layers {
         cache: &Arc<crate::backing::host::FdCache>,
     ) -> ServiceResult<()> {
         let mut open = layers::open_upper(spec, (upper, work), target, cache)?;
+        stacks::require_current(spec)?;
         let broken = |error| Failure::Work { path: work.to_owned(), error };
         let can = probe::probe(&open.work, open.own).map_err(broken)?;
         if let Some((option, reason)) = probe::impossible(&spec.rules, can) {
@@ -157,13 +169,21 @@ impl Layers {
         let stated = open.state(wanted).map_err(Failure::path("upper directory", upper))?;
         // The file system would check and inherit ACLs by the modes of the host inodes.
         self.options.acl &= !stated;
+        self.freezes = spec.freezer.is_some() && !stated && !open.is_volatile();
+        self.freezes &= self.options.whiteouts == WhiteoutForm::Device;
         let index = match self.options.index {
             true => Some(open.index().map_err(broken)?),
             false => None,
         };
         self.clean = Box::new(open.cleaner());
         let label = upper.display().to_string();
-        self.upper = Some(Upper { root: open.root, work: open.work, index, label });
+        let upper = Upper { root: open.root, work: open.work, index, label };
+        let mut count = || -> Result<Upper> {
+            self.counted = Counted::open(spec, &upper)?;
+            self.counted.as_ref().map_or(Ok(upper.clone()), |counted| counted.wrap(upper.clone()))
+        };
+        let failed = Failure::path("upper directory", Path::new(&upper.label));
+        self.upper = Some(count().map_err(failed)?);
         self.locks = Some(open.locks);
         Ok(())
     }
@@ -217,6 +237,40 @@ impl View {
     }
 }
 
+/// Finds the mount point, once, and follows links as mount(8) does. A link in its place is refused
+/// where another user may exchange it: that one would choose where the mount goes.
+fn target(path: &Path) -> ServiceResult<PathBuf> {
+    let wrap = |error| Failure::Target { path: path.to_owned(), error };
+    // Without a slash at the end, which would follow the link.
+    let plain: PathBuf = path.components().collect();
+    let Some(entry) = plain.file_name() else { return layers::target(path) };
+    let above = plain.parent().filter(|above| !above.as_os_str().is_empty());
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let above = sys::file::open_path(above.unwrap_or(Path::new(".")), directory).map_err(wrap)?;
+    let held = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let object = sys::file::openat(above.as_fd(), entry.as_encoded_bytes(), OFlags::PATH);
+    let mut object = object.map_err(wrap)?;
+    let stat = sys::file::statx(object.as_fd(), b"").map_err(wrap)?;
+    if stat.kind() == Kind::Symlink {
+        if !is_ours(&stat, &sys::file::statx(above.as_fd(), b"").map_err(wrap)?) {
+            return Err(wrap(Error::os("open", Errno::LOOP)));
+        }
+        object = sys::file::open_path(&held(&above).join(entry), OFlags::PATH).map_err(wrap)?;
+    }
+    layers::target(&held(&object)).map_err(|failure| match failure {
+        Failure::Target { error, .. } => wrap(error),
+        other => other,
+    })
+}
+
+/// Whether only root and the caller may exchange a link: it and its directory are theirs, and no
+/// other user may write to the directory, or only to entries of their own (sticky).
+fn is_ours(link: &Stat, directory: &Stat) -> bool {
+    let (caller, _) = process::effective_ids();
+    let owned = |stat: &Stat| stat.uid == 0 || stat.uid == caller;
+    owned(link) && owned(directory) && (directory.mode & 0o022 == 0 || directory.mode & 0o1000 != 0)
+}
+
 impl Prepared {
     /// Opens, checks and locks the parts of a mount. The process must be prepared before, see
     /// [`super::process`].
@@ -224,10 +278,11 @@ impl Prepared {
     /// # Errors
     /// [`Failure`]; nothing is mounted then.
     pub fn new(spec: &MountSpec) -> ServiceResult<Self> {
-        let target = layers::target(&spec.target)?;
+        let target = target(&spec.target)?;
         let cache = layers::fd_cache(spec.lowers.len() + spec.grafts.len());
         let mut own = spec.clone();
         let ephemeral = if spec.ephemeral { Some(make_ephemeral(&mut own)?) } else { None };
+        own.target.clone_from(&target);
         let spec = &own;
         let layers = Layers::open(spec, Some(&target), &cache)?;
         let grafts = grafts::open(spec, &cache, &|grafts| layers.union(grafts))?;
@@ -245,7 +300,7 @@ impl Prepared {
             flags,
             allow_other: spec.allow_other,
             default_permissions: spec.default_permissions,
-            labels: match crate::sys::fuse::has_selinux() {
+            labels: match sys::fuse::has_selinux() {
                 true => spec.labels.clone(),
                 false => Vec::new(),
             },
@@ -255,12 +310,15 @@ impl Prepared {
             waits: layers.early.is_remote(),
             grafts: !grafts.grafts.is_empty(),
             locks: status.graft_mounts.iter().any(GraftStatus::is_served),
+            throttle: Arc::new(Throttle::new(spec.speed)),
             ahead: !writes && can_list_ahead(spec),
             timeout_secs: spec.rules.timeout_secs,
         };
         let upper = layers.upper.as_ref().map(|upper| Arc::clone(&upper.root));
         let made = grafts.made.map(|made| made.within(upper));
-        let freezer = Freezer::new(spec, layers.options.index)?;
+        let limits =
+            Limited { counted: layers.counted.clone(), throttle: Arc::clone(&setup.throttle) };
+        let freezer = Freezer::new(spec, &layers.options, limits)?;
         let (counters, early, settle) = (layers.counters, layers.early, layers.settle);
         let held = Resources {
             _locks: layers.locks,
@@ -321,14 +379,9 @@ impl Prepared {
         let running =
             session.start().map_err(|error| Failure::Mount { path: target.clone(), error })?;
         let bound = binds::bound(&self.binds);
-        if let Err(failure) = binds::attach(&target, self.binds) {
-            unmount(&target, true)?;
-            running.wait();
-            (self.held.clean)().map_err(Failure::system("emptying the work directory"))?;
-            return Err(failure);
-        }
-        let control = self.freezer.map(|freezer| freezer.listen(Arc::clone(&self.union)));
-        let control = match control.transpose() {
+        let listen = |freezer: Freezer| freezer.listen(Arc::clone(&self.union));
+        let attached = binds::attach(&target, self.binds);
+        let control = match attached.and_then(|()| self.freezer.map(listen).transpose()) {
             Ok(control) => control,
             Err(failure) => {
                 unmount(&target, true)?;
@@ -384,6 +437,9 @@ impl Live {
     /// Errors of emptying the work directory; the next mount removes the remains.
     pub fn wait(self) -> ServiceResult<()> {
         self.running.wait();
+        if let Some(control) = &self.control {
+            control.end();
+        }
         drop(self.row);
         drop(self.answering);
         drop(self.control);
@@ -409,7 +465,7 @@ fn can_list_ahead(spec: &MountSpec) -> bool {
 }
 
 fn propagate(target: &Path, how: Propagation) -> ServiceResult<()> {
-    match crate::sys::mount::set_propagation(target, how) {
+    match sys::mount::set_propagation(target, how) {
         // The propagation of a mount through `fusermount3` is that of its place.
         Err(error) if error.is(Errno::PERM) && how == Propagation::Private => Ok(()),
         done => done.map_err(|error| Failure::Mount { path: target.to_owned(), error }),
@@ -444,9 +500,9 @@ fn make_ephemeral(spec: &mut MountSpec) -> ServiceResult<Ephemeral> {
 /// # Errors
 /// As mount(2) with `MS_REMOUNT`.
 pub(super) fn remount(target: &Path, flags: super::VfsFlags) -> ServiceResult<()> {
-    crate::sys::fuse::remount(target, flags).map_err(|errno| Failure::Mount {
+    sys::fuse::remount(target, flags).map_err(|errno| Failure::Mount {
         path: target.to_owned(),
-        error: crate::error::Error::os("mount", errno),
+        error: Error::os("mount", errno),
     })
 }
 
@@ -459,7 +515,7 @@ fn unmount(target: &Path, lazy: bool) -> ServiceResult<()> {
     let how = UnmountFlags { lazy, force: false };
     super::unmount::end(target, how).map_err(|errno| Failure::Unmount {
         path: target.to_owned(),
-        error: crate::error::Error::os("umount2", errno),
+        error: Error::os("umount2", errno),
     })
 }
 

@@ -13,18 +13,20 @@ use std::path::Path;
 
 /// The entries of a data root. A directory with any other entry also has another purpose, and keeps
 /// its mode.
-const OURS: [&str; 13] = [
+const OURS: [&str; 15] = [
     "catalog.db",
     "catalog.db-shm",
     "catalog.db-wal",
     "containers",
     "downloads",
     "images",
+    "kube",
     "layers",
     "lost+found",
     "materials",
     "names",
     "packed",
+    "pods",
     "recipes",
     "volumes",
 ];

@@ -6,7 +6,7 @@ use crate::backing::stated::Form as StatOverride;
 use crate::fuse::session::IoDriver;
 use crate::sys::fuse::VfsFlags;
 use crate::sys::mount::Propagation;
-use crate::types::Graft;
+use crate::types::{Graft, Limits, Speed};
 use crate::union::{IdMap, WhiteoutForm};
 
 /// The specification of a mount.
@@ -20,6 +20,8 @@ pub struct MountSpec {
     pub subtype: Option<String>,
     /// Lower directories, topmost first.
     pub lowers: Vec<PathBuf>,
+    /// The number of lower directories, the topmost ones, that were uppers of this tree.
+    pub former: usize,
     /// Images of the store whose layers are below the lower directories, topmost first.
     pub images: Vec<String>,
     /// Layers of the store that are below the lower directories, the lowest first.
@@ -50,6 +52,10 @@ pub struct MountSpec {
     pub log: Option<String>,
     /// The directory of a volume whose upper may become a layer while it is mounted.
     pub freezer: Option<PathBuf>,
+    /// The limits of the upper.
+    pub limits: Limits,
+    /// The limits on speed.
+    pub speed: Speed,
     /// The rules of the union.
     pub rules: Rules,
 }

@@ -7,7 +7,9 @@ mod adopt;
 pub mod backup;
 mod content;
 mod fill;
-mod snapshot;
+pub(in crate::service) mod group;
+mod make;
+pub(in crate::service) mod snapshot;
 pub mod transfer;
 mod trash;
 
@@ -17,9 +19,10 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::failure::Refusal;
+use super::images::Images;
 use crate::catalog::containers::Containers;
 use crate::catalog::error::{CatalogError, User};
-use crate::catalog::volumes::{Begun, Locked, OpenVolume, Volumes};
+use crate::catalog::volumes::{Locked, NewVolume as NewRecord, OpenVolume, Volumes};
 use crate::error::FromHost;
 use crate::sys;
 use crate::types::{Graft, VolumeName, hex, size};
@@ -27,6 +30,7 @@ use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
+pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -34,6 +38,12 @@ type Result<T> = std::result::Result<T, Refusal>;
 /// Receives the bytes of data that a transfer is done with, and about how many there are in all; 0
 /// where that is not known.
 pub type OnProgress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// The label of a volume with the claim of Kubernetes (`NAMESPACE/NAME`) that it was made for.
+pub const CLAIM_LABEL: &str = "lamina.dev/claim";
+
+/// The label of a snapshot with the VolumeSnapshotContent of Kubernetes that it was made for.
+pub const CONTENT_LABEL: &str = "lamina.dev/snapshot-content";
 
 /// The driver of a volume for which none was named.
 pub const DEFAULT_DRIVER: &str = "local";
@@ -65,7 +75,7 @@ impl NewVolume {
 /// The volumes of a data root.
 pub struct VolumeService {
     root: PathBuf,
-    volumes: Volumes,
+    pub(super) volumes: Volumes,
     /// The volumes that holders of this process use, by id.
     held: Mutex<HashMap<String, OpenVolume>>,
 }
@@ -78,56 +88,6 @@ impl VolumeService {
     pub fn open(root: &Path) -> Result<Self> {
         let volumes = Volumes::open(root)?.ended_by(end_content);
         Ok(Self { root: root.to_owned(), volumes, held: Mutex::default() })
-    }
-
-    /// Makes a volume. One that exists is left as it is, unless another driver was named.
-    ///
-    /// # Errors
-    /// [`CatalogError::Exists`] where one of another driver has the name; those of the driver.
-    pub fn create(&self, new: NewVolume) -> Result<Volume> {
-        self.ensure(new).map(|(volume, _)| volume)
-    }
-
-    /// As [`VolumeService::create`], with whether the volume was made.
-    ///
-    /// # Errors
-    /// As [`VolumeService::create`].
-    pub fn ensure(&self, new: NewVolume) -> Result<(Volume, bool)> {
-        let is_named = new.driver.is_some();
-        let name = new.driver.as_deref().unwrap_or(DEFAULT_DRIVER);
-        let driver = volume::driver(name)?;
-        let (options, limits) = split(new.options)?;
-        let spec = Spec { options, limits };
-        driver.check(&spec)?;
-        let record = crate::catalog::volumes::NewVolume {
-            name: new.name,
-            driver: driver.name().to_owned(),
-            options: spec.options.clone(),
-            labels: new.labels,
-            size_bytes: limits.size_bytes,
-            inodes: limits.inodes,
-            origin: String::new(),
-        };
-        match self.volumes.begin(&record)? {
-            Begun::Exists(found) if !is_named || found.driver == driver.name() => {
-                Ok((found, false))
-            }
-            Begun::Exists(found) => {
-                let name = format!("{} (driver {})", found.name, found.driver);
-                Err(CatalogError::Exists { kind: "volume", name }.into())
-            }
-            Begun::New(growing) => {
-                let place = place(growing.volume());
-                match driver.create(&place, &spec) {
-                    Ok(()) => Ok((self.volumes.finish(growing)?, true)),
-                    Err(error) => {
-                        drop(driver.unmount(&place, &spec));
-                        self.volumes.give_up(&growing);
-                        Err(error.into())
-                    }
-                }
-            }
-        }
     }
 
     /// Finds a volume.
@@ -166,6 +126,24 @@ impl VolumeService {
         Ok(self.volumes.trash(locked)?)
     }
 
+    /// The data root.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Refuses a volume that was made for a claim of Kubernetes, which removes it by itself.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
+    pub fn require_unclaimed(&self, name: &VolumeName) -> Result<()> {
+        let Some(claim) = self.volumes.find(name)?.labels.remove(CLAIM_LABEL) else {
+            return Ok(());
+        };
+        let (kind, name, by) = ("volume", name.to_string(), User::Claim(claim));
+        Err(CatalogError::InUse { kind, name, by }.into())
+    }
+
     /// Refuses a volume that has holders.
     ///
     /// # Errors
@@ -184,7 +162,11 @@ impl VolumeService {
     /// # Errors
     /// As [`VolumeService::remove`].
     pub fn erase(&self, name: &VolumeName) -> Result<()> {
-        let locked = self.lock_unused(name)?;
+        self.remove_for_good(self.lock_unused(name)?)
+    }
+
+    /// Removes a volume or a snapshot with its content, and what only it shared.
+    fn remove_for_good(&self, locked: Locked) -> Result<()> {
         self.volumes.remove(locked)?;
         self.settle_shared();
         Ok(())
@@ -221,7 +203,7 @@ impl VolumeService {
         let is_plain = locked.volume().driver == DEFAULT_DRIVER;
         let is_empty = || std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
         match is_plain && is_empty() {
-            true => Ok(self.volumes.remove(locked)?),
+            true => self.remove_for_good(locked),
             false => Ok(self.volumes.trash(locked)?),
         }
     }
@@ -359,10 +341,11 @@ impl VolumeService {
     /// Gives a volume another name. It may be in use by mounts.
     ///
     /// # Errors
-    /// [`CatalogError::InUse`] by a container or an engine, which know the volume by its name;
+    /// [`CatalogError::InUse`] by a container, an engine or a claim, which know it by its name;
     /// [`CatalogError::Missing`], [`CatalogError::Exists`].
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
         self.require_unheld(name)?;
+        self.require_unclaimed(name)?;
         self.require_no_container(name)?;
         Ok(self.volumes.rename(name, to)?)
     }
@@ -385,11 +368,36 @@ impl VolumeService {
     /// [`CatalogError::Missing`]; those of the driver.
     pub fn resize(&self, name: &VolumeName, limits: Limits) -> Result<Volume> {
         let mut locked = self.volumes.lock(name)?;
-        let (driver, spec) = parts(locked.volume())?;
-        let size_bytes = limits.size_bytes.or(spec.limits.size_bytes);
-        let limits = Limits { size_bytes, inodes: limits.inodes.or(spec.limits.inodes) };
+        let (driver, mut spec) = parts(locked.volume())?;
+        let limits = limits.or(spec.limits);
+        if limits.size_bytes > spec.limits.size_bytes {
+            spec.promised_bytes = self.promised_but(&locked.volume().id)?;
+        }
         driver.resize(&place(locked.volume()), &spec, limits)?;
         self.volumes.set_limits(&mut locked, limits.size_bytes, limits.inodes)?;
+        Ok(locked.volume().clone())
+    }
+
+    /// Changes the limits on the speed of a volume, which may be in use: options of its driver; one
+    /// without a value is removed.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`]; those of the driver.
+    pub fn throttle(
+        &self,
+        name: &VolumeName,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<Volume> {
+        let mut locked = self.volumes.lock(name)?;
+        let (driver, mut spec) = parts(locked.volume())?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => spec.options.insert(key.clone(), value.clone()),
+                None => spec.options.remove(key),
+            };
+        }
+        driver.throttle(&place(locked.volume()), &spec)?;
+        self.volumes.set_options(&mut locked, spec.options)?;
         Ok(locked.volume().clone())
     }
 
@@ -500,8 +508,26 @@ fn place(volume: &Volume) -> Place {
 /// The driver of a volume, and what the volume was made with.
 fn parts(volume: &Volume) -> Result<(Chosen, Spec)> {
     let limits = Limits { size_bytes: volume.size_bytes, inodes: volume.inodes };
-    let spec = Spec { options: volume.options.clone(), limits };
+    let spec = Spec { options: volume.options.clone(), limits, promised_bytes: 0 };
     Ok((volume::driver(&volume.driver)?, spec))
+}
+
+/// The driver of a volume to be made, what it is made with, and its record. The driver accepts it.
+fn prepared(new: NewVolume) -> Result<(Chosen, Spec, NewRecord)> {
+    let driver = volume::driver(new.driver.as_deref().unwrap_or(DEFAULT_DRIVER))?;
+    let (options, limits) = split(new.options)?;
+    let spec = Spec { options, limits, promised_bytes: 0 };
+    driver.check(&spec)?;
+    let record = NewRecord {
+        name: new.name,
+        driver: driver.name().to_owned(),
+        options: spec.options.clone(),
+        labels: new.labels,
+        size_bytes: limits.size_bytes,
+        inodes: limits.inodes,
+        origin: String::new(),
+    };
+    Ok((driver, spec, record))
 }
 
 /// Takes the limits out of options.

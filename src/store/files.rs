@@ -31,6 +31,11 @@ pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {
     sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(StoreError::host(path))
 }
 
+/// Waits until everything in the file system of a directory is on the disk.
+pub(crate) fn sync_file_system(dir: &Path) -> Result<()> {
+    sys::file::syncfs(open_dir(dir)?.as_fd()).map_err(StoreError::host(dir))
+}
+
 /// Writes a file so that after a crash it is there as a whole or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().unwrap_or(path);

@@ -1,11 +1,12 @@
 //! Mounted file systems on block devices: freezing and growing.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::ioctl::{Getter, NoArg, Opcode, Setter, ioctl, opcode};
+use rustix::process::Pid;
 
 use crate::error::Result;
-use crate::sys::refused;
+use crate::sys::{last, process, refused};
 
 /// `struct xfs_fsop_geom_v1` of the kernel's `fs/xfs/libxfs/xfs_fs.h`.
 #[repr(C)]
@@ -81,6 +82,55 @@ pub fn thaw(root: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the kernel ignores the argument and touches no memory.
     let done = unsafe { ioctl(root, NoArg::<FITHAW>::new()) };
     done.map_err(refused("FITHAW"))
+}
+
+/// A process that thaws a file system when this value is dropped, and when this process ends,
+/// however it does.
+#[derive(Debug)]
+pub struct ThawAtEnd {
+    child: Pid,
+    /// The other end of the pipe that the child reads.
+    alive: OwnedFd,
+}
+
+impl Drop for ThawAtEnd {
+    fn drop(&mut self) {
+        // A child of another thread may have a copy of this end, so closing it is not enough.
+        let told = process::write_byte(&self.alive, 0);
+        if let Err(error) = told.and_then(|()| process::wait_for(self.child)) {
+            tracing::warn!(%error, "the process that thaws a file system is not waited for");
+        }
+    }
+}
+
+/// Starts a [`ThawAtEnd`]. It has all descriptors of this process until it ends.
+///
+/// # Errors
+/// As pipe(2) and fork(2).
+pub fn thaw_at_end(root: BorrowedFd<'_>) -> Result<ThawAtEnd> {
+    let (theirs, ours) = process::pipe()?;
+    // SAFETY: other threads may exist, so the child makes nothing but system calls that are
+    // async-signal-safe (signal-safety(7)), on its own stack, and ends with _exit(2).
+    let child = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+            libc::setsid();
+            libc::close(ours.as_raw_fd());
+            let mut byte = 0_u8;
+            // All signals are blocked: it ends with the other end of the pipe.
+            libc::read(theirs.as_raw_fd(), (&raw mut byte).cast(), 1);
+            libc::ioctl(root.as_raw_fd(), libc::Ioctl::from(FITHAW), 0);
+            libc::_exit(0);
+        }
+        child
+    };
+    match Pid::from_raw(child) {
+        Some(child) if child.as_raw_pid() > 0 => Ok(ThawAtEnd { child, alive: ours }),
+        _ => Err(last("fork")),
+    }
 }
 
 /// Grows an ext4 file system to a number of its blocks (`EXT4_IOC_RESIZE_FS`). A crash leaves it

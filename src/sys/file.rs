@@ -85,7 +85,8 @@ pub fn device(fd: BorrowedFd<'_>) -> Result<u64> {
 /// # Errors
 /// As statx(2).
 pub fn mount_id(dir: BorrowedFd<'_>, name: &[u8]) -> Result<u64> {
-    let flags = ITSELF | AtFlags::NO_AUTOMOUNT;
+    // A file system that does not answer has a mount too.
+    let flags = ITSELF | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let found = rustix::fs::statx(dir, name, flags, StatxFlags::MNT_ID);
     found.map(|found| found.stx_mnt_id).map_err(refused("statx"))
 }
@@ -184,6 +185,15 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<
 /// As openat2(2); `ELOOP` at a symbolic link, `EXDEV` for a path that leads out.
 pub fn open_beneath_no_links(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     resolve(root, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+/// Opens an absolute path that holds no symbolic link: one that was resolved before. A link that
+/// was put there since is an error and leads nowhere.
+///
+/// # Errors
+/// As openat2(2); `ELOOP` at a symbolic link.
+pub fn open_resolved(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    resolve(CWD, path.as_os_str().as_encoded_bytes(), flags, ResolveFlags::NO_SYMLINKS)
 }
 
 fn resolve(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, how: ResolveFlags) -> Result<OwnedFd> {

@@ -9,7 +9,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags as RawUnmount};
 
-use crate::error::Errno;
+use super::bind::detach_at;
+use super::file::{open_resolved, openat, path_of, statx};
+use super::process::random;
+use crate::error::{Errno, Error};
+use crate::types::hex;
 
 /// `O_ACCMODE` of open flags as FUSE carries them.
 pub const O_ACCMODE: u32 = libc::O_ACCMODE as u32;
@@ -191,10 +195,13 @@ pub struct FuseMount<'a> {
     pub labels: &'a [String],
 }
 
-/// Mounts the connection of `device` on a directory, with the real user and group as owner.
+/// Mounts the connection of `device` on a directory, with the real user and group as owner. The
+/// path was resolved before: a link that was put there since is not followed, and a directory that
+/// was moved meanwhile has no mount afterwards.
 ///
 /// # Errors
-/// As mount(2); `EPERM` without CAP_SYS_ADMIN over the mount namespace.
+/// As mount(2) and openat2(2); `ELOOP` at a symbolic link, `ESTALE` if the directory was moved,
+/// `EPERM` without CAP_SYS_ADMIN over the mount namespace.
 pub fn mount(device: &Device, target: &Path, mount: &FuseMount<'_>) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     let mut data = format!(
@@ -216,8 +223,29 @@ pub fn mount(device: &Device, target: &Path, mount: &FuseMount<'_>) -> Result<()
     }
     let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
     let kind = mount.subtype.map_or_else(|| "fuse".to_owned(), |sub| format!("fuse.{sub}"));
-    rustix::mount::mount(mount.source, target, kind, mount.flags.bits(), Some(data.as_c_str()))
-        .map_err(errno)
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let place = open_resolved(target, directory).map_err(|error| error.errno())?;
+    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+    rustix::mount::mount(mount.source, path, kind, mount.flags.bits(), Some(data.as_c_str()))
+        .map_err(errno)?;
+    settle(place.as_fd(), target).map_err(|error| error.errno())
+}
+
+/// Checks that the directory under a new mount is still at its path, else takes the mount away.
+/// From then on it keeps its name, since it is a mount point.
+fn settle(place: BorrowedFd<'_>, target: &Path) -> Result<(), Error> {
+    let above = || openat(place, b"..", OFlags::PATH | OFlags::DIRECTORY);
+    // A rename that began before the mount may still go on. It holds the lock of the directory
+    // above, for which the lookup of a name waits that the kernel does not know.
+    let unknown = format!(".lamina-{}", hex::encode(&random()?));
+    drop(statx(above()?.as_fd(), unknown.as_bytes()));
+    let now = path_of(place)?;
+    if now == target.as_os_str().as_encoded_bytes() {
+        return Ok(());
+    }
+    let name = now.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    detach_at(above()?.as_fd(), name)?;
+    Err(Error::os("mount", Errno::STALE))
 }
 
 /// Changes the flags of a mount and of its file system (`MS_REMOUNT`).

@@ -67,6 +67,40 @@ pub fn set_propagation(target: &Path, how: Propagation) -> Result<()> {
     rustix::mount::mount_change(target, flags).map_err(refused("mount"))
 }
 
+impl Propagation {
+    /// Sets how mounts propagate below a mount and all mounts beneath it, by its root. The mount
+    /// need not be in a mount namespace.
+    ///
+    /// # Errors
+    /// As mount_setattr(2); `ENOSYS` before Linux 5.12.
+    pub fn set_tree(self, mount: BorrowedFd<'_>) -> Result<()> {
+        let propagation = match self {
+            Self::Private => libc::MS_PRIVATE,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Shared => libc::MS_SHARED,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        };
+        let attr = RawMountAttr { set: 0, clear: 0, propagation, user_namespace: 0 };
+        set_attributes(mount, libc::AT_RECURSIVE, &attr)
+    }
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, flags: i32, attr: &RawMountAttr) -> Result<()> {
+    // SAFETY: the empty path is a NUL-terminated constant; the kernel reads `attr`, whose size is
+    // given and which lives until the call returns.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | flags,
+            std::ptr::from_ref(attr),
+            size_of::<RawMountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
+}
+
 /// Moves this process, which must have one thread, into another mount namespace: its root and
 /// working directory become those of that namespace.
 ///
@@ -111,19 +145,7 @@ pub fn seclude(mount: BorrowedFd<'_>, sealed: bool, times: AccessTimes) -> Resul
         propagation: libc::MS_PRIVATE,
         user_namespace: 0,
     };
-    // SAFETY: the empty path is a NUL-terminated constant; the kernel reads `attr`, whose size is
-    // given and which lives until the call returns.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attr,
-            size_of::<RawMountAttr>(),
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(last("mount_setattr")) }
+    set_attributes(mount, 0, &attr)
 }
 
 /// Makes a tmpfs that is in no mount namespace and ends with its last descriptor.

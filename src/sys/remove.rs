@@ -6,8 +6,7 @@
 //! what is mounted below belongs to others.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
@@ -35,14 +34,71 @@ struct Level {
 /// As openat2(2), getdents64(2) and unlinkat(2). `EXDEV` where a file system is mounted below,
 /// whose content stays. `ESTALE` where a directory was moved away meanwhile.
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
-    let mut here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+    let here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
         // A link is removed, but not its target.
         Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
             return std::fs::remove_file(path);
         }
         opened => opened?,
     };
-    let mut levels = vec![enter(&here, path.as_os_str().as_bytes().to_vec())?];
+    empty(here)?;
+    std::fs::remove_dir(path)
+}
+
+/// Removes all that is in a directory, and keeps the directory.
+///
+/// # Errors
+/// As [`remove_dir_all`].
+pub fn empty_dir(path: &Path) -> io::Result<()> {
+    let follow = DIRECTORY.difference(OFlags::NOFOLLOW);
+    empty(openat(CWD, path, follow, Mode::empty())?)
+}
+
+/// As [`empty_dir`], for a path that is absolute and leads over no link. `check` gets the path of
+/// the directory that was found, and may refuse it.
+///
+/// # Errors
+/// As [`remove_dir_all`]; `ELOOP` for a link on the way; those of `check`.
+pub fn empty_found(path: &Path, check: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    if !path.is_absolute() {
+        let text = "the path is relative: only absolute ones mean the same everywhere";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(CWD, path, DIRECTORY, Mode::empty(), resolve)?;
+    check(&std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?)?;
+    empty(found)
+}
+
+/// Removes a file, a link, or a directory with all in it. The path is resolved beneath `root`, and
+/// leads over no link. What is gone already is not an error.
+///
+/// # Errors
+/// As [`remove_dir_all`]; `ELOOP` for a link on the way, `EXDEV` for a path that leads out.
+pub fn remove_beneath(root: &Path, path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let root = openat(CWD, root, DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let parent = openat2(&root, parent, DIRECTORY, Mode::empty(), resolve);
+    let Some(parent) = unless_gone(parent)? else { return Ok(()) };
+    match openat(&parent, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            unless_gone(unlinkat(&parent, name, AtFlags::empty()))?;
+        }
+        opened => {
+            let Some(dir) = unless_gone(opened)? else { return Ok(()) };
+            empty(dir)?;
+            unless_gone(unlinkat(&parent, name, AtFlags::REMOVEDIR))?;
+        }
+    }
+    Ok(())
+}
+
+fn empty(mut here: OwnedFd) -> io::Result<()> {
+    let mut levels = vec![enter(&here, Vec::new())?];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.rest.pop() {
             let resolve = ResolveFlags::NO_XDEV;
@@ -61,7 +117,7 @@ pub fn remove_dir_all(path: &Path) -> io::Result<()> {
             unless_gone(unlinkat(&here, &*emptied.name, AtFlags::REMOVEDIR))?;
         }
     }
-    std::fs::remove_dir(path)
+    Ok(())
 }
 
 fn unless_gone<T>(done: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
@@ -123,6 +179,37 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let kind = remove_dir_all(&top).unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_emptied_directory_stays_and_links_lead_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, outside) = (dir.path().join("top"), dir.path().join("outside"));
+        std::fs::create_dir_all(top.join("a/.b")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "x").unwrap();
+        std::fs::write(top.join("..x"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, top.join("a/link")).unwrap();
+        empty_dir(&top).unwrap();
+        assert_eq!(std::fs::read_dir(&top).unwrap().count(), 0);
+        assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn a_path_beneath_a_root_leads_over_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir_all(outside.join("kept")).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        let remove = |path: &str| remove_beneath(&root, Path::new(path));
+        assert!(remove("link/kept").is_err() && remove("../outside").is_err());
+        assert!(outside.join("kept").exists());
+        for gone in ["a", "link", "none/b"] {
+            remove(gone).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+        assert!(outside.join("kept").exists());
     }
 
     #[test]

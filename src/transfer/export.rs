@@ -3,8 +3,10 @@
 //! - `member`: members of a tar; `tar`: a layer as a tar, always with equal bytes;
 //! - `documents`: manifests and lists;
 //! - `tree`: a tree of the host as a tar; `file`: a file that appears as a whole;
+//! - `compression`: how layers and tars are packed;
 //! - `target`: the destination: a directory, a file or a pipe; `registry`: a registry.
 
+mod compression;
 pub(crate) mod documents;
 mod file;
 pub(in crate::transfer) mod member;
@@ -23,43 +25,11 @@ use crate::transfer::error::{Result, TransferError};
 use crate::types::Digest;
 
 pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
+pub use compression::Compression;
 pub use file::FileTarget;
 pub use registry::RegistryTarget;
 pub use target::{DirTarget, TarTarget, Target};
 pub use tree::{Exported, export_tree};
-
-/// The compression of layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// No compression.
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Compression {
-    /// The name in records.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The OCI media type of a layer with this compression.
-    #[must_use]
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::None => "application/vnd.oci.image.layer.v1.tar",
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-        }
-    }
-}
 
 /// A writer that counts and digests the bytes that pass through it.
 pub struct Digested<W> {

@@ -4,6 +4,7 @@
 //! `/` are dropped. `..` is refused rather than resolved, since a link may come before it.
 
 use crate::transfer::error::TransferError;
+pub(super) use crate::tree::error::shown;
 use crate::types::marks::{WH_BOOKKEEPING, WH_OPAQUE, WH_PREFIX};
 use crate::types::{NAME_MAX, Name, name};
 
@@ -92,14 +93,6 @@ pub(super) fn components(raw: &[u8]) -> Result<Vec<Name>, &'static str> {
         }
     }
     Ok(path)
-}
-
-/// A printable form of a name, without bytes that could control a terminal.
-pub(super) fn shown(raw: &[u8]) -> String {
-    const LONGEST: usize = 256;
-    let text = String::from_utf8_lossy(raw.get(..LONGEST).unwrap_or(raw));
-    let more = if raw.len() > LONGEST { "..." } else { "" };
-    format!("{}{more}", text.escape_debug())
 }
 
 /// Joins components by `/`.

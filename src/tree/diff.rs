@@ -58,20 +58,32 @@ pub trait ChangeSource {
     fn changes(&self, report: &mut Report<'_>) -> Result<()>;
 }
 
+/// Knows which names may differ, so that a comparison looks at no others.
+pub trait Narrow {
+    /// The names in a directory that may differ, sorted. `None` if all may, there and in all
+    /// directories below.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    fn names(&self, path: &[u8]) -> Result<Option<Vec<Name>>>;
+}
+
 /// Two directories that are compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compared {
+pub struct Compared<'a> {
     /// The old state.
     pub old: PathBuf,
     /// The new state.
     pub new: PathBuf,
+    /// Where changes can be; everywhere if it is `None`.
+    pub narrow: Option<&'a dyn Narrow>,
 }
 
-impl ChangeSource for Compared {
+impl ChangeSource for Compared<'_> {
     fn changes(&self, report: &mut Report<'_>) -> Result<()> {
         let root = |path: &Path| open_root(path).map_err(TreeError::host(path));
         let (old, new) = (root(&self.old)?, root(&self.new)?);
-        let mut walk = Pairs { places: self, path: Vec::new(), depth: 0, report };
+        let (path, narrow) = (Vec::new(), self.narrow);
+        let mut walk = Pairs { places: self, path, depth: 0, narrow, report };
         let pair = [&old, &new].map(|dir| file::statx(dir.as_fd(), b""));
         let [old_stat, new_stat] = pair.map(|stat| stat.map_err(TreeError::host(&self.new)));
         let (before, after) =
@@ -84,9 +96,11 @@ impl ChangeSource for Compared {
 }
 
 struct Pairs<'a, 'r> {
-    places: &'a Compared,
+    places: &'a Compared<'a>,
     path: Vec<u8>,
     depth: usize,
+    /// `None` below a directory in which all names may differ.
+    narrow: Option<&'a dyn Narrow>,
     report: &'a mut Report<'r>,
 }
 
@@ -114,6 +128,20 @@ impl Pairs<'_, '_> {
 
     /// Compares the entries of two directories.
     fn pair(&mut self, old: &OwnedFd, new: &OwnedFd) -> Result<()> {
+        let Some(narrow) = self.narrow else { return self.pair_all(old, new) };
+        let Some(names) = narrow.names(&self.path)? else {
+            self.narrow = None;
+            let done = self.pair_all(old, new);
+            self.narrow = Some(narrow);
+            return done;
+        };
+        for name in &names {
+            self.named(Some(old), Some(new), name)?;
+        }
+        Ok(())
+    }
+
+    fn pair_all(&mut self, old: &OwnedFd, new: &OwnedFd) -> Result<()> {
         let before = names(old.as_fd()).map_err(self.failed())?;
         let after = names(new.as_fd()).map_err(self.failed())?;
         let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
@@ -126,14 +154,19 @@ impl Pairs<'_, '_> {
             let left = if left { before.next() } else { None };
             let right = if right { after.next() } else { None };
             let Some(name) = left.or(right) else { return Ok(()) };
-            let len = self.path.len();
-            if len > 0 {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(name);
-            self.entry(left.map(|_| old), right.map(|_| new), name)?;
-            self.path.truncate(len);
+            self.named(left.map(|_| old), right.map(|_| new), name)?;
         }
+    }
+
+    fn named(&mut self, old: Option<&OwnedFd>, new: Option<&OwnedFd>, name: &Name) -> Result<()> {
+        let len = self.path.len();
+        if len > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name);
+        self.entry(old, new, name)?;
+        self.path.truncate(len);
+        Ok(())
     }
 
     fn entry(&mut self, old: Option<&OwnedFd>, new: Option<&OwnedFd>, name: &Name) -> Result<()> {
@@ -280,8 +313,9 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::types::name;
 
-    fn changes(compared: &Compared) -> Vec<String> {
+    fn changes(compared: &Compared<'_>) -> Vec<String> {
         let mut seen = Vec::new();
         let mut report = |change: &Change<'_>| {
             let kind = format!("{:?}", change.kind);
@@ -303,7 +337,7 @@ mod tests {
         }
         let copied = Command::new("cp").args(["-a"]).args([at("old"), at("new")]).status();
         assert!(copied.unwrap().success());
-        let compared = Compared { old: at("old"), new: at("new") };
+        let compared = compared_at(dir.path());
         assert_eq!(changes(&compared), Vec::<String>::new(), "a copy has other inode numbers");
         // Data alone: size and time are those of before.
         let time = fs::metadata(at("new/data")).unwrap().modified().unwrap();
@@ -328,5 +362,22 @@ mod tests {
             "C mode",
         ];
         assert_eq!(seen, expected);
+        struct Names(&'static [(&'static [u8], &'static [&'static [u8]])]);
+        impl Narrow for Names {
+            fn names(&self, path: &[u8]) -> Result<Option<Vec<Name>>> {
+                let found = self.0.iter().find(|(of, _)| *of == path);
+                Ok(found.map(|(_, names)| names.iter().map(|one| name(one)).collect()))
+            }
+        }
+        let narrow = |names| Compared { narrow: Some(names), ..compared_at(dir.path()) };
+        let looked = Names(&[(b"", &[b"data", b"none", b"same"])]);
+        assert_eq!(changes(&narrow(&looked)), ["C ", "C data"], "no other name is looked at");
+        let looked = Names(&[(b"", &[b"d", b"kept"]), (b"d", &[])]);
+        let seen = changes(&narrow(&looked));
+        assert_eq!(seen, ["C ", "C d", "C kept", "A kept/new", "A kept/new/f"]);
+    }
+
+    fn compared_at(dir: &Path) -> Compared<'static> {
+        Compared { old: dir.join("old"), new: dir.join("new"), narrow: None }
     }
 }

@@ -34,7 +34,7 @@ impl TreeError {
 /// A printable form of a path, without bytes that could control a terminal.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
-    const LONGEST: usize = 512;
+    const LONGEST: usize = 256;
     let text = String::from_utf8_lossy(path.get(..LONGEST).unwrap_or(path));
     let more = if path.len() > LONGEST { "..." } else { "" };
     format!("{}{more}", text.escape_debug())

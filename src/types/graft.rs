@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, VolumeName};
+use super::{Name, Subpath, VolumeName};
 
 /// An object of the host at a path of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,14 @@ pub struct Graft {
 pub enum GraftSource {
     /// A directory or file of the host.
     Bind(PathBuf),
-    /// A named volume. A missing one is created.
+    /// A named volume. A missing one is created, unless a part of it is named.
     Volume {
         /// The name of the volume.
         name: VolumeName,
         /// Whether an empty volume stays empty, in place of being filled from the image.
         nocopy: bool,
+        /// The part of the volume that is shown, in place of all of it.
+        subpath: Option<Subpath>,
     },
     /// A file system in memory that ends with the mount.
     Tmpfs {
@@ -68,7 +70,10 @@ impl GraftSource {
     pub fn label(&self) -> String {
         match self {
             Self::Bind(path) => path.display().to_string(),
-            Self::Volume { name, .. } => format!("volume {name}"),
+            Self::Volume { name, subpath: None, .. } => format!("volume {name}"),
+            Self::Volume { name, subpath: Some(subpath), .. } => {
+                format!("volume {name} (subpath {subpath})")
+            }
             Self::Tmpfs { .. } => "tmpfs".to_owned(),
         }
     }

@@ -12,7 +12,7 @@ const COPY_STEP: u64 = 64 << 20;
 /// # Errors
 /// As reading and writing; `EIO` for a source shorter than `size`.
 pub fn copy_data(source: &dyn File, size: u64, to: &dyn File) -> Result<()> {
-    if source.clone_to(to).is_ok() {
+    if source.clone_to(to).is_ok() || to.take_clone(source).is_ok() {
         return Ok(());
     }
     copy_extents(source, size, to)

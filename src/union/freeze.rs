@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::error::{Errno, Result};
 use crate::types::{Kind, Name, NodeId, name};
 use crate::union::Union;
-use crate::union::body::{Body, DirBody, FileState, Life, Place, Stack, UPPER};
+use crate::union::body::{Body, DirBody, FIRST_GRAFT, FileState, Io, Life, Place, Stack, UPPER};
 use crate::union::claims::Claims;
 use crate::union::config::Upper;
 use crate::union::layers::Layers;
@@ -32,13 +32,15 @@ impl Union {
     /// `EROFS`, `EXDEV`, `EMFILE`, `EOPNOTSUPP`; `EAGAIN` for an open file without a known name;
     /// errors of `commit`. After an error nothing has changed.
     pub fn freeze(&mut self, upper: &Upper, commit: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.name_indexed()?;
-        let next = self.layers.next(upper)?;
         let indexed = self.layers.index_entries()?;
-        let nodes: Vec<Node> =
-            self.table.ids().into_iter().filter_map(|id| self.table.find(id)).collect();
+        self.name_all(&indexed)?;
+        let next = self.layers.next(upper)?;
+        let nodes: Vec<Node> = self.own_nodes().collect();
         if nodes.iter().any(is_unknown) {
             return Err(Errno::AGAIN.into());
+        }
+        if nodes.iter().any(is_passed) {
+            return Err(Errno::OPNOTSUPP.into());
         }
         let root = Key::new(UPPER, 0, next.root().stat(None)?.ino);
         self.layers.dress(&next)?;
@@ -72,8 +74,17 @@ impl Union {
     /// # Errors
     /// As listing directories and link(2).
     pub fn name_indexed(&self) -> Result<()> {
-        let known = || self.table.ids().into_iter().filter_map(|id| self.table.find(id));
-        if self.layers.is_index_named()? && !known().any(|node| is_unknown(&node)) {
+        self.name_all(&self.layers.index_entries()?)
+    }
+
+    /// The nodes of the union's own layers, without those of grafts, which no freeze touches.
+    fn own_nodes(&self) -> impl Iterator<Item = Node> {
+        let known = self.table.ids().into_iter().filter_map(|id| self.table.find(id));
+        known.filter(|node| node.key.layer() < FIRST_GRAFT)
+    }
+
+    fn name_all(&self, indexed: &[Place]) -> Result<()> {
+        if self.layers.are_named(indexed)? && !self.own_nodes().any(|node| is_unknown(&node)) {
             return Ok(());
         }
         self.table.add_lookup(NodeId::ROOT);
@@ -106,6 +117,10 @@ impl Union {
                 self.lookup_in(&node, &entry)?
             };
             let Some(found) = found else { continue };
+            if self.table.find(found.node).is_some_and(|node| node.key.layer() >= FIRST_GRAFT) {
+                self.forget(found.node, 1);
+                continue;
+            }
             if found.stat.kind() == Kind::Dir {
                 dirs.push(found.node);
                 continue;
@@ -143,6 +158,12 @@ fn is_unknown(node: &Node) -> bool {
     file.with(|state| state.life == Life::Linked && state.has_stale_name() && state.opens > 0)
 }
 
+/// Whether the kernel writes to a file by itself, so that it would write to the layer.
+fn is_passed(node: &Node) -> bool {
+    let Some(file) = node.body.as_deref().and_then(Body::file) else { return false };
+    file.with(|state| matches!(state.io, Io::Passthrough { .. }))
+}
+
 /// Whether the object of a node is part of the layer that the upper becomes.
 fn stays_linked(node: &Node) -> bool {
     match node.body.as_deref() {
@@ -162,6 +183,9 @@ fn restack(id: NodeId, body: &DirBody, next: &Next) {
     let upper = (id == NodeId::ROOT).then(|| Arc::clone(next.root()));
     let lowers = std::iter::once(frozen).chain(stack.lowers.iter().cloned()).collect();
     body.restack(Stack { upper, lowers, ..Stack::default() });
+    // A listing that is open goes on at another position, and may have entries twice: the kernel
+    // does not keep it for others.
+    body.changed();
 }
 
 /// The state of a file whose object is in a layer from now on.
@@ -196,9 +220,9 @@ impl Layers {
         Ok(entries)
     }
 
-    /// Whether the files in the index have all of their names in the upper.
-    fn is_index_named(&self) -> Result<bool> {
-        for place in &self.index_entries()? {
+    /// Whether files in the index have all of their names in the upper.
+    fn are_named(&self, indexed: &[Place]) -> Result<bool> {
+        for place in indexed {
             // The link in the index is no name.
             if self.read_nlink_diff(place, &place.stat()?)? >= 0 {
                 return Ok(false);

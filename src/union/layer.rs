@@ -344,6 +344,15 @@ pub trait File: Send + Sync {
     /// `EOPNOTSUPP` (or the error of `FICLONE`) if the file system cannot share extents.
     fn clone_to(&self, to: &dyn File) -> Result<()>;
 
+    /// Makes this file, which is empty, share all extents of another one: for an implementation
+    /// that must know what it receives. Others have [`File::clone_to`].
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` without it; `ENOSPC`; the error of `FICLONE`.
+    fn take_clone(&self, _source: &dyn File) -> Result<()> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
     /// `FS_IOC_GETFLAGS`.
     ///
     /// # Errors

@@ -40,6 +40,9 @@ use proof::Proof;
 /// below are for those.
 const FIRST_OF_MANY: u16 = 0x4000;
 
+/// The directory of files without a name, in the work directory.
+pub const ORPHANS: &[u8] = b"orphans";
+
 /// The writable layer and what belongs to it.
 struct UpperLayer {
     work: DirRef,
@@ -293,10 +296,9 @@ impl Layers {
 
 impl UpperLayer {
     fn new(layer: &Upper) -> Result<Self> {
-        let orphans: &[u8] = b"orphans";
         let stat = layer.work.stat(None)?;
         let own = Owner { uid: stat.uid, gid: stat.gid };
-        match layer.work.mkdir(orphans, 0o700, own) {
+        match layer.work.mkdir(ORPHANS, 0o700, own) {
             Ok(()) => {}
             Err(error) if error.is(Errno::EXIST) => {}
             Err(error) => return Err(error),
@@ -304,7 +306,7 @@ impl UpperLayer {
         Ok(Self {
             work: Arc::clone(&layer.work),
             own,
-            orphans: layer.work.dir(orphans),
+            orphans: layer.work.dir(ORPHANS),
             index: layer.index.clone(),
             whiteout: Mutex::new(None),
             whiteout_ino: AtomicU64::new(0),

@@ -212,7 +212,9 @@ impl Union {
         let kind = found.stat.kind();
         let small = is_small_lower(found.place.layer, &found.stat);
         let new = NewNode { parent, name: name(entry), key, ino: found.ino, kind, small };
-        let graft_file = found.stack.is_none() && found.place.name[..] != *entry;
+        // The object of a graft is not below its parent, whatever its name is.
+        let elsewhere = found.place.name[..] != *entry || self.layers.is_graft_place(parent, entry);
+        let graft_file = found.stack.is_none() && elsewhere;
         let (node, fresh) = self.table.enter(&new, || match &found.stack {
             Some(stack) => Some(Arc::new(Body::Dir(DirBody::new(stack.clone())))),
             None => self.new_file_body(found, graft_file),

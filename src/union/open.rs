@@ -220,7 +220,7 @@ impl Union {
 
     /// Whether passthrough is better for a file that is opened with these flags.
     fn prefers(&self, node: &Node, place: &Place, flags: OpenFlags) -> Result<bool> {
-        if self.handles.is_passthrough_off() {
+        if !self.may_pass(place.layer) || self.handles.is_passthrough_off() {
             return Ok(false);
         }
         if node.small && place.layer != UPPER && !flags.write {
@@ -240,6 +240,12 @@ impl Union {
         // A read from the page cache would not change the access time.
         let strict = self.layers.options().strict_atime && place.layer == UPPER;
         Ok(strict || stat.size >= PASSTHROUGH_MIN)
+    }
+
+    /// Whether the kernel may serve files of a layer by itself. One that it writes to could not
+    /// become part of a layer.
+    fn may_pass(&self, layer: u16) -> bool {
+        !self.layers.options().freezes || layer >= FIRST_GRAFT
     }
 
     pub(super) fn has_capability(&self, place: &Place) -> Result<bool> {
@@ -312,7 +318,8 @@ impl Union {
 
     // A file just made has no reader and no privilege, and its descriptor is open already.
     fn start_new(&self, held: &mut Held<'_>, made: FileRef) -> Opened {
-        if let Some(id) = self.handles.register_open(made.as_ref()) {
+        let passes = self.may_pass(held.node.key.layer());
+        if let Some(id) = passes.then(|| self.handles.register_open(made.as_ref())).flatten() {
             held.state.io = Io::Passthrough { id, layer: held.node.key.layer() };
             return self.opened_passthrough(id);
         }

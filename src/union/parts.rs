@@ -24,12 +24,12 @@ impl Union {
         Ok(self.table.node(id)?.key.layer() == layer)
     }
 
-    /// Whether a directory of the mount has parts in other layers.
+    /// Whether a directory of the mount has parts below a layer.
     ///
     /// # Errors
     /// As [`Union::part`].
-    pub fn has_other_parts(&self, id: NodeId, layer: u16) -> Result<bool> {
+    pub fn has_parts_below(&self, id: NodeId, layer: u16) -> Result<bool> {
         let node = self.table.node(id)?;
-        Ok(node.dir()?.stack().lowers.iter().any(|lower| lower.layer != layer))
+        Ok(node.dir()?.stack().lowers.iter().any(|lower| lower.layer > layer))
     }
 }

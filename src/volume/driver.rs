@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::Result;
+pub use crate::types::Limits;
 
 /// The directory of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,16 +52,13 @@ pub struct Spec {
     pub options: BTreeMap<String, String>,
     /// The limits.
     pub limits: Limits,
+    /// The free bytes of the host that other volumes were promised, for a new size.
+    pub promised_bytes: u64,
 }
 
-/// The limits of a volume; `None` is without limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// The size in bytes.
-    pub size_bytes: Option<u64>,
-    /// The number of inodes.
-    pub inodes: Option<u64>,
-}
+/// Why a driver does not limit the speed, and what does.
+pub(super) const SPEED_ELSEWHERE: &str =
+    "its reads and writes do not pass through Lamina; use --driver union";
 
 /// The space that a volume uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +69,35 @@ pub struct Usage {
     pub host_bytes: u64,
     /// Inodes in use, where they are known.
     pub used_inodes: Option<u64>,
+}
+
+/// The steps of a snapshot of a volume together with others. Dropped after any step, it lets the
+/// users of the volume go on.
+pub trait Freezing {
+    /// Does what takes long. Users do not wait.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError).
+    fn prepare(&mut self) -> Result<()>;
+
+    /// Lets no request of users pass from now on until [`Freezing::freeze`], until the value is
+    /// dropped, or for at most 10 s. The caller does not use the content meanwhile.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError), also if requests under way do not end.
+    fn hold(&mut self) -> Result<()>;
+
+    /// Freezes the content as it was since [`Freezing::hold`], and lets the users go on.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError), also if the volume was not held any more.
+    fn freeze(&mut self) -> Result<()>;
+
+    /// Gives an empty place the content that was frozen.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError).
+    fn give(&self, to: &Place) -> Result<()>;
 }
 
 /// A volume driver.
@@ -114,13 +141,22 @@ pub trait Driver: Send + Sync {
 
     /// Whether only this driver and its volume can write to the content: a file system of its own,
     /// not a directory of the host or a share.
-    fn is_private(&self) -> bool;
+    fn is_private(&self, spec: &Spec) -> bool;
 
     /// The space in use, whether the volume is mounted or not.
     ///
     /// # Errors
     /// [`VolumeError`](super::error::VolumeError).
     fn usage(&self, place: &Place, spec: &Spec) -> Result<Usage>;
+
+    /// The bytes that the volume may still take of the host, within its size. One that is being
+    /// made may have no files yet.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError).
+    fn promised_bytes(&self, _place: &Place, _spec: &Spec) -> Result<u64> {
+        Ok(0)
+    }
 
     /// Changes the limits. `spec` has those of before. The volume may be mounted and in use.
     ///
@@ -129,12 +165,24 @@ pub trait Driver: Send + Sync {
     /// the content.
     fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()>;
 
+    /// Changes the limits on speed to those of `spec`. The volume may be mounted and in use.
+    ///
+    /// # Errors
+    /// `Unsupported`, `Option`. An error leaves the old limits.
+    fn throttle(&self, place: &Place, spec: &Spec) -> Result<()>;
+
     /// Copies the content of a volume, as it is at one moment, to an empty place. The volume may be
     /// mounted and in use. The copy has the limits of the volume.
     ///
     /// # Errors
     /// `Unsupported`. A crash or an error leaves files at `to` that the caller removes.
     fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()>;
+
+    /// The steps of a snapshot together with other volumes, also while the volume is in use. `None`
+    /// if the driver can only copy a volume that is not in use.
+    fn freezing(&self, _place: &Place, _spec: &Spec) -> Option<Box<dyn Freezing>> {
+        None
+    }
 
     /// Replaces the content of a volume that is not mounted by a copy of another place.
     ///

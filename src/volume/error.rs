@@ -82,6 +82,16 @@ pub enum VolumeError {
         /// The mount point.
         path: PathBuf,
     },
+    /// A volume cannot be in a snapshot with others.
+    #[error("volume {name:?} of driver {driver} cannot be in a snapshot with others: {reason}")]
+    NotTogether {
+        /// The name of the volume.
+        name: String,
+        /// The name of the driver.
+        driver: String,
+        /// The reason.
+        reason: String,
+    },
     /// A size is too small for the content, or for the file system.
     #[error("{what}")]
     TooSmall {

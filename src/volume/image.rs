@@ -24,14 +24,15 @@ mod options;
 mod program;
 mod refusal;
 mod resize;
-mod room;
+pub(super) mod room;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::FromHost;
 use crate::sys;
-use crate::volume::driver::{Driver, Limits, Place, Spec, Usage};
+use crate::volume::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
 use crate::volume::error::{Result, VolumeError};
 use device::{IMAGE, Image, Mounted};
 use options::{Kind, MountOptions, Options, image_bytes};
@@ -115,7 +116,7 @@ impl Driver for ImageDriver {
         let options = Options::new(spec)?;
         let bytes = image_bytes(options.kind, spec.limits)?;
         if !options.overcommit {
-            room::check(place, bytes, 0)?;
+            room::check(place, spec, bytes, 0)?;
         }
         let image = Image::create(place, IMAGE)?;
         image.set_len(bytes)?;
@@ -140,7 +141,7 @@ impl Driver for ImageDriver {
         Self::show(place, &image, &options.mount)
     }
 
-    fn is_private(&self) -> bool {
+    fn is_private(&self, _: &Spec) -> bool {
         true
     }
 
@@ -169,6 +170,23 @@ impl Driver for ImageDriver {
         Ok(Usage { used_bytes: host_bytes, host_bytes, used_inodes: None })
     }
 
+    fn promised_bytes(&self, place: &Place, spec: &Spec) -> Result<u64> {
+        if Options::new(spec)?.overcommit {
+            return Ok(0);
+        }
+        let path = place.directory().join(IMAGE);
+        let (len, taken) = match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, 0),
+            Err(error) => return Err(VolumeError::io(&path)(error)),
+            Ok(image) => (image.len(), image.blocks().saturating_mul(room::SECTOR_BYTES)),
+        };
+        Ok(spec.limits.size_bytes.unwrap_or(0).max(len).saturating_sub(taken))
+    }
+
+    fn throttle(&self, _: &Place, _: &Spec) -> Result<()> {
+        Err(unsupported("limits on speed", SPEED_ELSEWHERE))
+    }
+
     fn copy(&self, place: &Place, _: &Spec, to: &Place) -> Result<()> {
         self.freeze_copy(place, &to.directory().join(IMAGE))
     }
@@ -190,7 +208,7 @@ impl Driver for ImageDriver {
             return resize::shrink(place, &image, bytes);
         }
         if bytes > stat.size && !options.overcommit {
-            room::check(place, bytes, stat.blocks.saturating_mul(room::SECTOR_BYTES))?;
+            room::check(place, spec, bytes, stat.blocks.saturating_mul(room::SECTOR_BYTES))?;
         }
         resize::grow(place, &image, bytes)
     }

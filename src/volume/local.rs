@@ -2,18 +2,22 @@
 //! driver of this name: `type=`, `device=` and `o=`.
 //!
 //! Without options the content is the directory `_data` itself. With them it is mounted there at
-//! the first use.
+//! the first use. A volume that is made with a size is served as one of the driver `union`, whose
+//! process counts what is written.
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
-use super::driver::{Driver, Limits, Place, Spec, Usage};
+use super::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
 use super::error::{Result, VolumeError};
+use super::union::{UnionDriver, stack};
 use super::{mounted, tree};
 use crate::error::FromHost;
 use crate::sys::filesystem::{self, MountSource};
 
 const NAME: &str = "local";
+/// The option that allows a size beyond what the host has free.
+const OVERCOMMIT: &str = "overcommit";
 
 /// The driver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,8 +37,11 @@ fn refuse(key: &str, value: &str, reason: impl Into<String>) -> VolumeError {
 
 fn options(spec: &Spec) -> Result<Option<Options<'_>>> {
     for (key, value) in &spec.options {
-        if !matches!(key.as_str(), "type" | "device" | "o") {
-            return Err(refuse(key, value, "unknown option: use type, device, o"));
+        if !matches!(key.as_str(), "type" | "device" | "o" | OVERCOMMIT) {
+            return Err(refuse(key, value, "unknown option: use type, device, o or overcommit"));
+        }
+        if key == OVERCOMMIT && !matches!(value.as_str(), "true" | "false") {
+            return Err(refuse(key, value, "use true or false"));
         }
     }
     let option =
@@ -89,6 +96,11 @@ impl Options<'_> {
     }
 }
 
+/// Whether a process serves a volume: one that was made with a size.
+fn is_counted(place: &Place) -> bool {
+    stack::exists(place.directory())
+}
+
 fn no_snapshots(verb: &'static str) -> VolumeError {
     let reason = "a directory has no moment at which all of it is copied; use --driver image";
     VolumeError::Unsupported { driver: NAME, verb, reason: reason.to_owned() }
@@ -115,18 +127,31 @@ impl Driver for LocalDriver {
         if spec.limits == Limits::default() {
             return Ok(());
         }
-        Err(VolumeError::Unsupported {
-            driver: NAME,
-            verb: "a size",
-            reason: "a directory has no limit of its own; use --driver image".to_owned(),
-        })
+        match options(spec)? {
+            None => UnionDriver.check(spec),
+            Some(options) => Err(VolumeError::Unsupported {
+                driver: NAME,
+                verb: "a size of what is mounted",
+                reason: match options.kind {
+                    "tmpfs" => "its own option has it: use --opt o=size=64m",
+                    _ => "others can write to it; use a volume without type=, device= and o=",
+                }
+                .to_owned(),
+            }),
+        }
     }
 
-    fn create(&self, _: &Place, _: &Spec) -> Result<()> {
-        Ok(())
+    fn create(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if spec.limits == Limits::default() {
+            return Ok(());
+        }
+        UnionDriver.create(place, spec)
     }
 
     fn mount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if is_counted(place) {
+            return UnionDriver.mount(place, spec);
+        }
         let Some(options) = options(spec)? else { return Ok(()) };
         if mounted::is_mounted(place)? {
             return Ok(());
@@ -147,21 +172,32 @@ impl Driver for LocalDriver {
 
     /// What somebody else mounted on the directory of a volume without options is not ours.
     fn unmount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if is_counted(place) {
+            return UnionDriver.unmount(place, spec);
+        }
         match options(spec)? {
             Some(options) => mounted::unmount(place, options.bind().is_some()),
             None => Ok(()),
         }
     }
 
-    fn is_private(&self) -> bool {
-        false
+    fn is_private(&self, spec: &Spec) -> bool {
+        spec.limits != Limits::default()
     }
 
-    fn usage(&self, place: &Place, _: &Spec) -> Result<Usage> {
+    fn usage(&self, place: &Place, spec: &Spec) -> Result<Usage> {
+        if is_counted(place) {
+            return UnionDriver.usage(place, spec);
+        }
         if mounted::is_mounted(place)? {
             return mounted::usage(place);
         }
         tree::usage(&place.data())
+    }
+
+    fn throttle(&self, _: &Place, _: &Spec) -> Result<()> {
+        let (verb, reason) = ("limits on speed", SPEED_ELSEWHERE.to_owned());
+        Err(VolumeError::Unsupported { driver: NAME, verb, reason })
     }
 
     fn copy(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
@@ -172,8 +208,24 @@ impl Driver for LocalDriver {
         Err(no_snapshots("rollback"))
     }
 
-    fn resize(&self, _: &Place, spec: &Spec, limits: Limits) -> Result<()> {
-        self.check(&Spec { limits, ..spec.clone() })
+    fn promised_bytes(&self, place: &Place, spec: &Spec) -> Result<u64> {
+        UnionDriver.promised_bytes(place, spec)
+    }
+
+    fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {
+        let new = Spec { limits, ..spec.clone() };
+        self.check(&new)?;
+        if is_counted(place) {
+            return UnionDriver.resize(place, spec, limits);
+        }
+        if limits == Limits::default() {
+            return Ok(());
+        }
+        Err(VolumeError::Unsupported {
+            driver: NAME,
+            verb: "a size of a directory that the host writes to",
+            reason: "make a volume with --size, and copy: lamina volume export, import".to_owned(),
+        })
     }
 }
 
@@ -214,9 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_refused_by_name() {
-        let limits = Limits { size_bytes: Some(1), inodes: None };
-        let error = LocalDriver.check(&Spec { limits, ..Spec::default() }).unwrap_err();
-        assert!(matches!(error, VolumeError::Unsupported { verb: "a size", .. }), "{error}");
+    fn a_size_of_what_is_mounted_is_refused_by_name() {
+        let limits = Limits { size_bytes: Some(1 << 30), inodes: None };
+        let options = [("type", "tmpfs"), ("device", "tmpfs")];
+        let error = LocalDriver.check(&Spec { limits, ..spec(&options) }).unwrap_err();
+        assert!(error.to_string().contains("o=size=64m"), "{error}");
+        LocalDriver.check(&Spec { limits, ..spec(&[]) }).unwrap();
+        LocalDriver.check(&Spec { limits, ..spec(&[(OVERCOMMIT, "maybe")]) }).unwrap_err();
     }
 }

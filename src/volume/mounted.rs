@@ -15,11 +15,21 @@ use crate::sys::file::OFlags;
 /// As open(2) and statx(2).
 pub(super) fn is_mounted(place: &Place) -> Result<bool> {
     let data = place.data();
-    // Somebody removed it by hand.
-    if !data.exists() {
-        return Ok(false);
+    match std::fs::symlink_metadata(&data) {
+        // Somebody removed it by hand.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        // A mount whose process has died has an error for every call.
+        _ => {}
     }
     Ok(mount_id(place.directory())? != mount_id(&data)?)
+}
+
+/// Whether the file system that is mounted on the content of a volume has lost its process. To open
+/// its root is no proof: the kernel does that by itself once it knows that the process wants it so.
+pub(super) fn is_dead(place: &Place) -> bool {
+    let root = sys::file::open_path(&place.data(), OFlags::PATH | OFlags::DIRECTORY);
+    let asked = root.and_then(|root| sys::file::fstatfs(root.as_fd()));
+    asked.is_err_and(|error| error.is(Errno::NOTCONN))
 }
 
 /// The number of the mount that a directory is on.

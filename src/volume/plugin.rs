@@ -27,7 +27,7 @@ pub use call::Patience;
 use call::{Plugin, Scope};
 pub use place::PluginPlaces;
 
-use super::driver::{Driver, Limits, Place, Spec, Usage};
+use super::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::{mounted, tree};
 use crate::catalog::volumes::new_id;
@@ -238,7 +238,7 @@ impl Driver for PluginDriver {
         plugin.remove(&record.volume)
     }
 
-    fn is_private(&self) -> bool {
+    fn is_private(&self, _: &Spec) -> bool {
         false
     }
 
@@ -254,6 +254,10 @@ impl Driver for PluginDriver {
 
     fn resize(&self, _: &Place, _: &Spec, _: Limits) -> Result<()> {
         Err(unsupported("resize", "the protocol of plugins has no such call"))
+    }
+
+    fn throttle(&self, _: &Place, _: &Spec) -> Result<()> {
+        Err(unsupported("limits on speed", SPEED_ELSEWHERE))
     }
 
     fn copy(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {

@@ -7,74 +7,114 @@
 //!
 //! The mount is served by a process of its own, which outlives the one that mounted it.
 
+pub mod delta;
+mod options;
 pub mod pool;
+pub mod running;
 mod served;
 pub mod stack;
 pub mod wire;
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use super::driver::{Driver, Limits, Place, Spec, Usage};
+use super::driver::{Driver, Freezing, Limits, Place, Spec, Usage};
 use super::error::{Result, VolumeError};
+use super::image::room;
 use super::{mounted, tree};
 use crate::error::FromHost;
+use crate::types::size;
+use options::Options;
 use pool::Pool;
 use stack::Stack;
 
-pub use served::set_program;
+pub use served::{is_answering, resize, set_program};
 
-const NAME: &str = "union";
+/// The name of the driver.
+pub const NAME: &str = "union";
+/// The smallest size.
+const SIZE_MIN: u64 = 1 << 20;
 
 /// The driver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnionDriver;
+
+/// Makes the layers of an image, the lowest first, the first content of a volume that was just
+/// created. The caller keeps them until this returns; then the volume does.
+///
+/// # Errors
+/// As [`stack::write`].
+pub fn set_image(place: &Place, layers: Vec<String>) -> Result<()> {
+    let _shared = pool(place).share()?;
+    stack::write(place.directory(), &Stack { image: layers, ..Stack::default() })
+}
+
+/// The layers of images that volumes need, by their ids in the store. No volume passes them on
+/// while the first value lives.
+///
+/// # Errors
+/// Errors of reading a stack.
+pub fn image_layers(volumes: &Path) -> Result<(Option<pool::Alone>, HashSet<String>)> {
+    let Some((alone, stacks)) = Pool::beside(volumes).stacks()? else {
+        return Ok((None, HashSet::new()));
+    };
+    Ok((Some(alone), stacks.into_iter().flat_map(|stack| stack.image).collect()))
+}
+
+/// Whether a process serves a volume. A mount whose process has died is ended: its users have an
+/// error for every call.
+fn is_served(place: &Place) -> Result<bool> {
+    served::await_start(place)?;
+    if !mounted::is_mounted(place)? {
+        return Ok(false);
+    }
+    if mounted::is_dead(place) {
+        mounted::unmount(place, true)?;
+        return Ok(false);
+    }
+    Ok(true)
+}
 
 /// The pool of a volume.
 fn pool(place: &Place) -> Pool {
     Pool::of(place.directory())
 }
 
-impl UnionDriver {
-    /// Makes what was written so far a layer, if there is an upper.
-    fn freeze(self, place: &Place, spec: &Spec) -> Result<()> {
-        if self.freeze_at_rest(place)? {
-            return Ok(());
-        }
-        let was_mounted = mounted::is_mounted(place)?;
-        if !was_mounted {
-            self.mount(place, spec)?;
-        }
-        let pool = pool(place);
-        let frozen = pool.share().and_then(|_shared| {
-            let layer = pool.make()?;
-            served::freeze(place, &layer).inspect_err(|_| pool.discard(&layer))
-        });
-        if !was_mounted {
-            self.unmount(place, spec)?;
-        }
-        frozen
-    }
+/// The bytes that a volume takes on the host.
+fn taken_bytes(place: &Place) -> Result<u64> {
+    let (stack, pool) = (stack::read_any(place.directory())?, pool(place));
+    let layers = stack.upper.iter().chain(&stack.layers);
+    layers.map(|layer| pool.taken_bytes(layer)).sum()
 }
 
 impl UnionDriver {
-    /// [`UnionDriver::freeze`] where nobody serves the volume and no file waits for its names.
+    fn member(self, place: &Place, spec: &Spec) -> Member {
+        let (place, spec) = (place.clone(), spec.clone());
+        Member { driver: self, place, spec, served: None, is_mounted_here: false }
+    }
+
+    /// Makes what was written so far a layer, where nobody serves the volume and no file waits for
+    /// its names. Returns whether it did.
     fn freeze_at_rest(self, place: &Place) -> Result<bool> {
         let stack = stack::read(place.directory())?;
-        let Some(upper) = stack.upper else {
-            if stack.layers.is_empty() {
+        let Some(upper) = &stack.upper else {
+            if stack.layers.is_empty() && stack.image.is_empty() {
                 // Nobody wrote anything yet.
                 let pool = pool(place);
                 let _shared = pool.share()?;
-                let stack = Stack { upper: None, layers: vec![pool.make()?] };
+                let stack = Stack { layers: vec![pool.make()?], ..stack };
                 stack::write(place.directory(), &stack)?;
             }
             return Ok(true);
         };
-        if mounted::is_mounted(place)? {
+        if is_served(place)? {
             return Ok(false);
         }
         served::await_end(place)?;
-        let index = pool(place).work(&upper).join("index");
+        if pool(place).is_unwritten(&stack)? {
+            return Ok(true);
+        }
+        let index = pool(place).work(upper).join("index");
         match std::fs::read_dir(&index).map(|mut entries| entries.next().is_none()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(VolumeError::io(&index)(error));
@@ -82,9 +122,59 @@ impl UnionDriver {
             Ok(false) => return Ok(false),
             _ => {}
         }
-        let layers = std::iter::once(upper).chain(stack.layers).collect();
-        stack::write(place.directory(), &Stack { upper: None, layers })?;
+        stack::write(place.directory(), &stack.frozen(None))?;
         Ok(true)
+    }
+}
+
+/// A volume whose content is about to become a snapshot.
+struct Member {
+    driver: UnionDriver,
+    place: Place,
+    spec: Spec,
+    /// The process that serves the volume; `None` for a volume at rest, which is frozen already.
+    served: Option<served::Freeze>,
+    is_mounted_here: bool,
+}
+
+impl Freezing for Member {
+    fn prepare(&mut self) -> Result<()> {
+        if self.driver.freeze_at_rest(&self.place)? {
+            return Ok(());
+        }
+        if !is_served(&self.place)? {
+            self.driver.mount(&self.place, &self.spec)?;
+            self.is_mounted_here = true;
+        }
+        self.served = Some(served::Freeze::prepare(self.place.directory(), pool(&self.place))?);
+        Ok(())
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        self.served.as_mut().map_or(Ok(()), served::Freeze::hold)
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        self.served.as_mut().map_or(Ok(()), |served| served.freeze().map(drop))
+    }
+
+    fn give(&self, to: &Place) -> Result<()> {
+        let pool = pool(&self.place);
+        pool.sync()?;
+        let _shared = pool.share()?;
+        let stack = stack::read(self.place.directory())?;
+        stack::write(to.directory(), &Stack { upper: None, ..stack })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.served = None;
+        if self.is_mounted_here
+            && let Err(error) = self.driver.unmount(&self.place, &self.spec)
+        {
+            tracing::warn!(%error, "a volume without users stays mounted");
+        }
     }
 }
 
@@ -94,43 +184,41 @@ impl Driver for UnionDriver {
     }
 
     fn check(&self, spec: &Spec) -> Result<()> {
-        if let Some((key, value)) = spec.options.iter().next() {
-            let (key, value) = (key.clone(), value.clone());
-            let reason = "unknown option: the driver has none".to_owned();
-            return Err(VolumeError::Option { driver: NAME, key, value, reason });
+        Options::new(spec)?;
+        let is_small = |size: u64| size < SIZE_MIN;
+        if let Some(bytes) = spec.limits.size_bytes.filter(|size| is_small(*size)) {
+            let (given, least) = (size::shown(bytes), size::shown(SIZE_MIN));
+            let what = format!("{given} is too small for a volume: use {least} or more");
+            return Err(VolumeError::TooSmall { what });
         }
-        if spec.limits == Limits::default() {
-            return Ok(());
-        }
-        let reason = "use --driver image".to_owned();
-        Err(VolumeError::Unsupported { driver: NAME, verb: "a size", reason })
+        Ok(())
     }
 
-    fn create(&self, place: &Place, _: &Spec) -> Result<()> {
+    fn create(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if let (Some(bytes), false) = (spec.limits.size_bytes, Options::new(spec)?.overcommit) {
+            room::check(place, spec, bytes, 0)?;
+        }
         stack::write(place.directory(), &Stack::default())
     }
 
-    fn mount(&self, place: &Place, _: &Spec) -> Result<()> {
-        if mounted::is_mounted(place)? {
-            if !served::is_dead(place) {
-                return Ok(());
-            }
-            // Its users have an error for every call; new ones get a mount that works.
-            mounted::unmount(place, true)?;
+    fn mount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if is_served(place)? {
+            return Ok(());
         }
-        served::start(place)
+        served::start(place, spec.limits, Options::new(spec)?.speed)
     }
 
     fn unmount(&self, place: &Place, _: &Spec) -> Result<()> {
+        served::await_start(place)?;
         mounted::unmount(place, false)?;
         served::await_end(place)
     }
 
-    fn is_private(&self) -> bool {
+    fn is_private(&self, _: &Spec) -> bool {
         true
     }
 
-    fn usage(&self, place: &Place, _: &Spec) -> Result<Usage> {
+    fn usage(&self, place: &Place, spec: &Spec) -> Result<Usage> {
         let (stack, pool) = (stack::read(place.directory())?, pool(place));
         let mut all = Usage { used_inodes: Some(0), ..Usage::default() };
         for layer in stack.upper.iter().chain(&stack.layers) {
@@ -139,29 +227,70 @@ impl Driver for UnionDriver {
             all.host_bytes += one.host_bytes;
             all.used_inodes = all.used_inodes.zip(one.used_inodes).map(|(all, one)| all + one);
         }
+        if spec.limits != Limits::default()
+            && mounted::is_mounted(place)?
+            && !mounted::is_dead(place)
+            && let Some(used) = served::used(place)?
+        {
+            // As df(1) shows it.
+            (all.used_bytes, all.used_inodes) = (used.bytes, Some(used.inodes));
+        }
         Ok(all)
     }
 
-    fn resize(&self, _: &Place, spec: &Spec, limits: Limits) -> Result<()> {
-        self.check(&Spec { limits, ..spec.clone() })
+    fn promised_bytes(&self, place: &Place, spec: &Spec) -> Result<u64> {
+        let Some(size) = spec.limits.size_bytes else { return Ok(0) };
+        if Options::new(spec)?.overcommit {
+            return Ok(0);
+        }
+        // Its process may just start, end, or hang.
+        let used = match mounted::is_mounted(place)?.then(|| served::used_soon(place)) {
+            Some(Ok(Some(used))) => used.bytes,
+            _ => taken_bytes(place)?,
+        };
+        Ok(size.saturating_sub(used))
+    }
+
+    fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {
+        let new = Spec { limits, ..spec.clone() };
+        self.check(&new)?;
+        if let (Some(bytes), false) = (limits.size_bytes, Options::new(spec)?.overcommit) {
+            // What has no size yet was promised nothing, and may hold something.
+            let old = spec.limits.size_bytes.map_or_else(|| taken_bytes(place), Ok)?;
+            if bytes > old {
+                room::check(place, spec, bytes, old)?;
+            }
+        }
+        if !is_served(place)? {
+            // Its process counts, and says whether the content fits.
+            self.mount(place, &new)?;
+            let resized = resize(place.directory(), limits);
+            return self.unmount(place, spec).and(resized);
+        }
+        resize(place.directory(), limits)
+    }
+
+    fn throttle(&self, place: &Place, spec: &Spec) -> Result<()> {
+        let speed = Options::new(spec)?.speed;
+        if is_served(place)? { served::throttle(place, speed) } else { Ok(()) }
     }
 
     fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
-        self.freeze(place, spec)?;
-        let pool = pool(place);
-        pool.sync()?;
-        let _shared = pool.share()?;
-        let stack = stack::read(place.directory())?;
-        stack::write(to.directory(), &Stack { upper: None, ..stack })
+        let mut freeze = self.member(place, spec);
+        freeze.prepare()?;
+        freeze.hold()?;
+        freeze.freeze()?;
+        freeze.give(to)
+    }
+
+    fn freezing(&self, place: &Place, spec: &Spec) -> Option<Box<dyn Freezing>> {
+        Some(Box::new(self.member(place, spec)))
     }
 
     fn replace(&self, place: &Place, _: &Spec, from: &Place) -> Result<()> {
-        let pool = pool(place);
-        let shared = pool.share()?;
+        let _shared = pool(place).share()?;
         let stack = stack::read(from.directory())?;
-        stack::write(place.directory(), &Stack { upper: None, ..stack })?;
-        drop(shared);
-        pool.collect().map(drop)
+        stack::write(place.directory(), &Stack { upper: None, ..stack })
     }
 
     fn settle(&self, volumes: &Path) -> Result<usize> {

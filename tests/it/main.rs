@@ -14,6 +14,7 @@
 
 mod backing;
 mod between;
+mod counted;
 mod crash;
 mod flatten;
 mod golden;

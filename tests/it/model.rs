@@ -1,6 +1,9 @@
 //! The union against the reference: random layers, random operations, remounts between.
 
-use laminafs::types::{Owner, Time};
+use std::sync::Arc;
+
+use laminafs::backing::counted::{Account, Counter, Scan, Used};
+use laminafs::types::{Limits, Owner, Time};
 use laminafs::union::{DirRef, Marks, Options, Union, WhiteoutForm, empty_dir};
 use laminafs_testing::memory::MemoryTree;
 use proptest::prelude::*;
@@ -59,6 +62,18 @@ struct Stage {
     uppers_made: u64,
     /// The number of times that the upper of the present file system became a layer.
     frozen: usize,
+    /// Counts what the uppers of the present file system hold.
+    counter: Option<(Arc<Account>, Counter)>,
+}
+
+/// What a check does beside comparing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum With {
+    Nothing,
+    /// The upper becomes a layer while files are open, not between two mounts.
+    Freezes,
+    /// What the upper holds is counted, and is what a scan finds.
+    Counts,
 }
 
 impl Stage {
@@ -78,7 +93,37 @@ impl Stage {
             lowers.push(root);
         }
         let upper = new_upper(0);
-        Self { lowers, upper, options: case.options.clone(), uppers_made: 1, frozen: 0 }
+        let options = case.options.clone();
+        Self { lowers, upper, options, uppers_made: 1, frozen: 0, counter: None }
+    }
+
+    /// What a scan of all uppers finds.
+    fn scan(&self) -> Used {
+        let mut scan = Scan::default();
+        self.all_upper_dirs().iter().for_each(|dir| scan.add(dir).unwrap());
+        scan.used()
+    }
+
+    fn all_upper_dirs(&self) -> Vec<DirRef> {
+        (0..=self.frozen).flat_map(|number| self.upper_dirs_of(number)).collect()
+    }
+
+    fn count(&mut self) {
+        let account = Arc::new(Account::new(Limits::default(), self.scan()));
+        self.counter = Some((Arc::clone(&account), Counter::new(account)));
+    }
+
+    fn check_count(&self) {
+        if let Some((account, _)) = &self.counter {
+            assert_eq!(account.used(), self.scan());
+        }
+    }
+
+    fn counted(&self, dirs: [DirRef; 3]) -> [DirRef; 3] {
+        match &self.counter {
+            Some((_, counter)) => dirs.map(|dir| counter.wrap(dir)),
+            None => dirs,
+        }
     }
 
     /// The tree that the mount must show; the upper, still empty, gives the root its attributes.
@@ -88,18 +133,25 @@ impl Stage {
         flatten(&layers)
     }
 
-    fn mount(&self) -> Mount {
+    fn mount(&mut self) -> Mount {
         let dirs = self.upper_dirs();
         empty_dir(&dirs[1]).unwrap();
-        let mut config = config(&self.lowers, Some(dirs), &self.options);
+        if self.counter.is_some() {
+            self.count();
+        }
+        let mut config = config(&self.lowers, Some(self.counted(dirs)), &self.options);
         config.lowers.iter_mut().take(self.frozen).for_each(|lower| lower.was_upper = true);
         Mount::new(Union::new(config).unwrap())
     }
 
     /// The directories of the upper, which a mount made with others before it became a layer.
     fn upper_dirs(&self) -> [DirRef; 3] {
+        self.upper_dirs_of(self.frozen)
+    }
+
+    fn upper_dirs_of(&self, frozen: usize) -> [DirRef; 3] {
         UPPER_DIRS.map(|name| {
-            let number = if self.frozen > 0 { self.frozen.to_string() } else { String::new() };
+            let number = if frozen > 0 { frozen.to_string() } else { String::new() };
             self.upper.root().dir(&[name, number.as_bytes()].concat())
         })
     }
@@ -113,7 +165,8 @@ impl Stage {
             self.upper.root().mkdir(&name, 0o755, Owner::default()).unwrap();
         }
         mount.union.name_indexed().unwrap();
-        let upper = config(&[], Some(self.upper_dirs()), &self.options).upper.unwrap();
+        let dirs = self.counted(self.upper_dirs());
+        let upper = config(&[], Some(dirs), &self.options).upper.unwrap();
         mount.union.freeze(&upper, || Ok(())).unwrap();
         self.lowers.insert(0, root);
     }
@@ -133,10 +186,13 @@ fn new_upper(number: u64) -> MemoryTree {
     upper
 }
 
-/// Compares a mount with the reference. With `freezes` the upper becomes a layer while files are
-/// open, else between two mounts.
-fn check(case: &Case, freezes: bool) {
+/// Compares a mount with the reference.
+fn check(case: &Case, with: With) {
     let mut stage = Stage::new(case);
+    let freezes = with != With::Nothing;
+    if with == With::Counts {
+        stage.count();
+    }
     stage.options.freezes = freezes;
     if freezes {
         stage.options.marks = Marks::Trusted;
@@ -179,10 +235,12 @@ fn check(case: &Case, freezes: bool) {
             }
             _ => run.apply(&mut union, op),
         }
+        stage.check_count();
     }
     compare(&mut union, &run.tree, &mut run.inos, true);
     run.close_all(&mut union);
     union.union.shutdown().unwrap();
+    stage.check_count();
     run.forget_unmarked();
     let mut again = stage.mount();
     compare(&mut again, &run.tree, &mut run.inos, false);
@@ -214,12 +272,17 @@ proptest! {
 
     #[test]
     fn union_equals_the_reference(case in case()) {
-        check(&case, false);
+        check(&case, With::Nothing);
     }
 
     #[test]
     fn an_upper_that_becomes_a_layer_equals_the_reference(case in case()) {
-        check(&case, true);
+        check(&case, With::Freezes);
+    }
+
+    #[test]
+    fn what_is_counted_equals_a_scan(case in case()) {
+        check(&case, With::Counts);
     }
 }
 

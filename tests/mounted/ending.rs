@@ -77,6 +77,25 @@ fn umount_follows_links(s: &mut Site) {
     assert_eq!(names(s.mnt()), ["f"]);
     succeeds(&umount(&[], &link));
     assert_eq!(mount_line(&s.mnt()), None);
+    // Who else may exchange a link would choose the place of the mount.
+    let theirs = s.root().join("theirs");
+    dir(&theirs);
+    symlink("../mnt", theirs.join("link")).unwrap();
+    for (bits, owner, is_refused) in
+        [(0o755, 0, false), (0o1777, 0, false), (0o777, 0, true), (0o755, USER, true)]
+    {
+        chmod(&theirs, bits);
+        chown(&theirs, owner, owner);
+        for link in [text(theirs.join("link")), format!("{}/", text(theirs.join("link")))] {
+            let output = run(&["mount", "-o", &list(s), &link]);
+            if is_refused {
+                refuses(s, &output, &[&link, "symbolic link"]);
+            } else {
+                succeeds(&output);
+                succeeds(&umount(&[], &s.mnt()));
+            }
+        }
+    }
     assert_eq!(names(s.root().join("work/work")), Vec::<String>::new(), "the daemon has left");
 }
 

@@ -21,6 +21,7 @@ judged!(lamina:
     remount_changes_grafts_too,
     mounts_beneath_a_bind_are_shown_when_asked,
     grafts_stand_in_grafts,
+    served_file_may_have_the_name_of_its_place,
     copy_of_the_mount_alone_shows_grafts,
     what_cannot_be_bound_is_refused,
     signal_takes_grafts_along,
@@ -190,6 +191,20 @@ fn grafts_stand_in_grafts(s: &mut Site) {
     let done = lamina(&["umount", &text(s.mnt())]);
     assert!(done.status.success(), "{done:?}");
     s.unmounted();
+}
+
+fn served_file_may_have_the_name_of_its_place(s: &mut Site) {
+    put(s.root().join("file"), "one");
+    let source = text(s.root().join("file"));
+    for place in ["/file", "/other"] {
+        s.words.extend(["--bind".to_owned(), format!("{source}:{place}")]);
+    }
+    s.options = "graft=served".to_owned();
+    s.mount();
+    assert_eq!((get(s.at("file")), get(s.at("other"))), (b"one".to_vec(), b"one".to_vec()));
+    append(s.at("file"), b", two");
+    assert_eq!(get(s.root().join("file")), b"one, two");
+    assert_eq!(get(s.at("other")), b"one, two");
 }
 
 fn copy_of_the_mount_alone_shows_grafts(s: &mut Site) {

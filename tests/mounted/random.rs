@@ -46,6 +46,16 @@ impl Random {
     }
 }
 
+/// Makes random changes in a directory. `seed` is that of the next ones then.
+pub fn disturb(root: &Path, seed: &mut u64, count: usize) {
+    let mut random = Random(*seed);
+    for _ in 0..count {
+        // Many of them fail, as those of users do.
+        drop(Op::random(&mut random, ALL, 5, 3).run(root));
+    }
+    *seed = random.0;
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Create(String),

@@ -64,6 +64,12 @@ macro_rules! rows {
 
 rows! {
     local: DIRECTORY,
+    local_with_size: Row {
+        size: Some(64 * MIB),
+        is_limited: true,
+        is_mount: true,
+        ..DIRECTORY
+    },
     local_tmpfs: Row {
         options: &[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=32m,mode=0755")],
         is_mount: true,
@@ -72,7 +78,8 @@ rows! {
     },
     image_ext4: IMAGE,
     image_xfs: Row { options: &[("fs", "xfs")], size: Some(300 * MIB), ..IMAGE },
-    union: Row { driver: "union", is_mount: true, copies: true, ..DIRECTORY },
+    union: Row { driver: "union", size: None, options: &[], ..IMAGE },
+    union_with_size: Row { driver: "union", options: &[], ..IMAGE },
     plugin: Row {
         driver: "plugin:lamina-test",
         is_mount: true,
@@ -176,10 +183,10 @@ fn used(volumes: &VolumeService, row: &Row, data: &Path) {
     // tmpfs counts a hard link as an inode.
     assert!((2..=3).contains(&(inodes.0 - inodes.1)), "{before:?} {after:?}");
     assert!(volumes.is_used(&volumes.inspect(&name("a")).unwrap()).unwrap());
-    if row.is_limited || row.size.is_some() {
+    if let Some(size) = row.size {
         let shown = rustix::fs::statvfs(data).unwrap();
         let total = shown.f_blocks * shown.f_frsize;
-        assert!(total <= row.size.unwrap(), "{total}");
+        assert!(total <= size, "{total}");
     }
 }
 
@@ -250,8 +257,11 @@ fn resized(volumes: &VolumeService, row: &Row) {
     let done = volumes.resize(&name("b"), limits);
     if row.is_limited {
         assert_eq!(done.unwrap().size_bytes, Some(size));
-        let grown = total() - before;
-        assert!((48 * MIB..=64 * MIB).contains(&grown), "{grown}");
+        let after = total();
+        match row.size {
+            Some(_) => assert!((48 * MIB..=64 * MIB).contains(&(after - before)), "{after}"),
+            None => assert_eq!(after, size),
+        }
     } else {
         let refused = done.unwrap_err().to_string();
         assert!(refused.contains("does not support"), "{refused}");

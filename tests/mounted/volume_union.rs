@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use laminafs::error::Errno;
 use laminafs::service::status;
 use laminafs::service::volumes::{NewVolume, VolumeService, serve_by};
-use laminafs::types::VolumeName;
+use laminafs::types::{Limits, VolumeName};
 use rustix::fs::OFlags;
 
 use crate::harness::{Site, program};
@@ -23,6 +23,7 @@ judged!(host:
     a_snapshot_never_changes,
     a_volume_has_its_snapshots_under_another_name,
     a_volume_is_served_again_after_its_process_died,
+    verbs_act_on_a_volume_whose_process_died,
 );
 
 fn name(text: &str) -> VolumeName {
@@ -234,7 +235,7 @@ fn a_volume_has_its_snapshots_under_another_name(s: &mut Site) {
 }
 
 /// The process that serves a directory, once it does.
-fn server(data: &Path) -> u32 {
+pub fn server(data: &Path) -> u32 {
     let runtime = std::env::var_os("LAMINA_RUNTIME_DIR").unwrap_or_else(|| "/run/lamina".into());
     let all = status::list(Path::new(&runtime)).unwrap();
     all.iter().find(|mount| mount.target == data).expect("a mount of the volume").pid
@@ -262,4 +263,32 @@ fn a_volume_is_served_again_after_its_process_died(s: &mut Site) {
     show(&volumes, "t", |shown| assert_eq!(get(shown.join("f")), b"kept, and more"));
     show(&volumes, "s", |shown| assert_eq!(get(shown.join("f")), b"kept"));
     volumes.unpublish(&name("v"), "again").unwrap();
+}
+
+fn verbs_act_on_a_volume_whose_process_died(s: &mut Site) {
+    let volumes = service(s);
+    let v = name("v");
+    let resize = |size: u64| {
+        volumes.resize(&v, Limits { size_bytes: Some(size), inodes: None }).map(drop).unwrap();
+    };
+    resize(16 << 20);
+    put(volumes.publish(&v, "user").unwrap().join("f"), "kept");
+    let verbs: [&dyn Fn(); 5] = [
+        &|| snapshot(&volumes, "s"),
+        &|| resize(32 << 20),
+        &|| drop(volumes.throttle(&v, &[("iops".into(), Some("100000".into()))].into()).unwrap()),
+        &|| assert!(volumes.usage(&v).unwrap().used_bytes > 0),
+        &|| drop(volumes.publish(&v, "another").unwrap()),
+    ];
+    for verb in verbs {
+        let data = volumes.publish(&v, "user").unwrap();
+        // From now on the kernel opens directories without its process.
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+        let pid = rustix::process::Pid::from_raw(server(&data).cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until(|| rustix::fs::statfs(&data).is_err());
+        verb();
+        assert_eq!(get(volumes.publish(&v, "user").unwrap().join("f")), b"kept");
+    }
+    ["user", "another"].iter().for_each(|user| volumes.unpublish(&v, user).unwrap());
 }

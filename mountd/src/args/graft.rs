@@ -5,7 +5,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::types::{BadObjectName, BindFlags, Graft, GraftSource, Name, VolumeName, name};
+use laminafs::types::{
+    BadObjectName, BadSubpath, BindFlags, Graft, GraftSource, Name, Subpath, VolumeName, name,
+};
 
 use crate::options::OptionError;
 
@@ -13,8 +15,8 @@ use crate::options::OptionError;
 #[derive(Debug, Args)]
 pub struct GraftArgs {
     /// Show a named volume at a path. A missing volume is created; an empty one is filled from the
-    /// image.
-    #[arg(long = "volume", value_name = "NAME:/PATH[:ro]")]
+    /// image. With subpath=DIR only that directory or file of an existing volume is shown.
+    #[arg(long = "volume", value_name = "NAME:/PATH[:ro,subpath=DIR]")]
     pub volumes: Vec<OsString>,
     /// Show a directory or file of the host at a path.
     #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
@@ -22,10 +24,13 @@ pub struct GraftArgs {
     /// Show a file system in memory at a path.
     #[arg(long = "tmpfs", value_name = "/PATH")]
     pub tmpfs: Vec<OsString>,
-    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly.
+    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly,volume-subpath=.
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<OsString>,
 }
+
+/// The word for a part of a volume, in the short form.
+const SUBPATH: &[u8] = b"subpath=";
 
 /// Collects the grafts in the arguments of a command.
 ///
@@ -73,6 +78,7 @@ struct Short {
     path: Vec<Name>,
     flags: BindFlags,
     nocopy: bool,
+    subpath: Option<Subpath>,
     recursive: bool,
 }
 
@@ -101,19 +107,24 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
         return Err(OptionError::value(option, reason));
     };
     let (mut flags, mut nocopy, mut recursive) = (BindFlags::default(), false, false);
+    let mut subpath = None;
     for word in parts.flat_map(|part| part.split(|byte| *byte == b',')) {
         if flag(&mut flags, word) {
             continue;
         }
         match word {
             b"nocopy" if option == "volume" => nocopy = true,
+            word if option == "volume" && word.starts_with(SUBPATH) => {
+                let path = word.get(SUBPATH.len()..).unwrap_or_default();
+                subpath = Some(volume_part(option, path)?);
+            }
             b"rbind" => recursive = true,
             b"bind" => recursive = false,
             // Labels of container engines are ignored: every graft is private.
             b"z" | b"Z" | b"rprivate" | b"private" | b"" => {}
             other => {
                 let known = match option {
-                    "volume" => "ro, rw, nosuid, nodev, noexec, nocopy",
+                    "volume" => "ro, rw, nosuid, nodev, noexec, nocopy, subpath=DIR",
                     _ => "ro, rw, nosuid, nodev, noexec, bind, rbind",
                 };
                 let reason = format!("unknown word {:?}: use one of {known}", shown(other));
@@ -122,7 +133,7 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
         }
     }
     let path = place(option, path)?;
-    Ok(Short { source: source.to_vec(), path, flags, nocopy, recursive })
+    Ok(Short { source: source.to_vec(), path, flags, nocopy, subpath, recursive })
 }
 
 fn volume_name(option: &str, bytes: &[u8]) -> Result<VolumeName, OptionError> {
@@ -131,14 +142,20 @@ fn volume_name(option: &str, bytes: &[u8]) -> Result<VolumeName, OptionError> {
         .map_err(|error: BadObjectName| OptionError::value(option, error.to_string()))
 }
 
-/// Parses `NAME:/PATH[:ro]`.
+fn volume_part(option: &str, bytes: &[u8]) -> Result<Subpath, OptionError> {
+    let wrap = |error: BadSubpath| OptionError::value(option, error.to_string());
+    Subpath::try_from(bytes).map_err(wrap)
+}
+
+/// Parses `NAME:/PATH[:ro,subpath=DIR]`. A directory with a colon in its name needs the long
+/// form, and one with a comma cannot be named.
 ///
 /// # Errors
 /// [`OptionError::Value`].
 pub fn volume(word: &OsStr) -> Result<Graft, OptionError> {
-    let Short { source, path, flags, nocopy, .. } = short("volume", word.as_bytes())?;
+    let Short { source, path, flags, nocopy, subpath, .. } = short("volume", word.as_bytes())?;
     let name = volume_name("volume", &source)?;
-    let source = GraftSource::Volume { name, nocopy };
+    let source = GraftSource::Volume { name, nocopy, subpath };
     Ok(Graft { source, path, flags, recursive: true })
 }
 
@@ -174,6 +191,7 @@ struct Found {
     target: Option<Vec<u8>>,
     flags: BindFlags,
     nocopy: bool,
+    subpath: Option<Subpath>,
     recursive: Option<bool>,
     size: Option<String>,
     mode: Option<u32>,
@@ -214,6 +232,9 @@ impl Found {
             ("nodev", _, Some(truth)) => self.flags.nodev = truth,
             ("noexec", _, Some(truth)) => self.flags.noexec = truth,
             ("volume-nocopy" | "nocopy", _, Some(truth)) => self.nocopy = truth,
+            ("volume-subpath" | "subpath", Some(value), _) => {
+                self.subpath = Some(volume_part("mount", &value)?);
+            }
             ("tmpfs-size" | "tmpfs-mode" | "size" | "mode", Some(_), _) => {
                 self.take_tmpfs("mount", word)?;
             }
@@ -266,7 +287,8 @@ pub fn mount(word: &OsStr) -> Result<Graft, OptionError> {
     let source = match (found.kind.as_deref().unwrap_or("volume"), found.source) {
         ("bind", Some(source)) => GraftSource::Bind(PathBuf::from(OsString::from_vec(source))),
         ("volume", Some(source)) => {
-            GraftSource::Volume { name: volume_name("mount", &source)?, nocopy: found.nocopy }
+            let (nocopy, subpath) = (found.nocopy, found.subpath.take());
+            GraftSource::Volume { name: volume_name("mount", &source)?, nocopy, subpath }
         }
         ("tmpfs", None) => GraftSource::Tmpfs { size: found.size, mode: found.mode },
         ("tmpfs", Some(_)) => {
@@ -278,6 +300,9 @@ pub fn mount(word: &OsStr) -> Result<Graft, OptionError> {
             return Err(OptionError::value("mount", reason));
         }
     };
+    if found.subpath.is_some() {
+        return Err(OptionError::value("mount", "volume-subpath is an option of type=volume"));
+    }
     let recursive = match source {
         GraftSource::Bind(_) => found.recursive.unwrap_or(false),
         _ => true,
@@ -297,6 +322,8 @@ mod tests {
     #[test]
     fn short_forms_are_those_of_docker() {
         assert_eq!(text(&volume(OsStr::new("data:/var/lib")).unwrap()), "volume data at /var/lib");
+        let part = volume(OsStr::new("data:/v:ro,subpath=a//b/,nocopy")).unwrap();
+        assert_eq!(text(&part), "volume data (subpath a/b) at /v ro");
         assert_eq!(text(&bind(OsStr::new("/src:/a//b/./c:ro")).unwrap()), "/src at /a/b/c ro");
         assert_eq!(text(&tmpfs(OsStr::new("/run:size=1m,mode=755")).unwrap()), "tmpfs at /run");
     }
@@ -305,6 +332,9 @@ mod tests {
     fn the_long_form_says_the_same() {
         let words = "type=volume,source=data,target=/v,readonly";
         assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "volume data at /v ro");
+        let words = "source=data,target=/v,volume-subpath=a:b/c";
+        let part = mount(OsStr::new(words)).unwrap();
+        assert_eq!(text(&part), "volume data (subpath a:b/c) at /v");
         let words = "type=bind,src=/s,dst=/b,ro=false";
         assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "/s at /b");
         let words = "type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1770";
@@ -322,10 +352,23 @@ mod tests {
             ("data:/", "root of the mount"),
             ("../x:/a", "invalid volume name"),
             ("data:/a:wo", "use one of ro"),
+            ("data:/a:subpath=/etc", "invalid subpath \"/etc\": it is absolute"),
+            ("data:/a:subpath=b/../c", "contains .."),
+            ("data:/a:ro,subpath=", "leave out the subpath"),
         ] {
             let error = volume(OsStr::new(word)).unwrap_err().to_string();
             assert!(error.contains(part), "{word}: {error}");
         }
+        for (words, part) in [
+            ("source=data,target=/a,volume-subpath=../x", "contains .."),
+            ("type=tmpfs,target=/a,volume-subpath=x", "an option of type=volume"),
+            ("type=bind,source=/a,target=/a,volume-subpath=x", "an option of type=volume"),
+        ] {
+            let error = mount(OsStr::new(words)).unwrap_err().to_string();
+            assert!(error.contains(part), "{words}: {error}");
+        }
+        let error = bind(OsStr::new("/a:/a:subpath=x")).unwrap_err().to_string();
+        assert!(error.contains("unknown word"), "{error}");
         let error = mount(OsStr::new("type=nfs,source=a,target=/b")).unwrap_err().to_string();
         assert!(error.contains("nfs"), "{error}");
     }

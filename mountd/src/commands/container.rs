@@ -3,7 +3,9 @@
 mod create;
 mod inspect;
 mod ls;
+mod resize;
 mod rm;
+mod snapshot;
 mod start;
 mod stop;
 
@@ -12,8 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use laminafs::service::images::Images;
+use laminafs::types::Limits;
 
 use crate::args::ListArgs;
+use crate::options::size;
 use crate::report::CliError;
 use crate::run;
 
@@ -37,12 +41,38 @@ pub enum ContainerCommand {
     Start(start::StartArgs),
     /// Unmount containers; what was written to them stays.
     Stop(stop::StopArgs),
+    /// Change the limits of what is written to a container.
+    Resize(resize::ResizeArgs),
+    /// Make, list and remove snapshots of a container with its volumes.
+    Snapshot(snapshot::SnapshotArgs),
+    /// Give a stopped container and its volumes the content of one of its snapshots.
+    Rollback(snapshot::RollbackArgs),
+    /// Make a container of another one, with clones of its volumes.
+    Fork(snapshot::ForkArgs),
     /// Remove containers and what was written to them; volumes stay.
     Rm(rm::RmArgs),
     /// List the containers.
     Ls(ListArgs),
     /// Show the records of containers, as JSON.
     Inspect(inspect::InspectArgs),
+}
+
+/// The limits of what is written to a container.
+#[derive(Debug, Args)]
+struct LimitArgs {
+    /// The most data, as 512M or 10G [default: what the file system has].
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// The most inodes [default: one for each 4K of --size].
+    #[arg(long, value_name = "COUNT")]
+    inodes: Option<u64>,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Result<Limits, CliError> {
+        let size_bytes = self.size.as_deref().map(|text| size("size", text)).transpose()?;
+        Ok(Limits { size_bytes, inodes: self.inodes })
+    }
 }
 
 /// The objects that all of the commands use.
@@ -63,6 +93,10 @@ pub fn run(args: ContainerArgs) -> Result<ExitCode, CliError> {
         ContainerCommand::Create(args) => create::run(&context, args),
         ContainerCommand::Start(args) => return start::run(&context, &args),
         ContainerCommand::Stop(args) => stop::run(&context, &args),
+        ContainerCommand::Resize(args) => resize::run(&context, &args),
+        ContainerCommand::Snapshot(args) => snapshot::run(&context, args),
+        ContainerCommand::Rollback(args) => snapshot::rollback(&context, &args),
+        ContainerCommand::Fork(args) => snapshot::fork(&context, args),
         ContainerCommand::Rm(args) => rm::run(&context, &args),
         ContainerCommand::Ls(args) => ls::run(&context, &args),
         ContainerCommand::Inspect(args) => inspect::run(&context, &args),

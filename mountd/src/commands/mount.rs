@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use laminafs::service::WhiteoutForm;
 use laminafs::service::spec::{MountSpec, UpperDirs};
+use laminafs::types::{Limits, Speed};
 
 use crate::args::{GraftArgs, graft};
 use crate::options::{OptionError, Parsed, parse, size};
@@ -32,6 +33,12 @@ pub struct MountArgs {
     /// The directory that takes all changes [default: none, the mount is read-only].
     #[arg(long, value_name = "DIR", requires = "work")]
     pub upper: Option<PathBuf>,
+    /// The most data that the upper may hold [default: what its file system has].
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// The most inodes that the upper may have [default: one for each 4K of --size].
+    #[arg(long, value_name = "COUNT")]
+    pub inodes: Option<u64>,
     /// An empty directory on the file system of the upper, for this mount alone.
     #[arg(long, value_name = "DIR", requires = "upper")]
     pub work: Option<PathBuf>,
@@ -73,6 +80,10 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
         let reason = "the mount has an upper directory already";
         return Err(OptionError::value("ephemeral", reason).into());
     }
+    if parsed.limits != Limits::default() && !parsed.ephemeral && upper.is_none() {
+        let reason = "the mount has no upper directory that it could limit";
+        return Err(OptionError::value("size", reason).into());
+    }
     let mut flags = parsed.flags.vfs;
     if !parsed.images.is_empty() {
         // The author of an image is not trusted with this host.
@@ -92,6 +103,7 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
         target,
         source: parsed.source,
         subtype: Some(subtype).filter(|subtype| !subtype.is_empty()),
+        former: 0,
         lowers: parsed.lowers,
         images: parsed.images,
         layers: Vec::new(),
@@ -108,6 +120,8 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
         default_permissions: parsed.default_permissions,
         log: None,
         freezer: None,
+        limits: parsed.limits,
+        speed: Speed::default(),
         rules,
     })
 }
@@ -196,6 +210,10 @@ pub fn run(args: MountArgs) -> Result<ExitCode, CliError> {
             *to = Some(size(name, text)?);
         }
     }
+    if let Some(text) = &args.size {
+        parsed.limits.size_bytes = Some(size("size", text)?);
+    }
+    parsed.limits.inodes = args.inodes.or(parsed.limits.inodes);
     parsed.grafts.extend(graft::all(&args.grafts)?);
     parsed.ephemeral |= args.ephemeral;
     allow(&mut parsed);

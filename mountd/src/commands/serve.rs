@@ -1,5 +1,6 @@
 //! `lamina serve`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,6 +8,9 @@ use clap::Args;
 
 use crate::report::CliError;
 use crate::serve::config::{Address, DOCKER, Flags};
+
+/// Where clients of Kubernetes look for its API.
+const KUBE: &str = "127.0.0.1:6443";
 
 /// Arguments of `lamina serve`.
 #[derive(Debug, Args)]
@@ -24,6 +28,13 @@ pub struct ServeArgs {
     /// Serve metrics and health on a loopback address or a socket [default: not served].
     #[arg(long, value_name = "ADDR|unix:PATH")]
     pub metrics: Option<Address>,
+    /// Serve the API of Kubernetes for storage objects over HTTPS; `lamina kubeconfig` prints the
+    /// configuration of its clients [default: not served].
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = KUBE)]
+    pub kube: Option<SocketAddr>,
+    /// The name of this host's node in that API [default: the name of the host].
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
 }
 
 /// Runs the command.
@@ -38,6 +49,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
         config: args.config.map(absolute),
         docker: args.docker.map(absolute),
         metrics: args.metrics,
+        kube: args.kube,
+        node: args.node,
     };
     crate::serve::run(&flags)
 }

@@ -13,6 +13,7 @@ mod prune;
 mod rm;
 mod serve;
 mod snapshot;
+mod trash;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub enum VolumeCommand {
     Label(change::LabelArgs),
     /// Change the size of a volume; it may be in use.
     Resize(change::ResizeArgs),
+    /// Change the limits on the speed of a volume; it may be in use.
+    Limit(change::LimitArgs),
     /// Show the space that volumes use.
     Df(df::DfArgs),
     /// Make, list and remove snapshots.
@@ -105,6 +108,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Rename(args) => change::rename(&root, &args),
         VolumeCommand::Label(args) => change::label(&root, &args),
         VolumeCommand::Resize(args) => change::resize(&root, &args),
+        VolumeCommand::Limit(args) => change::limit(&root, args),
         VolumeCommand::Df(args) => df::run(&root, &args),
         VolumeCommand::Snapshot(args) => snapshot::run(&root, args),
         VolumeCommand::Rollback(args) => snapshot::rollback(&root, &args),

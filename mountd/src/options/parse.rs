@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use laminafs::service::spec::{GraftDriver, Rules};
 use laminafs::service::{IdRange, IoDriver, StatOverride, WhiteoutForm};
-use laminafs::types::{Graft, size};
+use laminafs::types::{Graft, Limits, size};
 
 use super::{Flags, OptionError, paths, split, unescape};
 use crate::args::graft;
@@ -43,6 +43,8 @@ pub struct Parsed {
     pub default_permissions: bool,
     /// Rules of the union.
     pub rules: Rules,
+    /// The limits of the upper.
+    pub limits: Limits,
     /// Volumes and binds.
     pub grafts: Vec<Graft>,
     /// Data root.
@@ -246,6 +248,9 @@ fn rule(parsed: &mut Parsed, key: &str, value: Option<&[u8]>) -> Result<bool, Op
             rules.io = (!on).then_some(IoDriver::Cached);
         }
         ("ephemeral", None) => parsed.ephemeral = true,
+        // The names of tmpfs(5).
+        ("size", Some(text)) => parsed.limits.size_bytes = Some(size(key, text)?),
+        ("nr_inodes", Some(text)) => parsed.limits.inodes = Some(size(key, text)?),
         ("userxattr", None) => rules.userxattr = true,
         ("volatile", None) => rules.volatile = true,
         ("fsync", Some(text)) => rules.volatile |= !switch(key, text, ON, OFF)?,

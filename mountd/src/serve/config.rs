@@ -11,14 +11,19 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use laminafs::service::volumes::TrashPolicy;
 use serde::Deserialize;
 
+use crate::kube::controller::Map;
 use crate::report::CliError;
 
 /// The configuration file that is read if it exists.
 pub const FILE: &str = "/etc/lamina/lamina.toml";
 /// Where dockerd looks for the plugin `lamina`. The name of the driver is that of the socket.
 pub const DOCKER: &str = "/run/docker/plugins/lamina.sock";
+/// The largest share of the file system that may have to be free, in percent: with more the trash
+/// would hold nothing on any host.
+const FREE_MOST: u64 = 90;
 /// What is said of a change that a reload does not apply.
 const RESTART: &str = "restart lamina to apply it";
 
@@ -114,6 +119,69 @@ impl Limits {
     }
 }
 
+/// When volumes in the trash are removed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trash {
+    /// How long a volume stays in the trash, in seconds.
+    pub age_seconds: u64,
+    /// The share of the file system, in percent, below which the oldest volumes are removed before
+    /// that; 0 for never.
+    pub free_percent: u64,
+    /// How long a volume stays in the trash even if space is short, in seconds.
+    pub least_age_seconds: u64,
+}
+
+impl Default for Trash {
+    fn default() -> Self {
+        let TrashPolicy { age, free_percent, least_age } = TrashPolicy::default();
+        let (age_seconds, least_age_seconds) = (age.as_secs(), least_age.as_secs());
+        Self { age_seconds, free_percent, least_age_seconds }
+    }
+}
+
+impl Trash {
+    /// The settings as the volumes take them.
+    #[must_use]
+    pub const fn policy(self) -> TrashPolicy {
+        TrashPolicy {
+            age: Duration::from_secs(self.age_seconds),
+            free_percent: self.free_percent,
+            least_age: Duration::from_secs(self.least_age_seconds),
+        }
+    }
+
+    fn check(self) -> Result<(), String> {
+        let Self { age_seconds, free_percent, least_age_seconds } = self;
+        if free_percent > FREE_MOST {
+            return Err(format!(
+                "trash.free_percent is {free_percent}: use a number from 0 to {FREE_MOST}"
+            ));
+        }
+        if least_age_seconds > age_seconds {
+            return Err(format!(
+                "trash.least_age_seconds is {least_age_seconds}: use at most trash.age_seconds, \
+                 {age_seconds}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The API of Kubernetes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kube {
+    /// Where it is served. Clients need a certificate, so that any address will do.
+    pub address: Option<SocketAddr>,
+    /// The name of the node; the name of the host if it is empty.
+    pub node: String,
+    /// Whether pods are run as soon as they are placed on this node.
+    pub run_pods: bool,
+    /// Provisioners of clusters, and the drivers of this host that stand in for them.
+    pub map: Map,
+}
+
 /// What the flags or the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -124,16 +192,22 @@ pub struct Config {
     pub docker: Option<PathBuf>,
     /// Where metrics and health are served.
     pub metrics: Option<Address>,
+    /// The API of Kubernetes.
+    pub kube: Kube,
     /// What is logged: a level, or a filter.
     pub log: String,
     /// Limits.
     pub limits: Limits,
+    /// The trash.
+    pub trash: Trash,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let log = "info".to_owned();
-        Self { root: None, docker: None, metrics: None, log, limits: Limits::default() }
+        let (limits, trash) = (Limits::default(), Trash::default());
+        let kube = Kube::default();
+        Self { root: None, docker: None, metrics: None, kube, log, limits, trash }
     }
 }
 
@@ -148,6 +222,10 @@ pub struct Flags {
     pub docker: Option<PathBuf>,
     /// Where metrics and health are served.
     pub metrics: Option<Address>,
+    /// Where the API of Kubernetes is served.
+    pub kube: Option<SocketAddr>,
+    /// The name of the node.
+    pub node: Option<String>,
 }
 
 impl Flags {
@@ -158,20 +236,40 @@ impl Flags {
     pub fn resolve(&self) -> Result<Config, CliError> {
         let mut config = match &self.config {
             Some(path) => read(path)?,
-            None => read(Path::new(FILE)).or_else(|error| match error {
-                CliError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
-                    Ok(Config { docker: Some(DOCKER.into()), ..Config::default() })
-                }
-                error => Err(error),
-            })?,
+            None => read_default()?
+                .unwrap_or_else(|| Config { docker: Some(DOCKER.into()), ..Config::default() }),
         };
-        if self.docker.is_some() || self.metrics.is_some() {
+        if self.docker.is_some() || self.metrics.is_some() || self.kube.is_some() {
             config.docker.clone_from(&self.docker);
             config.metrics.clone_from(&self.metrics);
+            config.kube.address = self.kube;
+        }
+        if let Some(node) = &self.node {
+            config.kube.node.clone_from(node);
         }
         let set = self.root.clone().or_else(|| std::env::var_os("LAMINA_ROOT").map(PathBuf::from));
         config.root = set.or(config.root);
         Ok(config)
+    }
+}
+
+/// Reads when volumes leave the trash, from a file or from [`FILE`] if that exists.
+///
+/// # Errors
+/// As [`Flags::resolve`].
+pub fn trash(path: Option<&Path>) -> Result<TrashPolicy, CliError> {
+    let config = match path {
+        Some(path) => read(path)?,
+        None => read_default()?.unwrap_or_default(),
+    };
+    Ok(config.trash.policy())
+}
+
+/// Reads [`FILE`]; `None` if it does not exist.
+fn read_default() -> Result<Option<Config>, CliError> {
+    match read(Path::new(FILE)) {
+        Err(CliError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -191,6 +289,7 @@ fn parse(text: &str) -> Result<Config, String> {
         }
     }
     config.limits.check()?;
+    config.trash.check()?;
     Ok(config)
 }
 
@@ -205,11 +304,18 @@ impl Config {
         let address = |address: &Option<Address>| {
             address.as_ref().map_or_else(|| "none".to_owned(), Address::to_string)
         };
+        let listens = |kube: &Kube| {
+            kube.address.map_or_else(|| "none".to_owned(), |address| address.to_string())
+        };
         let (old_limits, new_limits) = (&self.limits, &new.limits);
         let changes = [
             ("root", shown(&self.root), shown(&new.root)),
             ("docker", shown(&self.docker), shown(&new.docker)),
             ("metrics", address(&self.metrics), address(&new.metrics)),
+            ("kube.address", listens(&self.kube), listens(&new.kube)),
+            ("kube.node", self.kube.node.clone(), new.kube.node.clone()),
+            ("kube.run_pods", self.kube.run_pods.to_string(), new.kube.run_pods.to_string()),
+            ("kube.map", self.kube.map.to_string(), new.kube.map.to_string()),
             (
                 "limits.connections",
                 old_limits.connections.to_string(),
@@ -234,9 +340,18 @@ mod tests {
         let text = std::fs::read_to_string(PACKAGED).unwrap();
         let expected = Config { docker: Some(DOCKER.into()), ..Config::default() };
         assert_eq!(parse(&text).unwrap(), expected);
-        for comment in ["root = \"/var/lib/lamina\"", "metrics = \"127.0.0.1:9185\""] {
+        let comments = [
+            "root = \"/var/lib/lamina\"",
+            "metrics = \"127.0.0.1:9185\"",
+            "address = \"127.0.0.1:6443\"",
+            "node = \"node1\"",
+            "run_pods = false",
+        ];
+        for comment in comments {
             assert!(text.contains(&format!("# {comment}\n")), "{comment}");
-            parse(comment).unwrap();
+            let is_kube = !comment.starts_with("root") && !comment.starts_with("metrics");
+            let section = if is_kube { "[kube]\n" } else { "" };
+            parse(&format!("{section}{comment}")).unwrap();
         }
     }
 
@@ -249,6 +364,12 @@ mod tests {
         let both = flags.resolve().unwrap();
         assert_eq!(both.docker, Some("/run/a.sock".into()));
         assert_eq!(both.metrics, Some("127.0.0.1:1".parse().unwrap()));
+        flags.node = Some("n".to_owned());
+        assert_eq!(flags.resolve().unwrap().kube.node, "n");
+        flags.kube = Some("127.0.0.1:2".parse().unwrap());
+        let kube = flags.resolve().unwrap();
+        assert_eq!((kube.docker, kube.metrics), (None, None));
+        assert_eq!(kube.kube.address, flags.kube.take());
         flags.metrics = Some("unix:/run/m".parse().unwrap());
         let one = flags.resolve().unwrap();
         assert_eq!((one.docker, one.metrics), (None, Some(Address::Socket("/run/m".into()))));
@@ -266,6 +387,15 @@ mod tests {
             ("[limits]\ncalls = 0", "limits.calls"),
             ("[limits]\ncall = 1", "call"),
             ("docker = ", "line 1"),
+            ("[kube]\naddress = \"host\"", "line 2"),
+            ("[kube]\nadress = \"127.0.0.1:1\"", "unknown field `adress`"),
+            ("[trash]\nage = 1", "unknown field `age`"),
+            ("[trash]\nage_seconds = -1", "line 2"),
+            ("[trash]\nfree_percent = 91", "trash.free_percent is 91: use a number from 0 to 90"),
+            (
+                "[trash]\nage_seconds = 60",
+                "trash.least_age_seconds is 3600: use at most trash.age_seconds, 60",
+            ),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(word), "{text}: {reason}");

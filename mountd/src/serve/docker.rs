@@ -210,7 +210,7 @@ impl Docker {
         let name = volume_name(&request)?;
         let mut options = request.opts.unwrap_or_default();
         let is_given = |key: &&str| options.get(*key).is_some_and(|value| !value.is_empty());
-        let is_limited = LIMITS.iter().any(is_given);
+        let is_limited = LIMITS.iter().any(is_given) && !is_given(&"from");
         let driver = options.remove(DRIVER).or_else(|| is_limited.then(|| LIMITED.to_owned()));
         let new = NewVolume { name: name.clone(), driver, options, labels: Default::default() };
         let order = order(name, self.patience.long);

@@ -5,18 +5,20 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -36,6 +38,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 const BUFFER: usize = 64 << 10;
 /// After an error of accept(2), such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection lives on when the daemon ends. Its next answer tells that it is the last
+/// one. A connection that is closed while it is idle may just carry a new request, which is lost.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Marks a response that is not sent: the connection is closed instead.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +127,6 @@ impl Front {
     ) -> io::Result<()> {
         let listener = Accepting::new(listener)?;
         let free = Arc::new(Semaphore::new(self.connections));
-        let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&listener, &free) => accepted,
@@ -130,11 +134,11 @@ impl Front {
             };
             match accepted {
                 Ok((stream, permit)) => {
-                    let connection = self.connection(stream);
-                    let watched = graceful.watch(connection);
+                    let connection = self.connection(stream, ending.clone());
+                    let served = to_end(connection, ending.clone());
                     let counted = self.metrics.connected(self.name);
                     tokio::spawn(async move {
-                        if let Err(error) = watched.await {
+                        if let Err(error) = served.await {
                             tracing::debug!(%error, "a connection");
                         }
                         drop::<(_, Connection)>((permit, counted));
@@ -147,25 +151,27 @@ impl Front {
             }
         }
         drop(listener);
-        graceful.shutdown().await;
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        drop(free.acquire_many(all).await);
         Ok(())
     }
 
     fn connection(
         &self,
         stream: Box<dyn Stream>,
-    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
+        ending: watch::Receiver<bool>,
+    ) -> impl GracefulConnection<Error = hyper::Error> + use<> {
         let router = TowerToHyperService::new(self.router.clone());
         let progress = Arc::new(Progress::default());
         let stream = Patient::new(stream, HEAD_LIMIT, Arc::clone(&progress));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             progress.begin();
             let answer = hyper::service::Service::call(&router, request);
-            let progress = Arc::clone(&progress);
+            let (progress, ending) = (Arc::clone(&progress), ending.clone());
             async move {
                 let answer: Result<Response, Infallible> = answer.await;
                 progress.end();
-                match answer {
+                match answer.map(|answer| last_if(&ending, answer)) {
                     Ok(answer) if answer.extensions().get::<Silence>().is_some() => {
                         Err(io::Error::from(io::ErrorKind::ConnectionAborted))
                     }
@@ -179,6 +185,35 @@ impl Front {
             .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     }
+}
+
+/// Marks the last answer of a connection when the daemon ends.
+pub fn last_if(ending: &watch::Receiver<bool>, mut answer: Response) -> Response {
+    if *ending.borrow() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// Serves a connection until its client closes it, or a moment after the daemon begins to end.
+///
+/// # Errors
+/// As serving the connection.
+pub async fn to_end<C: GracefulConnection>(
+    connection: C,
+    mut ending: watch::Receiver<bool>,
+) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    let ended = async {
+        // An error says that the sender is gone: the daemon has ended.
+        drop(ending.wait_for(|ending| *ending).await);
+        tokio::time::sleep(LAST_REQUEST).await;
+    };
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = ended => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 async fn accept(

@@ -52,6 +52,8 @@ pub struct Sockets {
     pub docker: Option<Bound>,
     /// Of metrics and health.
     pub metrics: Option<Bound>,
+    /// Of the API of Kubernetes.
+    pub kube: Option<TcpListener>,
 }
 
 impl Bound {
@@ -192,9 +194,13 @@ impl Sockets {
         if let (None, Some(address)) = (&sockets.metrics, &config.metrics) {
             sockets.metrics = Some(bind_address(address)?);
         }
-        if sockets.docker.is_none() && sockets.metrics.is_none() {
-            let text = "no front end to serve: use --docker or --metrics, or name one in the \
-                        configuration file";
+        if let (None, Some(address)) = (&sockets.kube, config.kube.address) {
+            let failed = |error| CliError::Io { what: format!("address {address}"), error };
+            sockets.kube = Some(TcpListener::bind(address).map_err(failed)?);
+        }
+        if sockets.docker.is_none() && sockets.metrics.is_none() && sockets.kube.is_none() {
+            let text = "no front end to serve: use --docker, --metrics or --kube, or name one in \
+                        the configuration file";
             return Err(CliError::Usage(text.to_owned()));
         }
         Ok(sockets)
@@ -209,13 +215,17 @@ impl Sockets {
             let name = names.get(index).copied().unwrap_or_default();
             let failed =
                 |error| CliError::Io { what: format!("socket {name:?} of systemd"), error };
+            if name == "kube" {
+                sockets.kube = given.take_tcp_listener(index).map_err(failed)?;
+                continue;
+            }
             let place = match name {
                 "docker" => &mut sockets.docker,
                 "metrics" => &mut sockets.metrics,
                 _ => {
                     tracing::warn!(
                         name,
-                        "unknown socket: FileDescriptorName= is docker or metrics"
+                        "unknown socket: FileDescriptorName= is docker, metrics or kube"
                     );
                     continue;
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminafs::service::volumes::{TrashPolicy, VolumeService};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long the start waits for the mounts of recorded holders; then it goes on without them.
 const RESUME: Duration = Duration::from_secs(5);
@@ -49,12 +49,13 @@ pub async fn settle(volumes: Arc<VolumeService>) {
     }
 }
 
-/// Empties the trash, again and again.
-pub async fn empty_trash(volumes: Arc<VolumeService>) {
+/// Empties the trash, again and again, and at once when the policy changes.
+pub async fn empty_trash(volumes: Arc<VolumeService>, mut policy: watch::Receiver<TrashPolicy>) {
     loop {
+        let now = *policy.borrow_and_update();
         let emptied = {
             let volumes = Arc::clone(&volumes);
-            tokio::task::spawn_blocking(move || volumes.empty_trash(&TrashPolicy::default()))
+            tokio::task::spawn_blocking(move || volumes.empty_trash(&now))
         };
         match emptied.await {
             Ok(Ok(gone)) => {
@@ -65,6 +66,10 @@ pub async fn empty_trash(volumes: Arc<VolumeService>) {
             Ok(Err(refusal)) => tracing::warn!("emptying the trash: {refusal}"),
             Err(error) => tracing::error!("emptying the trash: {error}"),
         }
-        tokio::time::sleep(TRASH).await;
+        match tokio::time::timeout(TRASH, policy.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            // The daemon ends.
+            Ok(Err(_)) => return,
+        }
     }
 }

@@ -40,6 +40,7 @@ impl Volumes for VolumeService {
     }
 
     fn remove(&self, name: &VolumeName) -> Result<(), Refusal> {
+        self.require_unclaimed(name)?;
         self.remove(name)
     }
 

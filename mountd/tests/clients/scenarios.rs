@@ -11,6 +11,7 @@ mod lazy;
 mod plugin;
 mod podman;
 mod pull;
+mod snapshots;
 
 use crate::harness::Site;
 
@@ -29,7 +30,7 @@ const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) 
 }
 
 /// All scenarios.
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 16] = [
     scenario("apt", "apt", apt::run),
     scenario("podman", "podman", podman::root::run),
     scenario("podman-rootless", "rootless", podman::rootless::run),
@@ -40,6 +41,7 @@ pub const ALL: [Scenario; 15] = [
     scenario("docker", "docker", docker::run),
     scenario("volume-plugin", "plugin", plugin::run),
     scenario("classic", "classic", classic::run),
+    scenario("snapshots", "snapshots", snapshots::run),
     scenario("image", "image", images::run),
     scenario("container", "container", containers::run),
     scenario("export", "export", export::run),

@@ -61,6 +61,8 @@ impl Client {
             match self.0.read(&mut byte) {
                 Ok(0) => return None,
                 Ok(_) => head.push(byte[0]),
+                // signal(7): a read with a time limit is not restarted after a stop.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("{error}"),
             }

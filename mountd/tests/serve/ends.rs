@@ -138,6 +138,34 @@ fn the_end_answers_what_is_under_way_and_waits_for_no_idle_connection() {
 }
 
 #[test]
+fn a_reload_changes_the_trash_at_once() {
+    let place = Place::new();
+    place.config("");
+    let mut daemon = place.start();
+    let mut client = daemon.client();
+    for name in ["a", "b"] {
+        client.ok("Create", json!({"Name": name}));
+        client.ok("Remove", json!({"Name": name}));
+    }
+    let directories = || {
+        let entries = fs::read_dir(place.at("root/volumes")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.starts_with('.')).count()
+    };
+    assert_eq!(directories(), 2);
+    place.config("[trash]\nage_seconds = 1\n");
+    daemon.signal(Signal::HUP);
+    daemon.says("trash.least_age_seconds is 3600: use at most trash.age_seconds, 1");
+    daemon.says("the old configuration stays");
+    assert_eq!(directories(), 2);
+    place.config("[trash]\nage_seconds = 0\nleast_age_seconds = 0\n");
+    daemon.signal(Signal::HUP);
+    until("the end of the trash", || directories() == 0);
+    daemon.says("volume \"a\" left the trash");
+    daemon.end();
+}
+
+#[test]
 fn a_reload_applies_what_it_can_and_names_the_rest() {
     let place = Place::new();
     place.config("log = \"error\"\n");

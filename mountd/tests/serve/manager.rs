@@ -1,5 +1,6 @@
 //! The service manager: messages, and sockets that it hands over.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
@@ -14,7 +15,11 @@ use crate::daemon::{Place, WAIT, until};
 fn message(socket: &UnixDatagram, line: &str) -> String {
     let mut buffer = [0; 4096];
     for _ in 0..1000 {
-        let len = socket.recv(&mut buffer).unwrap();
+        let len = match socket.recv(&mut buffer) {
+            // signal(7): a read with a time limit is not restarted after a stop.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
         if text.lines().any(|found| found == line) {
             return text;

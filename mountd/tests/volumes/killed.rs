@@ -4,19 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::kills::Chance;
 use crate::place::Place;
-
-/// Numbers without a pattern, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Runs a verb and kills it after `micros`. Whether it had ended before.
 fn kill_after(place: &Place, words: &[&str], micros: u64) -> bool {
@@ -50,7 +39,7 @@ fn a_verb_that_is_killed_leaves_whole_volumes_and_nothing_unnamed() {
     let place = Place::new();
     let mut marked = vec![place.marked("first")];
     let longest = time_of_creation(&place);
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut chance = Chance::new(0x9e37_79b9_7f4a_7c15);
     let (mut killed, mut ended) = (0, 0);
     for round in 0..240 {
         let (name, other) = (format!("v{}", round % 5), format!("v{}", (round + 2) % 5));
@@ -100,7 +89,7 @@ fn a_verb_that_is_killed_leaves_whole_volumes_and_nothing_unnamed() {
 fn a_catalogue_that_is_lost_after_a_kill_is_recovered() {
     let place = Place::new();
     let longest = time_of_creation(&place);
-    let mut chance = Chance(42);
+    let mut chance = Chance::new(42);
     for round in 0..40 {
         let name = format!("v{round}");
         place.marked(&name);

@@ -5,10 +5,16 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test stops at the first surprise"
 )]
 
 mod killed;
+mod killed_containers;
+mod killed_images;
+mod killed_union;
+mod kills;
 mod place;
 mod several;
+mod used;
 mod verbs;

@@ -33,8 +33,13 @@ impl Place {
 
     /// `lamina volume ..`, not started yet.
     pub fn command(&self, words: &[&str]) -> Command {
+        self.lamina(&[&["volume"], words].concat())
+    }
+
+    /// `lamina ..`, not started yet.
+    pub fn lamina(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamina"));
-        command.arg("volume").args(words).env("LAMINA_ROOT", self.at("root"));
+        command.args(words).env("LAMINA_ROOT", self.at("root"));
         command.env_remove("LAMINA_LOG").env("LAMINA_RUNTIME_DIR", self.at("run"));
         command.stdin(Stdio::null());
         command

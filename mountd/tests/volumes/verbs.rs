@@ -15,7 +15,12 @@ fn wrong_requests_name_the_object_and_change_nothing() {
     for (words, code, part) in [
         (&["create", "../x"][..], 1, "invalid volume name \"../x\""),
         (&["create", "x", "--driver", "none"], 1, "use one of local, image"),
-        (&["create", "x", "--size", "1G"], 1, "use --driver image"),
+        (
+            &["create", "x", "--size", "1G", "--opt", "type=tmpfs", "--opt", "device=tmpfs"],
+            1,
+            "o=size=64m",
+        ),
+        (&["create", "x", "--size", "4K"], 1, "too small for a volume"),
         (&["create", "x", "--size", "much"], 1, "invalid size \"much\""),
         (&["create", "x", "--opt", "type=tmpfs"], 1, "device="),
         (&["create", "x", "--opt", "=v"], 2, "has no key"),
@@ -24,7 +29,7 @@ fn wrong_requests_name_the_object_and_change_nothing() {
         (&["rm", "none"], 1, "volume \"none\" does not exist"),
         (&["rename", "data", "a/b"], 1, "invalid volume name \"a/b\""),
         (&["rename", "none", "data"], 1, "does not exist"),
-        (&["resize", "data", "1G"], 1, "use --driver image"),
+        (&["resize", "data", "1G"], 1, "make a volume with --size"),
         (&["label", "data", "=v"], 2, "has no key"),
         (&["undelete", "none"], 1, "does not exist"),
         (&["adopt", "/nowhere", "x"], 1, "/nowhere"),
@@ -81,6 +86,31 @@ fn a_removed_volume_comes_back_with_its_content() {
 }
 
 #[test]
+fn the_settings_of_the_trash_are_those_of_the_daemon() {
+    let place = Place::new();
+    let file = place.at("lamina.toml");
+    let config = file.to_str().unwrap();
+    place.good(&["create", "first"]);
+    place.good(&["rm", "first", "--config", "/dev/null"]);
+    assert_eq!(place.trash().len(), 1, "seven days by default");
+    fs::write(&file, "[trash]\nage_seconds = 0\n").unwrap();
+    place.good(&["create", "second"]);
+    let said = place.refused(&["rm", "second", "--config", config], 2);
+    assert!(said.contains("trash.least_age_seconds is 3600"), "{said}");
+    assert!(said.contains(config), "{said}");
+    assert_eq!(place.volumes().len(), 1, "a wrong file removes nothing");
+    fs::write(&file, "[trash]\nage_seconds = 0\nleast_age_seconds = 0\n").unwrap();
+    place.good(&["rm", "second", "--config", config]);
+    assert_eq!(place.trash(), [], "nothing stays");
+    assert_eq!(place.directories(), Vec::<std::path::PathBuf>::new());
+    place.good(&["create", "third"]);
+    place.good(&["rm", "third", "--config", "/dev/null"]);
+    let said = place.good(&["prune", "--config", config]);
+    assert!(said.contains("1 volume removed"), "{said}");
+    assert_eq!(place.trash(), []);
+}
+
+#[test]
 fn space_is_shown_for_people_and_for_scripts() {
     let place = Place::new();
     place.good(&["create", "data"]);
@@ -99,9 +129,14 @@ fn an_adopted_directory_is_the_volume() {
     place.good(&["adopt", place.at("have").to_str().unwrap()]);
     assert_eq!(fs::read(place.at("root/volumes/have/_data/f")).unwrap(), b"kept");
     assert!(!place.at("have").exists());
-    // A link is followed to the directory, and stays.
-    fs::create_dir(place.at("real")).unwrap();
+    // A link in place of the directory is refused; one on the way to it is followed.
+    fs::create_dir_all(place.at("real/sub")).unwrap();
     std::os::unix::fs::symlink(place.at("real"), place.at("link")).unwrap();
-    place.good(&["adopt", place.at("link").to_str().unwrap(), "linked"]);
-    assert!(place.at("root/volumes/linked/_data").is_dir() && !place.at("real").exists());
+    for link in ["link", "link/"] {
+        let said = place.refused(&["adopt", place.at(link).to_str().unwrap(), "linked"], 1);
+        assert!(said.contains("is a symbolic link; name the directory itself"), "{said}");
+    }
+    place.good(&["adopt", place.at("link/sub").to_str().unwrap(), "linked"]);
+    assert!(place.at("root/volumes/linked/_data").is_dir() && !place.at("real/sub").exists());
+    assert!(place.at("real").is_dir() && place.at("link").is_symlink());
 }

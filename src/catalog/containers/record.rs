@@ -1,7 +1,8 @@
 //! The record of a container on disk, version 1, and its conversion.
 //!
-//! The fields and their order are the format. [`Mount`](GraftSource::Mount) came later than the
-//! others, so that the records of before it stay readable.
+//! The fields and their order are the format. [`Mount`](GraftSource::Mount) and
+//! [`Part`](GraftSource::Part) came later than the others, at the end, so that the records of
+//! before them stay readable.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use serde::{Deserialize, Serialize};
 
 use super::{Container, Image};
-use crate::types::{self, BindFlags, ContainerName, Name, VolumeName};
+use crate::types::{self, BindFlags, ContainerName, Name, Subpath, VolumeName};
 
 /// A container as its record holds it.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +49,12 @@ enum GraftSource {
         nodev: bool,
         noexec: bool,
     },
+    /// A directory or file of a volume.
+    Part {
+        name: VolumeName,
+        nocopy: bool,
+        subpath: Subpath,
+    },
 }
 
 impl From<&Container> for Record {
@@ -80,7 +87,10 @@ impl From<&types::Graft> for Graft {
     fn from(graft: &types::Graft) -> Self {
         let source = match graft.source.clone() {
             types::GraftSource::Bind(path) => GraftSource::Bind(path.into_os_string().into_vec()),
-            types::GraftSource::Volume { name, nocopy } => GraftSource::Volume { name, nocopy },
+            types::GraftSource::Volume { name, nocopy, subpath } => match subpath {
+                None => GraftSource::Volume { name, nocopy },
+                Some(subpath) => GraftSource::Part { name, nocopy, subpath },
+            },
             types::GraftSource::Tmpfs { size, mode } => GraftSource::Tmpfs { size, mode },
         };
         let BindFlags { read_only, nosuid, nodev, noexec } = graft.flags;
@@ -114,7 +124,12 @@ fn parts(
 ) -> (types::GraftSource, BindFlags, bool) {
     let source = match source {
         GraftSource::Bind(path) => types::GraftSource::Bind(OsString::from_vec(path).into()),
-        GraftSource::Volume { name, nocopy } => types::GraftSource::Volume { name, nocopy },
+        GraftSource::Volume { name, nocopy } => {
+            types::GraftSource::Volume { name, nocopy, subpath: None }
+        }
+        GraftSource::Part { name, nocopy, subpath } => {
+            types::GraftSource::Volume { name, nocopy, subpath: Some(subpath) }
+        }
         GraftSource::Tmpfs { size, mode } => types::GraftSource::Tmpfs { size, mode },
         GraftSource::Mount { source, recursive, nosuid, nodev, noexec } => {
             return parts(*source, BindFlags { nosuid, nodev, noexec, ..flags }, recursive);

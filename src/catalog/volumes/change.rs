@@ -66,6 +66,21 @@ impl Volumes {
         self.update(locked, statement, params![size, inodes, locked.volume.id])
     }
 
+    /// Notes new options of the driver.
+    ///
+    /// # Errors
+    /// [`Database`](crate::catalog::error::CatalogError::Database).
+    pub fn set_options(
+        &self,
+        locked: &mut Locked,
+        options: BTreeMap<String, String>,
+    ) -> Result<()> {
+        locked.volume.options = options;
+        let text = text(&locked.volume.options)?;
+        let statement = "UPDATE volume SET options = ?1, stale = 1 WHERE id = ?2";
+        self.update(locked, statement, params![text, locked.volume.id])
+    }
+
     fn update(&self, locked: &Locked, statement: &str, values: &[&dyn ToSql]) -> Result<()> {
         self.database.write(|transaction| {
             transaction.execute(statement, values)?;

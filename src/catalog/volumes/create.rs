@@ -1,7 +1,6 @@
 //! The creation of volumes.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
@@ -14,8 +13,7 @@ use super::row::{
 use crate::catalog::database::{OptionalExtension, Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::FromHost;
-use crate::store::files::{make_dir, open_dir};
-use crate::sys;
+use crate::store::files::{make_dir, sync_file_system};
 
 /// What became of the wish for a volume.
 pub enum Begun {
@@ -124,23 +122,34 @@ impl Volumes {
     /// # Errors
     /// [`CatalogError`]; the volume is not there then.
     pub fn finish(&self, growing: Growing) -> Result<Volume> {
-        let volume = &growing.volume;
-        let done = record::write(volume, State::Ready).and_then(|()| {
-            let data = open_dir(&volume.mountpoint)?;
-            sys::file::syncfs(data.as_fd()).map_err(CatalogError::host(&volume.mountpoint))?;
+        let volume = growing.volume.clone();
+        self.finish_all(vec![growing])?;
+        Ok(volume)
+    }
+
+    /// Shows volumes that their drivers have made, all of them or none, also after a crash.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; none of the volumes is there then.
+    pub fn finish_all(&self, all: Vec<Growing>) -> Result<()> {
+        let written = all.iter().try_for_each(|one| {
+            record::write(&one.volume, State::Ready)?;
+            sync_file_system(&one.volume.mountpoint)?;
+            Ok(())
+        });
+        let done = written.and_then(|()| {
             self.database.write(|transaction| {
                 let ready = "UPDATE volume SET state = 1, stale = 0 WHERE id = ?1";
-                transaction.execute(ready, params![volume.id])?;
+                for one in &all {
+                    transaction.execute(ready, params![one.volume.id])?;
+                }
                 Ok(())
             })
         });
-        match done {
-            Ok(()) => Ok(growing.volume),
-            Err(error) => {
-                self.give_up(&growing);
-                Err(error)
-            }
+        if done.is_err() {
+            all.iter().for_each(|growing| self.give_up(growing));
         }
+        done
     }
 
     /// Removes a volume that its driver could not make.

@@ -13,7 +13,7 @@ use super::record::RECORD;
 use super::row::{
     DATA, GROWING, State, Volume, Volumes, has_row, require_free, seconds, shown_time,
 };
-use crate::catalog::database::params;
+use crate::catalog::database::{Outcome, Transaction, params};
 use crate::catalog::error::{CatalogError, Result};
 use crate::error::{Errno, FromHost};
 use crate::store::files::open_dir;
@@ -57,6 +57,18 @@ impl Volumes {
     pub fn remove(&self, locked: Locked) -> Result<()> {
         locked.require_idle()?;
         self.erase(&locked.volume)
+    }
+
+    /// Removes several volumes with their content. Nobody sees any of them from one moment on.
+    ///
+    /// # Errors
+    /// As [`Volumes::remove`].
+    pub fn remove_all(&self, all: Vec<Locked>) -> Result<()> {
+        all.iter().try_for_each(Locked::require_idle)?;
+        self.database.write(|transaction| {
+            all.iter().try_for_each(|one| enter_state(transaction, &one.volume, State::Going))
+        })?;
+        all.iter().try_for_each(|one| self.erase(&one.volume))
     }
 
     /// The volumes in the trash, the oldest removal first.
@@ -176,14 +188,7 @@ impl Volumes {
     }
 
     fn set_state(&self, volume: &Volume, state: State) -> Result<()> {
-        self.database.write(|transaction| {
-            transaction.execute("DELETE FROM holder WHERE volume = ?1", params![volume.id])?;
-            transaction.execute(
-                "UPDATE volume SET state = ?1, changed = ?2, stale = 1 WHERE id = ?3",
-                params![state as i64, seconds(SystemTime::now()), volume.id],
-            )?;
-            Ok(())
-        })
+        self.database.write(|transaction| enter_state(transaction, volume, state))
     }
 
     /// Removes a volume that nobody sees from now on: its record first, so that the rest is no
@@ -208,6 +213,15 @@ impl Volumes {
         })?;
         self.remove_lock(&volume.id)
     }
+}
+
+fn enter_state(transaction: &Transaction<'_>, volume: &Volume, state: State) -> Outcome<()> {
+    transaction.execute("DELETE FROM holder WHERE volume = ?1", params![volume.id])?;
+    transaction.execute(
+        "UPDATE volume SET state = ?1, changed = ?2, stale = 1 WHERE id = ?3",
+        params![state as i64, seconds(SystemTime::now()), volume.id],
+    )?;
+    Ok(())
 }
 
 /// Removes a directory without a row, if it is the rest of a volume: an empty one, as a crash

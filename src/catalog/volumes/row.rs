@@ -108,6 +108,17 @@ impl Volumes {
         Ok(found.into_iter().map(|(volume, _)| volume).collect())
     }
 
+    /// The other volumes with a size, also those that are being made. What is in the trash is
+    /// written no more.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`].
+    pub fn sized_but(&self, id: &str) -> Result<Vec<Volume>> {
+        let which = "state < 2 AND origin = '' AND size IS NOT NULL AND id != ?1";
+        let found = self.select(which, params![id])?;
+        Ok(found.into_iter().map(|(volume, _)| volume).collect())
+    }
+
     pub(super) fn select(
         &self,
         which: &str,

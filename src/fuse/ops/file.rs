@@ -1,11 +1,11 @@
 //! OPEN to RELEASE, and all operations on the data of an open file.
 
 use super::call::Call;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Result};
 use crate::fuse::convert;
 use crate::fuse::wire::abi::{
     CopyFileRangeIn, CopyFileRangeOut, CreateIn, CreateOut, FallocateIn, LseekIn, LseekOut,
-    MAX_WRITE, OpenIn, ReadIn, ReleaseIn, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
+    MAX_WRITE, OpenIn, ReadIn, ReleaseIn, WRITE_CACHE, WRITE_KILL_SUIDGID, WriteIn, WriteOut,
 };
 use crate::sys::fuse::{O_APPEND, O_EXCL};
 use crate::types::{Kind, MODE_MASK, NodeId, Seek};
@@ -47,7 +47,7 @@ pub(super) fn create(call: &Call<'_>, arg: &CreateIn, name: &[u8]) {
     created(call, made);
 }
 
-fn open_known(call: &Call<'_>, name: &[u8], flags: OpenFlags) -> Result<(Entry, Opened), Error> {
+fn open_known(call: &Call<'_>, name: &[u8], flags: OpenFlags) -> Result<(Entry, Opened)> {
     let entry = call.union.lookup(call.node(), name)?.ok_or(Errno::STALE)?;
     match entry.stat.kind() {
         Kind::File => call.union.open(entry.node, flags),
@@ -64,7 +64,7 @@ pub(super) fn tmpfile(call: &Call<'_>, arg: &CreateIn) {
     created(call, call.union.tmpfile(&caller, call.node(), mode, flags));
 }
 
-fn created(call: &Call<'_>, result: Result<(Entry, Opened), Error>) {
+fn created(call: &Call<'_>, result: Result<(Entry, Opened)>) {
     match result {
         Ok((entry, opened)) => {
             let open = convert::open(opened, call.locks.is_some());
@@ -117,6 +117,7 @@ pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
     };
     let written = appended.and_then(|appended| match appended {
         Some(len) => Ok(len),
+        None if arg.write_flags & WRITE_CACHE != 0 => write_back(call, arg, data),
         None => call.union.write(call.node(), arg.fh, data, arg.offset, kill_priv),
     });
     match written {
@@ -129,6 +130,21 @@ pub(super) fn write(call: &Call<'_>, arg: &WriteIn, data: &[u8]) {
         }
         Err(error) => call.reply.error(&error),
     };
+}
+
+/// Writes pages of the cache. The kernel takes a short write of them for a whole one
+/// (`fuse_writepage_end()` in fs/fuse/file.c), and what is missing would be lost without an error.
+fn write_back(call: &Call<'_>, arg: &WriteIn, data: &[u8]) -> Result<usize> {
+    let kill_priv = arg.write_flags & WRITE_KILL_SUIDGID != 0;
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        let offset = arg.offset.saturating_add(done as u64);
+        match call.union.write(call.node(), arg.fh, rest, offset, kill_priv)? {
+            0 => return Err(Errno::IO.into()),
+            len => done += len,
+        }
+    }
+    Ok(done)
 }
 
 pub(super) fn fallocate(call: &Call<'_>, arg: &FallocateIn) {

@@ -118,6 +118,8 @@ pub const FATTR_MTIME_NOW: u32 = 1 << 8;
 /// `FATTR_KILL_SUIDGID`.
 pub const FATTR_KILL_SUIDGID: u32 = 1 << 11;
 
+/// `FUSE_WRITE_CACHE` of [`WriteIn::write_flags`]: pages of the cache.
+pub const WRITE_CACHE: u32 = 1 << 0;
 /// `FUSE_WRITE_KILL_SUIDGID` of [`WriteIn::write_flags`].
 pub const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 /// `FUSE_OPEN_KILL_SUIDGID` of [`OpenIn::open_flags`] and [`CreateIn::open_flags`].

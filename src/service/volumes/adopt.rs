@@ -1,17 +1,17 @@
 //! Adoption: a directory of the host becomes the content of a volume, without a copy.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{NewVolume, Volume, VolumeService};
 use crate::catalog::error::CatalogError;
-use crate::error::{Errno, FromHost};
+use crate::error::{Errno, Error, FromHost};
 use crate::service::failure::Refusal;
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::RenameFlags;
-use crate::types::VolumeName;
+use crate::types::{Kind, RenameFlags, VolumeName};
 use crate::volume::VolumeError;
 
 /// The name of the content in the directory of a volume.
@@ -54,6 +54,10 @@ impl VolumeService {
         source: &Source,
     ) -> Result<(), Refusal> {
         let locked = self.volumes.lock(name)?;
+        if locked.volume().id != volume.id {
+            let (kind, name) = ("volume", name.to_string());
+            return Err(CatalogError::Changed { kind, name }.into());
+        }
         locked.require_idle()?;
         let place = volume.directory();
         let wrap = |path: &Path| CatalogError::host(path);
@@ -67,12 +71,13 @@ impl VolumeService {
             }
             renamed => renamed.map_err(wrap(&source.path))?,
         }
-        // The name may have led to another object since it was opened.
+        // The name may have led to another directory since it was opened. (Nothing but a directory
+        // replaces the empty one.)
         if !is_same(target.as_fd(), DATA, source.opened.as_fd()).map_err(wrap(place))? {
             let back = RenameFlags { noreplace: true, ..RenameFlags::default() };
             sys::dir::renameat2(to, from, back).map_err(wrap(&source.path))?;
             sys::dir::mkdirat(target.as_fd(), DATA, 0o755).map_err(wrap(place))?;
-            let stale = crate::error::Error::os("renameat2", Errno::STALE);
+            let stale = Error::os("renameat2", Errno::STALE);
             return Err(wrap(&source.path)(stale).into());
         }
         sys::file::fsync(target.as_fd()).map_err(wrap(place))?;
@@ -83,15 +88,29 @@ impl VolumeService {
 }
 
 impl Source {
+    /// Opens a directory, once: what holds it is found from there, and no link in its place is
+    /// followed.
     fn open(directory: &Path) -> Result<Self, Refusal> {
-        let path = std::fs::canonicalize(directory).map_err(CatalogError::io(directory))?;
-        let parent = path.parent().ok_or_else(|| elsewhere(&path))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let parent_fd = sys::file::open_path(parent, flags).map_err(CatalogError::host(parent))?;
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let opened = sys::file::openat(parent_fd.as_fd(), name, flags);
-        let opened = opened.map_err(CatalogError::host(&path))?;
-        Ok(Self { parent: parent_fd, opened, path })
+        let wrap = |error| CatalogError::host(directory)(error);
+        // Without a slash at the end, which would follow the link.
+        let plain: PathBuf = directory.components().collect();
+        let opened = sys::file::open_path(&plain, OFlags::PATH | OFlags::NOFOLLOW).map_err(wrap)?;
+        if sys::file::statx(opened.as_fd(), b"").map_err(wrap)?.kind() == Kind::Symlink {
+            return Err(link(directory).into());
+        }
+        let up = OFlags::PATH | OFlags::DIRECTORY;
+        let parent = sys::file::openat(opened.as_fd(), b"..", up).map_err(wrap)?;
+        let path = sys::file::path_of(opened.as_fd()).map_err(wrap)?;
+        let source = Self { parent, opened, path: PathBuf::from(OsString::from_vec(path)) };
+        if source.name().is_empty() {
+            return Err(elsewhere(&source.path).into());
+        }
+        let (parent, object) = (source.parent.as_fd(), source.opened.as_fd());
+        match is_same(parent, source.name(), object) {
+            Ok(true) => Ok(source),
+            Ok(false) => Err(wrap(Error::os("open", Errno::STALE)).into()),
+            Err(error) => Err(wrap(error).into()),
+        }
     }
 
     fn name(&self) -> &[u8] {
@@ -102,6 +121,18 @@ impl Source {
 fn is_same(dir: BorrowedFd<'_>, name: &[u8], other: BorrowedFd<'_>) -> crate::error::Result<bool> {
     let (found, other) = (sys::file::statx(dir, name)?, sys::file::statx(other, b"")?);
     Ok((found.dev, found.ino) == (other.dev, other.ino))
+}
+
+fn link(path: &Path) -> VolumeError {
+    let path = path.display();
+    VolumeError::Unsupported {
+        driver: "local",
+        verb: "adopt",
+        reason: format!(
+            "{path} is a symbolic link; name the directory itself: lamina volume adopt \
+             $(realpath {path})"
+        ),
+    }
 }
 
 fn elsewhere(path: &Path) -> VolumeError {
@@ -147,7 +178,7 @@ mod tests {
     fn a_directory_elsewhere_stays_and_no_volume_is_made() {
         let site = tempfile::tempdir().unwrap();
         let service = VolumeService::open(&site.path().join("root")).unwrap();
-        let refused = service.adopt(&name("data").unwrap(), Path::new("/proc/self"));
+        let refused = service.adopt(&name("data").unwrap(), Path::new("/proc/sys"));
         assert!(refused.is_err());
         assert!(service.list().unwrap().is_empty());
     }

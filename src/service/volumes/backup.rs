@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{NewVolume, OnProgress, Result, Volume, VolumeService};
 use crate::backup::{self, write::Task};
 
-use crate::volume::driver;
+use crate::types::Limits;
+use crate::volume::{Spec, driver};
 
 pub use crate::backup::error::BackupError;
 pub use crate::backup::key::Key;
@@ -88,7 +89,9 @@ fn resembling(subject: &Subject, mut new: NewVolume) -> NewVolume {
     for (key, value) in &subject.labels {
         new.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    let is_known = driver(&subject.driver).is_ok_and(|driver| driver.is_private());
+    let limits = Limits { size_bytes: subject.size_bytes, inodes: subject.inodes };
+    let spec = Spec { options: subject.options.clone(), limits, ..Spec::default() };
+    let is_known = driver(&subject.driver).is_ok_and(|driver| driver.is_private(&spec));
     if new.driver.is_some() || !is_known {
         return new;
     }

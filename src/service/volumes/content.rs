@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use super::{NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, settle, split};
+use super::{NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, prepared, settle};
 use crate::catalog::error::CatalogError;
-use crate::catalog::volumes::{Begun, Locked, NewVolume as NewRecord, OpenVolume};
+use crate::catalog::volumes::{Begun, Locked, OpenVolume};
 use crate::service::failure::Refusal;
+use crate::store::files::sync_file_system;
 use crate::types::VolumeName;
-use crate::volume::{self, Spec, VolumeError};
+use crate::volume::{Chosen, Spec, VolumeError};
 
 /// The names of snapshots that a verb makes for its own time begin with it.
 const PASSING: &str = "lamina-passing-";
@@ -125,7 +126,7 @@ impl VolumeService {
             match self.volumes.lock_snapshot(&found.id) {
                 Err(CatalogError::Missing { .. }) => {}
                 Err(error) => return Err(error.into()),
-                Ok(locked) if locked.is_idle()? => self.volumes.remove(locked)?,
+                Ok(locked) if locked.is_idle()? => self.remove_for_good(locked)?,
                 Ok(_) => {}
             }
         }
@@ -154,7 +155,7 @@ impl VolumeService {
             // It has another name by now, or went: `prune` ends its mount.
             Err(CatalogError::Missing { .. }) => Ok(()),
             Ok(locked) if locked.volume().id != volume.id => Ok(()),
-            Ok(locked) if passes && locked.is_idle()? => Ok(self.volumes.remove(locked)?),
+            Ok(locked) if passes && locked.is_idle()? => self.remove_for_good(locked),
             locked => {
                 let locked = locked?;
                 if self.volumes.is_held(locked.volume())? { Ok(()) } else { settle(&locked) }
@@ -173,8 +174,8 @@ impl VolumeService {
         new: NewVolume,
         fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
     ) -> std::result::Result<(Volume, T), E> {
-        let (record, spec) = prepared(new)?;
-        let driver = volume::driver(&record.driver).map_err(Refusal::from)?;
+        let (driver, spec, record) = prepared(new)?;
+        require_private(&driver, &spec)?;
         let growing = match self.volumes.begin(&record).map_err(Refusal::from)? {
             Begun::New(growing) => growing,
             Begun::Exists(found) => {
@@ -186,7 +187,9 @@ impl VolumeService {
         let made = driver.create(&place, &spec).and_then(|()| driver.mount(&place, &spec));
         let filled = made.map_err(|error| E::from(error.into())).and_then(|()| {
             let filled = fill(&place.data())?;
-            synced(&place.data())?;
+            // Its file system may not be that of the data root.
+            let synced = sync_file_system(&place.data()).map_err(CatalogError::from);
+            synced.map_err(Refusal::from)?;
             driver.unmount(&place, &spec).map_err(Refusal::from)?;
             Ok(filled)
         });
@@ -206,39 +209,15 @@ impl VolumeService {
     }
 }
 
-/// The record of a volume to be made, which the driver accepts.
-fn prepared(new: NewVolume) -> Result<(NewRecord, Spec)> {
-    let driver = volume::driver(new.driver.as_deref().unwrap_or(super::DEFAULT_DRIVER))?;
-    let (options, limits) = split(new.options)?;
-    let spec = Spec { options, limits };
-    driver.check(&spec)?;
+/// Refuses a volume whose content would be where others see a part of it.
+fn require_private(driver: &Chosen, spec: &Spec) -> Result<()> {
     let is_plain = driver.name() == super::DEFAULT_DRIVER && spec.options.is_empty();
-    if !driver.is_private() && !is_plain {
+    if !driver.is_private(spec) && !is_plain {
         let reason = "an error would leave a part of the content there; make the volume with \
                       --driver local and without --opt, or with --driver image"
             .to_owned();
         let (driver, verb) = ("lamina", "filling a directory of the host or a share");
         return Err(VolumeError::Unsupported { driver, verb, reason }.into());
     }
-    let record = NewRecord {
-        name: new.name,
-        driver: driver.name().to_owned(),
-        options: spec.options.clone(),
-        labels: new.labels,
-        size_bytes: spec.limits.size_bytes,
-        inodes: spec.limits.inodes,
-        origin: String::new(),
-    };
-    Ok((record, spec))
-}
-
-/// Makes the content of a volume durable: its file system may not be that of the data root.
-fn synced(data: &Path) -> Result<()> {
-    use std::os::fd::AsFd;
-
-    use crate::error::FromHost;
-    use crate::sys::file::{OFlags, open_path, syncfs};
-    let root = open_path(data, OFlags::RDONLY | OFlags::DIRECTORY);
-    let synced = root.and_then(|root| syncfs(root.as_fd()));
-    Ok(synced.map_err(CatalogError::host(data))?)
+    Ok(())
 }

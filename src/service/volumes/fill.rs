@@ -2,14 +2,15 @@
 //! it covers.
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use super::{VolumeService, parts, place, settle};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Locked, OpenVolume};
 use crate::error::FromHost;
 use crate::service::failure::Refusal;
+use crate::store::files::sync_file_system;
 use crate::sys;
 use crate::types::VolumeName;
 
@@ -31,17 +32,63 @@ impl VolumeService {
         name: &VolumeName,
         fill: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<OpenVolume, E> {
+        let prepare = |locked: &Locked, is_private| fill_first(locked, is_private, fill);
+        self.open_after(name, prepare).map(|(volume, ())| volume)
+    }
+
+    /// Mounts a volume, and marks it as used after `prepare` looked at its content; other users
+    /// wait meanwhile. `prepare` also gets whether nobody uses the volume yet.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the error of `prepare`. An error leaves the volume as it was.
+    pub(in crate::service) fn open_prepared<T, E: From<Refusal>>(
+        &self,
+        name: &VolumeName,
+        prepare: impl FnOnce(&Path, bool) -> Result<T, E>,
+    ) -> Result<(OpenVolume, T), E> {
+        self.open_after(name, |locked, _| {
+            let is_idle = locked.is_idle().map_err(Refusal::from)?;
+            prepare(&locked.volume().mountpoint, is_idle)
+        })
+    }
+
+    fn open_after<T, E: From<Refusal>>(
+        &self,
+        name: &VolumeName,
+        prepare: impl FnOnce(&Locked, bool) -> Result<T, E>,
+    ) -> Result<(OpenVolume, T), E> {
         let locked = self.volumes.lock(name).map_err(Refusal::from)?;
         let (driver, spec) = parts(locked.volume())?;
         let place = place(locked.volume());
         driver.mount(&place, &spec).map_err(Refusal::from)?;
-        let opened = fill_first(&locked, driver.is_private(), fill)
-            .and_then(|()| Ok(locked.open().map_err(Refusal::from)?));
+        let opened = prepare(&locked, driver.is_private(&spec))
+            .and_then(|made| Ok((locked.open().map_err(Refusal::from)?, made)));
         if opened.is_err() {
             settle(&locked)?;
         }
         opened
     }
+}
+
+/// Fills a directory of a volume, if it is empty, where it is. After an error it is empty again; a
+/// crash leaves a part.
+pub(in crate::service) fn fill_in_place<E: From<Refusal>>(
+    directory: BorrowedFd<'_>,
+    fill: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
+    // By descriptor: its names may lead elsewhere by now.
+    let path = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
+    if !is_empty(&path)? {
+        return Ok(());
+    }
+    let filled = fill();
+    match &filled {
+        Ok(()) => {
+            sync_file_system(&path).map_err(|error| Refusal::from(CatalogError::from(error)))?
+        }
+        Err(_) => empty(&path)?,
+    }
+    filled
 }
 
 /// Fills a volume that nobody uses and that is empty, or whose filling was interrupted.
@@ -81,10 +128,7 @@ fn fill_private<E: From<Refusal>>(
         fs::remove_file(partial).map_err(wrap(partial))?;
         return Err(error);
     }
-    let flags = sys::file::OFlags::RDONLY;
-    let root = sys::file::open_path(data, flags).map_err(CatalogError::host(data));
-    let synced =
-        root.and_then(|root| sys::file::syncfs(root.as_fd()).map_err(CatalogError::host(data)));
+    let synced = sync_file_system(data).map_err(CatalogError::from);
     synced.map_err(Refusal::from)?;
     Ok(fs::remove_file(partial).map_err(wrap(partial))?)
 }
@@ -123,9 +167,7 @@ fn is_mount_point(above: &Path, path: &Path) -> Result<bool, Refusal> {
 }
 
 fn publish(filled: &Path, data: &Path) -> Result<(), Refusal> {
-    let fd = sys::file::open_path(filled, sys::file::OFlags::RDONLY)
-        .map_err(CatalogError::host(filled))?;
-    sys::file::syncfs(fd.as_fd()).map_err(CatalogError::host(filled))?;
+    sync_file_system(filled).map_err(CatalogError::from)?;
     fs::rename(filled, data).map_err(CatalogError::io(filled))?;
     let parent = data.parent().unwrap_or(data);
     let parent_fd = sys::file::open_path(parent, sys::file::OFlags::RDONLY)

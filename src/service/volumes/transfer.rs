@@ -1,12 +1,17 @@
 //! Volumes as tars, and the changes between their snapshots.
 
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::{NewVolume, OnProgress, Volume, VolumeService};
+use crate::error::FromHost;
 use crate::service::failure::Refusal;
 use crate::transfer::error::TransferError;
 use crate::transfer::{export, tar};
-use crate::tree::diff::{ChangeSource, Compared};
+use crate::tree::diff::{ChangeSource, Compared, Narrow};
+use crate::types::Name;
+use crate::volume::union::{self, delta::Delta};
 
 pub use crate::transfer::export::{Compression, Exported, FileTarget};
 pub use crate::transfer::tar::Unpacked;
@@ -56,8 +61,29 @@ impl VolumeService {
         report: &mut dyn FnMut(&Change<'_>) -> Result<(), TreeError>,
     ) -> Result<(), Refusal> {
         let (old, new) = (self.open_content(old)?, self.open_content(new)?);
+        let layers = further_layers(&old.volume, &new.volume)?.map(FurtherLayers);
+        let narrow = layers.as_ref().map(|layers| layers as &dyn Narrow);
         let (old, new) = (old.data().to_owned(), new.data().to_owned());
-        let source: Box<dyn ChangeSource> = Box::new(Compared { old, new });
+        let source = Compared { old, new, narrow };
         Ok(source.changes(report).map_err(TransferError::from)?)
+    }
+}
+
+/// The layers that only one of two snapshots of the driver `union` has above those of the other.
+fn further_layers(old: &Volume, new: &Volume) -> Result<Option<Delta>, Refusal> {
+    let is_fixed = |one: &Volume| one.driver == union::NAME && !one.origin.is_empty();
+    if !is_fixed(old) || !is_fixed(new) {
+        return Ok(None);
+    }
+    Ok(Delta::between(old.directory(), new.directory())?)
+}
+
+/// Looks at the names in the further layers alone.
+struct FurtherLayers(Delta);
+
+impl Narrow for FurtherLayers {
+    fn names(&self, path: &[u8]) -> Result<Option<Vec<Name>>, TreeError> {
+        let shown = Path::new(std::ffi::OsStr::from_bytes(path));
+        self.0.names(path).map_err(TreeError::host(shown))
     }
 }

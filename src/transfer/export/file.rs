@@ -4,14 +4,17 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::Compression;
-use super::target::{beside, removing, sync_parent};
+use super::compression::Compression;
 use crate::error::FromHost;
 use crate::store::recipe::written;
 use crate::transfer::error::{Result, TransferError};
+use crate::types::hex;
 
 const BUFFER_BYTES: usize = 1 << 20;
 const ZSTD_LEVEL: i32 = 3;
+
+/// Attempts to remove a directory while another thread may still write to it.
+const ATTEMPTS: u32 = 100;
 
 /// A file under a temporary name until it is whole, or a pipe.
 pub struct FileTarget {
@@ -136,6 +139,40 @@ impl Drop for FileTarget {
     fn drop(&mut self) {
         if let Some((_, new, _)) = &self.file {
             drop(fs::remove_file(new));
+        }
+    }
+}
+
+/// An unpredictable path next to another one, for a new file that will replace it.
+pub(super) fn beside(path: &Path) -> Result<PathBuf> {
+    let random = crate::sys::process::random().map_err(TransferError::host(path))?;
+    let what = || TransferError::Unwritable { what: format!("{}: no name for it", path.display()) };
+    let name = path.file_name().ok_or_else(what)?;
+    let mut new = std::ffi::OsString::from(".");
+    new.push(name);
+    new.push(format!(".new-{}", hex::encode(random.get(..8).unwrap_or_default())));
+    Ok(path.with_file_name(new))
+}
+
+pub(super) fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(TransferError::io(parent))
+}
+
+/// Returns a function that removes a file or directory that is being written. It is called when a
+/// signal ends the process.
+pub(super) fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
+    move || {
+        for _ in 0..ATTEMPTS {
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(_) => return,
+            };
+            if removed.is_ok() {
+                return;
+            }
         }
     }
 }

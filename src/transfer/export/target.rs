@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ::tar::{EntryType, Header};
 
+use super::compression::Compression;
+use super::file::{FileTarget, beside, removing, sync_parent};
 use crate::error::FromHost;
 use crate::store::recipe::written;
 use crate::transfer::error::{Result, TransferError};
-use crate::types::hex;
 
 /// Receives files.
 pub trait Target {
@@ -39,43 +40,6 @@ pub trait Target {
     /// # Errors
     /// Errors of writing and renaming.
     fn finish(self: Box<Self>) -> Result<()>;
-}
-
-/// Attempts to remove a directory while another thread may still write to it.
-const ATTEMPTS: u32 = 100;
-
-/// An unpredictable path next to another one, for a new file that will replace it.
-pub(super) fn beside(path: &Path) -> Result<PathBuf> {
-    let random = crate::sys::process::random().map_err(TransferError::host(path))?;
-    let what = || TransferError::Unwritable { what: format!("{}: no name for it", path.display()) };
-    let name = path.file_name().ok_or_else(what)?;
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".new-{}", hex::encode(random.get(..8).unwrap_or_default())));
-    Ok(path.with_file_name(new))
-}
-
-pub(super) fn sync_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(TransferError::io(parent))
-}
-
-/// Returns a function that removes a file or directory that is being written. It is called when a
-/// signal ends the process.
-pub(super) fn removing(path: PathBuf) -> impl FnOnce() + Send + use<> {
-    move || {
-        for _ in 0..ATTEMPTS {
-            let removed = match fs::symlink_metadata(&path) {
-                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
-                Ok(_) => fs::remove_file(&path),
-                Err(_) => return,
-            };
-            if removed.is_ok() {
-                return;
-            }
-        }
-    }
 }
 
 /// A directory that appears as a whole.
@@ -164,48 +128,29 @@ impl Drop for DirTarget {
 
 /// A tar, to a file that appears as a whole or to a pipe.
 pub struct TarTarget {
-    out: Option<::tar::Builder<Box<dyn Write>>>,
-    /// The file, and its temporary name.
-    file: Option<(PathBuf, PathBuf, File)>,
+    out: ::tar::Builder<FileTarget>,
 }
 
 impl TarTarget {
-    /// Opens a file; an existing one is replaced at the end. A device or pipe is written to
-    /// directly, and a symbolic link is followed.
+    /// Opens a file, as [`FileTarget::new`] does.
     ///
     /// # Errors
     /// As open(2).
     pub fn new(path: &Path) -> Result<Self> {
-        let path = &match fs::metadata(path) {
-            Ok(found) if !found.is_file() => {
-                let file =
-                    File::options().write(true).open(path).map_err(TransferError::io(path))?;
-                return Ok(Self::pipe(Box::new(file)));
-            }
-            Ok(_) => fs::canonicalize(path).map_err(TransferError::io(path))?,
-            Err(_) => path.to_owned(),
-        };
-        let new = beside(path)?;
-        let open = || -> io::Result<_> {
-            let file = File::create_new(&new)?;
-            Ok((file.try_clone()?, file))
-        };
-        let (out, file) = open().map_err(TransferError::io(&new))?;
-        let out: Box<dyn Write> = Box::new(io::BufWriter::with_capacity(1 << 20, out));
-        let file = Some((path.to_owned(), new, file));
-        Ok(Self { out: Some(::tar::Builder::new(out)), file })
+        Ok(Self { out: ::tar::Builder::new(FileTarget::new(path, Compression::None)?) })
     }
 
     /// Returns a function that removes the unfinished file when a signal ends the process.
     pub fn leaving(&self) -> impl FnOnce() + Send + use<> {
-        let new = self.file.as_ref().map(|(_, new, _)| new.clone());
-        move || new.into_iter().for_each(|new| removing(new)())
+        self.out.get_ref().leaving()
     }
 
     /// Writes to a pipe.
-    #[must_use]
-    pub fn pipe(out: Box<dyn Write>) -> Self {
-        Self { out: Some(::tar::Builder::new(out)), file: None }
+    ///
+    /// # Errors
+    /// None without compression.
+    pub fn pipe(out: Box<dyn Write>) -> Result<Self> {
+        Ok(Self { out: ::tar::Builder::new(FileTarget::pipe(out, Compression::None)?) })
     }
 
     fn append(&mut self, name: &str, size: u64, content: impl Read) -> Result<()> {
@@ -214,8 +159,7 @@ impl TarTarget {
         header.set_mode(0o644);
         header.set_size(size);
         header.set_mtime(0);
-        let Some(out) = &mut self.out else { return Ok(()) };
-        Ok(out.append_data(&mut header, name, content).map_err(written)?)
+        Ok(self.out.append_data(&mut header, name, content).map_err(written)?)
     }
 }
 
@@ -229,28 +173,7 @@ impl Target for TarTarget {
         self.append(name, content.len() as u64, content)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
-        if let Some(out) = self.out.take() {
-            out.into_inner().and_then(|mut out| out.flush()).map_err(written)?;
-        }
-        if let Some((path, new, file)) = &self.file {
-            let end = || -> io::Result<()> {
-                file.sync_all()?;
-                fs::rename(new, path)
-            };
-            end().map_err(TransferError::io(path))?;
-            let path = path.clone();
-            self.file = None;
-            return sync_parent(&path);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for TarTarget {
-    fn drop(&mut self) {
-        if let Some((_, new, _)) = &self.file {
-            drop(fs::remove_file(new));
-        }
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.out.into_inner().map_err(written)?.finish()
     }
 }

@@ -15,7 +15,7 @@ use crate::error::FromHost;
 use crate::sys::file::{self, major, minor};
 use crate::transfer::error::{Result, TransferError};
 use crate::tree::OnBytes;
-use crate::tree::error::shown;
+use crate::tree::error::{on_host, shown};
 use crate::tree::notes::Notes;
 use crate::tree::walk::{Found, Walk, next_data};
 use crate::types::Kind;
@@ -110,7 +110,7 @@ impl TreeWriter<'_, '_> {
 
     fn file(&mut self, head: Head, path: &[u8], found: &Found) -> Result<()> {
         let size = found.stat.size;
-        let mut parts = parts(found).map_err(TransferError::host(&self.place(path)))?;
+        let mut parts = parts(found).map_err(TransferError::host(&on_host(self.base, path)))?;
         let data = if matches!(parts.as_slice(), [(0, len)] if *len == size) || size == 0 {
             self.to.head(head, path, size)?;
             size
@@ -124,11 +124,6 @@ impl TreeWriter<'_, '_> {
         self.to.pad(data, &[])
     }
 
-    fn place(&self, path: &[u8]) -> std::path::PathBuf {
-        use std::os::unix::ffi::OsStrExt;
-        self.base.join(std::ffi::OsStr::from_bytes(path))
-    }
-
     fn copy(&mut self, path: &[u8], found: &Found, start: u64, len: u64) -> Result<()> {
         let Some(from) = &found.file else { return Ok(()) };
         let mut buffer = vec![0; usize::try_from(len).unwrap_or(STEP_BYTES).min(STEP_BYTES)];
@@ -137,7 +132,7 @@ impl TreeWriter<'_, '_> {
             let rest = usize::try_from(end - at).unwrap_or(STEP_BYTES).min(buffer.len());
             let part = buffer.get_mut(..rest).unwrap_or_default();
             let read = file::pread(from.as_fd(), part, at)
-                .map_err(TransferError::host(&self.place(path)))?;
+                .map_err(TransferError::host(&on_host(self.base, path)))?;
             if read == 0 {
                 self.done.notes.add(format!("{}: it shrank while it was read", shown(path)));
                 return self.zeroes(end - at);

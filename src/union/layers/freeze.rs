@@ -79,9 +79,11 @@ impl Layers {
 
     /// Makes the upper a layer, below the new one.
     pub(in crate::union) fn freeze(&mut self, next: Next) {
-        let proof = std::mem::replace(&mut self.proof, next.proof);
-        self.proofs.push((next.frozen.layer, proof));
+        let former = next.frozen.layer;
         self.roots.insert(0, next.frozen);
+        // The commit may have renamed the root of the new layer, and changed its time.
+        let proof = Proof::of(&self.roots).unwrap_or(next.proof);
+        self.proofs.push((former, std::mem::replace(&mut self.proof, proof)));
         (self.upper, self.root) = (Some(next.upper), next.root);
     }
 }

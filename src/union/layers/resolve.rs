@@ -253,12 +253,9 @@ impl Layers {
         if !(more || empty || aufs || redirects || moved) {
             return Ok(Seen::Object(stat, Marked::default()));
         }
-        let marked = match stat.kind() {
-            Kind::File | Kind::Dir => {
-                self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?)
-            }
-            _ if moved => self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?),
-            _ => Marked::default(),
+        let marked = match moved || matches!(stat.kind(), Kind::File | Kind::Dir) {
+            true => self.marked(layer.layer, &layer.dir.xattr_names(Some(entry))?),
+            false => Marked::default(),
         };
         if aufs && !marked.plain {
             return Ok(Seen::Nothing);

@@ -4,8 +4,8 @@
 //! image, and its users wait with changes. Where the host shares blocks between files (FICLONE on
 //! XFS, Btrfs) that takes milliseconds, elsewhere as long as a copy of the data.
 //!
-//! A process that is killed meanwhile leaves the file system frozen; the next mount, unmount or
-//! resize of the volume thaws it.
+//! If the process is killed meanwhile, a child of it thaws the file system. Without that child too,
+//! the next mount, unmount or resize of the volume does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +14,7 @@ use super::device::{IMAGE, Image, open_root, thaw};
 use super::options::MountOptions;
 use crate::error::{Errno, Error, FromHost};
 use crate::sys;
+use crate::sys::disk::ThawAtEnd;
 use crate::sys::file::OFlags;
 use crate::types::{RenameFlags, Seek};
 use crate::volume::driver::Place;
@@ -26,6 +27,7 @@ const STEP_BYTES: usize = 1 << 20;
 struct Frozen<'a> {
     root: OwnedFd,
     path: &'a Path,
+    _guard: ThawAtEnd,
 }
 
 impl Drop for Frozen<'_> {
@@ -98,8 +100,9 @@ fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<(
 fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen<'_>> {
     // A crash left it frozen, and what was written since waits: it belongs into the copy.
     thaw(root.as_fd(), path)?;
+    let guard = sys::disk::thaw_at_end(root.as_fd()).map_err(VolumeError::host(path))?;
     sys::disk::freeze(root.as_fd()).map_err(VolumeError::host(path))?;
-    Ok(Frozen { root, path })
+    Ok(Frozen { root, path, _guard: guard })
 }
 
 /// Copies the data of a file to an empty one and leaves the holes out.

@@ -178,7 +178,7 @@ mod tests {
     fn options(pairs: &[(&str, &str)]) -> Result<Options> {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let options = pairs.iter().map(own).collect();
-        Options::new(&Spec { options, limits: Limits::default() })
+        Options::new(&Spec { options, ..Spec::default() })
     }
 
     #[test]

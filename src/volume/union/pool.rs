@@ -5,7 +5,7 @@
 //! another stack, shares the lock of the pool until the stack is written; whoever removes layers
 //! holds it alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -13,11 +13,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::error::{Result, VolumeError};
-use super::stack;
+use super::super::tree;
+use super::stack::{self, Stack};
+use crate::catalog::error::CatalogError;
+use crate::catalog::volumes::new_id;
 use crate::error::FromHost;
+use crate::store::files::{make_dir, open_dir, sync_file_system};
 use crate::sys;
 use crate::sys::file::OFlags;
-use crate::types::hex;
+use crate::types::Time;
 
 /// The directory of the pool, beside the volumes.
 const POOL: &str = ".layers";
@@ -32,6 +36,10 @@ pub struct Pool {
 /// While this lives, no layer is removed.
 #[derive(Debug)]
 pub struct Shared(#[allow(dead_code)] File);
+
+/// While this lives, no stack gets the layers of another one.
+#[derive(Debug)]
+pub struct Alone(#[allow(dead_code)] File);
 
 impl Pool {
     /// The pool beside the directory of a volume.
@@ -59,9 +67,8 @@ impl Pool {
     }
 
     fn lock(&self) -> Result<File> {
+        make_dir(&self.directory).map_err(CatalogError::from)?;
         let path = self.directory.join(LOCK);
-        let mut made = fs::DirBuilder::new();
-        made.recursive(true).mode(0o700).create(&self.directory).map_err(VolumeError::io(&path))?;
         let mut options = fs::OpenOptions::new();
         let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
         opened.map_err(VolumeError::io(&path))
@@ -82,8 +89,7 @@ impl Pool {
     /// # Errors
     /// As mkdir(2).
     pub fn make(&self) -> Result<String> {
-        let random = sys::process::random().map_err(VolumeError::host(&self.directory))?;
-        let id: String = hex::encode(&random).chars().take(32).collect();
+        let id = new_id()?;
         let directory = self.directory.join(&id);
         let dir = |path: &Path, mode| {
             fs::DirBuilder::new().mode(mode).create(path).map_err(VolumeError::io(path))
@@ -104,9 +110,15 @@ impl Pool {
     /// # Errors
     /// As syncfs(2).
     pub fn sync(&self) -> Result<()> {
-        let opened = sys::file::open_path(&self.directory, OFlags::RDONLY | OFlags::DIRECTORY);
-        let synced = opened.and_then(|directory| sys::file::syncfs(directory.as_fd()));
-        synced.map_err(VolumeError::host(&self.directory))
+        Ok(sync_file_system(&self.directory).map_err(CatalogError::from)?)
+    }
+
+    /// The bytes that a layer takes on the host.
+    ///
+    /// # Errors
+    /// As reading it.
+    pub fn taken_bytes(&self, layer: &str) -> Result<u64> {
+        tree::usage(&self.content(layer)).map(|usage| usage.host_bytes)
     }
 
     /// Removes a layer that no stack names.
@@ -116,26 +128,65 @@ impl Pool {
         }
     }
 
+    /// Whether nothing was written to the upper of a stack since it was made: it has no entry, and
+    /// its root looks as that of the layer below.
+    ///
+    /// # Errors
+    /// As open(2) and getxattr(2).
+    pub fn is_unwritten(&self, stack: &Stack) -> Result<bool> {
+        let (Some(upper), Some(below)) = (&stack.upper, stack.layers.first()) else {
+            return Ok(false);
+        };
+        self.is_empty_like(&self.content(upper), below)
+    }
+
+    /// Whether a directory has no entry, and looks as the root of a layer.
+    ///
+    /// # Errors
+    /// As open(2) and getxattr(2).
+    pub fn is_empty_like(&self, upper: &Path, below: &str) -> Result<bool> {
+        Ok(is_empty(upper)? && look_of(upper)? == look_of(&self.content(below))?)
+    }
+
+    /// All stacks. None of them is copied to another one while the first value lives. `None` where
+    /// no stack ever named a layer.
+    ///
+    /// # Errors
+    /// Errors of reading a stack.
+    pub fn stacks(&self) -> Result<Option<(Alone, Vec<Stack>)>> {
+        if !self.directory.exists() {
+            return Ok(None);
+        }
+        let lock = self.lock()?;
+        sys::file::flock(lock.as_fd()).map_err(VolumeError::host(&self.directory))?;
+        let volumes = self.directory.parent().unwrap_or(&self.directory);
+        let mut places = entries(volumes)?;
+        let containers = volumes.with_file_name("containers");
+        if containers.is_dir() {
+            places.extend(entries(&containers)?);
+        }
+        let mut stacks = Vec::new();
+        for volume in places {
+            match stack::read(&volume) {
+                Ok(stack) => stacks.push(stack),
+                // Neither a volume nor a container, or one without layers.
+                Err(VolumeError::Host(error)) if is_missing(&error.source) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some((Alone(lock), stacks)))
+    }
+
     /// Removes the layers that no stack names, and returns how many there were.
     ///
     /// # Errors
     /// Errors of reading a stack: then nothing is removed.
     pub fn collect(&self) -> Result<usize> {
-        if !self.directory.exists() {
-            return Ok(0);
-        }
-        let lock = self.lock()?;
-        sys::file::flock(lock.as_fd()).map_err(VolumeError::host(&self.directory))?;
-        let volumes = self.directory.parent().unwrap_or(&self.directory);
-        let mut named = HashSet::new();
-        for volume in entries(volumes)? {
-            match stack::read(&volume) {
-                Ok(stack) => named.extend(stack.upper.into_iter().chain(stack.layers)),
-                // Not a volume, or one of another driver.
-                Err(VolumeError::Host(error)) if is_missing(&error.source) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let Some((_alone, stacks)) = self.stacks()? else { return Ok(0) };
+        let named: HashSet<String> = stacks
+            .into_iter()
+            .flat_map(|stack| stack.upper.into_iter().chain(stack.layers))
+            .collect();
         let mut removed = 0;
         for layer in entries(&self.directory)? {
             let name = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -153,6 +204,34 @@ impl Pool {
     }
 }
 
+fn is_empty(dir: &Path) -> Result<bool> {
+    Ok(fs::read_dir(dir).map_err(VolumeError::io(dir))?.next().is_none())
+}
+
+/// What users see of a directory without its entries.
+type Look = ((u32, u32, u32, Time), BTreeMap<Vec<u8>, Vec<u8>>);
+
+fn look_of(path: &Path) -> Result<Look> {
+    let look = || -> crate::error::Result<Look> {
+        let dir = sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let stat = sys::file::statx(dir.as_fd(), b"")?;
+        let mut xattrs = BTreeMap::new();
+        let keys = sys::xattr::list(dir.as_fd(), b"")?;
+        for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty() && !is_mark(key)) {
+            xattrs.insert(key.to_vec(), sys::xattr::get(dir.as_fd(), b"", key)?);
+        }
+        Ok(((stat.mode, stat.uid, stat.gid, stat.mtime), xattrs))
+    };
+    look().map_err(VolumeError::host(path))
+}
+
+/// Whether an attribute is a mark of the union, and not one of a user, which is stored escaped.
+fn is_mark(key: &[u8]) -> bool {
+    let marks: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+    let rest = marks.into_iter().find_map(|prefix| key.strip_prefix(prefix));
+    rest.is_some_and(|rest| !rest.starts_with(b"overlay."))
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -163,14 +242,14 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn sync_dir(path: &Path) -> Result<()> {
-    let opened = sys::file::open_path(path, OFlags::RDONLY | OFlags::DIRECTORY);
-    opened.and_then(|dir| sys::file::fsync(dir.as_fd())).map_err(VolumeError::host(path))
+    let opened = open_dir(path).map_err(CatalogError::from)?;
+    sys::file::fsync(opened.as_fd()).map_err(VolumeError::host(path))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::stack::Stack;
     use super::*;
+    use crate::types::XattrFlags;
 
     #[test]
     fn a_layer_lives_while_a_stack_names_it() {
@@ -181,12 +260,45 @@ mod tests {
         fs::create_dir(&volume).unwrap();
         let shared = pool.share().unwrap();
         let (kept, lost) = (pool.make().unwrap(), pool.make().unwrap());
-        stack::write(&volume, &Stack { upper: None, layers: vec![kept.clone()] }).unwrap();
+        let stack = Stack { layers: vec![kept.clone()], ..Stack::default() };
+        stack::write(&volume, &stack).unwrap();
         drop(shared);
         assert_eq!(pool.collect().unwrap(), 1);
         assert!(pool.content(&kept).is_dir() && !pool.content(&lost).exists());
         fs::write(volume.join("stack.json"), "{").unwrap();
         pool.collect().unwrap_err();
         assert!(pool.content(&kept).is_dir(), "a damaged stack must remove nothing");
+    }
+
+    #[test]
+    fn an_upper_is_written_by_each_change_that_users_see() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = Pool::beside(dir.path());
+        let _shared = pool.share().unwrap();
+        let (upper, below) = (pool.make().unwrap(), pool.make().unwrap());
+        let root = pool.content(&upper);
+        let dress = || {
+            let time = fs::metadata(pool.content(&below)).unwrap().modified().unwrap();
+            File::open(&root).unwrap().set_modified(time).unwrap();
+        };
+        let alone = Stack { upper: Some(upper.clone()), ..Stack::default() };
+        assert!(!pool.is_unwritten(&alone).unwrap(), "a volume without a layer");
+        let stack = Stack { layers: vec![below.clone()], ..alone };
+        dress();
+        assert!(pool.is_unwritten(&stack).unwrap());
+        fs::write(root.join("f"), "").unwrap();
+        dress();
+        assert!(!pool.is_unwritten(&stack).unwrap());
+        fs::remove_file(root.join("f")).unwrap();
+        assert!(!pool.is_unwritten(&stack).unwrap(), "another time of change");
+        dress();
+        let opened = File::open(&root).unwrap();
+        let set = |key: &[u8]| {
+            sys::xattr::set(opened.as_fd(), b"", key, b"x", XattrFlags::default()).unwrap();
+        };
+        set(b"user.overlay.impure");
+        assert!(pool.is_unwritten(&stack).unwrap(), "a mark");
+        set(b"user.overlay.overlay.impure");
+        assert!(!pool.is_unwritten(&stack).unwrap(), "an attribute of a user");
     }
 }

@@ -1,26 +1,34 @@
-//! The process that serves a volume: its start, its end, and requests to it.
+//! The process that serves a volume: its start, its end, and requests to it. The one that serves a
+//! container answers the same requests.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::super::driver::Place;
 use super::super::error::{Result, VolumeError};
-use super::wire::{self, Answer, LINE_MAX, Request};
+use super::pool::{Pool, Shared};
+use super::wire::{Answer, Connection, Directory, Request, UsedSpace};
 use super::{pool, stack};
 use crate::error::{Errno, FromHost};
 use crate::sys;
 use crate::sys::file::OFlags;
+use crate::types::{Limits, Speed};
 
-/// The time limit of a freeze: requests that are under way end first.
+/// The time limit of a step of a freeze: requests that are under way end first.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of an answer that can be done without.
+const SOON: Duration = Duration::from_secs(1);
 /// The time limit of the end of a process whose mount is gone.
 const ENDING: Duration = Duration::from_secs(20);
+
+/// The file whose lock is held while a process starts to serve a volume.
+const STARTING: &str = "starting";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -33,11 +41,37 @@ fn failed(reason: impl Into<String>) -> VolumeError {
     VolumeError::Program { program: "lamina volume serve".to_owned(), reason: reason.into() }
 }
 
-/// Starts the process of a volume, and returns when it serves.
+/// Whether a process serves a directory, so that it answers requests.
+#[must_use]
+pub fn is_answering(directory: &Path) -> bool {
+    connect(directory).is_ok()
+}
+
+/// Takes the lock of a volume whose process starts.
+fn lock_start(place: &Place) -> Result<File> {
+    let path = place.directory().join(STARTING);
+    let mut options = File::options();
+    let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = opened.map_err(VolumeError::io(&path))?;
+    sys::file::flock(lock.as_fd()).map_err(VolumeError::host(&path))?;
+    Ok(lock)
+}
+
+/// Waits while a process starts to serve a volume. The caller holds the state lock of the volume,
+/// so only one is meant that was started by a process that was killed.
+///
+/// # Errors
+/// As open(2) and flock(2).
+pub(super) fn await_start(place: &Place) -> Result<()> {
+    lock_start(place).map(drop)
+}
+
+/// Starts the process of a volume, and returns when it serves. If this process is killed, the
+/// other one goes on, and [`await_start`] waits for it.
 ///
 /// # Errors
 /// [`VolumeError::Program`].
-pub(super) fn start(place: &Place) -> Result<()> {
+pub(super) fn start(place: &Place, limits: Limits, speed: Speed) -> Result<()> {
     let unnamed = || failed("the program is not known to this process");
     let program = PROGRAM.get().ok_or_else(unnamed)?;
     let mut command = Command::new(program);
@@ -45,7 +79,21 @@ pub(super) fn start(place: &Place) -> Result<()> {
     if place.is_snapshot() {
         command.arg("--read-only");
     }
-    let ran = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+    for (option, limit) in [
+        ("--size-bytes", limits.size_bytes),
+        ("--inodes", limits.inodes),
+        ("--read-iops", speed.read.iops),
+        ("--read-bandwidth", speed.read.bandwidth),
+        ("--write-iops", speed.write.iops),
+        ("--write-bandwidth", speed.write.bandwidth),
+    ] {
+        if let Some(limit) = limit {
+            command.arg(option).arg(limit.to_string());
+        }
+    }
+    // The process has the lock as its standard input, which it closes when it serves.
+    let lock = Stdio::from(lock_start(place)?);
+    let ran = command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::piped()).output();
     let ran = ran.map_err(|error| failed(format!("{}: {error}", program.display())))?;
     if ran.status.success() {
         return Ok(());
@@ -53,12 +101,6 @@ pub(super) fn start(place: &Place) -> Result<()> {
     let said = String::from_utf8_lossy(&ran.stderr);
     let said = said.trim().trim_start_matches("lamina: ");
     Err(failed(if said.is_empty() { ran.status.to_string() } else { said.to_owned() }))
-}
-
-/// Whether the process that served a mounted volume has died.
-pub(super) fn is_dead(place: &Place) -> bool {
-    let opened = sys::file::open_path(&place.data(), OFlags::RDONLY | OFlags::DIRECTORY);
-    opened.is_err_and(|error| error.is(Errno::NOTCONN))
 }
 
 /// Waits until the process of a volume that is not mounted any more has ended.
@@ -84,39 +126,123 @@ pub(super) fn await_end(place: &Place) -> Result<()> {
     }
 }
 
-/// Makes the upper of a mounted volume a layer, and `layer` its upper.
+/// What a mounted volume uses; `None` if it has no limits.
 ///
 /// # Errors
-/// [`VolumeError::Program`]. The stack of the volume says what became of it.
-pub(super) fn freeze(place: &Place, layer: &str) -> Result<()> {
-    // Pages that were written through a mapping belong to what is frozen, and what is written
-    // before takes no time then.
-    let data = place.data();
-    let root = sys::file::find_directory(&data).map_err(VolumeError::host(&data))?;
-    let flushed = sys::file::open_again(root.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)
-        .and_then(|root| sys::file::syncfs(root.as_fd()));
-    flushed.map_err(VolumeError::host(&data))?;
-    ask(place, &Request::Freeze { layer: layer.to_owned() })
+/// [`VolumeError::Host`] for a process that does not answer.
+pub(super) fn used(place: &Place) -> Result<Option<UsedSpace>> {
+    Ok(ask(place.directory(), &Request::Used)?.used)
 }
 
-fn ask(place: &Place, request: &Request) -> Result<()> {
-    let directory = place.directory();
-    let answer = || -> std::io::Result<Answer> {
-        // The path of a socket may not be long.
-        let opened = fs::File::open(directory)?;
-        let short = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        let mut stream = UnixStream::connect(wire::socket(&short))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        stream.write_all(&line)?;
-        let mut text = String::new();
-        BufReader::new(stream.take(LINE_MAX)).read_line(&mut text)?;
-        Ok(serde_json::from_str(&text)?)
+/// As [`used`], for a caller that goes on without an answer.
+///
+/// # Errors
+/// [`VolumeError::Host`] for a process that does not answer within a second.
+pub(super) fn used_soon(place: &Place) -> Result<Option<UsedSpace>> {
+    Ok(ask_within(place.directory(), &Request::Used, SOON)?.used)
+}
+
+/// Changes the limits on speed of a mounted volume.
+///
+/// # Errors
+/// [`VolumeError::Host`] for a process that does not answer.
+pub(super) fn throttle(place: &Place, speed: Speed) -> Result<()> {
+    ask(place.directory(), &Request::Throttle { speed }).map(drop)
+}
+
+/// Changes the limits of a mounted volume or container, by its directory. One that had none gets
+/// them while its users wait for its files to be counted.
+///
+/// # Errors
+/// [`VolumeError::TooSmall`]; then the old limits hold.
+pub fn resize(directory: &Path, limits: Limits) -> Result<()> {
+    let answer = ask(directory, &Request::Resize { limits })?;
+    answer.error.map_or(Ok(()), |what| Err(VolumeError::TooSmall { what }))
+}
+
+fn connect(directory: &Path) -> Result<Connection> {
+    let connect = || -> std::io::Result<Connection> {
+        let stream = UnixStream::connect(Directory::open(directory)?.socket())?;
+        Connection::new(stream, PATIENCE)
     };
-    match answer().map_err(VolumeError::io(&wire::socket(directory)))?.error {
-        Some(reason) => Err(failed(reason)),
-        None => Ok(()),
+    connect().map_err(VolumeError::io(directory))
+}
+
+/// Sends a request that is answered at once.
+fn ask(directory: &Path, request: &Request) -> Result<Answer> {
+    ask_within(directory, request, PATIENCE)
+}
+
+fn ask_within(directory: &Path, request: &Request, patience: Duration) -> Result<Answer> {
+    let mut connection = connect(directory)?;
+    let asked = connection.send(request);
+    let received = asked.and_then(|()| connection.receive(Instant::now() + patience));
+    let answer: Option<Answer> = received.map_err(VolumeError::io(directory))?;
+    answer.ok_or_else(|| failed(format!("{}: it did not answer; try again", directory.display())))
+}
+
+/// A connection to a process, the upper of whose mount is to become a layer.
+pub(super) struct Freeze {
+    directory: PathBuf,
+    connection: Connection,
+    pool: Pool,
+    layer: String,
+    /// Whether the stack may name the layer.
+    is_used: bool,
+    /// No layer is removed before the stack names it.
+    _shared: Shared,
+}
+
+impl Freeze {
+    /// Prepares the process that serves a directory for a freeze. Its users do not wait.
+    ///
+    /// # Errors
+    /// [`VolumeError::Program`]; then the volume is as it was.
+    pub(super) fn prepare(directory: &Path, pool: Pool) -> Result<Self> {
+        let connection = connect(directory)?;
+        let shared = pool.share()?;
+        let (directory, layer) = (directory.to_owned(), pool.make()?);
+        let mut made = Self { directory, connection, pool, layer, is_used: false, _shared: shared };
+        let layer = made.layer.clone();
+        drop(made.ask(&Request::Prepare { layer })?);
+        Ok(made)
+    }
+
+    /// Lets no request of users pass until [`Freeze::freeze`], until the value is dropped, or for
+    /// [`HOLD_MAX`](super::wire::HOLD_MAX). Whoever holds a volume may not use its content.
+    pub(super) fn hold(&mut self) -> Result<()> {
+        self.ask(&Request::Hold).map(drop)
+    }
+
+    /// Makes the upper a layer, unless nothing was written to it. The stack says whether an error
+    /// came after that. Returns the layers below the upper.
+    pub(super) fn freeze(&mut self) -> Result<Vec<String>> {
+        self.is_used = true;
+        let layers = self.ask(&Request::Freeze)?.layers.unwrap_or_default();
+        let stack = stack::read_any(&self.directory)?;
+        self.is_used = stack.upper.iter().chain(&stack.layers).any(|id| *id == self.layer);
+        Ok(layers)
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Answer> {
+        let asked = self.connection.send(request);
+        let received = asked.and_then(|()| self.connection.receive(Instant::now() + PATIENCE));
+        let answer: Option<Answer> = received.map_err(VolumeError::io(&self.directory))?;
+        match answer {
+            Some(Answer { error: Some(reason), .. }) => Err(failed(reason)),
+            Some(answer) => Ok(answer),
+            None => {
+                let directory = self.directory.display();
+                Err(failed(format!("{directory}: it ended the freeze; try again")))
+            }
+        }
+    }
+}
+
+impl Drop for Freeze {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.pool.discard(&self.layer);
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::error::{Result, VolumeError};
 use crate::catalog::error::CatalogError;
 use crate::error::FromHost;
+use crate::store::LayerId;
 use crate::store::files::write_whole;
 
 /// The name of the record.
@@ -24,19 +25,28 @@ pub struct Stack {
     pub upper: Option<String>,
     /// The layers below, the topmost first.
     pub layers: Vec<String>,
+    /// The layers of an image below these, the lowest first, by their ids in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image: Vec<String>,
 }
 
 impl Stack {
-    /// The stack after the upper became a layer, with a new upper.
+    /// The stack after the upper became a layer, with another upper or none.
     #[must_use]
-    pub fn frozen(&self, upper: String) -> Self {
+    pub fn frozen(&self, upper: Option<String>) -> Self {
         let layers = self.upper.iter().chain(&self.layers).cloned().collect();
-        Self { upper: Some(upper), layers }
+        Self { upper, layers, image: self.image.clone() }
     }
 }
 
 fn path(directory: &Path) -> PathBuf {
     directory.join(RECORD)
+}
+
+/// Whether the directory of a volume has a record.
+#[must_use]
+pub fn exists(directory: &Path) -> bool {
+    fs::symlink_metadata(path(directory)).is_ok()
 }
 
 /// Reads the record in the directory of a volume.
@@ -58,9 +68,24 @@ pub fn read(directory: &Path) -> Result<Stack> {
     let stack = parsed.map_err(|error| invalid(error.to_string()))?;
     // An id is a name in the pool.
     let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match stack.upper.iter().chain(&stack.layers).find(|id| !is_id(id)) {
+    let named = stack.upper.iter().chain(&stack.layers).find(|id| !is_id(id));
+    let of_image = stack.image.iter().find(|id| id.parse::<LayerId>().is_err());
+    match named.or(of_image) {
         Some(id) => Err(invalid(format!("{id:?} is not the id of a layer"))),
         None => Ok(stack),
+    }
+}
+
+/// As [`read`]; a directory without a record has no layers.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_any(directory: &Path) -> Result<Stack> {
+    match read(directory) {
+        Err(VolumeError::Host(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Stack::default())
+        }
+        found => found,
     }
 }
 
@@ -83,14 +108,19 @@ mod tests {
     fn a_record_is_read_as_it_was_written_and_names_lead_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
         let id = |digit: char| digit.to_string().repeat(32);
-        let stack = Stack { upper: Some(id('a')), layers: vec![id('b'), id('c')] };
+        let image = vec!["0".repeat(64)];
+        let stack = Stack { upper: Some(id('a')), layers: vec![id('b'), id('c')], image };
         write(dir.path(), &stack).unwrap();
         assert_eq!(read(dir.path()).unwrap(), stack);
-        let next = stack.frozen(id('d'));
+        let next = stack.frozen(Some(id('d')));
         assert_eq!((next.upper, next.layers.first()), (Some(id('d')), stack.upper.as_ref()));
+        assert_eq!(next.image, stack.image);
+        fs::write(path(dir.path()), r#"{"Upper": null, "Layers": []}"#).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), Stack::default());
         let leads = r#"{"Upper": null, "Layers": ["../../etc"]}"#;
         let unnamed = r#"{"Upper": "", "Layers": []}"#;
-        for bad in [leads, unnamed, "{", "{}", "[]", "[null, []]", r#"{"Upper": null}"#] {
+        let image = r#"{"Upper": null, "Layers": [], "Image": ["../../x"]}"#;
+        for bad in [leads, unnamed, image, "{", "{}", "[]", "[null, []]", r#"{"Upper": null}"#] {
             fs::write(path(dir.path()), bad).unwrap();
             read(dir.path()).unwrap_err();
         }

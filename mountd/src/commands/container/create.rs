@@ -4,7 +4,7 @@ use clap::Args;
 use laminafs::service::containers::NewContainer;
 use laminafs::types::ContainerName;
 
-use super::Context;
+use super::{Context, LimitArgs};
 use crate::args::{GraftArgs, graft};
 use crate::report::{CliError, say};
 
@@ -14,6 +14,9 @@ pub struct CreateArgs {
     /// The name of the container [default: the first digits of its id].
     #[arg(long)]
     name: Option<String>,
+    /// The limits of what is written to it.
+    #[command(flatten)]
+    limits: LimitArgs,
     /// What appears in the container from elsewhere.
     #[command(flatten)]
     grafts: GraftArgs,
@@ -28,7 +31,8 @@ pub struct CreateArgs {
 pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
     let grafts = graft::all(&args.grafts)?;
     let name = args.name.map(ContainerName::try_from).transpose()?;
-    let new = NewContainer { name, image: args.image, grafts };
+    let limits = args.limits.limits()?;
+    let new = NewContainer { name, image: args.image, grafts, limits };
     let name = context.images.create_container(new)?;
     say(&format!("{name}\n"))
 }

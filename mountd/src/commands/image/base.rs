@@ -44,8 +44,9 @@ pub(super) fn find(context: &Context, word: &Path, base: &BaseArgs) -> Result<So
     match context.images.container(&text, None) {
         Ok(found) => {
             let work = Some(found.upper.with_file_name("work"));
+            let former = context.images.former_layers(&found.id)?;
             let (upper, container) = (found.upper, Some(found.id));
-            Ok(Source::Upper(UpperSpec { upper, work, container, ..spec }))
+            Ok(Source::Upper(UpperSpec { upper, work, former, container, ..spec }))
         }
         Err(error) if error.is_missing() => Ok(Source::Image(text.into_owned())),
         Err(error) => Err(error.into()),

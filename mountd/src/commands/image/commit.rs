@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::service::commit::{Note, commit};
+use laminafs::service::commit::{Note, commit, commit_volume};
+use laminafs::service::volumes::VolumeService;
 
 use super::Context;
 use super::base::{BaseArgs, Source, find};
@@ -13,7 +14,12 @@ use crate::report::{CliError, say};
 #[derive(Debug, Args)]
 pub struct CommitArgs {
     /// An upper directory (with a `/` in it), or a container.
-    source: PathBuf,
+    #[arg(required_unless_present = "volume")]
+    source: Option<PathBuf>,
+    /// What was written to a volume of the driver union, also while it is used, or to one of its
+    /// snapshots.
+    #[arg(long, value_name = "NAME[@SNAPSHOT]", conflicts_with_all = ["source", "image", "work"])]
+    volume: Option<String>,
     /// The name of the image.
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]", required = true)]
     tags: Vec<String>,
@@ -33,8 +39,15 @@ pub struct CommitArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
-    let CommitArgs { source, tags, base, author, message } = args;
+    let CommitArgs { source, volume, tags, base, author, message } = args;
     context.clean_at_signal()?;
+    let note = Note { author, message };
+    if let Some(volume) = volume {
+        let volumes = VolumeService::open(&context.root)?;
+        let id = commit_volume(&context.images, &volumes, &volume, (&tags, &note))?;
+        return say(&format!("{id}\n"));
+    }
+    let source = source.unwrap_or_default();
     let Source::Upper(upper) = find(context, &source, &base)? else {
         let what = format!(
             "no container {:?}: name one that `lamina container ls` lists, or an upper directory \
@@ -43,6 +56,6 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
         );
         return Err(CliError::Usage(what));
     };
-    let id = commit(&context.images, &upper, &tags, &Note { author, message })?;
+    let id = commit(&context.images, &upper, &tags, &note)?;
     say(&format!("{id}\n"))
 }

@@ -98,7 +98,7 @@ fn target(args: &ExportArgs, is_pipe: bool) -> Result<Box<dyn Target>, CliError>
             ExportForm::OciDir => {
                 Err(CliError::Usage("--format oci-dir needs a directory as --output".to_owned()))
             }
-            _ => Ok(Box::new(TarTarget::pipe(Box::new(std::io::stdout())))),
+            _ => Ok(Box::new(TarTarget::pipe(Box::new(std::io::stdout()))?)),
         };
     }
     let ending = run::Ending::hold()?;

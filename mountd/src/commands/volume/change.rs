@@ -41,6 +41,35 @@ pub struct ResizeArgs {
     inodes: Option<u64>,
 }
 
+/// Arguments of `lamina volume limit`.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// The name of the volume.
+    name: String,
+    /// The new limits.
+    #[command(flatten)]
+    speed: SpeedArgs,
+}
+
+/// Limits on speed.
+#[derive(Debug, Args)]
+pub(super) struct SpeedArgs {
+    /// The most requests a second, as 500, or read=500,write=100.
+    #[arg(long, value_name = "COUNT")]
+    iops: Option<String>,
+    /// The most bytes a second, as 10M, or read=50M,write=10M.
+    #[arg(long, value_name = "SIZE")]
+    bandwidth: Option<String>,
+}
+
+impl SpeedArgs {
+    /// The options of the driver that are given.
+    pub(super) fn pairs(self) -> impl Iterator<Item = (String, String)> {
+        let all = [("iops", self.iops), ("bandwidth", self.bandwidth)];
+        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)))
+    }
+}
+
 /// Arguments of `lamina volume adopt`.
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
@@ -103,6 +132,23 @@ pub(super) fn resize(root: &Path, args: &ResizeArgs) -> Result<(), CliError> {
     let volume = VolumeService::open(root)?.resize(&args.name.parse()?, limits)?;
     let shown = volume.size_bytes.map_or_else(|| "no limit".to_owned(), size::shown);
     say(&format!("{}: {shown}\n", volume.name))
+}
+
+/// Runs `lamina volume limit`. `none` takes a limit away.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn limit(root: &Path, args: LimitArgs) -> Result<(), CliError> {
+    let changes: BTreeMap<_, _> = args
+        .speed
+        .pairs()
+        .map(|(key, value)| (key, Some(value).filter(|value| value != "none")))
+        .collect();
+    if changes.is_empty() {
+        return Err(CliError::Usage("give a limit: --iops or --bandwidth, or none".to_owned()));
+    }
+    let volume = VolumeService::open(root)?.throttle(&args.name.parse()?, &changes)?;
+    say(&format!("{}\n", volume.name))
 }
 
 /// Runs `lamina volume adopt`.

@@ -7,6 +7,7 @@ use clap::Args;
 use laminafs::service::volumes::{NewVolume, VolumeService};
 use laminafs::types::VolumeName;
 
+use super::change::SpeedArgs;
 use super::pairs;
 use crate::report::{CliError, say};
 
@@ -15,19 +16,25 @@ use crate::report::{CliError, say};
 pub struct CreateArgs {
     /// The name of the volume [default: 64 random digits].
     name: Option<String>,
-    /// The driver: local, image, or plugin:NAME for a volume plugin of Docker.
+    /// The driver: local, image, union, or plugin:NAME for a volume plugin of Docker.
     #[arg(short, long, default_value = "local")]
     driver: String,
     /// An option of the driver. local: type, device, o. image: fs (ext4 or xfs), o.
     /// plugin:NAME: those of the plugin.
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     options: Vec<String>,
+    /// An image in the store whose content the volume begins with; needs --driver union.
+    #[arg(long, value_name = "IMAGE")]
+    from: Option<String>,
     /// A label.
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
     /// The size limit, as 512M or 10G; needs a driver that can hold it.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
+    /// The limits on speed; they need the driver union.
+    #[command(flatten)]
+    speed: SpeedArgs,
     /// Allow a size that the host has no room for now.
     #[arg(long)]
     overcommit: bool,
@@ -48,6 +55,7 @@ pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
     for (key, value) in [("size", args.size), ("inodes", args.inodes)] {
         options.extend(value.map(|value| (key.to_owned(), value)));
     }
+    options.extend(args.speed.pairs());
     if args.overcommit {
         options.insert("overcommit".to_owned(), "true".to_owned());
     }
@@ -60,7 +68,11 @@ pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
         }
     };
     let new = NewVolume { name, driver: Some(args.driver), options, labels };
-    let volume = VolumeService::open(root)?.create(new)?;
+    let service = VolumeService::open(root)?;
+    let volume = match args.from {
+        Some(image) => service.create_from(new, &image)?,
+        None => service.create(new)?,
+    };
     say(&format!("{}\n", volume.name))
 }
 

@@ -1,13 +1,15 @@
 //! `lamina volume prune`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
-use laminafs::service::volumes::{TrashPolicy, Volume, VolumeService};
+use laminafs::service::volumes::{CLAIM_LABEL, TrashPolicy, Volume, VolumeService};
 use laminafs::types::size;
 
 use super::create::is_anonymous;
 use super::filter::Filter;
+use super::trash::{self, TrashArgs};
 use crate::report::{CliError, say, warn};
 
 /// Arguments of `lamina volume prune`.
@@ -25,6 +27,8 @@ pub struct PruneArgs {
     /// Empty the trash, whatever its age.
     #[arg(long)]
     trash: bool,
+    #[command(flatten)]
+    settings: TrashArgs,
 }
 
 /// Runs the command.
@@ -32,6 +36,10 @@ pub struct PruneArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
+    let policy = match args.trash {
+        true => Some(TrashPolicy { age: Duration::ZERO, ..TrashPolicy::default() }),
+        false => args.settings.policy()?,
+    };
     let service = VolumeService::open(root)?;
     let filter = Filter::parse(&args.filters)?;
     let (mut count, mut bytes) = (0_u64, 0);
@@ -49,14 +57,15 @@ pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
             Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
         }
     }
+    let shows_trash = args.dry_run && args.trash;
+    for trashed in if shows_trash { service.trashed()? } else { Vec::new() } {
+        count += 1;
+        say(&format!("{} (in the trash)\n", trashed.volume.name))?;
+    }
     if !args.dry_run {
-        let mut policy = TrashPolicy::default();
-        if args.trash {
-            policy.age = std::time::Duration::ZERO;
-        }
         service.settle()?;
         service.sweep()?;
-        count += service.empty_trash(&policy)?.len() as u64;
+        count += trash::empty(&service, policy)? as u64;
     }
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     let volumes = if count == 1 { "volume" } else { "volumes" };
@@ -65,7 +74,7 @@ pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
 
 /// Removes a volume if nobody uses it, and returns the space that it took.
 fn prune(service: &VolumeService, volume: &Volume, dry_run: bool) -> Result<Option<u64>, CliError> {
-    if service.is_used(volume)? {
+    if service.is_used(volume)? || volume.labels.contains_key(CLAIM_LABEL) {
         return Ok(None);
     }
     let used = service.usage(&volume.name).map_or(0, |usage| usage.host_bytes);

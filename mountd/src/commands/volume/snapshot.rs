@@ -19,10 +19,13 @@ pub struct SnapshotArgs {
 /// Commands of `lamina volume snapshot`.
 #[derive(Debug, Subcommand)]
 enum SnapshotCommand {
-    /// Make a snapshot of a volume, which may be in use.
+    /// Make a snapshot of a volume, or of several at one moment; they may be in use.
     Create {
         /// The name of the volume.
         volume: String,
+        /// A further volume that is taken at the same moment; its snapshot gets the same name.
+        #[arg(long = "with", value_name = "VOLUME")]
+        others: Vec<String>,
         /// The name of the snapshot [default: the time].
         name: Option<String>,
     },
@@ -36,6 +39,9 @@ enum SnapshotCommand {
     },
     /// Remove snapshots for good.
     Rm {
+        /// Remove a snapshot that a VolumeSnapshot of Kubernetes shows too.
+        #[arg(short, long)]
+        force: bool,
         /// Snapshots, as VOLUME@SNAPSHOT or by id.
         #[arg(required = true)]
         snapshots: Vec<String>,
@@ -67,21 +73,42 @@ pub struct CloneArgs {
 pub(super) fn run(root: &Path, args: SnapshotArgs) -> Result<(), CliError> {
     let service = VolumeService::open(root)?;
     match args.command {
-        SnapshotCommand::Create { volume, name } => {
+        SnapshotCommand::Create { volume, others, name } => {
             let name = name.map(VolumeName::try_from).transpose()?;
-            let made = service.snapshot(&volume.parse()?, name)?;
-            say(&format!("{volume}@{}\n", made.name))
+            if others.is_empty() {
+                let made = service.snapshot(&volume.parse()?, name)?;
+                return say(&format!("{volume}@{}\n", made.name));
+            }
+            create_together(&service, std::iter::once(volume).chain(others).collect(), name)
         }
         SnapshotCommand::Ls { volume, json } => {
             let volume = volume.map(VolumeName::try_from).transpose()?;
             let all = service.snapshots(volume.as_ref())?;
             if json { say_json(&all) } else { say(&table(&service, &all)?) }
         }
-        SnapshotCommand::Rm { snapshots } => snapshots.iter().try_for_each(|snapshot| {
+        SnapshotCommand::Rm { force, snapshots } => snapshots.iter().try_for_each(|snapshot| {
+            if !force {
+                service.require_unshown(snapshot)?;
+            }
             service.remove_snapshot(snapshot)?;
             say(&format!("{snapshot}\n"))
         }),
     }
+}
+
+fn create_together(
+    service: &VolumeService,
+    mut volumes: Vec<String>,
+    name: Option<VolumeName>,
+) -> Result<(), CliError> {
+    volumes.sort();
+    volumes.dedup();
+    let names: Vec<VolumeName> =
+        volumes.iter().map(|volume| volume.parse()).collect::<Result<_, _>>()?;
+    let made = service.snapshot_together(&names, name)?;
+    let Some(first) = made.first() else { return Ok(()) };
+    let line = |volume: &String| format!("{volume}@{}\n", first.name);
+    say(&volumes.iter().map(line).collect::<String>())
 }
 
 fn table(service: &VolumeService, snapshots: &[Volume]) -> Result<String, CliError> {

@@ -1,0 +1,25 @@
+//! Volumes and claims as a user of `kubectl` walks through them, against `lamina serve --kube`.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
+
+mod classes;
+mod commands;
+mod export;
+mod hostile;
+mod killed;
+mod killed_snapshots;
+mod kinds;
+mod manifests;
+mod mapped;
+mod place;
+mod policies;
+mod shown;
+mod snapshots;
+mod walk;

@@ -1,0 +1,23 @@
+//! Pods that run: `kubectl`, the daemon, crun and a real image.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise"
+)]
+
+mod bounds;
+mod claims;
+mod commands;
+mod deletion;
+mod images;
+mod killed;
+mod manifests;
+mod place;
+mod restarts;
+mod several;
+mod stopped;
+mod volumes;
