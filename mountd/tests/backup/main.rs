@@ -11,6 +11,8 @@
 
 mod faults;
 mod place;
+#[path = "../shared/port.rs"]
+mod port;
 mod proxy;
 mod repository;
 mod restic;

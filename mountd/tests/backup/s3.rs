@@ -1,12 +1,13 @@
 //! A real server of S3 on loopback: moto, as scripts/deps installs it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::place::{Place, has_program};
+use crate::port;
 
 pub struct Server {
     child: Child,
@@ -30,7 +31,7 @@ impl Server {
         if !has_program(&program) {
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let child = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())

@@ -20,6 +20,8 @@ mod manifests;
 mod mapped;
 mod place;
 mod policies;
+#[path = "../shared/port.rs"]
+mod port;
 mod shown;
 mod snapshots;
 mod walk;

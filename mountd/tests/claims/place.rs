@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::manifests::{claim, class, pod};
+use crate::port;
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(60);
@@ -71,8 +72,7 @@ impl Place {
             return None;
         }
         let dir = tempfile::tempdir_in("/tmp").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Some(Self { dir, port })
+        Some(Self { dir, port: port::free() })
     }
 
     pub fn at(&self, name: &str) -> PathBuf {

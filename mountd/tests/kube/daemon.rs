@@ -1,7 +1,7 @@
 //! A daemon with a data root and a port of its own.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
+use crate::port;
 
 /// For what should happen at once.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -36,7 +37,7 @@ pub struct Daemon {
 
 /// An address on which nobody listens.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, port::free()).into()
 }
 
 impl Place {

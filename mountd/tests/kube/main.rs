@@ -15,6 +15,8 @@ mod client;
 mod daemon;
 mod kubectl;
 mod limits;
+#[path = "../shared/port.rs"]
+mod port;
 mod requests;
 mod second;
 mod several;

@@ -17,6 +17,8 @@ mod images;
 mod killed;
 mod manifests;
 mod place;
+#[path = "../shared/port.rs"]
+mod port;
 mod restarts;
 mod several;
 mod stopped;

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::port;
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(90);
@@ -98,8 +100,7 @@ impl Place {
             return None;
         }
         let dir = tempfile::tempdir_in("/tmp").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let place = Self { dir, port };
+        let place = Self { dir, port: port::free() };
         let image = place.at("image");
         for name in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
             fs::create_dir_all(image.join(name)).unwrap();
