@@ -383,6 +383,10 @@ fn files(below: &str, wanted: &dyn Fn(&Path) -> bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> = vec![root().join(below)];
     while let Some(path) = left.pop() {
+        // What cargo builds.
+        if path.ends_with("target") {
+            continue;
+        }
         if path.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.exists() && wanted(&path) {
