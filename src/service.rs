@@ -51,4 +51,5 @@ pub use crate::fuse::session::IoDriver;
 pub use crate::sys::fuse::{UnmountFlags, VfsFlags, has_selinux};
 pub use crate::sys::mount::Propagation;
 pub use crate::union::{IdMap, IdRange, WhiteoutForm};
+pub use crate::volume::VolumeError;
 pub use failure::{Failure, Refusal};

@@ -19,6 +19,7 @@
 mod args;
 mod cli;
 mod commands;
+mod csi;
 mod form;
 mod kube;
 mod log;

@@ -8,6 +8,7 @@
 //! | `calls` | blocking calls, so that one volume that hangs delays no other |
 //! | `docker` | the volume plugin of Docker |
 //! | `kube` | the API of Kubernetes for storage objects |
+//! | `csi` | the socket of the Container Storage Interface |
 //! | `health`, `metrics`, `sample` | monitoring |
 //! | `upkeep` | the volumes in use at the start, and the trash |
 //! | `notify` | the service manager |
@@ -17,6 +18,7 @@
 
 pub mod calls;
 pub mod config;
+pub mod csi;
 pub mod docker;
 pub mod health;
 pub mod http;
@@ -47,6 +49,7 @@ use self::http::Front;
 use self::metrics::Metrics;
 use self::sample::Sampler;
 use self::sockets::{Bound, Removal, Sockets};
+use crate::csi::Driver;
 use crate::report::CliError;
 
 /// Threads of the runtime. Blocking calls have their own.
@@ -66,7 +69,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode, CliError> {
     let failed = |error| CliError::Io { what: "starting threads".to_owned(), error };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
-        .max_blocking_threads(Calls::threads(config.limits.calls) + kube::THREADS + 5)
+        .max_blocking_threads(threads(&config.limits))
         .enable_all()
         .build()
         .map_err(failed)?;
@@ -83,6 +86,11 @@ pub fn run(flags: &Flags) -> Result<ExitCode, CliError> {
     });
     runtime.shutdown_timeout(LAST);
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Threads for blocking calls: of the plugin, of the API of Kubernetes, and of CSI.
+const fn threads(limits: &config::Limits) -> usize {
+    Calls::threads(limits.calls) + kube::THREADS + limits.calls + 5
 }
 
 /// The signals that the daemon listens to.
@@ -167,6 +175,18 @@ impl Daemon {
         })
     }
 
+    /// The driver of the Container Storage Interface.
+    fn csi(&self) -> Arc<Driver> {
+        let Config { kube, csi, limits, .. } = &self.config;
+        let node = match kube.node.as_str() {
+            "" => kube::node::host_name(),
+            node => node.to_owned(),
+        };
+        let mut driver = Driver::new(Arc::clone(&self.volumes), node, csi.role, limits.calls);
+        driver.max_volumes = csi.max_volumes;
+        Arc::new(driver)
+    }
+
     async fn serve(mut self, sockets: Sockets) -> Result<(), CliError> {
         let (end, ending) = watch::channel(false);
         let mut fronts = JoinSet::new();
@@ -174,6 +194,13 @@ impl Daemon {
         if let Some(listener) = sockets.kube {
             let front = self.kube(&listener, ending.clone())?;
             fronts.spawn(front.serve(listener));
+        }
+        if let Some(bound) = sockets.csi {
+            let driver = self.csi();
+            tracing::info!("csi listens on {} as {}", bound.place, driver.role);
+            let (listener, file) = bound.split();
+            files.push(file);
+            fronts.spawn(csi::serve(driver, listener, ending.clone()));
         }
         let mut start = |front: Front, bound: Bound| {
             tracing::info!("{} listens on {}", front.name, bound.place);

@@ -178,6 +178,14 @@ impl Refusal {
             || matches!(self.store(), Some(StoreError::Missing { .. }))
     }
 
+    /// Whether the host has no space for what was requested.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let is_full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        matches!(self, Self::Volume(VolumeError::NoSpace { .. }))
+            || self.host().is_some_and(|(_, error)| is_full(error.kind()))
+    }
+
     /// Whether an object cannot be removed because it has a user.
     #[must_use]
     pub const fn is_in_use(&self) -> bool {

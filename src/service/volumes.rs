@@ -98,6 +98,14 @@ impl VolumeService {
         Ok(self.volumes.find(name)?)
     }
 
+    /// Finds a volume by its id, whatever its name is by now.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`].
+    pub fn find_id(&self, id: &str) -> Result<Volume> {
+        Ok(self.volumes.find_id(id)?)
+    }
+
     /// All volumes, by name.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::csi::Role;
 use crate::report::CliError;
-use crate::serve::config::{Address, DOCKER, Flags};
+use crate::serve::config::{Address, DOCKER, Endpoint, Flags};
 
 /// Where clients of Kubernetes look for its API.
 const KUBE: &str = "127.0.0.1:6443";
@@ -32,7 +33,14 @@ pub struct ServeArgs {
     /// configuration of its clients [default: not served].
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = KUBE)]
     pub kube: Option<SocketAddr>,
-    /// The name of this host's node in that API [default: the name of the host].
+    /// Serve the Container Storage Interface on a socket [default: $CSI_ENDPOINT with --csi-role].
+    #[arg(long, value_name = "unix://PATH")]
+    pub csi: Option<Endpoint>,
+    /// What is served there: controller, node or all.
+    #[arg(long, value_name = "ROLE")]
+    pub csi_role: Option<Role>,
+    /// The name of this host's node for Kubernetes and orchestrators [default: the name of the
+    /// host].
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
 }
@@ -50,7 +58,24 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
         docker: args.docker.map(absolute),
         metrics: args.metrics,
         kube: args.kube,
+        csi: endpoint(args.csi, args.csi_role)?.map(absolute),
+        csi_role: args.csi_role,
         node: args.node,
     };
     crate::serve::run(&flags)
+}
+
+/// The socket of the Container Storage Interface. Orchestrators name it in the environment of the
+/// driver.
+fn endpoint(flag: Option<Endpoint>, role: Option<Role>) -> Result<Option<PathBuf>, CliError> {
+    let named = std::env::var("CSI_ENDPOINT").ok().filter(|_| role.is_some());
+    match (flag, named) {
+        (Some(flag), _) => Ok(Some(flag.0)),
+        (None, Some(text)) => {
+            let parsed: Endpoint =
+                text.parse().map_err(|error| CliError::Usage(format!("CSI_ENDPOINT: {error}")))?;
+            Ok(Some(parsed.0))
+        }
+        (None, None) => Ok(None),
+    }
 }

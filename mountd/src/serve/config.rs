@@ -14,6 +14,7 @@ use std::time::Duration;
 use laminafs::service::volumes::TrashPolicy;
 use serde::Deserialize;
 
+use crate::csi::Role;
 use crate::kube::controller::Map;
 use crate::report::CliError;
 
@@ -71,6 +72,23 @@ impl fmt::Display for Address {
         match self {
             Self::Loopback(address) => write!(f, "{address}"),
             Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The endpoint of the Container Storage Interface: a unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(pub PathBuf);
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        let path = path.strip_prefix("//").unwrap_or(path);
+        match Path::new(path).is_absolute() {
+            true => Ok(Self(path.into())),
+            false => Err(format!("{text:?} is not an absolute path: use unix:///PATH")),
         }
     }
 }
@@ -182,6 +200,18 @@ pub struct Kube {
     pub map: Map,
 }
 
+/// The driver of the Container Storage Interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Csi {
+    /// The socket.
+    pub socket: Option<PathBuf>,
+    /// What is served beside Identity.
+    pub role: Role,
+    /// The volumes that this node takes at most; 0 for no limit.
+    pub max_volumes: u32,
+}
+
 /// What the flags or the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -194,6 +224,8 @@ pub struct Config {
     pub metrics: Option<Address>,
     /// The API of Kubernetes.
     pub kube: Kube,
+    /// The driver of the Container Storage Interface.
+    pub csi: Csi,
     /// What is logged: a level, or a filter.
     pub log: String,
     /// Limits.
@@ -206,8 +238,8 @@ impl Default for Config {
     fn default() -> Self {
         let log = "info".to_owned();
         let (limits, trash) = (Limits::default(), Trash::default());
-        let kube = Kube::default();
-        Self { root: None, docker: None, metrics: None, kube, log, limits, trash }
+        let (kube, csi) = (Kube::default(), Csi::default());
+        Self { root: None, docker: None, metrics: None, kube, csi, log, limits, trash }
     }
 }
 
@@ -224,6 +256,10 @@ pub struct Flags {
     pub metrics: Option<Address>,
     /// Where the API of Kubernetes is served.
     pub kube: Option<SocketAddr>,
+    /// The socket of the Container Storage Interface.
+    pub csi: Option<PathBuf>,
+    /// What is served there.
+    pub csi_role: Option<Role>,
     /// The name of the node.
     pub node: Option<String>,
 }
@@ -239,10 +275,15 @@ impl Flags {
             None => read_default()?
                 .unwrap_or_else(|| Config { docker: Some(DOCKER.into()), ..Config::default() }),
         };
-        if self.docker.is_some() || self.metrics.is_some() || self.kube.is_some() {
+        let is_front = self.docker.is_some() || self.kube.is_some() || self.csi.is_some();
+        if is_front || self.metrics.is_some() {
             config.docker.clone_from(&self.docker);
             config.metrics.clone_from(&self.metrics);
             config.kube.address = self.kube;
+            config.csi.socket.clone_from(&self.csi);
+        }
+        if let Some(role) = self.csi_role {
+            config.csi.role = role;
         }
         if let Some(node) = &self.node {
             config.kube.node.clone_from(node);
@@ -283,7 +324,9 @@ fn read(path: &Path) -> Result<Config, CliError> {
 fn parse(text: &str) -> Result<Config, String> {
     let config: Config =
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-    for (name, path) in [("root", &config.root), ("docker", &config.docker)] {
+    let paths =
+        [("root", &config.root), ("docker", &config.docker), ("csi.socket", &config.csi.socket)];
+    for (name, path) in paths {
         if path.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err(format!("{name} is not an absolute path"));
         }
@@ -316,6 +359,9 @@ impl Config {
             ("kube.node", self.kube.node.clone(), new.kube.node.clone()),
             ("kube.run_pods", self.kube.run_pods.to_string(), new.kube.run_pods.to_string()),
             ("kube.map", self.kube.map.to_string(), new.kube.map.to_string()),
+            ("csi.socket", shown(&self.csi.socket), shown(&new.csi.socket)),
+            ("csi.role", self.csi.role.to_string(), new.csi.role.to_string()),
+            ("csi.max_volumes", self.csi.max_volumes.to_string(), new.csi.max_volumes.to_string()),
             (
                 "limits.connections",
                 old_limits.connections.to_string(),
@@ -346,11 +392,17 @@ mod tests {
             "address = \"127.0.0.1:6443\"",
             "node = \"node1\"",
             "run_pods = false",
+            "socket = \"/run/lamina/csi.sock\"",
+            "role = \"all\"",
+            "max_volumes = 0",
         ];
         for comment in comments {
             assert!(text.contains(&format!("# {comment}\n")), "{comment}");
-            let is_kube = !comment.starts_with("root") && !comment.starts_with("metrics");
-            let section = if is_kube { "[kube]\n" } else { "" };
+            let section = match comment.split(' ').next().unwrap() {
+                "root" | "metrics" => "",
+                "socket" | "role" | "max_volumes" => "[csi]\n",
+                _ => "[kube]\n",
+            };
             parse(&format!("{section}{comment}")).unwrap();
         }
     }

@@ -54,6 +54,8 @@ pub struct Sockets {
     pub metrics: Option<Bound>,
     /// Of the API of Kubernetes.
     pub kube: Option<TcpListener>,
+    /// Of the Container Storage Interface.
+    pub csi: Option<Bound>,
 }
 
 impl Bound {
@@ -198,9 +200,13 @@ impl Sockets {
             let failed = |error| CliError::Io { what: format!("address {address}"), error };
             sockets.kube = Some(TcpListener::bind(address).map_err(failed)?);
         }
-        if sockets.docker.is_none() && sockets.metrics.is_none() && sockets.kube.is_none() {
-            let text = "no front end to serve: use --docker, --metrics or --kube, or name one in \
-                        the configuration file";
+        if let (None, Some(path)) = (&sockets.csi, &config.csi.socket) {
+            sockets.csi = Some(bind(path)?);
+        }
+        let has_socket = sockets.docker.is_some() || sockets.csi.is_some();
+        if !has_socket && sockets.metrics.is_none() && sockets.kube.is_none() {
+            let text = "no front end to serve: use --docker, --metrics, --kube or --csi, or name \
+                        one in the configuration file";
             return Err(CliError::Usage(text.to_owned()));
         }
         Ok(sockets)
@@ -222,10 +228,11 @@ impl Sockets {
             let place = match name {
                 "docker" => &mut sockets.docker,
                 "metrics" => &mut sockets.metrics,
+                "csi" => &mut sockets.csi,
                 _ => {
                     tracing::warn!(
                         name,
-                        "unknown socket: FileDescriptorName= is docker, metrics or kube"
+                        "unknown socket: FileDescriptorName= is docker, metrics, kube or csi"
                     );
                     continue;
                 }

@@ -99,6 +99,16 @@ impl Volumes {
         found.map(|(volume, _)| volume).ok_or_else(|| missing(name))
     }
 
+    /// Finds a volume by its id.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`].
+    pub fn find_id(&self, id: &str) -> Result<Volume> {
+        let found = self.select("id = ?1 AND origin = '' AND state = 1", params![id])?.pop();
+        let missing = || CatalogError::Missing { kind: "volume", name: id.to_owned() };
+        found.map(|(volume, _)| volume).ok_or_else(missing)
+    }
+
     /// All volumes, by name.
     ///
     /// # Errors
