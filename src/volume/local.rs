@@ -18,6 +18,8 @@ use crate::sys::filesystem::{self, MountSource};
 const NAME: &str = "local";
 /// The option that allows a size beyond what the host has free.
 const OVERCOMMIT: &str = "overcommit";
+/// Limits on speed, which only the process of a volume with a size can hold.
+const SPEED: [&str; 2] = ["iops", "bandwidth"];
 
 /// The driver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,8 +39,15 @@ fn refuse(key: &str, value: &str, reason: impl Into<String>) -> VolumeError {
 
 fn options(spec: &Spec) -> Result<Option<Options<'_>>> {
     for (key, value) in &spec.options {
-        if !matches!(key.as_str(), "type" | "device" | "o" | OVERCOMMIT) {
-            return Err(refuse(key, value, "unknown option: use type, device, o or overcommit"));
+        let is_speed = SPEED.contains(&key.as_str());
+        if !is_speed && !matches!(key.as_str(), "type" | "device" | "o" | OVERCOMMIT) {
+            let known = "unknown option: use type, device, o, overcommit, iops or bandwidth";
+            return Err(refuse(key, value, known));
+        }
+        if is_speed && spec.limits == Limits::default() {
+            let reason = "the volume has no size, so its reads and writes do not pass through \
+                          Lamina; make it with --size, or use --driver union";
+            return Err(refuse(key, value, reason));
         }
         if key == OVERCOMMIT && !matches!(value.as_str(), "true" | "false") {
             return Err(refuse(key, value, "use true or false"));
@@ -195,7 +204,10 @@ impl Driver for LocalDriver {
         tree::usage(&place.data())
     }
 
-    fn throttle(&self, _: &Place, _: &Spec) -> Result<()> {
+    fn throttle(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if is_counted(place) {
+            return UnionDriver.throttle(place, spec);
+        }
         let (verb, reason) = ("limits on speed", SPEED_ELSEWHERE.to_owned());
         Err(VolumeError::Unsupported { driver: NAME, verb, reason })
     }

@@ -16,6 +16,7 @@ use crate::volume_plugin::until;
 judged!(host:
     a_limit_holds_for_its_direction,
     a_limit_changes_under_a_writer,
+    a_directory_with_a_size_has_limits_too,
     a_limit_that_a_driver_cannot_hold_is_refused,
 );
 
@@ -124,6 +125,29 @@ fn a_limit_changes_under_a_writer(s: &mut Site) {
     end(&volumes);
 }
 
+fn a_directory_with_a_size_has_limits_too(s: &mut Site) {
+    serve_by(program().to_owned());
+    let volumes = VolumeService::open(&s.root().join("store")).unwrap();
+    let options = [("size", "64M"), ("bandwidth", "write=4M")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let driver = Some("local".to_owned());
+    volumes.create(NewVolume { driver, options, ..NewVolume::new(name("v")) }).unwrap();
+    let data = volumes.publish(&name("v"), "test").unwrap();
+    let file = File::create_new(data.join("f")).unwrap();
+    let write = || timed(|| file.write_all_at(&vec![3; 8 * MIB as usize], 0).unwrap());
+    let written = write();
+    assert!((0.7..6.0).contains(&written), "{written} s");
+    set(&volumes, "bandwidth", None);
+    let written = write();
+    assert!(written < 0.7, "{written} s");
+    let wrong = BTreeMap::from([("iops".to_owned(), Some("some".to_owned()))]);
+    let refused = volumes.throttle(&name("v"), &wrong).unwrap_err().to_string();
+    assert!(refused.contains("iops=some"), "{refused}");
+    assert_eq!(volumes.inspect(&name("v")).unwrap().options, BTreeMap::new());
+    drop(file);
+    end(&volumes);
+}
+
 fn a_limit_that_a_driver_cannot_hold_is_refused(s: &mut Site) {
     let volumes = VolumeService::open(&s.root().join("store")).unwrap();
     let options = BTreeMap::from([("iops".to_owned(), "5".to_owned())]);
@@ -132,7 +156,7 @@ fn a_limit_that_a_driver_cannot_hold_is_refused(s: &mut Site) {
         volumes.create(NewVolume { driver, options, ..NewVolume::new(name("v")) })
     };
     let refused = create("local", options.clone()).unwrap_err().to_string();
-    assert!(refused.contains("iops") && refused.contains("local"), "{refused}");
+    assert!(refused.contains("iops") && refused.contains("--size"), "{refused}");
     create("local", BTreeMap::new()).unwrap();
     let changes = BTreeMap::from([("iops".to_owned(), Some("5".to_owned()))]);
     let refused = volumes.throttle(&name("v"), &changes).unwrap_err().to_string();

@@ -32,7 +32,7 @@ pub struct CreateArgs {
     /// The size limit, as 512M or 10G; needs a driver that can hold it.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
-    /// The limits on speed; they need the driver union.
+    /// The limits on speed; they need the driver union, or local with a size.
     #[command(flatten)]
     speed: SpeedArgs,
     /// Allow a size that the host has no room for now.
