@@ -24,6 +24,7 @@ pub mod context;
 pub mod cred;
 pub mod dir;
 pub mod disk;
+pub mod extents;
 pub mod file;
 pub mod filesystem;
 pub mod fuse;

@@ -192,7 +192,11 @@ impl Refusal {
         matches!(self, Self::Catalog(CatalogError::InUse { .. }))
             || matches!(
                 self,
-                Self::Volume(VolumeError::Busy { .. } | VolumeError::NotTogether { .. })
+                Self::Volume(
+                    VolumeError::Busy { .. }
+                        | VolumeError::Attached { .. }
+                        | VolumeError::NotTogether { .. }
+                )
             )
     }
 
@@ -213,6 +217,10 @@ impl Refusal {
             }
             Self::Volume(VolumeError::Busy { .. }) => {
                 "end the processes that use it: fuser -vm, or lsof, lists them".to_owned()
+            }
+            Self::Volume(VolumeError::IsDevice { .. }) => {
+                "create one with files: lamina volume create --driver image --opt fs=ext4"
+                    .to_owned()
             }
             Self::Volume(VolumeError::NotTogether { .. }) => {
                 "stop its users, or leave it out".to_owned()

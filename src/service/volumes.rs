@@ -6,6 +6,7 @@
 mod adopt;
 pub mod backup;
 mod content;
+mod device;
 mod fill;
 pub(in crate::service) mod group;
 mod make;
@@ -30,6 +31,7 @@ use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
+pub use device::is_device;
 pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 
@@ -223,9 +225,7 @@ impl VolumeService {
         let was_held = self.held.lock().remove(&locked.volume().id).is_some();
         let unused = locked.require_idle().map_err(Refusal::from);
         if let Err(error) = unused.and_then(|()| unmount(&locked)) {
-            if was_held {
-                self.hold(&locked)?;
-            }
+            self.take_back(&locked, was_held)?;
             return Err(error);
         }
         Ok(locked)
@@ -252,10 +252,11 @@ impl VolumeService {
     /// of a set, which is recorded: it counts once, and after a restart too.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`]; those of the driver.
+    /// [`CatalogError::Missing`]; [`VolumeError::IsDevice`]; those of the driver.
     pub fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf> {
         let locked = self.volumes.lock(name)?;
         let volume = locked.volume();
+        device::require_files(volume)?;
         let (driver, spec) = parts(volume)?;
         driver.mount(&place(volume), &spec)?;
         let held = self.volumes.add_holder(&locked, holder).map_err(Refusal::from);
@@ -268,7 +269,7 @@ impl VolumeService {
         }
     }
 
-    /// Ends the use of a volume by a holder. The last one unmounts it. An unknown holder or volume
+    /// Ends the use of a volume by a holder. The last one unmounts it, or detaches its device. An unknown holder or volume
     /// is not an error.
     ///
     /// # Errors
@@ -310,6 +311,9 @@ impl VolumeService {
 
     fn resume_one(&self, volume: &Volume) -> Result<()> {
         let locked = self.volumes.lock(&volume.name)?;
+        if is_device(locked.volume()) {
+            return self.attach_for(&locked, None).map(drop);
+        }
         let (driver, spec) = parts(locked.volume())?;
         driver.mount(&place(locked.volume()), &spec)?;
         self.hold(&locked)
@@ -377,7 +381,7 @@ impl VolumeService {
     pub fn resize(&self, name: &VolumeName, limits: Limits) -> Result<Volume> {
         let mut locked = self.volumes.lock(name)?;
         let (driver, mut spec) = parts(locked.volume())?;
-        let limits = limits.or(spec.limits);
+        let limits = device::rounded(&*driver, &spec, limits.or(spec.limits));
         if limits.size_bytes > spec.limits.size_bytes {
             spec.promised_bytes = self.promised_but(&locked.volume().id)?;
         }
@@ -490,12 +494,13 @@ fn settle(locked: &Locked) -> Result<()> {
     }
 }
 
-/// Ends the mount of a volume whose directory is there.
+/// Ends the mount or the device of a volume whose directory is there.
 fn unmount(locked: &Locked) -> Result<()> {
     if !locked.volume().mountpoint.exists() {
         return Ok(());
     }
     let (driver, spec) = parts(locked.volume())?;
+    driver.detach(&place(locked.volume()), &spec)?;
     Ok(driver.unmount(&place(locked.volume()), &spec)?)
 }
 
@@ -524,15 +529,16 @@ fn parts(volume: &Volume) -> Result<(Chosen, Spec)> {
 fn prepared(new: NewVolume) -> Result<(Chosen, Spec, NewRecord)> {
     let driver = volume::driver(new.driver.as_deref().unwrap_or(DEFAULT_DRIVER))?;
     let (options, limits) = split(new.options)?;
-    let spec = Spec { options, limits, promised_bytes: 0 };
+    let mut spec = Spec { options, limits, promised_bytes: 0 };
     driver.check(&spec)?;
+    spec.limits = device::rounded(&*driver, &spec, limits);
     let record = NewRecord {
         name: new.name,
         driver: driver.name().to_owned(),
         options: spec.options.clone(),
         labels: new.labels,
-        size_bytes: limits.size_bytes,
-        inodes: limits.inodes,
+        size_bytes: spec.limits.size_bytes,
+        inodes: spec.limits.inodes,
         origin: String::new(),
     };
     Ok((driver, spec, record))

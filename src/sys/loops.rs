@@ -39,12 +39,14 @@ struct RawConfig {
 }
 
 const LOOP_CLR_FD: Opcode = 0x4C01;
+const LOOP_SET_STATUS64: Opcode = 0x4C04;
 const LOOP_GET_STATUS64: Opcode = 0x4C05;
 const LOOP_SET_CAPACITY: Opcode = 0x4C07;
 const LOOP_SET_DIRECT_IO: Opcode = 0x4C08;
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 
+const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// The file behind a loop device.
@@ -56,6 +58,10 @@ pub struct LoopStatus {
     pub ino: u64,
     /// Where the device begins in the file, in bytes.
     pub offset: u64,
+    /// Where the device ends in the file, in bytes; 0 for the end of the file.
+    pub size_limit: u64,
+    /// Whether the device cannot be written to.
+    pub read_only: bool,
     /// Whether the device is detached when its last user closes it.
     pub autoclear: bool,
 }
@@ -105,16 +111,38 @@ pub fn configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, block_bytes: u32)
 /// # Errors
 /// As the ioctl; `ENXIO` if the device backs no file.
 pub fn status(device: BorrowedFd<'_>) -> Result<LoopStatus> {
-    // SAFETY: for this request the kernel writes one RawInfo, which has no padding and for which
-    // every bit pattern is valid, and fills it whole.
-    let found = unsafe { ioctl(device, Getter::<LOOP_GET_STATUS64, RawInfo>::new()) };
-    let found = found.map_err(refused("LOOP_GET_STATUS64"))?;
+    let found = info(device)?;
     Ok(LoopStatus {
         dev: found.device,
         ino: found.inode,
         offset: found.offset,
+        size_limit: found.size_limit,
+        read_only: found.flags & LO_FLAGS_READ_ONLY != 0,
         autoclear: found.flags & LO_FLAGS_AUTOCLEAR != 0,
     })
+}
+
+fn info(device: BorrowedFd<'_>) -> Result<RawInfo> {
+    // SAFETY: for this request the kernel writes one RawInfo, which has no padding and for which
+    // every bit pattern is valid, and fills it whole.
+    let found = unsafe { ioctl(device, Getter::<LOOP_GET_STATUS64, RawInfo>::new()) };
+    found.map_err(refused("LOOP_GET_STATUS64"))
+}
+
+/// Sets whether a loop device is detached when its last user closes it (`LOOP_SET_STATUS64`).
+/// `device` is a user.
+///
+/// # Errors
+/// As the ioctl; `ENXIO` if the device backs no file.
+pub fn set_autoclear(device: BorrowedFd<'_>, autoclear: bool) -> Result<()> {
+    let mut info = info(device)?;
+    info.flags &= !LO_FLAGS_AUTOCLEAR;
+    if autoclear {
+        info.flags |= LO_FLAGS_AUTOCLEAR;
+    }
+    // SAFETY: the kernel reads one RawInfo, which the call owns and which has no padding.
+    let done = unsafe { ioctl(device, Setter::<LOOP_SET_STATUS64, RawInfo>::new(info)) };
+    done.map_err(refused("LOOP_SET_STATUS64"))
 }
 
 /// Makes a loop device as large as its file is now (`LOOP_SET_CAPACITY`).

@@ -1,9 +1,12 @@
 //! The trait of volume drivers, and the values that they take and return.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::error::Result;
+use super::error::{Result, VolumeError};
+use crate::error::FromHost;
+use crate::sys::loops;
 pub use crate::types::Limits;
 
 /// The directory of a volume.
@@ -71,6 +74,35 @@ pub struct Usage {
     pub used_inodes: Option<u64>,
 }
 
+/// A volume that is attached as a block device, at least as long as this lives.
+#[derive(Debug)]
+pub struct Attached {
+    path: PathBuf,
+    device: OwnedFd,
+}
+
+impl Attached {
+    pub(super) const fn new(path: PathBuf, device: OwnedFd) -> Self {
+        Self { path, device }
+    }
+
+    /// The node of the device, as `/dev/loop7`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps the volume attached after the end of this value and of the process, until
+    /// [`Driver::detach`] or the end of the host.
+    ///
+    /// # Errors
+    /// [`VolumeError::Host`].
+    pub fn keep(&self) -> Result<()> {
+        let kept = loops::set_autoclear(self.device.as_fd(), false);
+        kept.map_err(VolumeError::host(&self.path))
+    }
+}
+
 /// The steps of a snapshot of a volume together with others. Dropped after any step, it lets the
 /// users of the volume go on.
 pub trait Freezing {
@@ -129,6 +161,38 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// `Busy` if a process uses the mount.
     fn unmount(&self, place: &Place, spec: &Spec) -> Result<()>;
+
+    /// Whether the content of such a volume is a block device, which has no files:
+    /// [`Driver::attach`] takes the place of [`Driver::mount`].
+    fn is_device(&self, _spec: &Spec) -> bool {
+        false
+    }
+
+    /// Attaches the content as a block device, or finds the device that it is attached to. It is
+    /// detached with its last user, unless [`Attached::keep`] is called.
+    ///
+    /// # Errors
+    /// `Unsupported` for a volume with files; `Busy` if somebody attached a part of the content.
+    fn attach(&self, _place: &Place, _spec: &Spec) -> Result<Attached> {
+        let reason = "its volumes have files; use --driver image --opt fs=none".to_owned();
+        Err(VolumeError::Unsupported { driver: "lamina", verb: "block devices", reason })
+    }
+
+    /// Detaches the content, and does nothing if it is not attached.
+    ///
+    /// # Errors
+    /// `Busy` if a process has the device open: it is detached when that ends.
+    fn detach(&self, _place: &Place, _spec: &Spec) -> Result<()> {
+        Ok(())
+    }
+
+    /// The node of the block device that the content is attached to.
+    ///
+    /// # Errors
+    /// [`VolumeError`](super::error::VolumeError).
+    fn attached(&self, _place: &Place, _spec: &Spec) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
 
     /// Ends what [`Driver::create`] made outside the directory, which the caller removes. Nobody
     /// uses the volume. It may be called again, also where a creation was killed.

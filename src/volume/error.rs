@@ -82,6 +82,34 @@ pub enum VolumeError {
         /// The mount point.
         path: PathBuf,
     },
+    /// The image of a volume is attached to a block device, which others may write to.
+    #[error("{} is attached as a block device: {reason}", path.display())]
+    Attached {
+        /// The image.
+        path: PathBuf,
+        /// The reason, and the next thing to try.
+        reason: String,
+    },
+    /// Files of a volume without a file system were requested.
+    #[error("volume {name:?} is a block device, not a directory")]
+    IsDevice {
+        /// The name of the volume, or of the snapshot.
+        name: String,
+    },
+    /// The block device of a volume with files was requested.
+    #[error("volume {name:?} is not a block device: create one with --driver image --opt fs=none")]
+    NotDevice {
+        /// The name of the volume, or of the snapshot.
+        name: String,
+    },
+    /// Two snapshots of different volumes were compared.
+    #[error("snapshots {one:?} and {other:?} are not of one volume")]
+    Unrelated {
+        /// The one snapshot, as it was named.
+        one: String,
+        /// The other one.
+        other: String,
+    },
     /// A volume cannot be in a snapshot with others.
     #[error("volume {name:?} of driver {driver} cannot be in a snapshot with others: {reason}")]
     NotTogether {

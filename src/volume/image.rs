@@ -14,29 +14,36 @@
 //!   without it ext4 grows while it is not mounted. Only ext4 shrinks, while it is not mounted.
 //! - What a crash interrupts is finished or undone by the next call: see the modules `resize` and
 //!   `copy`.
+//! - A volume without a file system (`fs=none`) is a block device: see the module `raw`.
 //!
-//! Options: `fs=ext4|xfs`, `o=WORD,...` with the options of mount(8) and of the file system, and
+//! Options: `fs=ext4|xfs|none`, `o=WORD,...` with the options of mount(8) and of the file system, and
 //! `overcommit=true` for images of more bytes than the host has free.
 
+mod blocks;
 mod copy;
 mod device;
 mod options;
 mod program;
+mod raw;
 mod refusal;
 mod resize;
 pub(super) mod room;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::FromHost;
 use crate::sys;
-use crate::volume::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
+use crate::volume::driver::{Attached, Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
 use crate::volume::error::{Result, VolumeError};
+pub use blocks::Blocks;
 use device::{IMAGE, Image, Mounted};
-use options::{Kind, MountOptions, Options, image_bytes};
+use options::{Kind, MountOptions, Options, device_bytes, image_bytes};
 use refusal::{DRIVER, busy, unsupported};
+
+/// Bytes of a block: the size of a block device is a multiple of it.
+pub const BLOCK_BYTES: u64 = options::BLOCK_BYTES;
 
 /// Volumes with a file system of their own in a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +67,15 @@ impl ImageDriver {
     /// [`VolumeError`].
     pub fn size_bytes(&self, place: &Place) -> Result<u64> {
         Ok(Image::open(place)?.stat()?.size)
+    }
+
+    /// Opens the blocks of a snapshot of a block device, with those of an earlier one of the same
+    /// volume to compare them with. Both stay readable if they are removed meanwhile.
+    ///
+    /// # Errors
+    /// [`VolumeError::Host`].
+    pub fn blocks(&self, place: &Place, base: Option<&Place>) -> Result<Blocks> {
+        Blocks::open(place, base)
     }
 
     /// Mounts at `_data`, finishes a grow that a crash interrupted, and allows changes that a crash
@@ -109,19 +125,23 @@ impl Driver for ImageDriver {
     }
 
     fn check(&self, spec: &Spec) -> Result<()> {
-        image_bytes(Options::new(spec)?.kind, spec.limits).map(drop)
+        match Options::new(spec)?.kind {
+            Some(kind) => image_bytes(kind, spec.limits).map(drop),
+            None => device_bytes(spec.limits).map(drop),
+        }
     }
 
     fn create(&self, place: &Place, spec: &Spec) -> Result<()> {
         let options = Options::new(spec)?;
-        let bytes = image_bytes(options.kind, spec.limits)?;
+        let Some(kind) = options.kind else { return raw::create(place, spec, &options) };
+        let bytes = image_bytes(kind, spec.limits)?;
         if !options.overcommit {
             room::check(place, spec, bytes, 0)?;
         }
         let image = Image::create(place, IMAGE)?;
         image.set_len(bytes)?;
-        program::make(options.kind, &image.path, spec.limits)?;
-        if options.kind == Kind::Ext4 {
+        program::make(kind, &image.path, spec.limits)?;
+        if kind == Kind::Ext4 {
             resize::remove_lost_and_found(&image)?;
         }
         if !options.mount.parameters.is_empty() {
@@ -134,6 +154,9 @@ impl Driver for ImageDriver {
 
     fn mount(&self, place: &Place, spec: &Spec) -> Result<()> {
         let options = Options::new(spec)?;
+        if options.kind.is_none() {
+            return Err(unsupported("a mount", "a volume with fs=none is a block device"));
+        }
         let image = Image::open(place)?;
         resize::remove_leftovers(&image)?;
         resize::finish_through_copy(place, &image)?;
@@ -145,7 +168,33 @@ impl Driver for ImageDriver {
         true
     }
 
-    fn unmount(&self, place: &Place, _: &Spec) -> Result<()> {
+    fn is_device(&self, spec: &Spec) -> bool {
+        Options::new(spec).is_ok_and(|options| options.kind.is_none())
+    }
+
+    fn attach(&self, place: &Place, spec: &Spec) -> Result<Attached> {
+        if !self.is_device(spec) {
+            return Err(unsupported("block devices", "this volume has files: use --opt fs=none"));
+        }
+        raw::attach(place)
+    }
+
+    fn detach(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if self.is_device(spec) { raw::detach(place) } else { Ok(()) }
+    }
+
+    fn attached(&self, place: &Place, spec: &Spec) -> Result<Option<PathBuf>> {
+        if self.is_device(spec) { raw::attached(place) } else { Ok(None) }
+    }
+
+    fn remove(&self, place: &Place, spec: &Spec) -> Result<()> {
+        self.detach(place, spec)
+    }
+
+    fn unmount(&self, place: &Place, spec: &Spec) -> Result<()> {
+        if self.is_device(spec) {
+            return raw::require_detached(place);
+        }
         let directory = device::open_directory(place)?;
         if device::mounted(place, &directory)? == Mounted::Nothing {
             return Ok(());
@@ -159,7 +208,10 @@ impl Driver for ImageDriver {
         device::end_at_data(place, &directory)
     }
 
-    fn usage(&self, place: &Place, _spec: &Spec) -> Result<Usage> {
+    fn usage(&self, place: &Place, spec: &Spec) -> Result<Usage> {
+        if self.is_device(spec) {
+            return raw::usage(place);
+        }
         let image = Image::open(place)?;
         let device = image.find_device()?;
         let host_bytes = image.stat()?.blocks.saturating_mul(room::SECTOR_BYTES);
@@ -187,17 +239,25 @@ impl Driver for ImageDriver {
         Err(unsupported("limits on speed", SPEED_ELSEWHERE))
     }
 
-    fn copy(&self, place: &Place, _: &Spec, to: &Place) -> Result<()> {
-        self.freeze_copy(place, &to.directory().join(IMAGE))
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
+        let to = to.directory().join(IMAGE);
+        match self.is_device(spec) {
+            true => copy::copy_device(&Image::open(place)?, &to),
+            false => self.freeze_copy(place, &to),
+        }
     }
 
-    fn replace(&self, place: &Place, _: &Spec, from: &Place) -> Result<()> {
-        copy::replace(place, &Image::open(from)?)
+    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {
+        let copy = if self.is_device(spec) { copy::copy_device } else { copy::copy_frozen };
+        copy::replace(place, &Image::open(from)?, copy)
     }
 
     fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {
         let options = Options::new(spec)?;
-        let bytes = image_bytes(options.kind, limits)?;
+        let Some(kind) = options.kind else {
+            return raw::resize(place, spec, limits, &options);
+        };
+        let bytes = image_bytes(kind, limits)?;
         if limits.inodes != spec.limits.inodes {
             let reason = "ext4 makes inodes with the file system: create another volume";
             return Err(unsupported("resize inodes", reason));

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::device::require_files;
 use super::{NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, prepared, settle};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Begun, Locked, OpenVolume};
@@ -66,7 +67,7 @@ impl VolumeService {
     /// Opens the content of a volume, or of a snapshot (`VOLUME@SNAPSHOT`, or the id of one).
     ///
     /// # Errors
-    /// [`CatalogError::Missing`]; those of the driver.
+    /// [`CatalogError::Missing`]; [`VolumeError::IsDevice`]; those of the driver.
     pub(super) fn open_content(&self, source: &str) -> Result<Content<'_>> {
         if source.contains('@') {
             return self.open_locked(self.volumes.lock_snapshot(source)?, false);
@@ -135,6 +136,7 @@ impl VolumeService {
 
     fn open_locked(&self, locked: Locked, passes: bool) -> Result<Content<'_>> {
         let volume = locked.volume().clone();
+        require_files(&volume)?;
         let (driver, spec) = parts(&volume)?;
         driver.mount(&place(&volume), &spec)?;
         match locked.open() {
@@ -176,6 +178,10 @@ impl VolumeService {
     ) -> std::result::Result<(Volume, T), E> {
         let (driver, spec, record) = prepared(new)?;
         require_private(&driver, &spec)?;
+        if driver.is_device(&spec) {
+            let name = record.name.to_string();
+            return Err(Refusal::from(VolumeError::IsDevice { name }).into());
+        }
         let growing = match self.volumes.begin(&record).map_err(Refusal::from)? {
             Begun::New(growing) => growing,
             Begun::Exists(found) => {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use super::device::require_files;
 use super::{VolumeService, parts, place, settle};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Locked, OpenVolume};
@@ -58,6 +59,7 @@ impl VolumeService {
         prepare: impl FnOnce(&Locked, bool) -> Result<T, E>,
     ) -> Result<(OpenVolume, T), E> {
         let locked = self.volumes.lock(name).map_err(Refusal::from)?;
+        require_files(locked.volume())?;
         let (driver, spec) = parts(locked.volume())?;
         let place = place(locked.volume());
         driver.mount(&place, &spec).map_err(Refusal::from)?;

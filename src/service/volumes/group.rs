@@ -141,7 +141,10 @@ impl VolumeService {
             let (driver, spec) = parts(source.volume())?;
             match driver.freezing(&place(source.volume()), &spec) {
                 Some(freezing) => live.push(Live { freezing, to: place(growing.volume()) }),
-                None => copy_unused(source, &place(growing.volume()))?,
+                None => {
+                    self.end_unheld_device(source)?;
+                    copy_unused(source, &place(growing.volume()))?;
+                }
             }
         }
         let (Some(root), Some(taken)) = (root, growing.last()) else { return freeze(&mut live) };

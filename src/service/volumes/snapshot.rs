@@ -188,6 +188,7 @@ impl VolumeService {
         let from = self.volumes.lock_snapshot(&format!("{name}@{snapshot}"))?;
         let (driver, spec) = parts(locked.volume())?;
         let to = place(locked.volume());
+        self.end_unheld_device(&locked)?;
         driver.unmount(&to, &spec)?;
         driver.replace(&to, &spec, &place(from.volume()))?;
         let limits = (from.volume().size_bytes, from.volume().inodes);
@@ -247,6 +248,7 @@ impl VolumeService {
     /// Copies under the state lock of the source.
     fn copy_to(&self, source: &Volume, to: &Place) -> Result<()> {
         let locked = self.lock_source(source)?;
+        self.end_unheld_device(&locked)?;
         let (driver, spec) = parts(locked.volume())?;
         Ok(driver.copy(&place(locked.volume()), &spec, to)?)
     }

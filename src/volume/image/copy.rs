@@ -41,12 +41,28 @@ impl Drop for Frozen<'_> {
 /// Copies an image to a new file, of mode 0600, as it is at one moment. An error leaves no file; a
 /// crash leaves one that is not whole, which the caller removes.
 pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
+    copy_by(copy_while_frozen, image, to)
+}
+
+/// As [`copy_frozen`], for an image without a file system that is ours to freeze. An attached one
+/// is copied where the host shares blocks: the kernel lets no write pass meanwhile.
+///
+/// # Errors
+/// [`VolumeError::Attached`] for an attached image elsewhere.
+pub(super) fn copy_device(image: &Image, to: &Path) -> Result<()> {
+    copy_by(copy_while_attached, image, to)
+}
+
+/// A way to copy an image to an open file, which has this path.
+type Way = fn(&Image, BorrowedFd<'_>, &Path) -> Result<()>;
+
+fn copy_by(way: Way, image: &Image, to: &Path) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let cwd = sys::file::CWD;
     let name = to.as_os_str().as_encoded_bytes();
     let copy = sys::file::openat_with_mode(cwd, name, flags, 0o600);
     let copy = copy.map_err(VolumeError::host(to))?;
-    let copied = copy_while_frozen(image, copy.as_fd(), to)
+    let copied = way(image, copy.as_fd(), to)
         .and_then(|()| sys::file::fsync(copy.as_fd()).map_err(VolumeError::host(to)));
     if copied.is_err() {
         sys::dir::unlinkat(cwd, name).map_err(VolumeError::host(to))?;
@@ -57,12 +73,16 @@ pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
 /// The file in which a copy grows before it replaces the image of a volume.
 const REPLACING: &str = "image.replacing";
 
-/// Replaces the image of a volume by a copy of another one. A crash leaves the old image or the new
-/// one.
+/// Replaces the image of a volume by a copy that `copy` makes of another one. A crash leaves the
+/// old image or the new one.
 ///
 /// # Errors
 /// [`VolumeError::Busy`] if the image is attached.
-pub(super) fn replace(place: &Place, from: &Image) -> Result<()> {
+pub(super) fn replace(
+    place: &Place,
+    from: &Image,
+    copy: fn(&Image, &Path) -> Result<()>,
+) -> Result<()> {
     let old = Image::open(place)?;
     if old.find_device()?.is_some() {
         return Err(VolumeError::Busy { path: place.data() });
@@ -73,7 +93,7 @@ pub(super) fn replace(place: &Place, from: &Image) -> Result<()> {
         Err(error) if error.is(Errno::NOENT) => {}
         removed => removed.map_err(VolumeError::host(&path))?,
     }
-    copy_frozen(from, &path)?;
+    copy(from, &path)?;
     let directory = old.directory.as_fd();
     let (new, name) = ((directory, REPLACING.as_bytes()), (directory, IMAGE.as_bytes()));
     sys::dir::renameat2(new, name, RenameFlags::default()).map_err(VolumeError::host(&path))?;
@@ -95,6 +115,30 @@ fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<(
         Ok(()) => Ok(()),
         Err(_) => copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to)),
     }
+}
+
+fn copy_while_attached(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
+    let device = image.find_device()?;
+    if let Some(device) = &device {
+        // What its users wrote and did not sync is in the cache of the device.
+        device.flush()?;
+    }
+    let error = match sys::ioctl::ficlone(copy, image.fd.as_fd()) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    match error.errno() {
+        Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::XDEV => {}
+        _ => return Err(VolumeError::host(to)(error)),
+    }
+    if device.is_some() {
+        let reason = "the file system of the data root shares no blocks between files, so the copy \
+                      would not be of one moment; end the users of the volume first, or use a data \
+                      root on XFS or Btrfs";
+        let (path, reason) = (image.path.clone(), reason.to_owned());
+        return Err(VolumeError::Attached { path, reason });
+    }
+    copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to))
 }
 
 fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen<'_>> {

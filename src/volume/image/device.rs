@@ -16,7 +16,7 @@ use crate::error::{Errno, FromHost};
 use crate::sys::file::OFlags;
 use crate::sys::{self, context, loops};
 use crate::types::Stat;
-use crate::volume::driver::Place;
+use crate::volume::driver::{Attached, Place};
 use crate::volume::error::{Result, VolumeError};
 
 /// The name of the image in the directory of its volume.
@@ -137,6 +137,11 @@ impl Image {
     /// Returns the loop device that the image is attached to, attaching it to a free one if there
     /// is none.
     pub(super) fn attach(&self) -> Result<Device> {
+        self.attach_with(BLOCK_BYTES as u32)
+    }
+
+    /// As [`Image::attach`], with sectors of this size for a new device.
+    pub(super) fn attach_with(&self, sector_bytes: u32) -> Result<Device> {
         if let Some(device) = self.find_device()? {
             device.adopt_size()?;
             return Ok(device);
@@ -151,8 +156,7 @@ impl Image {
                 Err((_, Errno::NXIO)) => continue,
                 Err((error, _)) => return Err(error),
             };
-            let block_bytes = BLOCK_BYTES as u32;
-            match loops::configure(device.fd.as_fd(), self.fd.as_fd(), block_bytes) {
+            match loops::configure(device.fd.as_fd(), self.fd.as_fd(), sector_bytes) {
                 Ok(()) => {
                     device.use_direct_io();
                     return Ok(device);
@@ -224,6 +228,33 @@ impl Device {
             Err(error) if error.is(Errno::NXIO) => Ok(false),
             Err(error) => Err(VolumeError::host(&self.path)(error)),
         }
+    }
+
+    /// Whether the device shows the whole image, and can be written to.
+    pub(super) fn is_whole(&self) -> Result<bool> {
+        let status = loops::status(self.fd.as_fd()).map_err(VolumeError::host(&self.path))?;
+        Ok((status.offset, status.size_limit, status.read_only) == (0, 0, false))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what users of the device wrote to the image.
+    pub(super) fn flush(&self) -> Result<()> {
+        sys::file::fsync(self.fd.as_fd()).map_err(VolumeError::host(&self.path))
+    }
+
+    /// Lets the kernel detach the device when its last user closes it. This is one of them.
+    pub(super) fn detach(self) -> Result<()> {
+        match loops::detach(self.fd.as_fd()) {
+            Err(error) if error.is(Errno::NXIO) => Ok(()),
+            done => done.map_err(VolumeError::host(&self.path)),
+        }
+    }
+
+    pub(super) fn into_attached(self) -> Attached {
+        Attached::new(self.path, self.fd)
     }
 
     fn use_direct_io(&self) {

@@ -70,7 +70,8 @@ pub(super) struct MountOptions {
 /// The options of an image volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
-    pub(super) kind: Kind,
+    /// The file system; `None` for a block device without one.
+    pub(super) kind: Option<Kind>,
     pub(super) overcommit: bool,
     pub(super) mount: MountOptions,
 }
@@ -78,13 +79,14 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn new(spec: &Spec) -> Result<Self> {
         let mut options =
-            Self { kind: Kind::Ext4, overcommit: false, mount: MountOptions::default() };
+            Self { kind: Some(Kind::Ext4), overcommit: false, mount: MountOptions::default() };
         for (key, value) in &spec.options {
             let refuse = |reason: &str| refused_option(key, value, reason);
             match (key.as_str(), value.as_str()) {
-                ("fs", "ext4") => options.kind = Kind::Ext4,
-                ("fs", "xfs") => options.kind = Kind::Xfs,
-                ("fs", _) => return Err(refuse("use ext4 or xfs")),
+                ("fs", "ext4") => options.kind = Some(Kind::Ext4),
+                ("fs", "xfs") => options.kind = Some(Kind::Xfs),
+                ("fs", "none") => options.kind = None,
+                ("fs", _) => return Err(refuse("use ext4, xfs or none")),
                 ("overcommit", "true") => options.overcommit = true,
                 ("overcommit", "false") => options.overcommit = false,
                 ("overcommit", _) => return Err(refuse("use true or false")),
@@ -92,7 +94,12 @@ impl Options {
                 _ => return Err(refuse("unknown option: use fs, o or overcommit")),
             }
         }
-        Ok(options)
+        match spec.options.get("o") {
+            Some(words) if options.kind.is_none() => {
+                Err(refused_option("o", words, "a block device (fs=none) is not mounted"))
+            }
+            _ => Ok(options),
+        }
     }
 }
 
@@ -154,11 +161,28 @@ fn parameter(words: &str, word: &str) -> Result<Parameter> {
     Ok(Parameter { key: key.to_owned(), value: value.map(str::to_owned) })
 }
 
+fn size_of(limits: Limits) -> Result<u64> {
+    let none = || unsupported("volumes without a size", "add --opt size=SIZE");
+    limits.size_bytes.ok_or_else(none)
+}
+
+/// Returns the bytes of a block device for these limits: whole blocks, no less than the size.
+pub(super) fn device_bytes(limits: Limits) -> Result<u64> {
+    if limits.inodes.is_some() {
+        return Err(unsupported("inodes", "a block device (fs=none) has none"));
+    }
+    match size_of(limits)?.checked_next_multiple_of(BLOCK_BYTES) {
+        None | Some(0) => {
+            let what = "a block device has at least 1 byte, and less than 16 EiB".to_owned();
+            Err(VolumeError::TooSmall { what })
+        }
+        Some(bytes) => Ok(bytes),
+    }
+}
+
 /// Returns the bytes of the image for these limits: whole blocks, no more than the size.
 pub(super) fn image_bytes(kind: Kind, limits: Limits) -> Result<u64> {
-    let Some(size) = limits.size_bytes else {
-        return Err(unsupported("volumes without a size", "add --opt size=SIZE"));
-    };
+    let size = size_of(limits)?;
     if kind == Kind::Xfs && limits.inodes.is_some() {
         let reason = "xfs makes inodes as they are needed: use fs=ext4";
         return Err(unsupported("inodes", reason));
@@ -184,7 +208,7 @@ mod tests {
     #[test]
     fn without_options_it_is_ext4_without_flags() {
         let options = options(&[]).unwrap();
-        assert_eq!((options.kind, options.overcommit), (Kind::Ext4, false));
+        assert_eq!((options.kind, options.overcommit), (Some(Kind::Ext4), false));
         assert_eq!(options.mount, MountOptions::default());
     }
 
@@ -192,7 +216,7 @@ mod tests {
     fn words_become_flags_and_parameters() {
         let o = "ro,noatime,nosuid,nodev,noexec,commit=30,data=ordered,lazytime,rw";
         let options = options(&[("fs", "xfs"), ("overcommit", "true"), ("o", o)]).unwrap();
-        assert_eq!((options.kind, options.overcommit), (Kind::Xfs, true));
+        assert_eq!((options.kind, options.overcommit), (Some(Kind::Xfs), true));
         let flags = BindFlags { read_only: false, nosuid: true, nodev: true, noexec: true };
         assert_eq!(options.mount.flags, flags);
         assert!(options.mount.times.none && !options.mount.times.strict);
@@ -224,6 +248,23 @@ mod tests {
             assert!(matches!(error, VolumeError::Option { .. }), "{key}={value}: {error}");
             assert!(error.to_string().contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn a_block_device_has_no_file_system_and_whole_blocks() {
+        let found = options(&[("fs", "none"), ("overcommit", "true")]).unwrap();
+        assert_eq!((found.kind, found.overcommit), (None, true));
+        let refused = options(&[("fs", "none"), ("o", "ro")]).unwrap_err().to_string();
+        assert!(refused.contains("is not mounted"), "{refused}");
+        let limits = |size| Limits { size_bytes: size, inodes: None };
+        for (size, bytes) in [(1, 4096), (4096, 4096), (MIB + 1, MIB + 4096)] {
+            assert_eq!(device_bytes(limits(Some(size))).unwrap(), bytes);
+        }
+        for bad in [Some(0), Some(u64::MAX), None] {
+            device_bytes(limits(bad)).unwrap_err();
+        }
+        let inodes = Limits { inodes: Some(5), ..limits(Some(MIB)) };
+        assert!(matches!(device_bytes(inodes), Err(VolumeError::Unsupported { .. })));
     }
 
     #[test]

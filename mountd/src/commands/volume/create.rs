@@ -19,7 +19,8 @@ pub struct CreateArgs {
     /// The driver: local, image, union, or plugin:NAME for a volume plugin of Docker.
     #[arg(short, long, default_value = "local")]
     driver: String,
-    /// An option of the driver. local: type, device, o. image: fs (ext4 or xfs), o.
+    /// An option of the driver. local: type, device, o. image: fs (ext4, xfs, or none for a block
+    /// device), o.
     /// plugin:NAME: those of the plugin.
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     options: Vec<String>,
