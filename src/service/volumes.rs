@@ -31,7 +31,6 @@ use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
-pub use device::is_device;
 pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 
@@ -256,7 +255,7 @@ impl VolumeService {
     pub fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf> {
         let locked = self.volumes.lock(name)?;
         let volume = locked.volume();
-        device::require_files(volume)?;
+        require_files(volume)?;
         let (driver, spec) = parts(volume)?;
         driver.mount(&place(volume), &spec)?;
         let held = self.volumes.add_holder(&locked, holder).map_err(Refusal::from);
@@ -269,8 +268,8 @@ impl VolumeService {
         }
     }
 
-    /// Ends the use of a volume by a holder. The last one unmounts it, or detaches its device. An unknown holder or volume
-    /// is not an error.
+    /// Ends the use of a volume by a holder. The last one unmounts it, or detaches its device. An
+    /// unknown holder or volume is not an error.
     ///
     /// # Errors
     /// [`Refusal::Catalog`]; those of the driver.
@@ -381,7 +380,7 @@ impl VolumeService {
     pub fn resize(&self, name: &VolumeName, limits: Limits) -> Result<Volume> {
         let mut locked = self.volumes.lock(name)?;
         let (driver, mut spec) = parts(locked.volume())?;
-        let limits = device::rounded(&*driver, &spec, limits.or(spec.limits));
+        let limits = driver.rounded(&spec, limits.or(spec.limits));
         if limits.size_bytes > spec.limits.size_bytes {
             spec.promised_bytes = self.promised_but(&locked.volume().id)?;
         }
@@ -513,6 +512,20 @@ fn end_content(volume: &Volume) -> std::result::Result<(), String> {
     end().map_err(|error| error.to_string())
 }
 
+/// Whether a volume, or a snapshot, is a block device, which has no files.
+#[must_use]
+pub fn is_device(volume: &Volume) -> bool {
+    parts(volume).is_ok_and(|(driver, spec)| driver.is_device(&spec))
+}
+
+/// Refuses a volume without files.
+fn require_files(volume: &Volume) -> Result<()> {
+    if is_device(volume) {
+        return Err(VolumeError::IsDevice { name: volume.name.to_string() }.into());
+    }
+    Ok(())
+}
+
 fn place(volume: &Volume) -> Place {
     let directory = volume.directory().to_owned();
     if volume.origin.is_empty() { Place::new(directory) } else { Place::of_snapshot(directory) }
@@ -531,7 +544,7 @@ fn prepared(new: NewVolume) -> Result<(Chosen, Spec, NewRecord)> {
     let (options, limits) = split(new.options)?;
     let mut spec = Spec { options, limits, promised_bytes: 0 };
     driver.check(&spec)?;
-    spec.limits = device::rounded(&*driver, &spec, limits);
+    spec.limits = driver.rounded(&spec, limits);
     let record = NewRecord {
         name: new.name,
         driver: driver.name().to_owned(),

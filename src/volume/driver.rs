@@ -162,6 +162,11 @@ pub trait Driver: Send + Sync {
     /// `Busy` if a process uses the mount.
     fn unmount(&self, place: &Place, spec: &Spec) -> Result<()>;
 
+    /// The limits that a volume with these gets.
+    fn rounded(&self, _spec: &Spec, limits: Limits) -> Limits {
+        limits
+    }
+
     /// Whether the content of such a volume is a block device, which has no files:
     /// [`Driver::attach`] takes the place of [`Driver::mount`].
     fn is_device(&self, _spec: &Spec) -> bool {

@@ -16,8 +16,8 @@
 //!   `copy`.
 //! - A volume without a file system (`fs=none`) is a block device: see the module `raw`.
 //!
-//! Options: `fs=ext4|xfs|none`, `o=WORD,...` with the options of mount(8) and of the file system, and
-//! `overcommit=true` for images of more bytes than the host has free.
+//! Options: `fs=ext4|xfs|none`, `o=WORD,...` with the options of mount(8) and of the file system,
+//! and `overcommit=true` for images of more bytes than the host has free.
 
 mod blocks;
 mod copy;
@@ -41,9 +41,6 @@ pub use blocks::Blocks;
 use device::{IMAGE, Image, Mounted};
 use options::{Kind, MountOptions, Options, device_bytes, image_bytes};
 use refusal::{DRIVER, busy, unsupported};
-
-/// Bytes of a block: the size of a block device is a multiple of it.
-pub const BLOCK_BYTES: u64 = options::BLOCK_BYTES;
 
 /// Volumes with a file system of their own in a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,6 +163,14 @@ impl Driver for ImageDriver {
 
     fn is_private(&self, _: &Spec) -> bool {
         true
+    }
+
+    fn rounded(&self, spec: &Spec, limits: Limits) -> Limits {
+        if !self.is_device(spec) {
+            return limits;
+        }
+        let size_bytes = device_bytes(limits).ok().or(limits.size_bytes);
+        Limits { size_bytes, ..limits }
     }
 
     fn is_device(&self, spec: &Spec) -> bool {

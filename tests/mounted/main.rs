@@ -103,6 +103,8 @@ mod swapped;
 mod table;
 mod times;
 mod trust;
+mod volume_block;
+mod volume_changes;
 mod volume_drivers;
 mod volume_group;
 mod volume_image;

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use super::device::require_files;
-use super::{NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, prepared, settle};
+use super::{
+    NewVolume, OnProgress, Result, Volume, VolumeService, parts, place, prepared, require_files,
+    settle,
+};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Begun, Locked, OpenVolume};
 use crate::service::failure::Refusal;

@@ -7,40 +7,17 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{Refusal, Result, Volume, VolumeService, parts, place, settle};
+use super::{Refusal, Result, Volume, VolumeService, is_device, parts, place, settle};
 use crate::catalog::volumes::Locked;
-use crate::types::{Limits, VolumeName};
-use crate::volume::image::{BLOCK_BYTES, Blocks, ImageDriver};
-use crate::volume::{Driver, Spec, VolumeError};
-
-/// Whether a volume, or a snapshot, is a block device and has no files.
-#[must_use]
-pub fn is_device(volume: &Volume) -> bool {
-    parts(volume).is_ok_and(|(driver, spec)| driver.is_device(&spec))
-}
-
-/// Refuses a volume without files.
-pub(super) fn require_files(volume: &Volume) -> Result<()> {
-    if is_device(volume) {
-        return Err(VolumeError::IsDevice { name: volume.name.to_string() }.into());
-    }
-    Ok(())
-}
+use crate::types::VolumeName;
+use crate::volume::VolumeError;
+use crate::volume::image::{Blocks, ImageDriver};
 
 fn require_device(volume: &Volume) -> Result<()> {
     if is_device(volume) {
         return Ok(());
     }
     Err(VolumeError::NotDevice { name: volume.name.to_string() }.into())
-}
-
-/// The limits that a volume really gets: a block device has whole blocks.
-pub(super) fn rounded(driver: &dyn Driver, spec: &Spec, limits: Limits) -> Limits {
-    if !driver.is_device(spec) {
-        return limits;
-    }
-    let whole = |bytes: u64| bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(bytes);
-    Limits { size_bytes: limits.size_bytes.map(whole), ..limits }
 }
 
 impl VolumeService {

@@ -5,8 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use super::device::require_files;
-use super::{VolumeService, parts, place, settle};
+use super::{VolumeService, parts, place, require_files, settle};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Locked, OpenVolume};
 use crate::error::FromHost;
