@@ -118,8 +118,8 @@ impl VolumeService {
         opened.map_err(|error| {
             // One of them was removed meanwhile.
             let gone = [Some(snapshot), base].into_iter().flatten();
-            let gone = gone.filter_map(|text| self.inspect_snapshot(text).err());
-            gone.filter(Refusal::is_missing).next().unwrap_or_else(|| error.into())
+            let mut gone = gone.filter_map(|text| self.inspect_snapshot(text).err());
+            gone.find(Refusal::is_missing).unwrap_or_else(|| error.into())
         })
     }
 }

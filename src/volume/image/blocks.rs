@@ -64,9 +64,8 @@ impl Blocks {
             None => with_data(self.of.as_fd(), &mut ranges),
             Some(base) => Pair { of: self.of.as_fd(), base: base.as_fd() }.differing(&mut ranges),
         };
-        match reported.map_err(VolumeError::host(&self.path))? {
-            true => ranges.end(),
-            false => {}
+        if reported.map_err(VolumeError::host(&self.path))? {
+            ranges.end();
         }
         Ok(())
     }
@@ -159,7 +158,7 @@ impl Pair<'_> {
         while at < size {
             let places = if has_places { self.places(at, size)? } else { None };
             has_places = places.is_some();
-            let (parts, end) = places.unwrap_or_else(|| (vec![at..size], size));
+            let (parts, end) = places.unwrap_or_else(|| (only(at..size), size));
             for part in parts {
                 if !self.compare(part, ranges, &mut buffers)? {
                     return Ok(false);
@@ -190,7 +189,7 @@ impl Pair<'_> {
             Ok(read) => read,
         };
         let end = of.end.min(base.end);
-        let parts = if of == again { apart(&of, &base, at..end) } else { vec![at..end] };
+        let parts = if of == again { apart(&of, &base, at..end) } else { only(at..end) };
         Ok(Some((parts, end)))
     }
 
@@ -227,6 +226,10 @@ impl Pair<'_> {
         }
         Ok(true)
     }
+}
+
+fn only(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
 }
 
 /// Reads a part of a file; what is behind its end is zeros.
@@ -311,8 +314,8 @@ mod tests {
         assert_eq!(apart(&one, &one, 0..100), []);
         let mut own = one.clone();
         own.extents[1].is_shared = false;
-        assert_eq!(apart(&one, &own, 0..100), [40..50]);
-        assert_eq!(apart(&own, &own, 45..100), [45..50]);
+        assert_eq!(apart(&one, &own, 0..100), only(40..50));
+        assert_eq!(apart(&own, &own, 45..100), only(45..50));
     }
 
     #[test]
@@ -364,9 +367,9 @@ mod tests {
         let pair = blocks(file(&of), Some(file(&base)));
         let expected = [65_536 + 4096..65_536 + 8192, 1 << 20..(1 << 20) + 4096];
         let last = 2 << 20..(2 << 20) + 8192;
-        assert_eq!(each(&pair, 0), [&expected[..], &[last.clone()]].concat());
+        assert_eq!(each(&pair, 0), [&expected[..], &only(last.clone())].concat());
         assert_eq!(each(&pair, 1 << 20), [expected[1].clone(), last.clone()]);
-        assert_eq!(each(&pair, (2 << 20) + 4097), [(2 << 20) + 4096..(2 << 20) + 8192]);
+        assert_eq!(each(&pair, (2 << 20) + 4097), only((2 << 20) + 4096..(2 << 20) + 8192));
         assert_eq!(each(&pair, SIZE + 1), []);
         let mut first = Vec::new();
         pair.each(0, &mut |range| {
@@ -382,7 +385,7 @@ mod tests {
         let base = file(&[(0, 1, 4096)]);
         base.set_len(4096).unwrap();
         let pair = blocks(file(&[(0, 1, 4096), (8192, 5, 1)]), Some(base));
-        assert_eq!(each(&pair, 0), [8192..12_288]);
+        assert_eq!(each(&pair, 0), only(8192..12_288));
     }
 
     #[test]
