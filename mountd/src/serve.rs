@@ -200,7 +200,10 @@ impl Daemon {
             tracing::info!("csi listens on {} as {}", bound.place, driver.role);
             let (listener, file) = bound.split();
             files.push(file);
-            fronts.spawn(csi::serve(driver, listener, ending.clone()));
+            let metrics = Arc::clone(&self.sampler.metrics);
+            let connections = self.config.limits.connections;
+            let front = csi::Front { driver, connections, metrics };
+            fronts.spawn(front.serve(listener, ending.clone()));
         }
         let mut start = |front: Front, bound: Bound| {
             tracing::info!("{} listens on {}", front.name, bound.place);

@@ -75,6 +75,7 @@ pub struct Driver {
     pub max_volumes: u32,
     busy: Arc<Busy>,
     threads: Arc<Semaphore>,
+    calls: usize,
 }
 
 impl Driver {
@@ -82,7 +83,7 @@ impl Driver {
     #[must_use]
     pub fn new(volumes: Arc<VolumeService>, node: String, role: Role, calls: usize) -> Self {
         let (busy, threads) = (Arc::default(), Arc::new(Semaphore::new(calls)));
-        Self { volumes, node, role, max_volumes: 0, busy, threads }
+        Self { volumes, node, role, max_volumes: 0, busy, threads, calls }
     }
 
     /// Runs a call on a thread, while no other call works on one of its objects. A call whose
@@ -106,6 +107,13 @@ impl Driver {
         });
         let done = done.await.map_err(|_| interrupted())??;
         Ok(Response::new(done))
+    }
+
+    /// Waits until no call runs, also none whose client is gone.
+    pub async fn idle(&self) {
+        let all = u32::try_from(self.calls).unwrap_or(u32::MAX);
+        // It is never closed.
+        drop(self.threads.acquire_many(all).await);
     }
 
     /// The volume of an id that this driver gave out, or of the name of a volume that was made by

@@ -111,9 +111,14 @@ impl Metrics {
 
     /// Counts an answer.
     pub fn answered(&self, front: &str, call: &str, outcome: Outcome, time: Duration) {
+        self.called(front, call, outcome.name(), time);
+    }
+
+    /// Counts an answer of a front end with more results than [`Outcome`] has.
+    pub fn called(&self, front: &str, call: &str, result: &str, time: Duration) {
         let labels = vec![("front", front.to_owned()), ("call", call.to_owned())];
         self.seconds.get_or_create(&labels).observe(time.as_secs_f64());
-        let result = ("result", outcome.name().to_owned());
+        let result = ("result", result.to_owned());
         self.requests.get_or_create(&[labels, vec![result]].concat()).inc();
     }
 

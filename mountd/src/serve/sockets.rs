@@ -1,22 +1,28 @@
 //! Sockets on which front ends listen.
 //!
-//! A unix socket appears at its path with mode 0600 and listening: it is bound under a temporary
-//! name of the same directory and renamed, under a lock on that directory, so that of two daemons
-//! that start at once one wins. A socket file that nobody listens on is replaced; one with a
-//! listener, and any other file, is an error. At the end the file is removed if it is still ours.
-//! A socket of the service manager (socket activation) keeps its file.
+//! A unix socket appears at its path with mode 0600, under a lock on its directory, so that of two
+//! daemons that start at once one wins. No other file is made, since orchestrators watch such
+//! directories. A client that is earlier than listen(2) is refused, as by a stale socket. A socket
+//! file that nobody listens on is replaced; one with a listener, and any other file, is an error.
+//! At the end the file is removed if it is still ours. A socket of the service manager (socket
+//! activation) keeps its file.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::net::{self as net, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::config::{Address, Config};
 use crate::report::CliError;
+
+/// Connections that wait to be accepted; the host has a limit of its own.
+const QUEUE: i32 = 4096;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -143,25 +149,29 @@ fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         let text = "another process listens there";
         return Err(io::Error::new(ErrorKind::AddrInUse, text));
     }
-    // A short name: the path of a socket has 107 bytes at most.
-    let new = dir.join(format!(".{}", std::process::id()));
-    match fs::remove_file(&new) {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&new)?;
-    let renamed = publish(&new, path);
-    if renamed.is_err() {
-        fs::remove_file(&new)?;
+    let socket = create(path)?;
+    let found = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), id: (found.dev(), found.ino()) };
+    if let Err(error) = net::listen(&socket, QUEUE) {
+        fs::remove_file(path)?;
+        return Err(error.into());
     }
-    Ok((listener, renamed?))
+    Ok((UnixListener::from(socket), file))
 }
 
-fn publish(new: &Path, path: &Path) -> io::Result<SocketFile> {
-    fs::set_permissions(new, Permissions::from_mode(0o600))?;
-    let found = fs::symlink_metadata(new)?;
-    fs::rename(new, path)?;
-    Ok(SocketFile { path: path.to_owned(), id: (found.dev(), found.ino()) })
+/// Makes a socket, with its file. The file has the mode of the socket at once (unix_bind_bsd of
+/// net/unix/af_unix.c), less the umask.
+fn create(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket =
+        net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// Listens for metrics.
@@ -290,6 +300,39 @@ mod tests {
         let (_other, _kept) = bind(&path).unwrap().split();
         drop(removal);
         assert!(path.exists(), "the file of another daemon stays");
+    }
+
+    #[test]
+    fn the_mode_is_right_before_anybody_can_connect_and_no_other_file_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("csi.sock");
+        let socket = create(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let refused = UnixStream::connect(&path).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // A daemon that was killed here leaves a stale socket.
+        drop(socket);
+        drop(bind(&path).unwrap());
+    }
+
+    #[test]
+    fn a_directory_sees_the_socket_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+        let events =
+            rustix::fs::inotify::WatchFlags::CREATE | rustix::fs::inotify::WatchFlags::MOVED_TO;
+        rustix::fs::inotify::add_watch(&watch, dir.path(), events).unwrap();
+        let path = dir.path().join("csi.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let _bound = bind(&path).unwrap();
+        let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = rustix::fs::inotify::Reader::new(&watch, &mut space);
+        let mut seen = Vec::new();
+        while let Ok(event) = reader.next() {
+            seen.push(event.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+        assert_eq!(seen, ["csi.sock", "csi.sock"]);
     }
 
     #[test]
