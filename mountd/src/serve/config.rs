@@ -441,6 +441,10 @@ mod tests {
             ("docker = ", "line 1"),
             ("[kube]\naddress = \"host\"", "line 2"),
             ("[kube]\nadress = \"127.0.0.1:1\"", "unknown field `adress`"),
+            ("[csi]\nsocket = \"c.sock\"", "csi.socket is not an absolute path"),
+            ("[csi]\nrole = \"both\"", "unknown variant `both`"),
+            ("[csi]\nmax_volumes = -1", "line 2"),
+            ("[csi]\nendpoint = \"/c.sock\"", "unknown field `endpoint`"),
             ("[trash]\nage = 1", "unknown field `age`"),
             ("[trash]\nage_seconds = -1", "line 2"),
             ("[trash]\nfree_percent = 91", "trash.free_percent is 91: use a number from 0 to 90"),
@@ -451,6 +455,41 @@ mod tests {
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(word), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn the_driver_of_csi_is_named_by_flags_or_by_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lamina.toml");
+        let text = "docker = \"/run/a.sock\"\n[csi]\nsocket = \"/run/c.sock\"\nrole = \"node\"\n\
+                    max_volumes = 7\n";
+        std::fs::write(&file, text).unwrap();
+        let mut flags = Flags { config: Some(file), ..Flags::default() };
+        let both = flags.resolve().unwrap();
+        let csi = Csi { socket: Some("/run/c.sock".into()), role: Role::Node, max_volumes: 7 };
+        assert_eq!((both.docker, both.csi), (Some("/run/a.sock".into()), csi));
+        // A role alone starts no front end, and keeps those of the file.
+        flags.csi_role = Some(Role::Controller);
+        let role = flags.resolve().unwrap();
+        assert_eq!(role.docker, Some("/run/a.sock".into()));
+        assert_eq!(role.csi.role, Role::Controller);
+        flags.csi = Some("/run/d.sock".into());
+        let one = flags.resolve().unwrap();
+        let csi = Csi { socket: flags.csi.take(), role: Role::Controller, max_volumes: 7 };
+        assert_eq!((one.docker, one.csi), (None, csi));
+        flags.docker = Some("/run/e.sock".into());
+        assert_eq!(flags.resolve().unwrap().csi.socket, None);
+    }
+
+    #[test]
+    fn endpoints_are_paths_of_sockets() {
+        for good in ["unix:///run/c.sock", "unix:/run/c.sock", "/run/c.sock"] {
+            assert_eq!(good.parse::<Endpoint>().unwrap(), Endpoint("/run/c.sock".into()));
+        }
+        for bad in ["tcp://1.2.3.4:5", "unix://run/c.sock", "c.sock", "", "unix://"] {
+            let reason = bad.parse::<Endpoint>().unwrap_err();
+            assert!(reason.contains("use unix:///PATH"), "{reason}");
         }
     }
 

@@ -10,6 +10,8 @@
 )]
 
 mod client;
+mod csi_frames;
+mod csi_socket;
 mod daemon;
 mod ends;
 mod http;

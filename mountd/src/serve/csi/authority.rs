@@ -7,8 +7,8 @@
 //! changed, all later ones are encoded without the dynamic table, since that of h2 differs then.
 //!
 //! What is no HTTP/2, and what is wrong, is left to h2, which answers it. A header block that
-//! cannot be decoded, or is too large, reaches h2 as a block that is malformed, so that the client
-//! receives COMPRESSION_ERROR.
+//! cannot be decoded, or is too large, reaches h2 as a block that is malformed, so that h2 ends the
+//! connection with an error.
 
 use axum::http::uri::Authority;
 
@@ -183,6 +183,7 @@ impl Rewriter {
             (Some(block), CONTINUATION) => {
                 head.stream == block.head.stream && head.length <= FRAME_MAX
             }
+            (Some(_), _) | (None, CONTINUATION) => false,
             (None, _) => {
                 head.write(output);
                 match head.length {
@@ -191,7 +192,6 @@ impl Rewriter {
                 }
                 return;
             }
-            (Some(_), _) => false,
         };
         if !is_right {
             return self.leave(head, &[], output);
@@ -257,7 +257,7 @@ impl Rewriter {
         }
     }
 
-    /// Has h2 answer COMPRESSION_ERROR.
+    /// Has h2 end the connection.
     fn refuse(&mut self, head: Head, output: &mut Vec<u8>) {
         Head { length: MALFORMED.len(), flags: END_HEADERS, ..head }.write(output);
         output.extend_from_slice(MALFORMED);

@@ -204,6 +204,10 @@ impl HttpBody for Limited {
             return Poll::Ready(Some(Err(axum::Error::new(Status::deadline_exceeded(text)))));
         }
         let frame = ready!(frame);
+        if let Some(Err(error)) = &frame {
+            let text = format!("the request broke off: {error}");
+            return Poll::Ready(Some(Err(axum::Error::new(Status::unavailable(text)))));
+        }
         if let Some(Ok(frame)) = &frame {
             this.len += frame.data_ref().map_or(0, Bytes::len);
         }
