@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ fn a_kill_under_load_loses_no_answered_change() {
     let place = Place::new();
     for round in 0..3 {
         let mut daemon = place.start();
+        let answers = AtomicUsize::new(0);
         let made = thread::scope(|scope| {
             let create = |number: usize| {
                 let mut client = daemon.client();
@@ -65,10 +67,12 @@ fn a_kill_under_load_loses_no_answered_change() {
                     let Some(reply) = client.read() else { break };
                     assert_eq!(reply.code, 200);
                     made.push(name);
+                    answers.fetch_add(1, Ordering::Relaxed);
                 }
                 made
             };
             let all: Vec<_> = (0..4).map(|number| scope.spawn(move || create(number))).collect();
+            until("an answer", || answers.load(Ordering::Relaxed) > 0);
             thread::sleep(Duration::from_millis(150));
             daemon.signal(Signal::KILL);
             all.into_iter().flat_map(|one| one.join().unwrap()).collect::<Vec<_>>()

@@ -34,7 +34,8 @@ impl Client {
 fn blocks(bytes: &[u8]) -> Vec<(u32, u8, Vec<Field>)> {
     let mut rest = bytes.strip_prefix(PREFACE).unwrap();
     let mut decoder = Decoder::default();
-    let (mut all, mut open): (Vec<_>, Option<(u32, u8, Vec<u8>)>) = (Vec::new(), None);
+    let mut all = Vec::new();
+    let mut open: Option<(u32, u8, Vec<u8>)> = None;
     while let Some((head, more)) = rest.split_first_chunk::<HEAD_LEN>() {
         let head = Head::parse(*head);
         let (payload, more) = more.split_at(head.length);
