@@ -1,5 +1,5 @@
-//! What every call of the Container Storage Interface has in common: it is counted with its code and
-//! its time, and its request has limits.
+//! What every call of the Container Storage Interface has in common: it is counted with its code
+//! and its time, and its request has limits.
 
 use std::pin::Pin;
 use std::sync::Arc;
