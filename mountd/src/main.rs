@@ -41,6 +41,9 @@ fn main() -> ExitCode {
     if let Ok(program) = std::env::current_exe() {
         laminafs::service::volumes::serve_by(program);
     }
+    if run::requires_holder() {
+        laminafs::service::volumes::require_holder();
+    }
     match dispatch(words) {
         Ok(code) => code,
         Err(error) => error.report(),

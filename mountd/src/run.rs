@@ -6,6 +6,7 @@
 //! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`) |
 //! | `LAMINA_LOG_FILE` | where to, with `LAMINA_LOG` |
 //! | `LAMINA_ROOT` | the data root |
+//! | `LAMINA_HOLDER` | `required`: only `lamina volume holder` starts processes that serve volumes |
 //! | `LAMINA_RUNTIME_DIR` | where mounts answer `lamina status` |
 //! | `FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT` | whiteouts are written as `.wh.` files |
 
@@ -121,6 +122,11 @@ pub fn runtime_dir() -> Option<PathBuf> {
     }
     let dir: Option<OsString> = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     dir.map(|dir| Path::new(&dir).join("lamina"))
+}
+
+/// Whether only the holder may start processes that serve volumes.
+pub fn requires_holder() -> bool {
+    std::env::var_os("LAMINA_HOLDER").is_some_and(|value| value == "required")
 }
 
 /// Whether whiteouts are to be files.

@@ -13,7 +13,10 @@ use crate::sys;
 use crate::sys::file::OFlags;
 
 pub use super::confine::shed;
-pub use crate::sys::process::{EndSignals, clear_umask, raise_open_files, return_memory};
+pub use crate::sys::process::{
+    EndSignals, adopt_orphans, clear_umask, raise_open_files, return_memory,
+};
+pub use crate::volume::union::holder::{Holder, Starter};
 
 /// Moves this process, which must have one thread, into the mount namespace of a file
 /// (`/proc/PID/ns/mnt`, or a bind mount of it).

@@ -469,6 +469,11 @@ pub fn serve_by(program: PathBuf) {
     volume::union::set_program(program);
 }
 
+/// Lets only the holder of the data root start processes that serve volumes.
+pub fn require_holder() {
+    volume::union::require_holder();
+}
+
 /// A name of 64 random digits, for a volume that is created without one.
 ///
 /// # Errors

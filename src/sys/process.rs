@@ -62,6 +62,43 @@ fn waited(child: Pid, options: WaitOptions) -> Result<Option<u8>> {
     Ok(Some(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
+/// Waits until a child has ended, and returns its number; it stays for [`wait_for`]. `None` if this
+/// process has no child.
+///
+/// # Errors
+/// As waitid(2).
+pub fn await_ended() -> Result<Option<Pid>> {
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: waitid writes one siginfo_t, which lives until it returns; zeroes are a valid one.
+        let (done, info) = unsafe {
+            let options = libc::WEXITED | libc::WNOWAIT;
+            let done = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options);
+            (done, info.assume_init())
+        };
+        if done == 0 {
+            // SAFETY: waitid has filled in the fields of SIGCHLD, among them this number.
+            return Ok(Pid::from_raw(unsafe { info.si_pid() }));
+        }
+        let error = last("waitid");
+        if error.is(crate::error::Errno(libc::ECHILD)) {
+            return Ok(None);
+        }
+        if !error.is(crate::error::Errno(libc::EINTR)) {
+            return Err(error);
+        }
+    }
+}
+
+/// Makes this process the parent of its descendants whose parents end.
+///
+/// # Errors
+/// As prctl(2) with `PR_SET_CHILD_SUBREAPER`.
+pub fn adopt_orphans() -> Result<()> {
+    let own = Some(rustix::process::getpid());
+    rustix::process::set_child_subreaper(own).map_err(refused("prctl"))
+}
+
 /// A pipe, closed on exec: its end for reading and its end for writing.
 ///
 /// # Errors

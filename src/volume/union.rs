@@ -8,6 +8,7 @@
 //! The mount is served by a process of its own, which outlives the one that mounted it.
 
 pub mod delta;
+pub mod holder;
 mod options;
 pub mod pool;
 pub mod running;
@@ -28,7 +29,7 @@ use options::Options;
 use pool::Pool;
 use stack::Stack;
 
-pub use served::{is_answering, resize, set_program};
+pub use served::{is_answering, require_holder, resize, set_program};
 
 /// The name of the driver.
 pub const NAME: &str = "union";

@@ -7,6 +7,7 @@ mod df;
 mod diff;
 mod export;
 mod filter;
+mod holder;
 mod inspect;
 mod ls;
 mod prune;
@@ -81,6 +82,8 @@ pub enum VolumeCommand {
     Undelete(change::UndeleteArgs),
     /// Build a lost catalogue again from the directories of the volumes.
     Recover,
+    /// Start the processes that serve volumes for other processes, which may end before them.
+    Holder(holder::HolderArgs),
     /// Serve a volume; its driver starts this.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -95,6 +98,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Serve(_) => PathBuf::new(),
         VolumeCommand::Create(_)
         | VolumeCommand::Adopt(_)
+        | VolumeCommand::Holder(_)
         | VolumeCommand::Import(_)
         | VolumeCommand::Restore(_) => run::data_root(args.root),
         _ => run::existing_root(args.root)?,
@@ -121,6 +125,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Adopt(args) => change::adopt(&root, &args),
         VolumeCommand::Undelete(args) => change::undelete(&root, &args),
         VolumeCommand::Recover => change::recover(&root),
+        VolumeCommand::Holder(args) => return holder::run(&root, &args),
         VolumeCommand::Serve(args) => return serve::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)

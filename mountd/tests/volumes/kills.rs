@@ -117,6 +117,11 @@ impl Host {
         command
     }
 
+    /// `lamina ..`, not started yet.
+    pub fn lamina(&self, words: &[&str]) -> Command {
+        self.place.lamina(words)
+    }
+
     /// What the last verb printed as its error.
     pub fn said(&self) -> String {
         fs::read_to_string(self.at("errors")).unwrap_or_default()

@@ -9,6 +9,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod holder;
 mod killed;
 mod killed_containers;
 mod killed_images;

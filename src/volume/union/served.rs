@@ -1,17 +1,22 @@
 //! The process that serves a volume: its start, its end, and requests to it. The one that serves a
 //! container answers the same requests.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::driver::Place;
 use super::super::error::{Result, VolumeError};
+use super::super::mounted;
+use super::holder::{self, Asked, Ended};
 use super::pool::{Pool, Shared};
 use super::wire::{Answer, Connection, Directory, Request, UsedSpace};
 use super::{pool, stack};
@@ -35,6 +40,13 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// Names the program that serves volumes by its command `volume serve`; the first call counts.
 pub fn set_program(path: PathBuf) {
     drop(PROGRAM.set(path));
+}
+
+static HOLDER_REQUIRED: AtomicBool = AtomicBool::new(false);
+
+/// Lets this process start none that serves a volume by itself: it would end with this one.
+pub fn require_holder() {
+    HOLDER_REQUIRED.store(true, Ordering::Relaxed);
 }
 
 fn failed(reason: impl Into<String>) -> VolumeError {
@@ -66,18 +78,11 @@ pub(super) fn await_start(place: &Place) -> Result<()> {
     lock_start(place).map(drop)
 }
 
-/// Starts the process of a volume, and returns when it serves. If this process is killed, the
-/// other one goes on, and [`await_start`] waits for it.
-///
-/// # Errors
-/// [`VolumeError::Program`].
-pub(super) fn start(place: &Place, limits: Limits, speed: Speed) -> Result<()> {
-    let unnamed = || failed("the program is not known to this process");
-    let program = PROGRAM.get().ok_or_else(unnamed)?;
-    let mut command = Command::new(program);
-    command.args(["volume", "serve"]).arg(place.directory());
+/// The arguments of the process of a volume.
+fn arguments(place: &Place, limits: Limits, speed: Speed) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["volume".into(), "serve".into(), place.directory().into()];
     if place.is_snapshot() {
-        command.arg("--read-only");
+        words.push("--read-only".into());
     }
     for (option, limit) in [
         ("--size-bytes", limits.size_bytes),
@@ -88,19 +93,77 @@ pub(super) fn start(place: &Place, limits: Limits, speed: Speed) -> Result<()> {
         ("--write-bandwidth", speed.write.bandwidth),
     ] {
         if let Some(limit) = limit {
-            command.arg(option).arg(limit.to_string());
+            words.extend([option.into(), limit.to_string().into()]);
         }
     }
+    words
+}
+
+/// Starts the process of a volume, and returns when it serves. If this process is killed, the
+/// other one goes on, and [`await_start`] waits for it. The holder of the data root starts it if
+/// one runs, so that it is no child of this process.
+///
+/// # Errors
+/// [`VolumeError::Program`].
+pub(super) fn start(place: &Place, limits: Limits, speed: Speed) -> Result<()> {
+    let arguments = arguments(place, limits, speed);
+    let root = place.directory().ancestors().nth(2).unwrap_or_else(|| place.directory());
     // The process has the lock as its standard input, which it closes when it serves.
-    let lock = Stdio::from(lock_start(place)?);
-    let ran = command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::piped()).output();
-    let ran = ran.map_err(|error| failed(format!("{}: {error}", program.display())))?;
-    if ran.status.success() {
-        return Ok(());
+    let lock = lock_start(place)?;
+    let lock = match holder::ask(root, &arguments, lock.as_fd())? {
+        Asked::Ran(ended) => {
+            drop(lock);
+            check(&ended)?;
+            return if mounted::is_mounted(place)? { Ok(()) } else { Err(unseen(place)) };
+        }
+        Asked::Nobody => lock,
+        Asked::Lost => {
+            // The holder may have started it.
+            drop(lock);
+            if super::is_served(place)? {
+                return Ok(());
+            }
+            lock_start(place)?
+        }
+    };
+    if HOLDER_REQUIRED.load(Ordering::Relaxed) {
+        let root = root.display();
+        return Err(failed(format!("no holder runs for {root}: start `lamina volume holder`")));
     }
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let said = said.trim().trim_start_matches("lamina: ");
-    Err(failed(if said.is_empty() { ran.status.to_string() } else { said.to_owned() }))
+    check(&run(&arguments, lock)?)
+}
+
+/// Runs the program as a child of this process.
+fn run(arguments: &[OsString], lock: File) -> Result<Ended> {
+    let unnamed = || failed("the program is not known to this process");
+    let program = PROGRAM.get().ok_or_else(unnamed)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::from(lock));
+    let ran = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+    let ran = ran.map_err(|error| failed(format!("{}: {error}", program.display())))?;
+    let signal = || ran.status.signal().map(|signal| 128 + signal);
+    let code = ran.status.code().or_else(signal).and_then(|code| u8::try_from(code).ok());
+    let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();
+    Ok(Ended { code: code.unwrap_or(1), stderr })
+}
+
+/// Whether the program put a process into the background.
+fn check(ended: &Ended) -> Result<()> {
+    let said = ended.stderr.trim().trim_start_matches("lamina: ");
+    match (ended.code, said) {
+        (0, _) => Ok(()),
+        (code, "") => Err(failed(format!("exit code {code}"))),
+        (_, said) => Err(failed(said)),
+    }
+}
+
+/// The holder mounted a volume where this process does not see it.
+fn unseen(place: &Place) -> VolumeError {
+    failed(format!(
+        "the holder serves {} in a mount namespace whose mounts do not appear here: give both \
+         processes the data root with the mount propagation Bidirectional",
+        place.data().display()
+    ))
 }
 
 /// Waits until the process of a volume that is not mounted any more has ended.
