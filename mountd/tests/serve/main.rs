@@ -17,4 +17,5 @@ mod ends;
 mod http;
 mod load;
 mod manager;
+mod manifests;
 mod metrics;
