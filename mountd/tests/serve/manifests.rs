@@ -290,7 +290,7 @@ fn the_program_knows_its_arguments() {
     let all = by_id(kustomized("default"));
     let mut checked = 0;
     for (id, pod) in pods(&all) {
-        let own = list(&pod, "/containers").iter().filter(|one| one["command"] == json!(["lamina"]));
+        let own = list(&pod, "/containers").iter().filter(|one| one["command"] == json!(["/usr/bin/lamina"]));
         for container in own {
             let args = texts(container, "/args");
             let is_flag = |arg: &&String| arg.starts_with("--");

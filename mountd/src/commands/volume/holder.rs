@@ -11,7 +11,7 @@ use crate::report::CliError;
 use crate::serve::notify;
 
 /// The commands that serve what is mounted.
-const COMMANDS: [&[&str]; 1] = [&["volume", "serve"]];
+const COMMANDS: [&[&str]; 2] = [&["volume", "serve"], &["volume", "view"]];
 
 /// Arguments of `lamina volume holder`.
 #[derive(Debug, Args)]
