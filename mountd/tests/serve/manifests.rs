@@ -121,8 +121,11 @@ fn objects_have_only_fields_of_their_kinds() {
     };
     let mounts = "/spec/template/spec/containers/0/volumeMounts/1";
     let found = wrong("DaemonSet lamina-driver", mounts, "mountPropagaton", json!("None"));
-    assert_eq!(found, "unknown field .spec.template.spec.containers[0].volumeMounts[1].\
-         mountPropagaton");
+    assert_eq!(
+        found,
+        "unknown field .spec.template.spec.containers[0].volumeMounts[1].\
+         mountPropagaton"
+    );
     wrong("DaemonSet lamina-holder", "/spec/template/spec", "hostPID", json!("yes"));
     wrong("CSIDriver csi.lamina.dev", "/spec", "fsGroupPolcy", json!("File"));
     wrong("ClusterRole lamina-resizer", "/rules/0", "verb", json!(["get"]));
@@ -141,7 +144,8 @@ fn the_chart_renders_the_objects_of_the_base() {
         assert_eq!(object, &wanted[id], "{id}");
     }
     for leaf in leaves(&chart.values, "") {
-        let is_used = used.iter().any(|path| leaf == *path || leaf.starts_with(&format!("{path}.")));
+        let is_used =
+            used.iter().any(|path| leaf == *path || leaf.starts_with(&format!("{path}.")));
         assert!(is_used, "no template uses {leaf}");
     }
     assert_eq!(chart.version, VERSION);
@@ -290,7 +294,9 @@ fn the_program_knows_its_arguments() {
     let all = by_id(kustomized("default"));
     let mut checked = 0;
     for (id, pod) in pods(&all) {
-        let own = list(&pod, "/containers").iter().filter(|one| one["command"] == json!(["/usr/bin/lamina"]));
+        let own = list(&pod, "/containers")
+            .iter()
+            .filter(|one| one["command"] == json!(["/usr/bin/lamina"]));
         for container in own {
             let args = texts(container, "/args");
             let is_flag = |arg: &&String| arg.starts_with("--");
