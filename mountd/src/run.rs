@@ -6,7 +6,7 @@
 //! | `LAMINA_LOG` | what is logged, as `tracing` filters take it (`lamina=debug`) |
 //! | `LAMINA_LOG_FILE` | where to, with `LAMINA_LOG` |
 //! | `LAMINA_ROOT` | the data root |
-//! | `LAMINA_HOLDER` | `required`: only `lamina volume holder` starts processes that serve volumes |
+//! | `LAMINA_HOLDER` | `required`: only `lamina volume holder` starts the processes of volumes |
 //! | `LAMINA_RUNTIME_DIR` | where mounts answer `lamina status` |
 //! | `FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT` | whiteouts are written as `.wh.` files |
 

@@ -13,12 +13,15 @@ use std::path::Path;
 
 /// The entries of a data root. A directory with any other entry also has another purpose, and keeps
 /// its mode.
-const OURS: [&str; 15] = [
+const OURS: [&str; 18] = [
     "catalog.db",
     "catalog.db-shm",
     "catalog.db-wal",
     "containers",
     "downloads",
+    "holder.lock",
+    "holder.sock",
+    "holder.sock.new",
     "images",
     "kube",
     "layers",

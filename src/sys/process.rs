@@ -70,7 +70,7 @@ fn waited(child: Pid, options: WaitOptions) -> Result<Option<u8>> {
 pub fn await_ended() -> Result<Option<Pid>> {
     loop {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: waitid writes one siginfo_t, which lives until it returns; zeroes are a valid one.
+        // SAFETY: waitid writes one siginfo_t, which lives until it returns; zeroes are valid.
         let (done, info) = unsafe {
             let options = libc::WEXITED | libc::WNOWAIT;
             let done = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options);

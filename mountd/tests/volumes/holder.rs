@@ -104,6 +104,11 @@ fn volumes_in_use_survive_their_holder() {
     let first = Holder::start(&host, &[]);
     let mode = fs::metadata(&first.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only root may ask");
+    // Its files are among those of a data root, which each command closes.
+    fs::set_permissions(host.at("root"), fs::Permissions::from_mode(0o755)).unwrap();
+    host.good(&["volume", "ls"]);
+    let mode = fs::metadata(host.at("root")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the data root stays open");
     show(&host, "use", &["a", "b"]);
     assert_eq!(host.serving().len(), 2);
     let strangers: Vec<i32> =

@@ -43,6 +43,7 @@ pub fn run(root: &Path, args: &HolderArgs) -> Result<ExitCode, CliError> {
     let program = std::env::current_exe().map_err(failed("the path of this program"))?;
     let commands = COMMANDS.iter().map(|command| command.to_vec()).collect();
     let starter = Starter { program, commands, variables: variables() };
+    std::fs::create_dir_all(root).map_err(failed("making the data root"))?;
     let holder = Holder::open(root, starter).map_err(Refusal::from)?;
     holder.start().map_err(failed("starting threads"))?;
     tracing::info!("holding the volumes of {}", root.display());
