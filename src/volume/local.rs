@@ -8,7 +8,7 @@
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
-use super::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
+use super::driver::{Driver, Freezing, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::union::{UnionDriver, stack};
 use super::{mounted, tree};
@@ -111,7 +111,8 @@ fn is_counted(place: &Place) -> bool {
 }
 
 fn no_snapshots(verb: &'static str) -> VolumeError {
-    let reason = "a directory has no moment at which all of it is copied; use --driver image";
+    let reason = "a directory has no moment at which all of it is copied; make it with --size, or \
+                  use --driver union";
     VolumeError::Unsupported { driver: NAME, verb, reason: reason.to_owned() }
 }
 
@@ -212,12 +213,22 @@ impl Driver for LocalDriver {
         Err(VolumeError::Unsupported { driver: NAME, verb, reason })
     }
 
-    fn copy(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
-        Err(no_snapshots("snapshots"))
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
+        match is_counted(place) {
+            true => UnionDriver.copy(place, spec, to),
+            false => Err(no_snapshots("snapshots")),
+        }
     }
 
-    fn replace(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
-        Err(no_snapshots("rollback"))
+    fn freezing(&self, place: &Place, spec: &Spec) -> Option<Box<dyn Freezing>> {
+        if is_counted(place) { UnionDriver.freezing(place, spec) } else { None }
+    }
+
+    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {
+        match is_counted(place) {
+            true => UnionDriver.replace(place, spec, from),
+            false => Err(no_snapshots("rollback")),
+        }
     }
 
     fn promised_bytes(&self, place: &Place, spec: &Spec) -> Result<u64> {
