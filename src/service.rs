@@ -31,6 +31,7 @@ mod overlap;
 mod prefill;
 mod probe;
 pub mod process;
+pub mod publication;
 pub mod pull;
 pub mod push;
 pub mod root;

@@ -11,6 +11,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use laminafs::service::publication::PublicationError;
 use laminafs::service::pull::TransferError;
 use laminafs::service::{CatalogError, Failure, Refusal};
 
@@ -48,6 +49,9 @@ pub enum CliError {
     /// The given data root does not exist.
     #[error("data root {} does not exist", .0.display())]
     NoRoot(std::path::PathBuf),
+    /// A failure of a publication.
+    #[error("{0}")]
+    Publication(#[from] PublicationError),
     /// A failure of a pod.
     #[error("{0}")]
     Pod(String),
@@ -92,6 +96,7 @@ impl CliError {
             | Self::Refusal(_)
             | Self::Objects(_)
             | Self::NoRoot(_)
+            | Self::Publication(_)
             | Self::Pod(_)
             | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,

@@ -184,6 +184,8 @@ impl Daemon {
         };
         let mut driver = Driver::new(Arc::clone(&self.volumes), node, csi.role, limits.calls);
         driver.max_volumes = csi.max_volumes;
+        driver.grows_in_controller =
+            std::env::var_os("LAMINA_CSI_EXPAND").is_none_or(|value| value != "node");
         Arc::new(driver)
     }
 

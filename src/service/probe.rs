@@ -117,6 +117,7 @@ pub(super) fn options(rules: &Rules, can: Abilities) -> Options {
         acl: !rules.no_acl,
         uid_map: rules.uid_map.clone(),
         gid_map: rules.gid_map.clone(),
+        group: rules.group,
         ..Options::default()
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// The entries of a data root. A directory with any other entry also has another purpose, and keeps
 /// its mode.
-const OURS: [&str; 18] = [
+const OURS: [&str; 19] = [
     "catalog.db",
     "catalog.db-shm",
     "catalog.db-wal",
@@ -30,6 +30,7 @@ const OURS: [&str; 18] = [
     "names",
     "packed",
     "pods",
+    "publications",
     "recipes",
     "volumes",
 ];

@@ -104,6 +104,8 @@ pub struct Rules {
     pub uid_map: IdMap,
     /// The mapping of group ids.
     pub gid_map: IdMap,
+    /// The group that every object of a graft shows, with the rights of its owner.
+    pub group: Option<u32>,
     /// The attribute for owner, mode and kind. A layer that already has one keeps its own.
     pub stat_override: Option<StatOverride>,
     /// The sizes of caches for images.

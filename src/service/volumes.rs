@@ -10,6 +10,7 @@ mod device;
 mod fill;
 pub(in crate::service) mod group;
 mod make;
+mod room;
 pub(in crate::service) mod snapshot;
 pub mod transfer;
 mod trash;
@@ -283,6 +284,14 @@ impl VolumeService {
         }
         self.held.lock().remove(&locked.volume().id);
         settle(&locked)
+    }
+
+    /// The holders of a volume.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`].
+    pub fn holders(&self, volume: &Volume) -> Result<Vec<String>> {
+        Ok(self.volumes.holders(volume)?)
     }
 
     /// Takes the volumes of the recorded holders into use again, after a start of the process that

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
-use super::mount::RawMountAttr;
+use super::mount::{AccessTimes, RawMountAttr, set_attributes};
 use crate::error::Result;
 use crate::sys::{last, refused};
 use crate::types::BindFlags;
@@ -66,6 +66,42 @@ pub fn restrict(mount: BorrowedFd<'_>, flags: BindFlags, private: bool) -> Resul
 /// As mount_setattr(2); `EPERM` for a flag that a more privileged namespace locked.
 pub fn set_flags(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags) -> Result<()> {
     change(mount, set, clear, false)
+}
+
+/// Sets flags of a mount that has no place yet, and leaves the others as they are; without `times`
+/// its access times too. Separates it from the mount that it was cloned from.
+///
+/// # Errors
+/// As mount_setattr(2); `ENOSYS` before Linux 5.12.
+pub fn dress(
+    mount: BorrowedFd<'_>,
+    flags: BindFlags,
+    times: Option<AccessTimes>,
+    nosymfollow: bool,
+) -> Result<()> {
+    let mut attr = RawMountAttr {
+        set: bits(flags),
+        clear: 0,
+        propagation: libc::MS_PRIVATE,
+        user_namespace: 0,
+    };
+    if nosymfollow {
+        attr.set |= libc::MOUNT_ATTR_NOSYMFOLLOW;
+    }
+    if let Some(times) = times {
+        attr.clear |= libc::MOUNT_ATTR__ATIME;
+        attr.set |= if times.none {
+            libc::MOUNT_ATTR_NOATIME
+        } else if times.strict {
+            libc::MOUNT_ATTR_STRICTATIME
+        } else {
+            libc::MOUNT_ATTR_RELATIME
+        };
+        if times.no_dirs {
+            attr.set |= libc::MOUNT_ATTR_NODIRATIME;
+        }
+    }
+    set_attributes(mount, 0, &attr)
 }
 
 fn change(mount: BorrowedFd<'_>, set: BindFlags, clear: BindFlags, private: bool) -> Result<()> {

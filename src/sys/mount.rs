@@ -85,7 +85,7 @@ impl Propagation {
     }
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, flags: i32, attr: &RawMountAttr) -> Result<()> {
+pub(super) fn set_attributes(mount: BorrowedFd<'_>, flags: i32, attr: &RawMountAttr) -> Result<()> {
     // SAFETY: the empty path is a NUL-terminated constant; the kernel reads `attr`, whose size is
     // given and which lives until the call returns.
     let done = unsafe {

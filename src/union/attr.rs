@@ -6,6 +6,7 @@ use crate::union::api::Kill;
 use crate::union::body::{Life, Place};
 use crate::union::layers::stage::Data;
 use crate::union::lock::Held;
+use crate::union::table::Node;
 use crate::union::{Union, fixed};
 
 impl Union {
@@ -15,15 +16,18 @@ impl Union {
     /// As stat(2); `ESTALE` for an unknown node.
     pub fn getattr(&self, id: NodeId) -> Result<Stat> {
         let node = self.table.node(id)?;
+        Ok(self.layers.show(&node, self.stored_stat(&node)?))
+    }
+
+    /// Returns attributes as the layer of an object stores them.
+    fn stored_stat(&self, node: &Node) -> Result<Stat> {
         if node.kind == Kind::Dir {
-            return Ok(self.layers.show(&node, node.dir()?.stat()?));
+            return node.dir()?.stat();
         }
-        if let Some(stat) = self.served_stat(id)? {
-            return Ok(self.layers.show(&node, stat));
+        if let Some(stat) = self.served_stat(node.id)? {
+            return Ok(stat);
         }
-        self.table.with_object(id, |node, state| {
-            Ok(self.layers.show(node, self.table.stat_file(node, state)?))
-        })
+        self.table.with_object(node.id, |node, state| self.table.stat_file(node, state))
     }
 
     /// Changes attributes and returns the new ones. With `kill_priv` a change of size clears set-id
@@ -37,7 +41,13 @@ impl Union {
             return self.getattr(id);
         }
         self.fixed.may_change(id, fixed::is_touch(change))?;
-        let change = self.layers.stored_change(&node, change)?;
+        let mut change = self.layers.stored_change(&node, change)?;
+        if self.layers.shows_group(node.key.layer()) && (change.mode, change.gid) != (None, None) {
+            change = self.layers.without_group(&self.stored_stat(&node)?, change);
+            if change.is_empty() {
+                return self.getattr(id);
+            }
+        }
         if self.served_change(id, &change, kill_priv)? {
             return self.getattr(id);
         }

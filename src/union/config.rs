@@ -153,6 +153,8 @@ pub struct Options {
     pub uid_map: IdMap,
     /// The map of groups.
     pub gid_map: IdMap,
+    /// The group that every object of a graft shows, with the rights of its owner.
+    pub group: Option<u32>,
 }
 
 impl Default for Options {
@@ -176,6 +178,7 @@ impl Default for Options {
             freezes: false,
             uid_map: IdMap::default(),
             gid_map: IdMap::default(),
+            group: None,
         }
     }
 }

@@ -6,13 +6,14 @@
 //! - `ids`, `devices`, `proof`: numbers and owners as the mount shows them;
 //! - `index`, `flags`: state that the upper keeps of lower objects in addition to their copies;
 //! - `shadow`: whiteouts; `stage`: copies while they grow;
-//! - `grafts`: host trees.
+//! - `grafts`: host trees; `group`: the group that they show.
 
 pub(super) mod devices;
 mod flags;
 pub(super) mod found;
 pub(super) mod freeze;
 pub(super) mod grafts;
+mod group;
 mod ids;
 mod index;
 pub(super) mod proof;

@@ -109,26 +109,26 @@ pub trait Freezing {
     /// Does what takes long. Users do not wait.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn prepare(&mut self) -> Result<()>;
 
     /// Lets no request of users pass from now on until [`Freezing::freeze`], until the value is
     /// dropped, or for at most 10 s. The caller does not use the content meanwhile.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError), also if requests under way do not end.
+    /// [`VolumeError`], also if requests under way do not end.
     fn hold(&mut self) -> Result<()>;
 
     /// Freezes the content as it was since [`Freezing::hold`], and lets the users go on.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError), also if the volume was not held any more.
+    /// [`VolumeError`], also if the volume was not held any more.
     fn freeze(&mut self) -> Result<()>;
 
     /// Gives an empty place the content that was frozen.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn give(&self, to: &Place) -> Result<()>;
 }
 
@@ -147,13 +147,13 @@ pub trait Driver: Send + Sync {
     /// and nobody else sees them. A crash or an error leaves files that the caller removes.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn create(&self, place: &Place, spec: &Spec) -> Result<()>;
 
     /// Makes the content visible at `_data`, and does nothing if it is visible already.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError). An error leaves nothing mounted.
+    /// [`VolumeError`]. An error leaves nothing mounted.
     fn mount(&self, place: &Place, spec: &Spec) -> Result<()>;
 
     /// Ends what [`Driver::mount`] did, and does nothing if it is not mounted.
@@ -194,7 +194,7 @@ pub trait Driver: Send + Sync {
     /// The node of the block device that the content is attached to.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn attached(&self, _place: &Place, _spec: &Spec) -> Result<Option<PathBuf>> {
         Ok(None)
     }
@@ -203,7 +203,7 @@ pub trait Driver: Send + Sync {
     /// uses the volume. It may be called again, also where a creation was killed.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError). The volume stays in the trash.
+    /// [`VolumeError`]. The volume stays in the trash.
     fn remove(&self, _place: &Place, _spec: &Spec) -> Result<()> {
         Ok(())
     }
@@ -215,14 +215,14 @@ pub trait Driver: Send + Sync {
     /// The space in use, whether the volume is mounted or not.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn usage(&self, place: &Place, spec: &Spec) -> Result<Usage>;
 
     /// The bytes that the volume may still take of the host, within its size. One that is being
     /// made may have no files yet.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn promised_bytes(&self, _place: &Place, _spec: &Spec) -> Result<u64> {
         Ok(0)
     }
@@ -263,7 +263,7 @@ pub trait Driver: Send + Sync {
     /// how many rests there were.
     ///
     /// # Errors
-    /// [`VolumeError`](super::error::VolumeError).
+    /// [`VolumeError`].
     fn settle(&self, _volumes: &Path) -> Result<usize> {
         Ok(0)
     }

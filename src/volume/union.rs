@@ -29,7 +29,7 @@ use options::Options;
 use pool::Pool;
 use stack::Stack;
 
-pub use served::{is_answering, require_holder, resize, set_program};
+pub use served::{is_answering, require_holder, resize, set_program, start_for};
 
 /// The name of the driver.
 pub const NAME: &str = "union";

@@ -15,6 +15,7 @@ mod rm;
 mod serve;
 mod snapshot;
 mod trash;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,6 +88,9 @@ pub enum VolumeCommand {
     /// Serve a volume; its driver starts this.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
+    /// Show a directory with a group; a publication starts this.
+    #[command(hide = true)]
+    View(view::ViewArgs),
 }
 
 /// Runs the command.
@@ -95,7 +99,7 @@ pub enum VolumeCommand {
 /// [`CliError`].
 pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
     let root = match args.command {
-        VolumeCommand::Serve(_) => PathBuf::new(),
+        VolumeCommand::Serve(_) | VolumeCommand::View(_) => PathBuf::new(),
         VolumeCommand::Create(_)
         | VolumeCommand::Adopt(_)
         | VolumeCommand::Holder(_)
@@ -127,6 +131,7 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         VolumeCommand::Recover => change::recover(&root),
         VolumeCommand::Holder(args) => return holder::run(&root, &args),
         VolumeCommand::Serve(args) => return serve::run(&args),
+        VolumeCommand::View(args) => return view::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

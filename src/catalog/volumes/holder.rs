@@ -48,6 +48,19 @@ impl Volumes {
         self.database.read(|connection| Ok(count(connection, &volume.id)? > 0))
     }
 
+    /// The holders of a volume, in their order.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`](crate::catalog::error::CatalogError::Database).
+    pub fn holders(&self, volume: &Volume) -> Result<Vec<String>> {
+        self.database.read(|connection| {
+            let query = "SELECT holder FROM holder WHERE volume = ?1 ORDER BY holder";
+            let mut query = connection.prepare_cached(query)?;
+            let found = query.query_map(params![volume.id], |row| row.get(0))?;
+            Ok(found.collect::<std::result::Result<_, _>>()?)
+        })
+    }
+
     /// The volumes that have holders.
     ///
     /// # Errors

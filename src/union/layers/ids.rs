@@ -139,7 +139,7 @@ impl Layers {
             stat.uid = self.options.uid_map.show(stat.uid);
             stat.gid = self.options.gid_map.show(stat.gid);
         }
-        stat
+        self.with_group(layer, stat)
     }
 
     /// Whether the ids of a layer are mapped by us.

@@ -2,18 +2,18 @@
 //! end before these do, and with all that they started: a driver in a container of its own.
 //!
 //! Over the socket `holder.sock` of a data root, which only its owner may use, a client sends one
-//! line of JSON, [`Request`], and with its first byte the descriptor that the process gets as its
-//! standard input: the lock of the volume. The answer is one line, [`Answer`], when the process
+//! line of JSON, `Request`, and with its first byte the descriptor that the process gets as its
+//! standard input: the lock of the volume. The answer is one line, `Answer`, when the process
 //! has gone to the background or has failed. A client that ends does not end the process.
 //!
 //! | a client sees | it means |
 //! | --- | --- |
 //! | no socket, or one that refuses | no holder runs: the client starts the process itself |
-//! | [`Outcome::Ended`] | the program was started, and said this |
-//! | [`Outcome::Refused`] | nothing was started |
+//! | `Outcome::Ended` | the program was started, and said this |
+//! | `Outcome::Refused` | nothing was started |
 //! | the end of the connection | the holder ended: the process may serve, or not |
 //!
-//! [`server`] is the other side. It keeps no state: what it started is known by its mounts.
+//! `server` is the other side. It keeps no state: what it started is known by its mounts.
 
 mod children;
 mod server;

@@ -108,29 +108,35 @@ fn arguments(place: &Place, limits: Limits, speed: Speed) -> Vec<OsString> {
 pub(super) fn start(place: &Place, limits: Limits, speed: Speed) -> Result<()> {
     let arguments = arguments(place, limits, speed);
     let root = place.directory().ancestors().nth(2).unwrap_or_else(|| place.directory());
-    // The process has the lock as its standard input, which it closes when it serves.
-    let lock = lock_start(place)?;
-    let lock = match holder::ask(root, &arguments, lock.as_fd())? {
-        Asked::Ran(ended) => {
-            drop(lock);
-            check(&ended)?;
-            return if mounted::is_mounted(place)? { Ok(()) } else { Err(unseen(place)) };
+    let mut asked = start_for(root, &arguments, lock_start(place)?)?;
+    if matches!(asked, Asked::Lost) {
+        // The holder may have started it.
+        if super::is_served(place)? {
+            return Ok(());
         }
-        Asked::Nobody => lock,
-        Asked::Lost => {
-            // The holder may have started it.
-            drop(lock);
-            if super::is_served(place)? {
-                return Ok(());
-            }
-            lock_start(place)?
-        }
-    };
-    if HOLDER_REQUIRED.load(Ordering::Relaxed) {
-        let root = root.display();
-        return Err(failed(format!("no holder runs for {root}: start `lamina volume holder`")));
+        asked = start_for(root, &arguments, lock_start(place)?)?;
     }
-    check(&run(&arguments, lock)?)
+    let Asked::Ran(ended) = asked else {
+        return Err(failed("the holder ended before it answered: try again"));
+    };
+    check(&ended)?;
+    if mounted::is_mounted(place)? { Ok(()) } else { Err(unseen(place)) }
+}
+
+/// Runs the program with arguments, and a lock as its standard input, which it closes when it
+/// serves. The holder of the data root runs it if there is one.
+///
+/// # Errors
+/// [`VolumeError::Program`].
+pub fn start_for(root: &Path, arguments: &[OsString], lock: File) -> Result<Asked> {
+    match holder::ask(root, arguments, lock.as_fd())? {
+        Asked::Nobody if HOLDER_REQUIRED.load(Ordering::Relaxed) => {
+            let root = root.display();
+            Err(failed(format!("no holder runs for {root}: start `lamina volume holder`")))
+        }
+        Asked::Nobody => Ok(Asked::Ran(run(arguments, lock)?)),
+        asked => Ok(asked),
+    }
 }
 
 /// Runs the program as a child of this process.
