@@ -8,22 +8,38 @@
 //! | `fault` | errors as codes of gRPC |
 //! | `check` | what every request is checked for |
 //! | `identity` | the service Identity |
+//! | `controller`, `create`, `volumes` | the service Controller |
+//! | `record`, `shown`, `page` | requests in labels; volumes as messages; lists in pages |
+//! | `snapshots`, `group` | snapshots, and the service GroupController |
+//! | `metadata` | the service SnapshotMetadata |
+//! | `node` | the service Node |
 //!
 //! A call that its client gives up goes on, and its repetition finds what it did. An object that a
-//! call works on gives `ABORTED` to others. All state is in the catalogue, so that a driver that was
-//! killed goes on with its next process.
-
-#![allow(dead_code, reason = "the services that use it follow")]
+//! call works on gives `ABORTED` to others. All state is in the catalogue and in records, so that a
+//! driver that was killed goes on with its next process.
 
 pub mod busy;
 pub mod check;
+mod controller;
+mod create;
 pub mod driver;
 pub mod fault;
+mod group;
 mod identity;
+mod metadata;
+mod node;
+mod page;
+mod record;
+mod shown;
+mod snapshots;
+mod volumes;
 pub mod wire;
 
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
+use axum::middleware::map_response;
+use axum::response::Response;
 use tonic::service::Routes;
 
 pub use driver::{Driver, Role};
@@ -36,8 +52,32 @@ pub const NODE_KEY: &str = "csi.lamina.dev/node";
 /// The services that a driver offers in its role.
 #[must_use]
 pub fn routes(driver: &Arc<Driver>) -> Routes {
+    use wire::controller_server::ControllerServer;
+    use wire::group_controller_server::GroupControllerServer;
     use wire::identity_server::IdentityServer;
+    use wire::snapshot_metadata_server::SnapshotMetadataServer;
     let mut routes = Routes::builder();
     routes.add_service(IdentityServer::new(identity::Service(Arc::clone(driver))));
-    routes.routes()
+    if driver.role.has_controller() {
+        routes.add_service(ControllerServer::new(controller::Service(Arc::clone(driver))));
+        routes.add_service(GroupControllerServer::new(group::Service(Arc::clone(driver))));
+        routes.add_service(SnapshotMetadataServer::new(metadata::Service(Arc::clone(driver))));
+    }
+    if driver.role.has_node() {
+        let node = node::Service(Arc::clone(driver));
+        routes.add_service(wire::node_server::NodeServer::new(node));
+    }
+    routes.routes().into_axum_router().layer(map_response(explained)).into()
+}
+
+/// The answer to a call that the role does not offer, with a message: the specification wants one
+/// for each error.
+async fn explained(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let is_unknown = headers.get("grpc-status").is_some_and(|code| code == "12");
+    if is_unknown && !headers.contains_key("grpc-message") {
+        let text = "the%20role%20of%20this%20driver%20does%20not%20offer%20the%20call";
+        headers.insert("grpc-message", HeaderValue::from_static(text));
+    }
+    response
 }

@@ -53,6 +53,20 @@ impl Access {
         matches!(self.mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly)
     }
 
+    /// Whether one node can keep the mode. All volumes are on one node, so that several pods of
+    /// it can share one; a mode that tells the writer among nodes has no meaning here.
+    #[must_use]
+    pub const fn is_of_one_node(&self) -> bool {
+        !matches!(self.mode, Mode::MultiNodeSingleWriter)
+    }
+
+    /// Why a mode is refused.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let mode = self.mode.as_str_name();
+        format!("access mode {mode} needs several nodes, and a volume is on one: use another mode")
+    }
+
     /// Whether a second target on this node is refused.
     #[must_use]
     pub const fn is_exclusive(&self) -> bool {

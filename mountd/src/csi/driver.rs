@@ -73,6 +73,9 @@ pub struct Driver {
     pub role: Role,
     /// The volumes that this node takes at most; 0 for no limit.
     pub max_volumes: u32,
+    /// Whether the controller grows volumes. Else the node does: where each node has a controller
+    /// of its own, one that is chosen for all of them does not know the volumes of the others.
+    pub grows_in_controller: bool,
     busy: Arc<Busy>,
     threads: Arc<Semaphore>,
     calls: usize,
@@ -83,7 +86,8 @@ impl Driver {
     #[must_use]
     pub fn new(volumes: Arc<VolumeService>, node: String, role: Role, calls: usize) -> Self {
         let (busy, threads) = (Arc::default(), Arc::new(Semaphore::new(calls)));
-        Self { volumes, node, role, max_volumes: 0, busy, threads, calls }
+        let grows_in_controller = true;
+        Self { volumes, node, role, max_volumes: 0, grows_in_controller, busy, threads, calls }
     }
 
     /// Runs a call on a thread, while no other call works on one of its objects. A call whose

@@ -1,5 +1,6 @@
 //! Errors of the driver: a code of gRPC and a sentence.
 
+use laminafs::service::publication::PublicationError;
 use laminafs::service::{CatalogError, Failure, Refusal, VolumeError};
 use tonic::{Code, Status};
 
@@ -81,6 +82,10 @@ impl From<Refusal> for Fault {
             Refusal::Catalog(CatalogError::Changed { .. }) => Code::Aborted,
             Refusal::Catalog(CatalogError::BadObjectName(_)) => Code::InvalidArgument,
             Refusal::Volume(VolumeError::TooSmall { .. }) => Code::OutOfRange,
+            Refusal::Volume(VolumeError::IsDevice { .. } | VolumeError::NotDevice { .. }) => {
+                Code::FailedPrecondition
+            }
+            Refusal::Volume(VolumeError::Unrelated { .. }) => Code::InvalidArgument,
             Refusal::Volume(
                 VolumeError::Option { .. }
                 | VolumeError::Unsupported { .. }
@@ -102,5 +107,27 @@ impl From<Failure> for Fault {
             _ => Code::Internal,
         };
         Self { code, message: with_hint(failure.to_string(), failure.hint()) }
+    }
+}
+
+impl From<PublicationError> for Fault {
+    fn from(error: PublicationError) -> Self {
+        let code = match &error {
+            PublicationError::Invalid { .. } | PublicationError::Flag { .. } => {
+                Code::InvalidArgument
+            }
+            PublicationError::NoSource { .. } => Code::NotFound,
+            PublicationError::AlreadyPublished { .. } => Code::AlreadyExists,
+            PublicationError::NoParent { .. }
+            | PublicationError::Other { .. }
+            | PublicationError::Foreign { .. }
+            | PublicationError::Occupied { .. }
+            | PublicationError::Busy { .. } => Code::FailedPrecondition,
+            PublicationError::View { .. }
+            | PublicationError::Record { .. }
+            | PublicationError::Release(_)
+            | PublicationError::Host(_) => Code::Internal,
+        };
+        Self { code, message: error.to_string() }
     }
 }

@@ -1,0 +1,232 @@
+//! Volumes that exist: deletion, lists, capacity, growth, changes.
+
+use std::collections::HashMap;
+
+use laminafs::service::volumes::{Limits, Volume, is_device};
+use laminafs::service::{Refusal, VolumeError};
+
+use super::check::{self, Access};
+use super::create::{self, is_here};
+use super::driver::Driver;
+use super::fault::{Fault, Outcome};
+use super::wire::validate_volume_capabilities_response::Confirmed;
+use super::wire::{
+    CapacityRange, ControllerExpandVolumeResponse, ControllerGetVolumeResponse, GetCapacityRequest,
+    GetCapacityResponse, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse, VolumeCondition, controller_get_volume_response,
+    list_volumes_response,
+};
+use super::{page, record, shown};
+
+/// The size for a request of growth, or `None` if the volume has it already.
+///
+/// # Errors
+/// `OUT_OF_RANGE`, `INVALID_ARGUMENT`.
+pub fn growth(volume: &Volume, range: Option<&CapacityRange>) -> Outcome<Option<u64>> {
+    let (required, limit) = check::range(range)?;
+    let has = volume.size_bytes.unwrap_or(0);
+    if required.is_none() && limit.is_none() {
+        return Err(Fault::invalid("capacity_range is missing"));
+    }
+    if let Some(limit) = limit.filter(|limit| *limit < has) {
+        return Err(Fault::range(format!(
+            "the volume has {has} bytes and does not shrink to {limit}"
+        )));
+    }
+    let wanted = required.unwrap_or(has).next_multiple_of(4096);
+    if wanted <= has {
+        return Ok(None);
+    }
+    match limit.filter(|limit| *limit < wanted) {
+        Some(limit) => Err(Fault::range(format!("limit_bytes {limit} is less than {wanted}"))),
+        None => Ok(Some(wanted)),
+    }
+}
+
+impl Driver {
+    /// Removes a volume for good. Its snapshots stay.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` while it is published.
+    pub(super) fn delete(&self, id: &str) -> Outcome<()> {
+        let volume = match self.volume(id) {
+            Err(fault) if fault.code() == tonic::Code::NotFound => return Ok(()),
+            found => found?,
+        };
+        if !record::is_requested(&volume) {
+            return Err(Fault::not_now(format!(
+                "volume {} was not made through this interface: use lamina volume rm",
+                volume.name
+            )));
+        }
+        if self.volumes.is_held(&volume)? {
+            return Err(Fault::not_now(format!(
+                "volume {id} is published: unpublish and unstage it first"
+            )));
+        }
+        match self.volumes.erase(&volume.name) {
+            Err(refusal) if refusal.is_missing() => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    fn condition(volume: &Volume) -> VolumeCondition {
+        let is_there = volume.directory().is_dir();
+        let message = match is_there {
+            true => "the volume is there".to_owned(),
+            false => format!("the directory {} is gone", volume.directory().display()),
+        };
+        VolumeCondition { abnormal: !is_there, message }
+    }
+
+    fn published(&self, volume: &Volume) -> Outcome<Vec<String>> {
+        let is_held = self.volumes.is_held(volume)?;
+        Ok(if is_held { vec![self.node.clone()] } else { Vec::new() })
+    }
+
+    /// The volumes that requests made, in pages.
+    ///
+    /// # Errors
+    /// Those of [`page::of`].
+    pub(super) fn list(&self, at: (i32, &str)) -> Outcome<ListVolumesResponse> {
+        let mut all = self.volumes.list()?;
+        all.retain(record::is_requested);
+        let (page, next_token) = page::of(all, |volume| volume.id.as_str(), at)?;
+        let entry = |volume: &Volume| {
+            Ok(list_volumes_response::Entry {
+                volume: Some(shown::volume(volume, &self.node)),
+                status: Some(list_volumes_response::VolumeStatus {
+                    published_node_ids: self.published(volume)?,
+                    volume_condition: Some(Self::condition(volume)),
+                }),
+            })
+        };
+        let entries = page.iter().map(entry).collect::<Outcome<_>>()?;
+        Ok(ListVolumesResponse { entries, next_token })
+    }
+
+    /// A volume, and whether it is well.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub(super) fn get(&self, id: &str) -> Outcome<ControllerGetVolumeResponse> {
+        let volume = self.volume(id)?;
+        Ok(ControllerGetVolumeResponse {
+            volume: Some(shown::volume(&volume, &self.node)),
+            status: Some(controller_get_volume_response::VolumeStatus {
+                published_node_ids: self.published(&volume)?,
+                volume_condition: Some(Self::condition(&volume)),
+            }),
+        })
+    }
+
+    /// Whether a volume has capabilities.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `INVALID_ARGUMENT`.
+    pub(super) fn validate(
+        &self,
+        request: ValidateVolumeCapabilitiesRequest,
+    ) -> Outcome<ValidateVolumeCapabilitiesResponse> {
+        let volume = self.volume(&request.volume_id)?;
+        let (is_block, fs_type, all) = create::access(&request.volume_capabilities)?;
+        let refused =
+            |message: String| Ok(ValidateVolumeCapabilitiesResponse { confirmed: None, message });
+        if is_block != is_device(&volume) {
+            let has = if is_block { "files and is no device" } else { "no file system" };
+            return refused(format!("volume {} has {has}", request.volume_id));
+        }
+        let has = match volume.driver.as_str() {
+            "image" => volume.options.get("fs").map_or("ext4", String::as_str),
+            _ => "",
+        };
+        if !is_block && !fs_type.is_empty() && fs_type != has {
+            return refused(format!(
+                "volume {} has the driver {} and no {fs_type}",
+                request.volume_id, volume.driver
+            ));
+        }
+        if let Some(one) = all.iter().find(|one| !one.is_of_one_node()) {
+            return refused(one.refusal());
+        }
+        let confirmed = Confirmed {
+            volume_context: request.volume_context,
+            volume_capabilities: request.volume_capabilities,
+            parameters: request.parameters,
+            mutable_parameters: request.mutable_parameters,
+        };
+        Ok(ValidateVolumeCapabilitiesResponse {
+            confirmed: Some(confirmed),
+            message: String::new(),
+        })
+    }
+
+    /// What new volumes can have: free bytes that no volume was promised.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`.
+    pub(super) fn capacity(&self, request: &GetCapacityRequest) -> Outcome<GetCapacityResponse> {
+        let all: Vec<Access> = request
+            .volume_capabilities
+            .iter()
+            .map(|one| Access::new(Some(one)))
+            .collect::<Outcome<_>>()?;
+        let is_elsewhere = request
+            .accessible_topology
+            .as_ref()
+            .is_some_and(|topology| !is_here(topology, &self.node));
+        if is_elsewhere || all.iter().any(|one| !one.is_of_one_node()) {
+            return Ok(GetCapacityResponse::default());
+        }
+        let room = self.volumes.room()?;
+        let least = if all.iter().any(Access::is_block) { 4096 } else { create::SIZE_MIN };
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let available = bytes(room - room % 4096);
+        Ok(GetCapacityResponse {
+            available_capacity: available,
+            maximum_volume_size: Some(available),
+            minimum_volume_size: Some(bytes(least)),
+        })
+    }
+
+    /// Grows a volume, also while it is published. The node has nothing left to do.
+    ///
+    /// # Errors
+    /// Those of ControllerExpandVolume.
+    pub(super) fn expand(
+        &self,
+        id: &str,
+        range: Option<&CapacityRange>,
+    ) -> Outcome<ControllerExpandVolumeResponse> {
+        let volume = self.volume(id)?;
+        let volume = match growth(&volume, range)? {
+            None => volume,
+            Some(bytes) => {
+                let limits = Limits { size_bytes: Some(bytes), inodes: None };
+                match self.volumes.resize(&volume.name, limits) {
+                    Err(Refusal::Volume(error @ VolumeError::Unsupported { .. })) => {
+                        return Err(Fault::not_now(error.to_string()));
+                    }
+                    grown => grown?,
+                }
+            }
+        };
+        let capacity_bytes = shown::volume(&volume, &self.node).capacity_bytes;
+        Ok(ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: false })
+    }
+
+    /// Changes the limits on speed. What is not named stays.
+    ///
+    /// # Errors
+    /// Those of ControllerModifyVolume.
+    pub(super) fn modify(&self, id: &str, parameters: HashMap<String, String>) -> Outcome<()> {
+        let changes = create::mutable(parameters)?;
+        let volume = self.volume(id)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes = changes.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        self.volumes.throttle(&volume.name, &changes)?;
+        Ok(())
+    }
+}
