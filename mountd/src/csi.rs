@@ -61,7 +61,7 @@ pub fn routes(driver: &Arc<Driver>) -> Routes {
     if driver.role.has_controller() {
         routes.add_service(ControllerServer::new(controller::Service(Arc::clone(driver))));
         routes.add_service(GroupControllerServer::new(group::Service(Arc::clone(driver))));
-        routes.add_service(SnapshotMetadataServer::new(metadata::Service(Arc::clone(driver))));
+        routes.add_service(SnapshotMetadataServer::new(metadata::Service::new(Arc::clone(driver))));
     }
     if driver.role.has_node() {
         let node = node::Service(Arc::clone(driver));

@@ -24,7 +24,7 @@ use super::failure::{Refusal, ServiceResult};
 use super::images::Images;
 use super::mount::View;
 use super::spec::{MountSpec, UpperDirs};
-use super::volumes::group::{Content, MEMBER, Root};
+use super::volumes::group::{Content, MEMBER, Root, Taking};
 use super::volumes::snapshot::now;
 use super::volumes::{Volume, VolumeService};
 use crate::backing::host::{FdCache, HostTree, Submounts};
@@ -184,7 +184,8 @@ impl Images {
             let running = Running::new(&dir, Pool::beside(&self.volumes), image);
             let content = Content::Running(Box::new(running));
             let root = Root { name, id, content };
-            return volumes.take_all(members, snapshot, Some(root)).map_err(refused);
+            let taking = Taking { root: Some(root), ..Taking::named(snapshot) };
+            return volumes.take_all(members, taking).map_err(refused);
         }
         let mut stopped = self.stopped(&container, runtime)?;
         self.containers.require_whole(&container).map_err(|error| refused(error.into()))?;
@@ -197,7 +198,8 @@ impl Images {
             Ok(stack::write(to.directory(), &stack)?)
         };
         let root = Root { name, id, content: Content::Still(&give) };
-        let taken = volumes.take_all(members, snapshot, Some(root)).map_err(refused)?;
+        let taking = Taking { root: Some(root), ..Taking::named(snapshot) };
+        let taken = volumes.take_all(members, taking).map_err(refused)?;
         stopped.end()?;
         Ok(taken)
     }

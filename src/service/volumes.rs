@@ -6,10 +6,12 @@
 mod adopt;
 pub mod backup;
 mod content;
+mod copy;
 mod device;
 mod fill;
 pub(in crate::service) mod group;
 mod make;
+mod orchestrated;
 mod room;
 pub(in crate::service) mod snapshot;
 pub mod transfer;
@@ -32,6 +34,7 @@ use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
+pub use copy::NewCopy;
 pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 

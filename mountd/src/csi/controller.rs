@@ -114,7 +114,7 @@ impl Controller for Service {
         request: Request<GetCapacityRequest>,
     ) -> Answer<GetCapacityResponse> {
         let request = request.into_inner();
-        self.0.run([], move |driver| driver.capacity(&request)).await
+        self.0.run([], move |driver| driver.capacity(request)).await
     }
 
     async fn controller_get_capabilities(
@@ -147,9 +147,10 @@ impl Controller for Service {
     ) -> Answer<DeleteSnapshotResponse> {
         let id = request.into_inner().snapshot_id;
         required("snapshot_id", &id)?;
+        let objects = [id.clone()];
         let work =
             move |driver: &Driver| driver.delete_snapshot(&id).map(|()| DeleteSnapshotResponse {});
-        self.0.run([], work).await
+        self.0.run(objects, work).await
     }
 
     async fn list_snapshots(
@@ -176,8 +177,9 @@ impl Controller for Service {
         let ControllerExpandVolumeRequest { volume_id: id, capacity_range, .. } =
             request.into_inner();
         required("volume_id", &id)?;
+        let objects = [id.clone()];
         let work = move |driver: &Driver| driver.expand(&id, capacity_range.as_ref());
-        self.0.run([], work).await
+        self.0.run(objects, work).await
     }
 
     async fn controller_get_volume(
@@ -195,9 +197,10 @@ impl Controller for Service {
         let ControllerModifyVolumeRequest { volume_id: id, mutable_parameters, .. } =
             request.into_inner();
         required("volume_id", &id)?;
+        let objects = [id.clone()];
         let work = move |driver: &Driver| {
             driver.modify(&id, mutable_parameters).map(|()| ControllerModifyVolumeResponse {})
         };
-        self.0.run([], work).await
+        self.0.run(objects, work).await
     }
 }

@@ -1,12 +1,13 @@
 //! CreateVolume.
 //!
-//! The volume has the request in its labels, which are written together with it. So a repetition
-//! finds it, whatever step the first call was killed at: a copy that is still too small grows then.
+//! The volume has the request in its labels, which are written together with it. It appears once it
+//! is whole, a copy with its own size and limits: a repetition finds it so, or finds nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
-use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewVolume, Volume, is_device};
-use laminafs::types::VolumeName;
+use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewCopy, NewVolume, Volume, is_device};
+use laminafs::service::{CatalogError, Refusal};
+use laminafs::types::{VolumeName, size as sizes};
 
 use super::check::{self, Access};
 use super::driver::Driver;
@@ -136,6 +137,55 @@ fn driver_of(
     }
 }
 
+/// The file system of a volume of the driver `image`; nothing for the others.
+#[must_use]
+pub fn fs_of(volume: &Volume) -> &str {
+    match volume.driver.as_str() {
+        "image" => volume.options.get("fs").map_or("ext4", String::as_str),
+        _ => "",
+    }
+}
+
+/// Parameters without those about the claim.
+#[must_use]
+pub fn own(mut all: HashMap<String, String>) -> BTreeMap<String, String> {
+    all.retain(|key, _| !key.starts_with(ABOUT_CLAIM));
+    all.into_iter().collect()
+}
+
+/// Parameters without those about the claim, the claim, and the type of the file system there.
+fn split(all: HashMap<String, String>) -> (BTreeMap<String, String>, Option<String>, String) {
+    let of = |key: &str| all.get(&format!("{ABOUT_CLAIM}{key}")).cloned();
+    let claim = of("pvc/namespace").zip(of("pvc/name"));
+    let claim = claim.map(|(namespace, name)| format!("{namespace}/{name}"));
+    let fs_type = of("fstype").unwrap_or_default();
+    (own(all), claim, fs_type)
+}
+
+/// What volumes of a class can have.
+pub struct Bounds {
+    /// The smallest size.
+    pub least: u64,
+    /// Whether the sum of sizes may be more than the host has.
+    pub overcommits: bool,
+}
+
+/// The bounds for parameters and capabilities.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for parameters that no volume can have.
+pub fn bounds(
+    parameters: HashMap<String, String>,
+    is_block: bool,
+    fs_type: &str,
+) -> Outcome<Bounds> {
+    let (parameters, _, named) = split(parameters);
+    let fs_type = if fs_type.is_empty() { &named } else { fs_type };
+    let (driver, options) = driver_of(&parameters, is_block, fs_type)?;
+    let overcommits = options.get("overcommit").is_some_and(|text| text == "true");
+    Ok(Bounds { least: least(&driver, &options), overcommits })
+}
+
 /// The smallest size of a driver with options.
 fn least(driver: &str, options: &BTreeMap<String, String>) -> u64 {
     match options.get("fs").map(String::as_str) {
@@ -196,27 +246,21 @@ fn wanted(request: CreateVolumeRequest, node: &str) -> Outcome<Wanted> {
         return Err(Fault::invalid(one.refusal()));
     }
     let (required, limit) = check::range(request.capacity_range.as_ref())?;
-    let mut claim = name.clone();
-    let mut parameters = BTreeMap::new();
-    let of = |key: &str| request.parameters.get(&format!("{ABOUT_CLAIM}{key}")).cloned();
-    if let (Some(namespace), Some(name)) = (of("pvc/namespace"), of("pvc/name")) {
-        claim = format!("{namespace}/{name}");
-    }
-    if let Some(kind) = of("fstype").filter(|_| fs_type.is_empty()) {
-        fs_type = kind;
-    }
-    for (key, value) in request.parameters {
-        if !key.starts_with(ABOUT_CLAIM) {
-            parameters.insert(key, value);
-        }
+    let (parameters, claim, named) = split(request.parameters);
+    let claim = claim.unwrap_or_else(|| name.clone());
+    if fs_type.is_empty() {
+        fs_type = named;
     }
     let (driver, mut options) = driver_of(&parameters, is_block, &fs_type)?;
     let mutable = mutable(request.mutable_parameters)?;
     options.extend(mutable.clone());
     require_here(request.accessibility_requirements.as_ref(), node)?;
     let source = source(request.volume_content_source)?;
+    if source.is_some() && options.contains_key("from") {
+        return Err(Fault::invalid("parameter from: a copy has the content of its source"));
+    }
     let volume = record::volume_name(&name)?;
-    let request = Request { parameters, mutable, is_block, fs_type, source, size_bytes: 0 };
+    let request = Request { parameters, mutable, is_block, fs_type, source };
     Ok(Wanted { name, volume, driver, options, claim, request, required, limit })
 }
 
@@ -253,7 +297,7 @@ impl Wanted {
         if made.source != self.request.source {
             return differs("another source");
         }
-        let bytes = found.size_bytes.unwrap_or(0).max(made.size_bytes);
+        let bytes = found.size_bytes.unwrap_or(0);
         let is_small = self.required.is_some_and(|required| bytes < required);
         if is_small || self.limit.is_some_and(|limit| bytes > limit) {
             return differs(&format!("another size, {bytes} bytes"));
@@ -274,19 +318,14 @@ impl Driver {
     /// # Errors
     /// Those of CreateVolume.
     pub(super) fn create(&self, request: CreateVolumeRequest) -> Outcome<CreateVolumeResponse> {
-        let mut wanted = wanted(request, &self.node)?;
+        let wanted = wanted(request, &self.node)?;
         let made = match self.volumes.inspect(&wanted.volume) {
-            Ok(found) => {
-                wanted.require_same(&found)?;
-                if let Some(made) = Request::of(&found) {
-                    wanted.request.size_bytes = made.size_bytes;
-                }
-                found
-            }
             Err(refusal) if !refusal.is_missing() => return Err(refusal.into()),
-            Err(_) => self.make(&mut wanted)?,
+            Err(_) => self.make(&wanted)?,
+            Ok(found) => found,
         };
-        let made = self.at_least(made, wanted.request.size_bytes)?;
+        // Another process may have made it meanwhile.
+        wanted.require_same(&made)?;
         let content_source = wanted.request.source.map(|source| {
             let of = match source {
                 Source::Snapshot(snapshot_id) => {
@@ -302,29 +341,21 @@ impl Driver {
         Ok(CreateVolumeResponse { volume: Some(volume) })
     }
 
-    /// A volume that has at least a size.
-    fn at_least(&self, volume: Volume, bytes: u64) -> Outcome<Volume> {
-        if volume.size_bytes.is_none_or(|size| size >= bytes) {
-            return Ok(volume);
+    fn make(&self, wanted: &Wanted) -> Outcome<Volume> {
+        if let Some(source) = &wanted.request.source {
+            return self.make_copy(wanted, source);
         }
-        let limits = Limits { size_bytes: Some(bytes), inodes: None };
-        Ok(self.volumes.resize(&volume.name, limits)?)
+        let least = least(&wanted.driver, &wanted.options);
+        let size = size(wanted.required, wanted.limit, least)?;
+        let mut options = wanted.options.clone();
+        options.insert("size".to_owned(), size.to_string());
+        let (name, driver) = (wanted.volume.clone(), Some(wanted.driver.clone()));
+        let new = NewVolume { name, driver, options, labels: wanted.labels()? };
+        Ok(self.volumes.ensure(new)?.0)
     }
 
-    fn make(&self, wanted: &mut Wanted) -> Outcome<Volume> {
-        let Some(source) = wanted.request.source.clone() else {
-            let least = least(&wanted.driver, &wanted.options);
-            wanted.request.size_bytes = size(wanted.required, wanted.limit, least)?;
-            let (name, driver) = (wanted.volume.clone(), Some(wanted.driver.clone()));
-            let mut options = wanted.options.clone();
-            options.insert("size".to_owned(), wanted.request.size_bytes.to_string());
-            let new = NewVolume { name, driver, options, labels: wanted.labels()? };
-            let (made, _) = self.volumes.ensure(new)?;
-            // Another process may have made it meanwhile.
-            wanted.require_same(&made)?;
-            return Ok(made);
-        };
-        let (found, text) = match &source {
+    fn make_copy(&self, wanted: &Wanted, source: &Source) -> Outcome<Volume> {
+        let (found, text) = match source {
             Source::Volume(id) => {
                 let found = self.volume(id)?;
                 let name = found.name.to_string();
@@ -332,33 +363,63 @@ impl Driver {
             }
             Source::Snapshot(id) => (self.snapshot(id)?, id.clone()),
         };
-        self.require_like(wanted, &found)?;
-        let bytes = found.size_bytes.unwrap_or(0);
-        let size = wanted.required.unwrap_or(bytes).next_multiple_of(BLOCK);
-        if size < bytes || wanted.limit.is_some_and(|limit| size > limit) {
-            return Err(Fault::range(format!(
-                "the source has {bytes} bytes, {size} are requested"
-            )));
+        wanted.require_like(&found)?;
+        let limits = wanted.limits(&found)?;
+        let (name, options) = (wanted.volume.clone(), wanted.options(&found));
+        let new = NewCopy { name, options, limits, labels: wanted.labels()? };
+        match self.volumes.copy_as(&text, new) {
+            Err(Refusal::Catalog(CatalogError::Exists { .. })) => {
+                Ok(self.volumes.inspect(&wanted.volume)?)
+            }
+            made => Ok(made?),
         }
-        wanted.request.size_bytes = size;
-        let made = self.volumes.clone_labelled(&text, wanted.volume.clone(), wanted.labels()?)?;
-        wanted.require_same(&made)?;
-        Ok(made)
     }
+}
 
+impl Wanted {
     /// Refuses a source that another driver has, or another kind of volume.
-    fn require_like(&self, wanted: &Wanted, source: &Volume) -> Outcome<()> {
-        if is_device(source) != wanted.request.is_block {
+    fn require_like(&self, source: &Volume) -> Outcome<()> {
+        if is_device(source) != self.request.is_block {
             return Err(Fault::invalid("a source with files makes no device, nor the reverse"));
         }
-        let has_driver = wanted.request.parameters.contains_key("driver");
-        if has_driver && source.driver != wanted.driver {
-            let (has, wants) = (&source.driver, &wanted.driver);
+        let has_driver = self.request.parameters.contains_key("driver");
+        if has_driver && source.driver != self.driver {
+            let (has, wants) = (&source.driver, &self.driver);
             return Err(Fault::invalid(format!(
                 "the source has the driver {has}, the request asks for {wants}"
             )));
         }
-        Ok(())
+        let has = fs_of(source);
+        match self.options.get("fs").filter(|wants| *wants != has) {
+            Some(wants) => Err(Fault::invalid(format!(
+                "the source has the driver {} and no {wants}: leave out fs and fs_type",
+                source.driver
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The options of a copy: those of the request, and what the source has that no request names.
+    fn options(&self, source: &Volume) -> BTreeMap<String, String> {
+        let mut options = source.options.clone();
+        options.retain(|key, _| key == "fs" || !OPTIONS.contains(&key.as_str()));
+        options.extend(self.options.clone());
+        options.remove("inodes");
+        options
+    }
+
+    /// The limits of a copy.
+    fn limits(&self, source: &Volume) -> Outcome<Limits> {
+        let has = source.size_bytes.unwrap_or(0);
+        let size = self.required.unwrap_or(has).next_multiple_of(BLOCK);
+        if size < has || self.limit.is_some_and(|limit| size > limit) {
+            return Err(Fault::range(format!("the source has {has} bytes, {size} are requested")));
+        }
+        let parse = |text: &String| {
+            sizes::parse(text).map_err(|error| Fault::invalid(format!("parameter inodes: {error}")))
+        };
+        let inodes = self.options.get("inodes").map(parse).transpose()?;
+        Ok(Limits { size_bytes: Some(size), inodes })
     }
 }
 

@@ -64,11 +64,12 @@ impl GroupController for Service {
         let DeleteVolumeGroupSnapshotRequest { group_snapshot_id: id, snapshot_ids, .. } =
             request.into_inner();
         required("group_snapshot_id", &id)?;
+        let objects = [id.clone()];
         let work = move |driver: &Driver| {
             driver.delete_group(&id, &snapshot_ids)?;
             Ok(DeleteVolumeGroupSnapshotResponse {})
         };
-        self.0.run([], work).await
+        self.0.run(objects, work).await
     }
 
     async fn get_volume_group_snapshot(

@@ -1,10 +1,17 @@
 //! The service SnapshotMetadata: which ranges of a snapshot of a device have data, or differ from
 //! those of an earlier one.
+//!
+//! A list is read as slowly as its client wants. So lists have threads of their own, and a client
+//! that reads nothing for a minute is given up.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use laminafs::service::volumes::is_device;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -17,8 +24,24 @@ use super::wire::{
     GetMetadataDeltaRequest, GetMetadataDeltaResponse,
 };
 
+/// Lists that are read at once. Others wait.
+const LISTS: usize = 8;
+/// How long a client may leave a message unread.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The service.
-pub struct Service(pub Arc<Driver>);
+pub struct Service {
+    driver: Arc<Driver>,
+    lists: Arc<Semaphore>,
+}
+
+impl Service {
+    /// The service of a driver.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>) -> Self {
+        Self { driver, lists: Arc::new(Semaphore::new(LISTS)) }
+    }
+}
 
 /// Messages that wait for a slow client.
 const WAITING: usize = 4;
@@ -42,16 +65,52 @@ fn number(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// What the answer of a list begins with and ends at.
+#[derive(Clone, Copy)]
+struct Bounds {
+    from: u64,
+    size: u64,
+    most: usize,
+}
+
+/// Where the messages of a list go.
+struct Sink<T> {
+    to: mpsc::Sender<Result<T, Status>>,
+    runtime: Handle,
+}
+
+impl<T> Sink<T> {
+    /// Sends a message, and returns whether the client takes more.
+    fn send(&self, message: T) -> bool {
+        let sent = self.runtime.block_on(timeout(PATIENCE, self.to.send(Ok(message))));
+        matches!(sent, Ok(Ok(())))
+    }
+}
+
 impl Wanted {
     /// Refuses what cannot be answered, before anything is sent.
-    fn check(&self, driver: &Driver) -> Outcome<(u64, u64)> {
+    fn check(&self, driver: &Driver) -> Outcome<Bounds> {
         let of = driver.snapshot(&self.snapshot)?;
-        if let Some(base) = &self.base {
-            driver.snapshot(base)?;
+        let base = self.base.as_ref().map(|base| driver.snapshot(base)).transpose()?;
+        for one in base.iter().chain([&of]) {
+            if !is_device(one) {
+                return Err(Fault::not_now(format!(
+                    "snapshot {} is of a volume with files: only a device has a list of blocks",
+                    one.id
+                )));
+            }
+        }
+        if base.is_some_and(|base| base.origin != of.origin) {
+            return Err(Fault::invalid("the two snapshots are of different volumes"));
         }
         let size = of.size_bytes.unwrap_or(0);
+        let most = match usize::try_from(self.results) {
+            Ok(0) => RESULTS_MAX,
+            Ok(results) => results.min(RESULTS_MAX),
+            Err(_) => return Err(Fault::invalid("max_results is negative")),
+        };
         match u64::try_from(self.from) {
-            Ok(from) if from <= size => Ok((from, size)),
+            Ok(from) if from <= size => Ok(Bounds { from, size, most }),
             _ => Err(Fault::range(format!(
                 "starting_offset {} is not within the {size} bytes of the snapshot",
                 self.from
@@ -59,56 +118,57 @@ impl Wanted {
         }
     }
 
-    /// Sends ranges until the client is gone.
+    /// Sends ranges until the client is gone. It gets one message at least, with the size.
     fn send<T>(
         &self,
         driver: &Driver,
-        to: &mpsc::Sender<Result<T, Status>>,
+        bounds: Bounds,
+        sink: &Sink<T>,
         message: impl Fn(Part) -> T,
     ) -> Outcome<()> {
-        let (from, size) = self.check(driver)?;
-        let most = match usize::try_from(self.results) {
-            Ok(0) => RESULTS_MAX,
-            Ok(results) => results.min(RESULTS_MAX),
-            Err(_) => return Err(Fault::invalid("max_results is negative")),
-        };
-        let mut ranges = Vec::new();
-        let mut is_gone = false;
+        let size = number(bounds.size);
+        let (mut ranges, mut is_first, mut takes_more) = (Vec::new(), true, true);
         let mut on = |range: Range<u64>| {
             let size_bytes = number(range.end - range.start);
             ranges.push(BlockMetadata { byte_offset: number(range.start), size_bytes });
-            if ranges.len() >= most {
-                let part = (std::mem::take(&mut ranges), number(size));
-                is_gone = to.blocking_send(Ok(message(part))).is_err();
+            if ranges.len() >= bounds.most {
+                is_first = false;
+                takes_more = sink.send(message((std::mem::take(&mut ranges), size)));
             }
-            !is_gone
+            takes_more
         };
-        driver.volumes.blocks(&self.snapshot, self.base.as_deref(), from, &mut on)?;
-        if !is_gone && !ranges.is_empty() {
-            // A client that is gone needs no last part.
-            drop(to.blocking_send(Ok(message((ranges, number(size))))));
+        driver.volumes.blocks(&self.snapshot, self.base.as_deref(), bounds.from, &mut on)?;
+        if takes_more && (is_first || !ranges.is_empty()) {
+            sink.send(message((ranges, size)));
         }
         Ok(())
     }
 
     async fn stream<T: Send + 'static>(
         self,
-        driver: &Arc<Driver>,
+        service: &Service,
         message: impl Fn(Part) -> T + Send + 'static,
     ) -> Result<Response<Stream<T>>, Status> {
         required("snapshot_id", &self.snapshot)?;
         if self.base.as_deref() == Some("") {
             return Err(Fault::invalid("base_snapshot_id is missing").into());
         }
+        let check = move |driver: &Driver| self.check(driver).map(|bounds| (self, bounds));
+        let (wanted, bounds) = service.driver.run([], check).await?.into_inner();
         let (to, from) = mpsc::channel(WAITING);
-        let driver = Arc::clone(driver);
+        let (driver, lists) = (Arc::clone(&service.driver), Arc::clone(&service.lists));
+        let sink = Sink { to, runtime: Handle::current() };
         tokio::spawn(async move {
-            let end = to.clone();
-            let work = move |driver: &Driver| self.send(driver, &to, message);
-            if let Err(status) = driver.run([], work).await {
-                // A client that is gone needs no reason.
-                drop(end.send(Err(status)).await);
-            }
+            // It is never closed. A client that goes while it waits is found out by its first message.
+            let Ok(list) = lists.acquire_owned().await else { return };
+            tokio::task::spawn_blocking(move || {
+                let _list = list;
+                if let Err(fault) = wanted.send(&driver, bounds, &sink, message) {
+                    // A client that is gone needs no reason.
+                    let sent = sink.to.send(Err(fault.into()));
+                    drop(sink.runtime.block_on(timeout(PATIENCE, sent)));
+                }
+            });
         });
         Ok(Response::new(ReceiverStream::new(from)))
     }
@@ -131,12 +191,10 @@ impl SnapshotMetadata for Service {
             results: request.max_results,
         };
         wanted
-            .stream(&self.0, |(block_metadata, volume_capacity_bytes)| {
-                GetMetadataAllocatedResponse {
-                    block_metadata_type: BlockMetadataType::VariableLength.into(),
-                    volume_capacity_bytes,
-                    block_metadata,
-                }
+            .stream(self, |(block_metadata, volume_capacity_bytes)| GetMetadataAllocatedResponse {
+                block_metadata_type: BlockMetadataType::VariableLength.into(),
+                volume_capacity_bytes,
+                block_metadata,
             })
             .await
     }
@@ -153,7 +211,7 @@ impl SnapshotMetadata for Service {
             results: request.max_results,
         };
         wanted
-            .stream(&self.0, |(block_metadata, volume_capacity_bytes)| GetMetadataDeltaResponse {
+            .stream(self, |(block_metadata, volume_capacity_bytes)| GetMetadataDeltaResponse {
                 block_metadata_type: BlockMetadataType::VariableLength.into(),
                 volume_capacity_bytes,
                 block_metadata,

@@ -14,8 +14,8 @@ use super::fault::{Fault, Outcome};
 pub const NAME: &str = "lamina.dev/csi-name";
 /// The label with the rest of the request.
 const REQUEST: &str = "lamina.dev/csi-request";
-/// What the names of group snapshots begin with.
-const GROUP: &str = "csi-group-";
+/// The label of a snapshot with the id of its group, which no other group ever has.
+pub const GROUP: &str = "lamina.dev/csi-group";
 
 /// Where the content of a new volume comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +40,6 @@ pub struct Request {
     pub fs_type: String,
     /// The source of the content.
     pub source: Option<Source>,
-    /// The size that was chosen.
-    pub size_bytes: u64,
 }
 
 impl Request {
@@ -62,10 +60,17 @@ impl Request {
     }
 }
 
-/// Whether a request made the volume.
+/// Whether a request made the volume or the snapshot. What was restored from a backup under another
+/// name has the labels too, and is the administrator's.
 #[must_use]
 pub fn is_requested(volume: &Volume) -> bool {
-    volume.labels.contains_key(NAME)
+    let Some(name) = volume.labels.get(NAME) else { return false };
+    let own = match (volume.origin.is_empty(), group(volume)) {
+        (true, _) => volume_name(name),
+        (false, None) => snapshot_name(name),
+        (false, Some(_)) => group_name(name),
+    };
+    own.is_ok_and(|own| own == volume.name)
 }
 
 fn hash(text: &str) -> String {
@@ -91,12 +96,12 @@ pub fn snapshot_name(name: &str) -> Outcome<VolumeName> {
     hashed("csi-", name)
 }
 
-/// The name of the snapshots of a group, which is its id too.
+/// The name of the snapshots of a group for the name of a request.
 ///
 /// # Errors
 /// `INTERNAL`.
 pub fn group_name(name: &str) -> Outcome<VolumeName> {
-    hashed(GROUP, name)
+    hashed("csi-group-", name)
 }
 
 fn hashed(begin: &str, name: &str) -> Outcome<VolumeName> {
@@ -107,7 +112,7 @@ fn hashed(begin: &str, name: &str) -> Outcome<VolumeName> {
 /// The id of the group that a snapshot belongs to.
 #[must_use]
 pub fn group(snapshot: &Volume) -> Option<&str> {
-    Some(snapshot.name.as_str()).filter(|name| name.starts_with(GROUP))
+    snapshot.labels.get(GROUP).map(String::as_str)
 }
 
 #[cfg(test)]

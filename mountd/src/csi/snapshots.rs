@@ -1,11 +1,11 @@
 //! Snapshots of one volume, and of several at one moment.
 //!
 //! The name of a snapshot in the catalogue follows from that of the request, so that a repetition
-//! finds it. Snapshots of a group have one name, which is the id of the group.
+//! finds it. Snapshots of a group have one name, and the id of the group in a label.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use laminafs::service::volumes::{CONTENT_LABEL, Volume};
+use laminafs::service::volumes::{CONTENT_LABEL, Volume, random_name};
 
 use super::check;
 use super::driver::Driver;
@@ -18,6 +18,8 @@ use super::{page, record, shown};
 
 /// Parameters about the objects of Kubernetes, which its sidecar adds.
 const ABOUT: &str = "csi.storage.k8s.io/";
+/// The digits of the id of a group, which are random.
+const ID_DIGITS: usize = 32;
 
 /// Refuses a name or parameters.
 ///
@@ -83,6 +85,11 @@ impl Driver {
             Err(fault) if fault.code() == tonic::Code::NotFound => return Ok(()),
             found => found?,
         };
+        if !record::is_requested(&found) {
+            return Err(Fault::not_now(format!(
+                "snapshot {id} was not made through this interface: use lamina volume snapshot rm"
+            )));
+        }
         if let Some(group) = record::group(&found) {
             return Err(Fault::invalid(format!(
                 "snapshot {id} belongs to the group {group}: delete the group"
@@ -112,7 +119,7 @@ impl Driver {
         request: &ListSnapshotsRequest,
     ) -> Outcome<ListSnapshotsResponse> {
         let mut all = self.volumes.snapshots(None)?;
-        all.retain(|one| record::is_requested(one) || record::group(one).is_some());
+        all.retain(record::is_requested);
         let ListSnapshotsRequest { source_volume_id, snapshot_id, .. } = request;
         if !source_volume_id.is_empty() {
             let id = self.volume(source_volume_id).map(|volume| volume.id);
@@ -129,9 +136,11 @@ impl Driver {
         Ok(ListSnapshotsResponse { entries: page.iter().map(entry).collect(), next_token })
     }
 
-    fn members(&self, group: &str) -> Outcome<Vec<Volume>> {
+    /// The snapshots of groups that a label has this value in, by id.
+    fn members(&self, label: &str, value: &str) -> Outcome<Vec<Volume>> {
         let mut all = self.volumes.snapshots(None)?;
-        all.retain(|one| record::group(one) == Some(group));
+        all.retain(|one| record::group(one).is_some() && record::is_requested(one));
+        all.retain(|one| one.labels.get(label).is_some_and(|has| has == value));
         all.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(all)
     }
@@ -141,8 +150,7 @@ impl Driver {
     /// # Errors
     /// Those of CreateVolumeGroupSnapshot.
     pub(super) fn take_group(&self, name: &str, of: &[String]) -> Outcome<VolumeGroupSnapshot> {
-        let own = record::group_name(name)?;
-        let found = self.members(own.as_str())?;
+        let found = self.members(record::NAME, name)?;
         let volumes: Vec<Volume> = match found.is_empty() {
             true => of.iter().map(|id| self.volume(id)).collect::<Outcome<_>>()?,
             // They may be gone by now.
@@ -156,19 +164,23 @@ impl Driver {
         if !found.is_empty() {
             let has: BTreeSet<String> = found.iter().map(|one| one.origin.clone()).collect();
             return match has == wanted {
-                true => Ok(group(own.as_str(), &found)),
+                true => Ok(group(&found)),
                 false => Err(Fault::exists(format!("group snapshot {name:?} has other volumes"))),
             };
         }
         let names: Vec<_> = volumes.iter().map(|one| one.name.clone()).collect();
-        let mut made = self.volumes.snapshot_together(&names, Some(own.clone()))?;
+        let id = random_name()?.as_str().chars().take(ID_DIGITS).collect();
+        let labels = [record::NAME, CONTENT_LABEL].map(|key| (key.to_owned(), name.to_owned()));
+        let labels = labels.into_iter().chain([(record::GROUP.to_owned(), id)]).collect();
+        let own = record::group_name(name)?;
+        let mut made = self.volumes.snapshot_together_labelled(&names, &own, &labels)?;
         made.sort_by(|one, other| one.id.cmp(&other.id));
-        Ok(group(own.as_str(), &made))
+        Ok(group(&made))
     }
 
     /// The members of a group, if the ids of a request are those.
     fn group_of(&self, id: &str, ids: &[String]) -> Outcome<Vec<Volume>> {
-        let found = self.members(id)?;
+        let found = self.members(record::GROUP, id)?;
         let has: BTreeSet<&str> = found.iter().map(|one| one.id.as_str()).collect();
         let named: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
         if !found.is_empty() && !named.is_empty() && has != named {
@@ -185,7 +197,7 @@ impl Driver {
         let found = self.group_of(id, ids)?;
         match found.is_empty() {
             true => Err(Fault::missing(format!("group snapshot {id:?} does not exist"))),
-            false => Ok(group(id, &found)),
+            false => Ok(group(&found)),
         }
     }
 
@@ -200,10 +212,10 @@ impl Driver {
     }
 }
 
-fn group(id: &str, members: &[Volume]) -> VolumeGroupSnapshot {
+fn group(members: &[Volume]) -> VolumeGroupSnapshot {
     let snapshots: Vec<Snapshot> = members.iter().map(shown::snapshot).collect();
     VolumeGroupSnapshot {
-        group_snapshot_id: id.to_owned(),
+        group_snapshot_id: members.first().and_then(record::group).unwrap_or_default().to_owned(),
         creation_time: members.first().and_then(shown::created),
         ready_to_use: true,
         snapshots,

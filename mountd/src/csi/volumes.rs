@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use laminafs::service::volumes::{Limits, Volume, is_device};
-use laminafs::service::{Refusal, VolumeError};
+use laminafs::service::{CatalogError, Refusal, VolumeError};
 
-use super::check::{self, Access};
+use super::check;
 use super::create::{self, is_here};
 use super::driver::Driver;
 use super::fault::{Fault, Outcome};
+use super::record::Request;
 use super::wire::validate_volume_capabilities_response::Confirmed;
 use super::wire::{
     CapacityRange, ControllerExpandVolumeResponse, ControllerGetVolumeResponse, GetCapacityRequest,
@@ -59,13 +60,11 @@ impl Driver {
                 volume.name
             )));
         }
-        if self.volumes.is_held(&volume)? {
-            return Err(Fault::not_now(format!(
-                "volume {id} is published: unpublish and unstage it first"
-            )));
-        }
-        match self.volumes.erase(&volume.name) {
+        match self.volumes.erase_unheld(&volume) {
             Err(refusal) if refusal.is_missing() => Ok(()),
+            Err(Refusal::Catalog(CatalogError::InUse { .. })) => Err(Fault::not_now(format!(
+                "volume {id} is published or in use: unpublish and unstage it first"
+            ))),
             done => Ok(done?),
         }
     }
@@ -136,11 +135,7 @@ impl Driver {
             let has = if is_block { "files and is no device" } else { "no file system" };
             return refused(format!("volume {} has {has}", request.volume_id));
         }
-        let has = match volume.driver.as_str() {
-            "image" => volume.options.get("fs").map_or("ext4", String::as_str),
-            _ => "",
-        };
-        if !is_block && !fs_type.is_empty() && fs_type != has {
+        if !is_block && !fs_type.is_empty() && fs_type != create::fs_of(&volume) {
             return refused(format!(
                 "volume {} has the driver {} and no {fs_type}",
                 request.volume_id, volume.driver
@@ -148,6 +143,12 @@ impl Driver {
         }
         if let Some(one) = all.iter().find(|one| !one.is_of_one_node()) {
             return refused(one.refusal());
+        }
+        let parameters = create::own(request.parameters.clone());
+        if let Some(made) = Request::of(&volume).filter(|_| !parameters.is_empty())
+            && made.parameters != parameters
+        {
+            return refused(format!("volume {} was made with other parameters", request.volume_id));
         }
         let confirmed = Confirmed {
             volume_context: request.volume_context,
@@ -161,31 +162,29 @@ impl Driver {
         })
     }
 
-    /// What new volumes can have: free bytes that no volume was promised.
+    /// What new volumes can have: free bytes that no volume was promised, or all free bytes where
+    /// sizes may be more than that.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`.
-    pub(super) fn capacity(&self, request: &GetCapacityRequest) -> Outcome<GetCapacityResponse> {
-        let all: Vec<Access> = request
-            .volume_capabilities
-            .iter()
-            .map(|one| Access::new(Some(one)))
-            .collect::<Outcome<_>>()?;
-        let is_elsewhere = request
-            .accessible_topology
-            .as_ref()
-            .is_some_and(|topology| !is_here(topology, &self.node));
+    pub(super) fn capacity(&self, request: GetCapacityRequest) -> Outcome<GetCapacityResponse> {
+        let GetCapacityRequest { volume_capabilities, parameters, accessible_topology } = request;
+        let (is_block, fs_type, all) = match volume_capabilities.as_slice() {
+            [] => (false, String::new(), Vec::new()),
+            all => create::access(all)?,
+        };
+        let bounds = create::bounds(parameters, is_block, &fs_type)?;
+        let is_elsewhere = accessible_topology.is_some_and(|at| !is_here(&at, &self.node));
         if is_elsewhere || all.iter().any(|one| !one.is_of_one_node()) {
             return Ok(GetCapacityResponse::default());
         }
-        let room = self.volumes.room()?;
-        let least = if all.iter().any(Access::is_block) { 4096 } else { create::SIZE_MIN };
+        let room = if bounds.overcommits { self.volumes.free()? } else { self.volumes.room()? };
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let available = bytes(room - room % 4096);
         Ok(GetCapacityResponse {
             available_capacity: available,
             maximum_volume_size: Some(available),
-            minimum_volume_size: Some(bytes(least)),
+            minimum_volume_size: Some(bytes(bounds.least)),
         })
     }
 

@@ -18,6 +18,8 @@ use crate::wire::*;
 
 /// How long a call may take, if nothing else is asked for.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a call waits whose answer is not read.
+const UNREAD: Duration = Duration::from_millis(500);
 /// How long a call is repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,6 +75,15 @@ impl Client {
     ) -> Answer<Vec<GetMetadataAllocatedResponse>> {
         let mut client = SnapshotMetadataClient::new(self.channel.clone());
         self.gather(async move { client.get_metadata_allocated(request).await })
+    }
+
+    /// The allocated ranges of a snapshot, of which none is read.
+    pub fn unread(
+        &self,
+        request: GetMetadataAllocatedRequest,
+    ) -> Answer<Streaming<GetMetadataAllocatedResponse>> {
+        let mut client = SnapshotMetadataClient::new(self.channel.clone());
+        self.within(UNREAD).wait(async move { client.get_metadata_allocated(request).await })
     }
 
     /// The ranges that differ between two snapshots, by answers.

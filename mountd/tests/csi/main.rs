@@ -15,6 +15,7 @@ mod client;
 mod codes;
 mod codes_node;
 mod content;
+mod copies;
 mod groups;
 mod host;
 mod hostile;

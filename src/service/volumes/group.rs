@@ -38,6 +38,27 @@ pub(in crate::service) enum Content<'a> {
     Running(Box<dyn Freezing>),
 }
 
+/// What the snapshots of several volumes become.
+pub(in crate::service) struct Taking<'a> {
+    /// Their name.
+    pub(in crate::service) name: &'a VolumeName,
+    /// Their labels; `None` for those of their volumes.
+    pub(in crate::service) labels: Option<&'a BTreeMap<String, String>>,
+    /// The root of a container that is taken too.
+    pub(in crate::service) root: Option<Root<'a>>,
+}
+
+impl<'a> Taking<'a> {
+    /// Snapshots with the labels of their volumes, without a root.
+    pub(in crate::service) const fn named(name: &'a VolumeName) -> Self {
+        Self { name, labels: None, root: None }
+    }
+
+    fn labels_for(&self, volume: &Volume) -> BTreeMap<String, String> {
+        self.labels.map_or_else(|| unowned(volume), Clone::clone)
+    }
+}
+
 /// Before the name of a volume, the label of the snapshot of a root with the id of that of the
 /// volume.
 pub(in crate::service) const MEMBER: &str = "volume.";
@@ -56,11 +77,29 @@ impl VolumeService {
         snapshot: Option<VolumeName>,
     ) -> Result<Vec<Volume>> {
         let snapshot = snapshot.map_or_else(now, Ok)?;
+        self.take_together(names, Taking::named(&snapshot))
+    }
+
+    /// As [`VolumeService::snapshot_together`], with these labels instead of those of the volumes.
+    ///
+    /// # Errors
+    /// As [`VolumeService::snapshot_together`].
+    pub fn snapshot_together_labelled(
+        &self,
+        names: &[VolumeName],
+        snapshot: &VolumeName,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<Volume>> {
+        let labels = Some(labels);
+        self.take_together(names, Taking { labels, ..Taking::named(snapshot) })
+    }
+
+    fn take_together(&self, names: &[VolumeName], taking: Taking<'_>) -> Result<Vec<Volume>> {
         let mut all = Vec::new();
         for name in names {
             all.push(self.volumes.find(name)?);
         }
-        let taken = self.take_all(all, &snapshot, None)?;
+        let taken = self.take_all(all, taking)?;
         let made = taken.iter().map(|one| one.volume().clone()).collect();
         self.volumes.finish_all(taken)?;
         Ok(made)
@@ -71,13 +110,12 @@ impl VolumeService {
     pub(in crate::service) fn take_all(
         &self,
         mut all: Vec<Volume>,
-        snapshot: &VolumeName,
-        root: Option<Root<'_>>,
+        taking: Taking<'_>,
     ) -> Result<Vec<Growing>> {
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all.dedup_by(|one, other| one.id == other.id);
         let mut growing = Vec::new();
-        let made = self.grow(&all, (snapshot, root), &mut growing);
+        let made = self.grow(&all, taking, &mut growing);
         if let Err(error) = made {
             growing.iter().for_each(|one| self.volumes.give_up(one));
             return Err(error);
@@ -109,15 +147,11 @@ impl VolumeService {
     }
 
     /// Begins the snapshots of volumes and gives them their content.
-    fn grow(
-        &self,
-        of: &[Volume],
-        (name, root): (&VolumeName, Option<Root<'_>>),
-        growing: &mut Vec<Growing>,
-    ) -> Result<()> {
+    fn grow(&self, of: &[Volume], taking: Taking<'_>, growing: &mut Vec<Growing>) -> Result<()> {
         for volume in of {
-            let begun = self.begin_copy(name.clone(), volume.id.clone(), volume, unowned(volume));
-            growing.push(match (&root, begun) {
+            let (name, labels) = (taking.name, taking.labels_for(volume));
+            let begun = self.begin_copy(name.clone(), volume.id.clone(), volume, labels);
+            growing.push(match (&taking.root, begun) {
                 // Another container has a snapshot of this name with this volume.
                 (Some(root), Err(Refusal::Catalog(CatalogError::Exists { .. }))) => {
                     let own =
@@ -127,6 +161,7 @@ impl VolumeService {
                 (_, begun) => begun?,
             });
         }
+        let Taking { name, root, .. } = taking;
         if let Some(root) = &root {
             let id = |(volume, growing): (&Volume, &Growing)| {
                 (format!("{MEMBER}{}", volume.name), growing.volume().id.clone())

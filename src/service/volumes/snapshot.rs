@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use super::group::Taking;
 use super::{CONTENT_LABEL, Result, Volume, VolumeService, parts, place};
 use crate::catalog::error::{CatalogError, User};
 use crate::catalog::volumes::{Begun, Growing, Locked, NewVolume as NewRecord, Volumes};
@@ -77,7 +78,7 @@ impl VolumeService {
     }
 
     /// A volume, or a snapshot.
-    fn find_source(&self, source: &str) -> Result<Volume> {
+    pub(super) fn find_source(&self, source: &str) -> Result<Volume> {
         match self.volumes.find_snapshot(source) {
             Err(CatalogError::Missing { .. }) if !source.contains('@') => {
                 Ok(self.volumes.find(&source.parse().map_err(CatalogError::from)?)?)
@@ -161,7 +162,7 @@ impl VolumeService {
         let volume = self.volumes.find(&text.parse().map_err(CatalogError::from)?)?;
         refuse(&volume)?;
         let passing = format!("lamina-commit-{}", volume.id).parse().map_err(CatalogError::from)?;
-        let taken = self.take_all(vec![volume], &passing, None)?.into_iter().next();
+        let taken = self.take_all(vec![volume], Taking::named(&passing))?.into_iter().next();
         let missing = || CatalogError::Missing { kind: "volume", name: text.to_owned() };
         let of = Held::Passing(taken.ok_or_else(missing)?);
         Ok(Frozen { volumes: &self.volumes, of })
@@ -246,7 +247,7 @@ impl VolumeService {
     }
 
     /// Copies under the state lock of the source.
-    fn copy_to(&self, source: &Volume, to: &Place) -> Result<()> {
+    pub(super) fn copy_to(&self, source: &Volume, to: &Place) -> Result<()> {
         let locked = self.lock_source(source)?;
         self.end_unheld_device(&locked)?;
         let (driver, spec) = parts(locked.volume())?;

@@ -1,0 +1,44 @@
+//! Volumes and snapshots of an orchestrator: it holds them, and it alone removes them.
+
+use super::{Refusal, Result, Volume, VolumeService, unmount};
+use crate::catalog::error::{CatalogError, User};
+
+impl VolumeService {
+    /// Whether an engine or an orchestrator holds a volume.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`].
+    pub fn is_held(&self, volume: &Volume) -> Result<bool> {
+        Ok(self.volumes.is_held(volume)?)
+    }
+
+    /// Removes a volume with its content for good, unless somebody holds or uses it.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`]; [`CatalogError::Missing`], also if another volume has the name by
+    /// now.
+    pub fn erase_unheld(&self, volume: &Volume) -> Result<()> {
+        let locked = self.volumes.lock(&volume.name)?;
+        let (kind, name) = ("volume", volume.name.to_string());
+        if locked.volume().id != volume.id {
+            return Err(CatalogError::Missing { kind, name }.into());
+        }
+        self.require_no_container(&volume.name)?;
+        // A holder may have appeared since the caller looked; none does while it is locked.
+        if self.volumes.is_held(locked.volume())? {
+            return Err(CatalogError::InUse { kind, name, by: User::Engine }.into());
+        }
+        locked.require_idle().map_err(Refusal::from)?;
+        unmount(&locked)?;
+        self.remove_for_good(locked)
+    }
+
+    /// Removes snapshots for good, by their ids: a crash leaves all of them, or none. One that is
+    /// gone is not an error.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`].
+    pub fn remove_snapshots_together(&self, ids: &[&str]) -> Result<()> {
+        self.remove_snapshots(ids.to_vec())
+    }
+}
