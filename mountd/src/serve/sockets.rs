@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::net::{self as net, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -23,6 +24,9 @@ use crate::report::CliError;
 
 /// Connections that wait to be accepted; the host has a limit of its own.
 const QUEUE: i32 = 4096;
+/// How long a socket may have a listener and no daemon: a process that was just started has it until
+/// it runs its program, though the daemon that started it was killed.
+const HANDED_DOWN: Duration = Duration::from_millis(500);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -148,9 +152,13 @@ fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let dir = directory(path);
     DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     let _lock = lock(path)?;
-    if !is_free(path)? {
-        let text = "another process listens there";
-        return Err(io::Error::new(ErrorKind::AddrInUse, text));
+    let deadline = Instant::now() + HANDED_DOWN;
+    while !is_free(path)? {
+        if Instant::now() > deadline {
+            let text = "another process listens there";
+            return Err(io::Error::new(ErrorKind::AddrInUse, text));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
