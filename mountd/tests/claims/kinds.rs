@@ -47,8 +47,9 @@ fn a_foreign_claim_of_the_name_keeps_the_pod_from_its_node() {
     let wanted = "PVC default/web-data was not created for pod default/web (pod is not owner)";
     assert!(said.contains(wanted), "{said}");
     assert_eq!(place.field("pod/web", ".spec.nodeName"), "");
-    // Without the claim of somebody else the pod gets its own.
-    place.good("delete pvc web-data");
+    // Without the claim of somebody else the pod gets its own. It has the name of the old one, so
+    // a client that waits for the end of the old one may see the new one, and wait for ever.
+    place.good("delete pvc web-data --wait=false");
     place.until_field("pod/web", ".spec.nodeName", "here");
     let owner = place.field("pvc/web-data", ".metadata.ownerReferences[0].name");
     assert_eq!(owner, "web");
