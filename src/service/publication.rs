@@ -151,6 +151,7 @@ impl Publications {
             Some(key) => View::lock(&self.records.views(), key)?.ensure(wanted, &self.boot)?,
             None => opened,
         };
+        let flags = if record.view.is_some() { flags.of_view() } else { flags };
         let clone = sys::bind::clone_tree(source.as_fd(), false)
             .and_then(|clone| flags.set(clone.as_fd()).map(|()| clone))
             .map_err(PublicationError::host(&wanted.source))?;

@@ -31,6 +31,13 @@ impl Flags {
         Ok(found)
     }
 
+    /// The flags for a view, whose group gets rights that it has not on the files themselves: it
+    /// must not become another user by them, nor reach a device.
+    pub(super) const fn of_view(self) -> Self {
+        let flags = BindFlags { nosuid: true, nodev: true, ..self.flags };
+        Self { flags, ..self }
+    }
+
     fn add(&mut self, word: &str) -> Result<()> {
         let flags = &mut self.flags;
         match word {

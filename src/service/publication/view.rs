@@ -120,13 +120,15 @@ impl View {
             object: (stat.dev, stat.ino),
             boot: boot.to_owned(),
         };
-        for path in [&self.directory, &self.merged(), &self.directory.join("base").join(CONTENT)] {
-            record::make_dir(path)?;
-        }
+        record::make_dir(&self.directory)?;
         let known: Option<Shows> = record::read(&record_of(&self.directory))?;
         if !(known.as_ref() == Some(&wanted) && self.is_served()?) {
             // One that shows what the source was ends with its users.
             self.detach()?;
+            // A directory cannot be made where a mount of a dead process is.
+            for path in [&self.merged(), &self.directory.join("base").join(CONTENT)] {
+                record::make_dir(path)?;
+            }
             record::write(&record_of(&self.directory), &wanted)?;
             self.start()?;
         }
