@@ -133,7 +133,7 @@ impl Daemon {
         signals: Signals,
     ) -> Self {
         let volumes = Arc::new(volumes);
-        upkeep::start(Arc::clone(&volumes)).await;
+        upkeep::start(Arc::clone(&volumes), config.publishes()).await;
         tokio::spawn(upkeep::settle(Arc::clone(&volumes)));
         let trash = watch::Sender::new(config.trash.policy());
         tokio::spawn(upkeep::empty_trash(Arc::clone(&volumes), trash.subscribe()));

@@ -10,6 +10,7 @@ mod copy;
 mod device;
 mod fill;
 pub(in crate::service) mod group;
+mod grow;
 mod make;
 mod orchestrated;
 mod room;
@@ -356,7 +357,11 @@ impl VolumeService {
 
     fn settle_one(&self, volume: &Volume) -> Result<()> {
         match self.volumes.try_lock(&volume.name)? {
-            Some(locked) if !self.volumes.is_held(locked.volume())? => settle(&locked),
+            Some(locked) if !self.volumes.is_held(locked.volume())? => {
+                // Another process may have ended the last use of it.
+                self.held.lock().remove(&locked.volume().id);
+                settle(&locked)
+            }
             _ => Ok(()),
         }
     }
@@ -391,13 +396,7 @@ impl VolumeService {
     /// [`CatalogError::Missing`]; those of the driver.
     pub fn resize(&self, name: &VolumeName, limits: Limits) -> Result<Volume> {
         let mut locked = self.volumes.lock(name)?;
-        let (driver, mut spec) = parts(locked.volume())?;
-        let limits = driver.rounded(&spec, limits.or(spec.limits));
-        if limits.size_bytes > spec.limits.size_bytes {
-            spec.promised_bytes = self.promised_but(&locked.volume().id)?;
-        }
-        driver.resize(&place(locked.volume()), &spec, limits)?;
-        self.volumes.set_limits(&mut locked, limits.size_bytes, limits.inodes)?;
+        self.resize_locked(&mut locked, limits)?;
         Ok(locked.volume().clone())
     }
 

@@ -10,8 +10,11 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
-use super::busy::Busy;
+use super::busy::{Busy, Held};
 use super::fault::{Fault, Outcome};
+
+/// Threads of [`Driver::probe`].
+const PROBES: usize = 2;
 
 /// What a driver serves beside Identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -78,6 +81,8 @@ pub struct Driver {
     pub grows_in_controller: bool,
     busy: Arc<Busy>,
     threads: Arc<Semaphore>,
+    /// Of calls that must be answered though all threads wait for volumes.
+    probes: Arc<Semaphore>,
     calls: usize,
 }
 
@@ -86,8 +91,17 @@ impl Driver {
     #[must_use]
     pub fn new(volumes: Arc<VolumeService>, node: String, role: Role, calls: usize) -> Self {
         let (busy, threads) = (Arc::default(), Arc::new(Semaphore::new(calls)));
-        let grows_in_controller = true;
-        Self { volumes, node, role, max_volumes: 0, grows_in_controller, busy, threads, calls }
+        Self {
+            volumes,
+            node,
+            role,
+            max_volumes: 0,
+            grows_in_controller: true,
+            busy,
+            threads,
+            probes: Arc::new(Semaphore::new(PROBES)),
+            calls,
+        }
     }
 
     /// Runs a call on a thread, while no other call works on one of its objects. A call whose
@@ -101,8 +115,37 @@ impl Driver {
         work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let held = self.busy.hold(objects.into_iter().collect())?;
+        self.run_on(&self.threads, held, work).await
+    }
+
+    /// Runs a call that looks at no volume, on a thread that no volume can hold.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn probe<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let held = self.busy.hold(Vec::new())?;
+        self.run_on(&self.probes, held, work).await
+    }
+
+    /// Holds an object for a part of a call, beside those of the call.
+    ///
+    /// # Errors
+    /// `ABORTED` while another call works on it.
+    pub fn hold(&self, object: String) -> Outcome<Held> {
+        self.busy.hold(vec![object])
+    }
+
+    async fn run_on<T: Send + 'static>(
+        self: &Arc<Self>,
+        threads: &Arc<Semaphore>,
+        held: Held,
+        work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
         let interrupted = || Fault::internal("the call was interrupted: see the log of lamina");
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| interrupted())?;
+        let thread = Arc::clone(threads).acquire_owned().await.map_err(|_| interrupted())?;
         let driver = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
             let (_held, _thread) = (held, thread);

@@ -58,7 +58,7 @@ impl Identity for Service {
         _request: Request<ProbeRequest>,
     ) -> Result<Response<ProbeResponse>, Status> {
         self.0
-            .run([], |driver| {
+            .probe(|driver| {
                 let read = driver.volumes.find_id("");
                 match read {
                     Err(refusal) if refusal.is_missing() => Ok(ProbeResponse { ready: Some(true) }),

@@ -89,13 +89,14 @@ impl Node for Service {
         self.0.run([volume], move |driver| publish::unpublish(driver, &request)).await
     }
 
-    /// Other calls go on meanwhile: it only reads.
+    /// Other calls go on meanwhile: it only reads. A path that hangs takes one thread.
     async fn node_get_volume_stats(
         &self,
         request: Request<NodeGetVolumeStatsRequest>,
     ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
         let request = request.into_inner();
-        self.0.run([], move |driver| stats::stats(driver, &request)).await
+        let path = format!("the statistics of {:?}", request.volume_path);
+        self.0.run([path], move |driver| stats::stats(driver, &request)).await
     }
 
     async fn node_expand_volume(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use laminafs::service::volumes::{Limits, Volume, is_device};
+use laminafs::service::volumes::{Volume, is_device};
 use laminafs::service::{CatalogError, Refusal, VolumeError};
 
 use super::check;
@@ -197,21 +197,23 @@ impl Driver {
         id: &str,
         range: Option<&CapacityRange>,
     ) -> Outcome<ControllerExpandVolumeResponse> {
-        let volume = self.volume(id)?;
-        let volume = match growth(&volume, range)? {
-            None => volume,
-            Some(bytes) => {
-                let limits = Limits { size_bytes: Some(bytes), inodes: None };
-                match self.volumes.resize(&volume.name, limits) {
-                    Err(Refusal::Volume(error @ VolumeError::Unsupported { .. })) => {
-                        return Err(Fault::not_now(error.to_string()));
-                    }
-                    grown => grown?,
-                }
-            }
-        };
+        let volume = self.grown(self.volume(id)?, range)?;
         let capacity_bytes = shown::volume(&volume, &self.node).capacity_bytes;
         Ok(ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: false })
+    }
+
+    /// A volume that has the size of a request. One that grew further meanwhile stays so.
+    ///
+    /// # Errors
+    /// Those of ControllerExpandVolume.
+    pub(super) fn grown(&self, volume: Volume, range: Option<&CapacityRange>) -> Outcome<Volume> {
+        let Some(bytes) = growth(&volume, range)? else { return Ok(volume) };
+        match self.volumes.enlarge(&volume, bytes) {
+            Err(Refusal::Volume(error @ VolumeError::Unsupported { .. })) => {
+                Err(Fault::not_now(error.to_string()))
+            }
+            grown => Ok(grown?),
+        }
     }
 
     /// Changes the limits on speed. What is not named stays.

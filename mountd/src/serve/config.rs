@@ -337,6 +337,13 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 impl Config {
+    /// Whether a front end shows volumes to users: all do but a controller of CSI, and metrics.
+    #[must_use]
+    pub const fn publishes(&self) -> bool {
+        let is_controller = self.csi.socket.is_some() && !self.csi.role.has_node();
+        !is_controller || self.docker.is_some() || self.kube.address.is_some()
+    }
+
     /// What differs in another configuration and is not applied without a restart, one sentence
     /// for each.
     #[must_use]

@@ -159,6 +159,11 @@ impl Host {
         Client::new(self.runtime.handle(), &self.socket())
     }
 
+    /// A client of another socket.
+    pub fn client_of(&self, socket: &Path) -> Client {
+        Client::new(self.runtime.handle(), socket)
+    }
+
     fn driver(&self) -> MutexGuard<'_, Option<Child>> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }

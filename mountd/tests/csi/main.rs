@@ -27,4 +27,5 @@ mod moments;
 mod pages;
 mod pods;
 mod races;
+mod several;
 mod wire;

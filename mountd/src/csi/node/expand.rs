@@ -1,10 +1,10 @@
 //! The growth of a volume in use. The controller did it before, where there is one.
 
-use laminafs::service::volumes::{Limits, Volume};
+use laminafs::service::volumes::Volume;
 
 use super::super::Driver;
 use super::super::check::{self, Access};
-use super::super::fault::{Fault, Outcome};
+use super::super::fault::Outcome;
 use super::super::wire::{NodeExpandVolumeRequest, NodeExpandVolumeResponse};
 use super::{require_fit, stage, stats};
 
@@ -18,7 +18,8 @@ pub(super) fn expand(
 ) -> Outcome<NodeExpandVolumeResponse> {
     let (id, path) = (request.volume_id.as_str(), request.volume_path.as_str());
     stats::require_both(id, path)?;
-    let (required, limit) = check::range(request.capacity_range.as_ref())?;
+    let range = request.capacity_range.as_ref();
+    let (required, _) = check::range(range)?;
     let capability = request.volume_capability.as_ref();
     let access = capability.map(|capability| Access::new(Some(capability))).transpose()?;
     let volume = stats::volume(driver, id)?;
@@ -28,8 +29,13 @@ pub(super) fn expand(
     if !is_staged(driver, request, &volume)? {
         stats::find(driver, id, &volume, path)?;
     }
-    let size = grown(driver, volume, required, limit)?;
-    let capacity_bytes = i64::try_from(size).unwrap_or(i64::MAX);
+    // Without a range it is as large as the controller made it.
+    let volume = match range {
+        Some(_) if volume.size_bytes.is_some() => driver.grown(volume, range)?,
+        _ => volume,
+    };
+    let bytes = volume.size_bytes.or(required).unwrap_or(0);
+    let capacity_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
     Ok(NodeExpandVolumeResponse { capacity_bytes })
 }
 
@@ -41,27 +47,4 @@ fn is_staged(driver: &Driver, request: &NodeExpandVolumeRequest, volume: &Volume
         return Ok(false);
     }
     stage::is_staged(driver, volume, &check::path("staging_target_path", staging)?)
-}
-
-/// The size that a volume has afterwards; one without a limit has what is required.
-fn grown(
-    driver: &Driver,
-    volume: Volume,
-    required: Option<u64>,
-    limit: Option<u64>,
-) -> Outcome<u64> {
-    let Some(size) = volume.size_bytes else { return Ok(required.unwrap_or(0)) };
-    let name = &volume.name;
-    if limit.is_some_and(|limit| limit < size) {
-        let text = format!("volume {name} has {size} bytes already: a volume does not shrink");
-        return Err(Fault::range(text));
-    }
-    match required {
-        Some(required) if required > size => {
-            let limits = Limits { size_bytes: Some(required), inodes: None };
-            let volume = driver.volumes.resize(name, limits)?;
-            Ok(volume.size_bytes.unwrap_or(required))
-        }
-        _ => Ok(size),
-    }
 }

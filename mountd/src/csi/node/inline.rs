@@ -14,15 +14,17 @@ use super::super::fault::{Fault, Outcome};
 use super::digest;
 
 /// The label of an inline volume, with the id that the orchestrator uses.
-const LABEL: &str = "csi.lamina.dev/inline";
+const LABEL: &str = "lamina.dev/csi-inline";
 /// The label with the digest of its parameters.
-const ARGUMENTS: &str = "csi.lamina.dev/inline-parameters";
+const ARGUMENTS: &str = "lamina.dev/csi-inline-parameters";
 /// The key of a context by which an orchestrator asks for one.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 /// The prefix of what an orchestrator adds by itself.
 const RESERVED: &str = "csi.storage.k8s.io/";
 const DRIVER: &str = "driver";
 const DRIVERS: [&str; 3] = ["union", "local", "image"];
+/// The size of one for which none is named.
+const SIZE_DEFAULT: &str = "1G";
 /// The options that the author of a pod may set.
 const OPTIONS: [&str; 5] = ["size", "inodes", "fs", "iops", "bandwidth"];
 
@@ -81,6 +83,8 @@ fn described(id: &str, context: &HashMap<String, String>) -> Outcome<NewVolume> 
             }
         }
     }
+    // Without one it could fill the host.
+    options.entry("size".to_owned()).or_insert_with(|| SIZE_DEFAULT.to_owned());
     let labels = BTreeMap::from([
         (LABEL.to_owned(), id.to_owned()),
         (ARGUMENTS.to_owned(), arguments(context)),

@@ -164,6 +164,8 @@ pub(super) fn publish(
     let publications = publications(driver)?;
     let known = publications.find(&wanted.target)?.map(|(known, _)| known);
     let volume = wanted.volume(driver)?;
+    // Also where one call has its id and another one its name.
+    let _alone = driver.hold(format!("the targets of volume {}", volume.id))?;
     let published = publish_volume(driver, &publications, &wanted, &volume);
     if published.is_err()
         && let Err(fault) = give_up(driver, &publications, &wanted, &volume)
