@@ -159,7 +159,7 @@ impl Wanted {
         let (driver, lists) = (Arc::clone(&service.driver), Arc::clone(&service.lists));
         let sink = Sink { to, runtime: Handle::current() };
         tokio::spawn(async move {
-            // It is never closed. A client that goes while it waits is found out by its first message.
+            // It is never closed. The first message finds out that a client went meanwhile.
             let Ok(list) = lists.acquire_owned().await else { return };
             tokio::task::spawn_blocking(move || {
                 let _list = list;

@@ -24,8 +24,8 @@ use crate::report::CliError;
 
 /// Connections that wait to be accepted; the host has a limit of its own.
 const QUEUE: i32 = 4096;
-/// How long a socket may have a listener and no daemon: a process that was just started has it until
-/// it runs its program, though the daemon that started it was killed.
+/// How long a socket may have a listener and no daemon: a process that was just started has it
+/// until it runs its program, though the daemon that started it was killed.
 const HANDED_DOWN: Duration = Duration::from_millis(500);
 
 /// A socket that listens.

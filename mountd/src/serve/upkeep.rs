@@ -16,8 +16,8 @@ const RESUME: Duration = Duration::from_secs(5);
 const TRASH: Duration = Duration::from_secs(60);
 
 /// Takes the mounts of recorded holders again, and ends those that killed processes left. Returns
-/// when the holders are there, or after [`RESUME`]. A daemon that publishes nothing leaves them to the
-/// one that does: what it used here, that one could not end.
+/// when the holders are there, or after [`RESUME`]. A daemon that publishes nothing leaves them to
+/// the one that does: what it used here, that one could not end.
 pub async fn start(volumes: Arc<VolumeService>, publishes: bool) {
     let (resumed, waiting) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
