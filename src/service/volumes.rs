@@ -6,7 +6,7 @@
 mod adopt;
 pub mod backup;
 mod content;
-mod copy;
+pub mod copy;
 mod device;
 mod fill;
 pub(in crate::service) mod group;
@@ -35,7 +35,6 @@ use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
 pub use crate::volume::{Limits, Usage};
-pub use copy::NewCopy;
 pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 

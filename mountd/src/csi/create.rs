@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewCopy, NewVolume, Volume, is_device};
+use laminafs::service::volumes::copy::NewCopy;
+use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewVolume, Volume, is_device};
 use laminafs::service::{CatalogError, Refusal};
 use laminafs::types::{VolumeName, size as sizes};
 
