@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::harness::{Site, mount_points_below, program};
 use crate::tools::*;
+use crate::volume_plugin::until;
 
 judged!(lamina:
     only_the_named_part_of_a_volume_is_shown,
@@ -140,7 +141,8 @@ fn two_mounts_of_one_part_share_it(s: &mut Site) {
     let rm = lamina(s, &["volume", "rm", "v"]);
     assert!(!rm.status.success(), "the other mount still uses it");
     assert!(Command::new(program()).arg("umount").arg(&other).status().unwrap().success());
-    done(s, &["volume", "rm", "v"]);
+    // The process of the first mount was not waited for.
+    until(|| lamina(s, &["volume", "rm", "v"]).status.success());
 }
 
 fn a_part_that_is_no_directory_or_file_inside_is_refused_by_name(s: &mut Site) {

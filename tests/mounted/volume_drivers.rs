@@ -68,6 +68,7 @@ rows! {
         size: Some(64 * MIB),
         is_limited: true,
         is_mount: true,
+        copies: true,
         ..DIRECTORY
     },
     local_tmpfs: Row {

@@ -145,7 +145,7 @@ fn a_volume_in_use_by_the_driver_of_directories_has_no_snapshots(s: &mut Site) {
     let volumes = service(s);
     volumes.create(NewVolume::new(name("plain"))).unwrap();
     let refused = volumes.snapshot(&name("plain"), Some(name("s"))).unwrap_err().to_string();
-    assert!(refused.contains("use --driver image"), "{refused}");
+    assert!(refused.contains("use --driver union"), "{refused}");
     assert!(volumes.snapshots(None).unwrap().is_empty());
     assert_eq!(names(s.root().join("store/volumes")), [".locks", "plain"]);
 }
