@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::client::{Client, refused};
 use crate::content;
-use crate::host::{Host, MIB, NODE_KEY};
+use crate::host::{Chance, Host, MIB, NODE_KEY};
 use crate::kinds::{
     ALL, Disk, Kind, at_least, delete_snapshot, from_snapshot, from_volume, map, target,
 };
@@ -242,7 +242,7 @@ fn a_client_that_does_not_read_stops_nobody() {
         ..Default::default()
     };
     // More than there are threads for calls.
-    let unread: Vec<_> = (0..80).map(|_| client.unread(request.clone())).collect();
+    let unread: Vec<_> = (0..140).map(|_| client.unread(request.clone())).collect();
     let probe = client.within(Duration::from_secs(10)).probe(ProbeRequest {});
     assert!(probe.is_ok(), "{probe:?}");
     let path = target(&host, "second");
@@ -255,5 +255,104 @@ fn a_client_that_does_not_read_stops_nobody() {
     disk.unpublish(&client, &path);
     disk.unpublish(&client, &at);
     disk.unstage(&host, &client);
+    host.until_nothing();
+}
+
+/// A copy that is larger than its source, of each of these in turn.
+fn larger(kind: Kind, source: &Disk, round: u64) -> CreateVolumeRequest {
+    CreateVolumeRequest {
+        capacity_range: at_least(kind.size() + 4 * MIB),
+        volume_content_source: from_volume(&source.id),
+        ..kind.request(&format!("copy {round}"))
+    }
+}
+
+#[test]
+fn a_copy_is_whole_or_not_there_when_the_driver_is_killed() {
+    let Some(host) = Host::new() else { return };
+    let kinds = [Kind::Union, Kind::Ext4, Kind::Block, Kind::Local];
+    let sources = kinds.map(|kind| Disk::created(&host.client(), kind, &format!("{kind:?}")));
+    let mut chance = Chance::of_run();
+    let mut made = 0;
+    for round in 0..24 {
+        let index = usize::try_from(round % 4).unwrap();
+        let request = larger(kinds[index], &sources[index], round);
+        std::thread::scope(|scope| {
+            let client = host.client();
+            // Nobody repeats it.
+            scope.spawn(move || client.create_volume(request).is_ok());
+            std::thread::sleep(Duration::from_micros(chance.below(50_000)));
+            host.restart();
+        });
+        let client = host.client();
+        let size = i64::try_from(kinds[index].size() + 4 * MIB).unwrap();
+        let entries = client.list_volumes(ListVolumesRequest::default()).unwrap().entries;
+        let volumes: Vec<_> = entries.into_iter().filter_map(|entry| entry.volume).collect();
+        let known: Vec<&str> = sources.iter().map(|source| source.id.as_str()).collect();
+        for copy in volumes.iter().filter(|one| !known.contains(&one.volume_id.as_str())) {
+            assert_eq!(copy.capacity_bytes, size, "{:?}", kinds[index]);
+            Disk::new(kinds[index], copy.clone()).delete(&client).unwrap();
+            made += 1;
+        }
+    }
+    eprintln!("{made} of 24 copies were made");
+    let client = host.client();
+    for source in &sources {
+        source.delete(&client).unwrap();
+    }
+    let done = host.lamina(&["volume", "prune"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let left = std::fs::read_dir(host.at("root/volumes")).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    let left: Vec<_> = left.iter().filter_map(|name| name.to_str()).collect();
+    let left: Vec<_> = left.into_iter().filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(left, Vec::<&str>::new());
+    host.until_nothing();
+}
+
+#[test]
+fn a_controller_of_its_own_does_not_delete_what_a_node_takes_into_use() {
+    let Some(host) = Host::with_role("node") else { return };
+    let socket = host.at("controller.sock");
+    let address = format!("unix://{}", socket.display());
+    let mut command = host.lamina(&["serve", "--csi", &address, "--csi-role", "controller"]);
+    command.args(["--node", "here", "--root"]).arg(host.at("root"));
+    let log = std::fs::File::create(host.at("controller.log")).unwrap();
+    command.arg("--config").arg(host.at("lamina.toml")).stderr(log);
+    let mut controller = command.spawn().unwrap();
+    let client = host.client_of(&socket);
+    crate::host::until("the start", || client.probe(ProbeRequest {}).is_ok());
+    let node = host.client();
+    let (mut deleted, mut kept) = (0, 0);
+    for round in 0..40 {
+        let kind = [Kind::Union, Kind::Local, Kind::Block][round % 3];
+        let disk = Disk::created(&client, kind, &format!("raced {round}"));
+        let stage = disk.stage_request(&host);
+        let (staged, gone) = std::thread::scope(|scope| {
+            let staged = scope.spawn(|| node.node_stage_volume(stage));
+            let gone = disk.delete(&client);
+            (staged.join().unwrap(), gone)
+        });
+        match (staged, gone) {
+            (Ok(_), gone) => {
+                refused(Code::FailedPrecondition, gone);
+                let at = disk.publish(&host, &node, "pod");
+                content::write(kind, &at, 1);
+                disk.unpublish(&node, &at);
+                disk.unstage(&host, &node);
+                disk.delete(&client).unwrap();
+                kept += 1;
+            }
+            (Err(status), gone) => {
+                assert_eq!(status.code(), Code::NotFound, "{status}");
+                gone.unwrap();
+                deleted += 1;
+            }
+        }
+    }
+    eprintln!("{deleted} were deleted, {kept} were in use");
+    assert_eq!(listed(&client), 0);
+    controller.kill().unwrap();
+    controller.wait().unwrap();
     host.until_nothing();
 }
