@@ -1,7 +1,25 @@
 //! Volumes and snapshots of an orchestrator: it holds them, and it alone removes them.
 
-use super::{Refusal, Result, Volume, VolumeService, unmount};
+use std::time::{Duration, Instant};
+
+use super::{Result, Volume, VolumeService, unmount};
 use crate::catalog::error::{CatalogError, User};
+use crate::catalog::volumes::Locked;
+
+/// How long a volume may be in use by a program that this process is starting: until that runs, it
+/// has all open files of this process, and the locks of these.
+const STARTING: Duration = Duration::from_secs(1);
+/// Between two looks at such a volume.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits for a moment until nobody uses a volume.
+fn await_idle(locked: &Locked) -> Result<()> {
+    let deadline = Instant::now() + STARTING;
+    while !locked.is_idle()? && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(locked.require_idle()?)
+}
 
 impl VolumeService {
     /// Whether an engine or an orchestrator holds a volume.
@@ -28,7 +46,7 @@ impl VolumeService {
         if self.volumes.is_held(locked.volume())? {
             return Err(CatalogError::InUse { kind, name, by: User::Engine }.into());
         }
-        locked.require_idle().map_err(Refusal::from)?;
+        await_idle(&locked)?;
         unmount(&locked)?;
         self.remove_for_good(locked)
     }
