@@ -191,6 +191,14 @@ pub struct StatFs {
     pub namelen: u32,
 }
 
+impl StatFs {
+    /// The bytes that are free for users.
+    #[must_use]
+    pub fn available_bytes(&self) -> u64 {
+        self.bavail.saturating_mul(u64::from(self.frsize))
+    }
+}
+
 /// The limits of a volume or an upper; `None` is without limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -37,7 +37,7 @@ impl Room {
         let found = fstatfs(self.opened.as_fd())
             .map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         self.left = allowed(&found).ok_or_else(|| {
-            let free = found.bavail.saturating_mul(u64::from(found.frsize)) >> 20;
+            let free = found.available_bytes() >> 20;
             let (kept, dir) = (kept(&found) >> 20, self.dir.display());
             let what = format!("{dir}: {free} MiB are free, and an import leaves {kept} MiB");
             io::Error::new(ErrorKind::StorageFull, what)
@@ -57,7 +57,7 @@ fn allowed(found: &StatFs) -> Option<u64> {
     if found.blocks == 0 {
         return Some(STEP);
     }
-    let free = found.bavail.saturating_mul(u64::from(found.frsize));
+    let free = found.available_bytes();
     free.checked_sub(kept(found)).filter(|more| *more > 0).map(|more| more.min(STEP))
 }
 

@@ -16,8 +16,7 @@ impl VolumeService {
     pub fn free(&self) -> Result<u64> {
         let failed = CatalogError::host(&self.root);
         let root = sys::file::open_path(&self.root, OFlags::PATH).map_err(&failed)?;
-        let stat = sys::file::fstatfs(root.as_fd()).map_err(&failed)?;
-        Ok(stat.bavail.saturating_mul(u64::from(stat.frsize)))
+        Ok(sys::file::fstatfs(root.as_fd()).map_err(&failed)?.available_bytes())
     }
 
     /// The free bytes of the host that no volume was promised: the largest size of a new one.

@@ -32,5 +32,5 @@ pub(super) fn free(place: &Place) -> Result<u64> {
     let directory = open_directory(place)?;
     let stat =
         sys::file::fstatfs(directory.as_fd()).map_err(VolumeError::host(place.directory()))?;
-    Ok(stat.bavail.saturating_mul(u64::from(stat.frsize)))
+    Ok(stat.available_bytes())
 }
