@@ -46,6 +46,8 @@ pub use driver::{Driver, Role};
 
 /// The name of the driver. Orchestrators store it in each volume.
 pub const NAME: &str = "csi.lamina.dev";
+/// What the keys begin with that Kubernetes and its sidecars add to parameters and contexts.
+const KUBERNETES: &str = "csi.storage.k8s.io/";
 /// The key of the topology: a volume is on one node.
 pub const NODE_KEY: &str = "csi.lamina.dev/node";
 

@@ -77,14 +77,23 @@ impl Access {
     }
 }
 
+/// Refuses a text that is missing.
+///
+/// # Errors
+/// `INVALID_ARGUMENT`.
+pub fn required(field: &str, text: &str) -> Outcome<()> {
+    match text {
+        "" => Err(Fault::invalid(format!("{field} is missing"))),
+        _ => Ok(()),
+    }
+}
+
 /// A name that an orchestrator gives.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` if it is empty, too long, or has characters that the specification forbids.
 pub fn name<'a>(field: &str, text: &'a str) -> Outcome<&'a str> {
-    if text.is_empty() {
-        return Err(Fault::invalid(format!("{field} is missing")));
-    }
+    required(field, text)?;
     if text.len() > STRING_MAX {
         let length = text.len();
         return Err(Fault::invalid(format!(
@@ -104,9 +113,7 @@ pub fn name<'a>(field: &str, text: &'a str) -> Outcome<&'a str> {
 /// `INVALID_ARGUMENT`.
 pub fn path(field: &str, text: &str) -> Outcome<PathBuf> {
     let refuse = |why: &str| Err(Fault::invalid(format!("{field} {text:?} {why}")));
-    if text.is_empty() {
-        return Err(Fault::invalid(format!("{field} is missing")));
-    }
+    required(field, text)?;
     if text.len() >= PATH_MAX || text.contains('\0') {
         return Err(Fault::invalid(format!("{field} is no path")));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::driver::Driver;
-use super::fault::{Fault, Outcome};
+use super::fault::Fault;
 use super::wire::controller_server::Controller;
 use super::wire::controller_service_capability::{Rpc, Type, rpc};
 use super::wire::{
@@ -21,7 +21,7 @@ use super::wire::{
     ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
     ValidateVolumeCapabilitiesResponse,
 };
-use super::{create, snapshots};
+use super::{check, create, snapshots};
 
 /// The service.
 pub struct Service(pub Arc<Driver>);
@@ -43,17 +43,6 @@ const OFFERED: [rpc::Type; 11] = [
     rpc::Type::GetSnapshot,
 ];
 
-/// Refuses an id that is missing.
-///
-/// # Errors
-/// `INVALID_ARGUMENT`.
-pub fn required(field: &str, id: &str) -> Outcome<()> {
-    match id {
-        "" => Err(Fault::invalid(format!("{field} is missing"))),
-        _ => Ok(()),
-    }
-}
-
 fn no_attach() -> Status {
     Fault::unimplemented("volumes are on their node: there is nothing to attach").into()
 }
@@ -73,7 +62,7 @@ impl Controller for Service {
         request: Request<DeleteVolumeRequest>,
     ) -> Answer<DeleteVolumeResponse> {
         let id = request.into_inner().volume_id;
-        required("volume_id", &id)?;
+        check::required("volume_id", &id)?;
         self.0
             .run([id.clone()], move |driver| driver.delete(&id).map(|()| DeleteVolumeResponse {}))
             .await
@@ -135,7 +124,7 @@ impl Controller for Service {
     ) -> Answer<CreateSnapshotResponse> {
         let CreateSnapshotRequest { source_volume_id, name, parameters, .. } = request.into_inner();
         snapshots::check(&name, &parameters)?;
-        required("source_volume_id", &source_volume_id)?;
+        check::required("source_volume_id", &source_volume_id)?;
         let objects = [source_volume_id.clone(), format!("the snapshot named {name:?}")];
         let work = move |driver: &Driver| driver.take(&source_volume_id, &name);
         self.0.run(objects, work).await
@@ -146,7 +135,7 @@ impl Controller for Service {
         request: Request<DeleteSnapshotRequest>,
     ) -> Answer<DeleteSnapshotResponse> {
         let id = request.into_inner().snapshot_id;
-        required("snapshot_id", &id)?;
+        check::required("snapshot_id", &id)?;
         let objects = [id.clone()];
         let work =
             move |driver: &Driver| driver.delete_snapshot(&id).map(|()| DeleteSnapshotResponse {});
@@ -166,7 +155,7 @@ impl Controller for Service {
         request: Request<GetSnapshotRequest>,
     ) -> Answer<GetSnapshotResponse> {
         let id = request.into_inner().snapshot_id;
-        required("snapshot_id", &id)?;
+        check::required("snapshot_id", &id)?;
         self.0.run([], move |driver| driver.get_snapshot(&id)).await
     }
 
@@ -176,7 +165,7 @@ impl Controller for Service {
     ) -> Answer<ControllerExpandVolumeResponse> {
         let ControllerExpandVolumeRequest { volume_id: id, capacity_range, .. } =
             request.into_inner();
-        required("volume_id", &id)?;
+        check::required("volume_id", &id)?;
         let objects = [id.clone()];
         let work = move |driver: &Driver| driver.expand(&id, capacity_range.as_ref());
         self.0.run(objects, work).await
@@ -196,7 +185,7 @@ impl Controller for Service {
     ) -> Answer<ControllerModifyVolumeResponse> {
         let ControllerModifyVolumeRequest { volume_id: id, mutable_parameters, .. } =
             request.into_inner();
-        required("volume_id", &id)?;
+        check::required("volume_id", &id)?;
         let objects = [id.clone()];
         let work = move |driver: &Driver| {
             driver.modify(&id, mutable_parameters).map(|()| ControllerModifyVolumeResponse {})

@@ -19,7 +19,7 @@ use super::wire::{
     CreateVolumeRequest, CreateVolumeResponse, Topology, TopologyRequirement, VolumeContentSource,
     volume_content_source,
 };
-use super::{NODE_KEY, shown};
+use super::{KUBERNETES, NODE_KEY, shown};
 
 /// The size of a volume for which none is requested.
 const SIZE_DEFAULT: u64 = 1 << 30;
@@ -27,9 +27,7 @@ const SIZE_DEFAULT: u64 = 1 << 30;
 pub const SIZE_MIN: u64 = 8 << 20;
 const XFS_MIN: u64 = 300 << 20;
 /// The unit of sizes.
-const BLOCK: u64 = 4096;
-/// Parameters about the claim, which orchestrators add.
-const ABOUT_CLAIM: &str = "csi.storage.k8s.io/";
+pub const BLOCK: u64 = 4096;
 /// Parameters that are options of drivers.
 const OPTIONS: [&str; 6] = ["fs", "from", "overcommit", "inodes", "iops", "bandwidth"];
 /// Parameters that can change later.
@@ -150,13 +148,13 @@ pub fn fs_of(volume: &Volume) -> &str {
 /// Parameters without those about the claim.
 #[must_use]
 pub fn own(mut all: HashMap<String, String>) -> BTreeMap<String, String> {
-    all.retain(|key, _| !key.starts_with(ABOUT_CLAIM));
+    all.retain(|key, _| !key.starts_with(KUBERNETES));
     all.into_iter().collect()
 }
 
 /// Parameters without those about the claim, the claim, and the type of the file system there.
 fn split(all: HashMap<String, String>) -> (BTreeMap<String, String>, Option<String>, String) {
-    let of = |key: &str| all.get(&format!("{ABOUT_CLAIM}{key}")).cloned();
+    let of = |key: &str| all.get(&format!("{KUBERNETES}{key}")).cloned();
     let claim = of("pvc/namespace").zip(of("pvc/name"));
     let claim = claim.map(|(namespace, name)| format!("{namespace}/{name}"));
     let fs_type = of("fstype").unwrap_or_default();

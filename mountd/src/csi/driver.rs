@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 use super::busy::{Busy, Held};
+use super::check;
 use super::fault::{Fault, Outcome};
 
 /// Threads of [`Driver::probe`].
@@ -169,9 +170,7 @@ impl Driver {
     /// # Errors
     /// `INVALID_ARGUMENT` for an empty id, `NOT_FOUND`.
     pub fn volume(&self, id: &str) -> Outcome<Volume> {
-        if id.is_empty() {
-            return Err(Fault::invalid("volume_id is missing"));
-        }
+        check::required("volume_id", id)?;
         let missing = || Fault::missing(format!("volume {id:?} does not exist"));
         match self.volumes.find_id(id) {
             Err(refusal) if refusal.is_missing() => {}

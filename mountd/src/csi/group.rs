@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::controller::required;
+use super::check;
 use super::driver::Driver;
 use super::fault::Fault;
 use super::snapshots;
@@ -63,7 +63,7 @@ impl GroupController for Service {
     ) -> Answer<DeleteVolumeGroupSnapshotResponse> {
         let DeleteVolumeGroupSnapshotRequest { group_snapshot_id: id, snapshot_ids, .. } =
             request.into_inner();
-        required("group_snapshot_id", &id)?;
+        check::required("group_snapshot_id", &id)?;
         let objects = [id.clone()];
         let work = move |driver: &Driver| {
             driver.delete_group(&id, &snapshot_ids)?;
@@ -78,7 +78,7 @@ impl GroupController for Service {
     ) -> Answer<GetVolumeGroupSnapshotResponse> {
         let GetVolumeGroupSnapshotRequest { group_snapshot_id: id, snapshot_ids, .. } =
             request.into_inner();
-        required("group_snapshot_id", &id)?;
+        check::required("group_snapshot_id", &id)?;
         let work = move |driver: &Driver| {
             let found = driver.get_group(&id, &snapshot_ids)?;
             Ok(GetVolumeGroupSnapshotResponse { group_snapshot: Some(found) })

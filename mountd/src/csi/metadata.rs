@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::controller::required;
+use super::check;
 use super::driver::Driver;
 use super::fault::{Fault, Outcome};
 use super::wire::snapshot_metadata_server::SnapshotMetadata;
@@ -149,7 +149,7 @@ impl Wanted {
         service: &Service,
         message: impl Fn(Part) -> T + Send + 'static,
     ) -> Result<Response<Stream<T>>, Status> {
-        required("snapshot_id", &self.snapshot)?;
+        check::required("snapshot_id", &self.snapshot)?;
         if self.base.as_deref() == Some("") {
             return Err(Fault::invalid("base_snapshot_id is missing").into());
         }

@@ -14,10 +14,8 @@ use super::wire::{
     CreateSnapshotResponse, GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse,
     Snapshot, VolumeGroupSnapshot, list_snapshots_response,
 };
-use super::{page, record, shown};
+use super::{KUBERNETES, page, record, shown};
 
-/// Parameters about the objects of Kubernetes, which its sidecar adds.
-const ABOUT: &str = "csi.storage.k8s.io/";
 /// The digits of the id of a group, which are random.
 const ID_DIGITS: usize = 32;
 
@@ -27,7 +25,7 @@ const ID_DIGITS: usize = 32;
 /// `INVALID_ARGUMENT`.
 pub fn check(name: &str, parameters: &HashMap<String, String>) -> Outcome<()> {
     check::name("name", name)?;
-    match parameters.keys().find(|key| !key.starts_with(ABOUT)) {
+    match parameters.keys().find(|key| !key.starts_with(KUBERNETES)) {
         Some(key) => Err(Fault::invalid(format!("unknown parameter {key:?}: there are none"))),
         None => Ok(()),
     }
@@ -208,7 +206,7 @@ impl Driver {
     pub(super) fn delete_group(&self, id: &str, ids: &[String]) -> Outcome<()> {
         let found = self.group_of(id, ids)?;
         let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
-        Ok(self.volumes.remove_snapshots_together(&ids)?)
+        Ok(self.volumes.remove_snapshots(ids)?)
     }
 }
 

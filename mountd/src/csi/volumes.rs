@@ -34,7 +34,7 @@ pub fn growth(volume: &Volume, range: Option<&CapacityRange>) -> Outcome<Option<
             "the volume has {has} bytes and does not shrink to {limit}"
         )));
     }
-    let wanted = required.unwrap_or(has).next_multiple_of(4096);
+    let wanted = required.unwrap_or(has).next_multiple_of(create::BLOCK);
     if wanted <= has {
         return Ok(None);
     }
@@ -180,7 +180,7 @@ impl Driver {
         }
         let room = if bounds.overcommits { self.volumes.free()? } else { self.volumes.room()? };
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let available = bytes(room - room % 4096);
+        let available = bytes(room - room % create::BLOCK);
         Ok(GetCapacityResponse {
             available_capacity: available,
             maximum_volume_size: Some(available),

@@ -1,22 +1,16 @@
 //! Growth of volumes, which never shrinks one.
 
-use super::{Limits, Result, Volume, VolumeService};
-use crate::catalog::error::CatalogError;
+use super::{Limits, Result, Volume, VolumeService, parts, place};
 use crate::catalog::volumes::Locked;
-
-use super::{parts, place};
 
 impl VolumeService {
     /// Gives a volume at least a size, also while it is in use. One that has more by now keeps it.
     ///
     /// # Errors
-    /// [`CatalogError::Missing`], also if another volume has the name by now; those of the driver.
+    /// [`CatalogError::Missing`](crate::catalog::error::CatalogError::Missing), also if another
+    /// volume has the name by now; those of the driver.
     pub fn enlarge(&self, volume: &Volume, bytes: u64) -> Result<Volume> {
-        let mut locked = self.volumes.lock(&volume.name)?;
-        if locked.volume().id != volume.id {
-            let (kind, name) = ("volume", volume.name.to_string());
-            return Err(CatalogError::Missing { kind, name }.into());
-        }
+        let mut locked = self.lock_same(volume)?;
         if locked.volume().size_bytes.is_some_and(|has| has < bytes) {
             self.resize_locked(&mut locked, Limits { size_bytes: Some(bytes), inodes: None })?;
         }

@@ -30,33 +30,33 @@ impl VolumeService {
         Ok(self.volumes.is_held(volume)?)
     }
 
+    /// Takes the state lock of a volume, unless another volume has its name by now.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`].
+    pub(super) fn lock_same(&self, volume: &Volume) -> Result<Locked> {
+        let locked = self.volumes.lock(&volume.name)?;
+        if locked.volume().id == volume.id {
+            return Ok(locked);
+        }
+        Err(CatalogError::Missing { kind: "volume", name: volume.name.to_string() }.into())
+    }
+
     /// Removes a volume with its content for good, unless somebody holds or uses it.
     ///
     /// # Errors
     /// [`CatalogError::InUse`]; [`CatalogError::Missing`], also if another volume has the name by
     /// now.
     pub fn erase_unheld(&self, volume: &Volume) -> Result<()> {
-        let locked = self.volumes.lock(&volume.name)?;
-        let (kind, name) = ("volume", volume.name.to_string());
-        if locked.volume().id != volume.id {
-            return Err(CatalogError::Missing { kind, name }.into());
-        }
+        let locked = self.lock_same(volume)?;
         self.require_no_container(&volume.name)?;
         // A holder may have appeared since the caller looked; none does while it is locked.
         if self.volumes.is_held(locked.volume())? {
+            let (kind, name) = ("volume", volume.name.to_string());
             return Err(CatalogError::InUse { kind, name, by: User::Engine }.into());
         }
         await_idle(&locked)?;
         unmount(&locked)?;
         self.remove_for_good(locked)
-    }
-
-    /// Removes snapshots for good, by their ids: a crash leaves all of them, or none. One that is
-    /// gone is not an error.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`].
-    pub fn remove_snapshots_together(&self, ids: &[&str]) -> Result<()> {
-        self.remove_snapshots(ids.to_vec())
     }
 }

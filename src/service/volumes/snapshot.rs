@@ -125,7 +125,7 @@ impl VolumeService {
     ///
     /// # Errors
     /// [`CatalogError::InUse`].
-    pub(in crate::service) fn remove_snapshots(&self, mut ids: Vec<&str>) -> Result<()> {
+    pub fn remove_snapshots(&self, mut ids: Vec<&str>) -> Result<()> {
         // In this order, so that two removals do not wait for each other.
         ids.sort_unstable();
         let mut all = Vec::new();

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use laminafs::service::volumes::{NewVolume, Volume};
 use laminafs::types::VolumeName;
 
-use super::super::Driver;
 use super::super::fault::{Fault, Outcome};
+use super::super::{Driver, KUBERNETES};
 use super::digest;
 
 /// The label of an inline volume, with the id that the orchestrator uses.
@@ -19,8 +19,6 @@ const LABEL: &str = "lamina.dev/csi-inline";
 const ARGUMENTS: &str = "lamina.dev/csi-inline-parameters";
 /// The key of a context by which an orchestrator asks for one.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
-/// The prefix of what an orchestrator adds by itself.
-const RESERVED: &str = "csi.storage.k8s.io/";
 const DRIVER: &str = "driver";
 const DRIVERS: [&str; 3] = ["union", "local", "image"];
 /// The size of one for which none is named.
@@ -42,7 +40,7 @@ pub(super) fn is_handle(id: &str) -> bool {
 }
 
 fn parameters(context: &HashMap<String, String>) -> BTreeMap<&str, &str> {
-    let own = context.iter().filter(|(key, _)| !key.starts_with(RESERVED));
+    let own = context.iter().filter(|(key, _)| !key.starts_with(KUBERNETES));
     own.map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
@@ -170,7 +168,7 @@ mod tests {
     fn parameters_are_those_of_the_author() {
         let one = context(&[(EPHEMERAL, "true"), ("size", "1Gi"), ("driver", "image")]);
         let mut other = one.clone();
-        other.insert(format!("{RESERVED}pod.name"), "web-0".to_owned());
+        other.insert(format!("{KUBERNETES}pod.name"), "web-0".to_owned());
         assert!(is_asked(&one));
         assert_eq!(arguments(&one), arguments(&other));
         let made = described("x/../y", &other).unwrap();

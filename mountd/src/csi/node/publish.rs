@@ -49,9 +49,7 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn new(request: &'a NodePublishVolumeRequest) -> Outcome<Self> {
-        if request.volume_id.is_empty() {
-            return Err(Fault::invalid("volume_id is missing"));
-        }
+        check::required("volume_id", &request.volume_id)?;
         let target = check::path("target_path", &request.target_path)?;
         let access = Access::new(request.volume_capability.as_ref())?;
         let group = group(&access)?;

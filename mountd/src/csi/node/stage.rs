@@ -57,9 +57,7 @@ pub(super) fn stage(
     driver: &Driver,
     request: &NodeStageVolumeRequest,
 ) -> Outcome<NodeStageVolumeResponse> {
-    if request.volume_id.is_empty() {
-        return Err(Fault::invalid("volume_id is missing"));
-    }
+    check::required("volume_id", &request.volume_id)?;
     let path = check::path("staging_target_path", &request.staging_target_path)?;
     let access = Access::new(request.volume_capability.as_ref())?;
     group(&access)?;
@@ -88,9 +86,7 @@ pub(super) fn unstage(
     driver: &Driver,
     request: &NodeUnstageVolumeRequest,
 ) -> Outcome<NodeUnstageVolumeResponse> {
-    if request.volume_id.is_empty() {
-        return Err(Fault::invalid("volume_id is missing"));
-    }
+    check::required("volume_id", &request.volume_id)?;
     let path = check::path("staging_target_path", &request.staging_target_path)?;
     if let Some(volume) = find(driver, &request.volume_id)? {
         for holder in at(driver, &volume, &path)? {

@@ -40,12 +40,8 @@ pub(super) fn volume(driver: &Driver, id: &str) -> Outcome<Volume> {
 /// # Errors
 /// `INVALID_ARGUMENT`.
 pub(super) fn require_both(id: &str, path: &str) -> Outcome<()> {
-    for (field, text) in [("volume_id", id), ("volume_path", path)] {
-        if text.is_empty() {
-            return Err(Fault::invalid(format!("{field} is missing")));
-        }
-    }
-    Ok(())
+    check::required("volume_id", id)?;
+    check::required("volume_path", path)
 }
 
 /// Finds a volume at a path of this node. It is not at what cannot be a path.
