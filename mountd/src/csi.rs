@@ -9,9 +9,11 @@
 //! | `check` | what every request is checked for |
 //! | `identity` | the service Identity |
 //! | `controller`, `create`, `volumes` | the service Controller |
+//! | `client` | calls of the controller of this host |
 //! | `record`, `shown`, `page` | requests in labels; volumes as messages; lists in pages |
 //! | `snapshots`, `group` | snapshots, and the service GroupController |
 //! | `metadata` | the service SnapshotMetadata |
+//! | `health` | the alpha calls of version 1.13 |
 //! | `node` | the service Node |
 //!
 //! A call that its client gives up goes on, and its repetition finds what it did. An object that a
@@ -20,11 +22,13 @@
 
 pub mod busy;
 pub mod check;
+pub mod client;
 mod controller;
 mod create;
 pub mod driver;
 pub mod fault;
 mod group;
+mod health;
 mod identity;
 mod metadata;
 mod node;
@@ -43,13 +47,20 @@ use axum::response::Response;
 use tonic::service::Routes;
 
 pub use driver::{Driver, Role};
+pub use record::{is_requested, request_of};
 
 /// The name of the driver. Orchestrators store it in each volume.
 pub const NAME: &str = "csi.lamina.dev";
 /// What the keys begin with that Kubernetes and its sidecars add to parameters and contexts.
-const KUBERNETES: &str = "csi.storage.k8s.io/";
+pub const KUBERNETES: &str = "csi.storage.k8s.io/";
 /// The key of the topology: a volume is on one node.
 pub const NODE_KEY: &str = "csi.lamina.dev/node";
+
+/// The header of a call of the controller of this host: it marks what it makes with
+/// [`UNFINISHED_LABEL`], until that has an object.
+pub const MARK: &str = "lamina-unfinished";
+/// The label of a volume that was made for an object which does not exist yet.
+pub const UNFINISHED_LABEL: &str = "lamina.dev/unfinished";
 
 /// The services that a driver offers in its role.
 #[must_use]

@@ -32,7 +32,7 @@ pub mod upkeep;
 pub mod volumes;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,11 @@ pub fn run(flags: &Flags) -> Result<ExitCode, CliError> {
 /// Threads for blocking calls: of the plugin, of the API of Kubernetes, and of CSI.
 const fn threads(limits: &config::Limits) -> usize {
     Calls::threads(limits.calls) + kube::THREADS + limits.calls + 5
+}
+
+/// Whether volumes of the CSI driver grow by its controller.
+fn grows_in_controller() -> bool {
+    std::env::var_os("LAMINA_CSI_EXPAND").is_none_or(|value| value != "node")
 }
 
 /// The signals that the daemon listens to.
@@ -157,6 +162,7 @@ impl Daemon {
     fn kube(
         &self,
         listener: &TcpListener,
+        csi: Option<&Bound>,
         ending: watch::Receiver<bool>,
     ) -> Result<kube::Front, CliError> {
         let failed = |error| CliError::Io { what: "the socket of kube".to_owned(), error };
@@ -170,6 +176,10 @@ impl Daemon {
             map: self.config.kube.map.clone(),
             run_pods: self.config.kube.run_pods,
             connections: self.config.limits.connections,
+            csi: csi
+                .filter(|_| self.config.csi.role.has_controller() && grows_in_controller())
+                .and_then(Bound::path)
+                .map(Path::to_owned),
             metrics: Arc::clone(&self.sampler.metrics),
             ending,
         })
@@ -184,8 +194,8 @@ impl Daemon {
         };
         let mut driver = Driver::new(Arc::clone(&self.volumes), node, csi.role, limits.calls);
         driver.max_volumes = csi.max_volumes;
-        driver.grows_in_controller =
-            std::env::var_os("LAMINA_CSI_EXPAND").is_none_or(|value| value != "node");
+        driver.has_alpha = csi.alpha;
+        driver.grows_in_controller = grows_in_controller();
         Arc::new(driver)
     }
 
@@ -194,7 +204,7 @@ impl Daemon {
         let mut fronts = JoinSet::new();
         let mut files: Vec<Removal> = Vec::new();
         if let Some(listener) = sockets.kube {
-            let front = self.kube(&listener, ending.clone())?;
+            let front = self.kube(&listener, sockets.csi.as_ref(), ending.clone())?;
             fronts.spawn(front.serve(listener));
         }
         if let Some(bound) = sockets.csi {

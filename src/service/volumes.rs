@@ -223,10 +223,14 @@ impl VolumeService {
 
     /// Takes the state lock of a volume that nobody uses, and ends its mount.
     fn lock_unused(&self, name: &VolumeName) -> Result<Locked> {
-        let locked = self.volumes.lock(name)?;
-        self.require_no_container(name)?;
+        self.let_go(self.volumes.lock(name)?, |locked| Ok(locked.require_idle()?))
+    }
+
+    /// Ends the mount of a volume that nobody but this process uses.
+    fn let_go(&self, locked: Locked, idle: impl FnOnce(&Locked) -> Result<()>) -> Result<Locked> {
+        self.require_no_container(&locked.volume().name)?;
         let was_held = self.held.lock().remove(&locked.volume().id).is_some();
-        let unused = locked.require_idle().map_err(Refusal::from);
+        let unused = idle(&locked);
         if let Err(error) = unused.and_then(|()| unmount(&locked)) {
             self.take_back(&locked, was_held)?;
             return Err(error);

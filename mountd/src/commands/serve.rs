@@ -39,6 +39,10 @@ pub struct ServeArgs {
     /// What is served there: controller, node or all.
     #[arg(long, value_name = "ROLE")]
     pub csi_role: Option<Role>,
+    /// Offer the alpha calls of CSI 1.13 about the health of volumes there, in place of the
+    /// conditions of 1.12.
+    #[arg(long)]
+    pub csi_alpha: bool,
     /// The name of this host's node for Kubernetes and orchestrators [default: the name of the
     /// host].
     #[arg(long, value_name = "NAME")]
@@ -60,6 +64,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
         kube: args.kube,
         csi: endpoint(args.csi, args.csi_role)?.map(absolute),
         csi_role: args.csi_role,
+        csi_alpha: args.csi_alpha,
         node: args.node,
     };
     crate::serve::run(&flags)

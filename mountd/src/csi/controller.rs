@@ -11,7 +11,9 @@ use super::wire::controller_service_capability::{Rpc, Type, rpc};
 use super::wire::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse,
     ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse,
-    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerModifyVolumeRequest,
+    ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse,
+    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerListVolumeHealthRequest,
+    ControllerListVolumeHealthResponse, ControllerModifyVolumeRequest,
     ControllerModifyVolumeResponse, ControllerPublishVolumeRequest,
     ControllerPublishVolumeResponse, ControllerServiceCapability, ControllerUnpublishVolumeRequest,
     ControllerUnpublishVolumeResponse, CreateSnapshotRequest, CreateSnapshotResponse,
@@ -21,7 +23,7 @@ use super::wire::{
     ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
     ValidateVolumeCapabilitiesResponse,
 };
-use super::{check, create, snapshots};
+use super::{MARK, check, create, health, snapshots};
 
 /// The service.
 pub struct Service(pub Arc<Driver>);
@@ -29,14 +31,13 @@ pub struct Service(pub Arc<Driver>);
 type Answer<T> = Result<Response<T>, Status>;
 
 /// What is offered. There is nothing to attach: volumes are on their node.
-const OFFERED: [rpc::Type; 11] = [
+const OFFERED: [rpc::Type; 10] = [
     rpc::Type::CreateDeleteVolume,
     rpc::Type::ListVolumes,
     rpc::Type::GetCapacity,
     rpc::Type::CreateDeleteSnapshot,
     rpc::Type::ListSnapshots,
     rpc::Type::CloneVolume,
-    rpc::Type::VolumeCondition,
     rpc::Type::GetVolume,
     rpc::Type::SingleNodeMultiWriter,
     rpc::Type::ModifyVolume,
@@ -53,8 +54,11 @@ impl Controller for Service {
         &self,
         request: Request<CreateVolumeRequest>,
     ) -> Answer<CreateVolumeResponse> {
+        let is_marked = request.metadata().contains_key(MARK);
         let request = request.into_inner();
-        self.0.run(create::objects(&request), |driver| driver.create(request)).await
+        let objects = create::objects(&request);
+        let work = move |driver: &Driver| driver.create(request, is_marked);
+        self.0.run(objects, work).await
     }
 
     async fn delete_volume(
@@ -98,6 +102,29 @@ impl Controller for Service {
         self.0.run([], move |driver| driver.list((max_entries, &starting_token))).await
     }
 
+    async fn controller_list_volume_health(
+        &self,
+        request: Request<ControllerListVolumeHealthRequest>,
+    ) -> Answer<ControllerListVolumeHealthResponse> {
+        health::require(&self.0)?;
+        let ControllerListVolumeHealthRequest { max_entries, starting_token, .. } =
+            request.into_inner();
+        self.0.run([], move |driver| driver.list_health((max_entries, &starting_token))).await
+    }
+
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<ControllerGetVolumeHealthRequest>,
+    ) -> Answer<ControllerGetVolumeHealthResponse> {
+        health::require(&self.0)?;
+        let id = request.into_inner().volume_id;
+        let work = move |driver: &Driver| {
+            let volume_health = Some(driver.health(&id)?);
+            Ok(ControllerGetVolumeHealthResponse { volume_health })
+        };
+        self.0.run([], work).await
+    }
+
     async fn get_capacity(
         &self,
         request: Request<GetCapacityRequest>,
@@ -114,7 +141,12 @@ impl Controller for Service {
         let offer = |kind: rpc::Type| ControllerServiceCapability {
             r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })),
         };
-        let capabilities = OFFERED.into_iter().chain(grows).map(offer).collect();
+        let health: &[rpc::Type] = match self.0.has_alpha {
+            true => &[rpc::Type::ListVolumeHealth, rpc::Type::GetVolumeHealth],
+            false => &[rpc::Type::VolumeCondition],
+        };
+        let health = health.iter().copied();
+        let capabilities = OFFERED.into_iter().chain(health).chain(grows).map(offer).collect();
         Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities }))
     }
 
@@ -122,11 +154,19 @@ impl Controller for Service {
         &self,
         request: Request<CreateSnapshotRequest>,
     ) -> Answer<CreateSnapshotResponse> {
-        let CreateSnapshotRequest { source_volume_id, name, parameters, .. } = request.into_inner();
+        let CreateSnapshotRequest {
+            source_volume_id,
+            name,
+            parameters,
+            accessibility_requirements: place,
+            ..
+        } = request.into_inner();
+        create::require_here(place.as_ref(), &self.0.node)?;
         snapshots::check(&name, &parameters)?;
         check::required("source_volume_id", &source_volume_id)?;
         let objects = [source_volume_id.clone(), format!("the snapshot named {name:?}")];
-        let work = move |driver: &Driver| driver.take(&source_volume_id, &name);
+        let content = snapshots::content(&name, &parameters);
+        let work = move |driver: &Driver| driver.take(&source_volume_id, &name, content);
         self.0.run(objects, work).await
     }
 

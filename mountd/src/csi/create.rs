@@ -19,7 +19,7 @@ use super::wire::{
     CreateVolumeRequest, CreateVolumeResponse, Topology, TopologyRequirement, VolumeContentSource,
     volume_content_source,
 };
-use super::{KUBERNETES, NODE_KEY, shown};
+use super::{KUBERNETES, NODE_KEY, UNFINISHED_LABEL, shown};
 
 /// The size of a volume for which none is requested.
 const SIZE_DEFAULT: u64 = 1 << 30;
@@ -43,6 +43,7 @@ struct Wanted {
     request: Request,
     required: Option<u64>,
     limit: Option<u64>,
+    is_marked: bool,
 }
 
 /// The parameters that may change.
@@ -230,7 +231,11 @@ pub fn is_here(wanted: &Topology, node: &str) -> bool {
     wanted.segments.get(NODE_KEY).is_none_or(|key| key == node)
 }
 
-fn require_here(wanted: Option<&TopologyRequirement>, node: &str) -> Outcome<()> {
+/// Refuses a place that is not this node.
+///
+/// # Errors
+/// `RESOURCE_EXHAUSTED`.
+pub fn require_here(wanted: Option<&TopologyRequirement>, node: &str) -> Outcome<()> {
     let requisite = wanted.map(|wanted| wanted.requisite.as_slice()).unwrap_or_default();
     if requisite.is_empty() || requisite.iter().any(|one| is_here(one, node)) {
         return Ok(());
@@ -260,7 +265,8 @@ fn wanted(request: CreateVolumeRequest, node: &str) -> Outcome<Wanted> {
     }
     let volume = record::volume_name(&name)?;
     let request = Request { parameters, mutable, is_block, fs_type, source };
-    Ok(Wanted { name, volume, driver, options, claim, request, required, limit })
+    let is_marked = false;
+    Ok(Wanted { name, volume, driver, options, claim, request, required, limit, is_marked })
 }
 
 /// The objects that a request works on.
@@ -307,17 +313,25 @@ impl Wanted {
     fn labels(&self) -> Outcome<BTreeMap<String, String>> {
         let mut labels = self.request.labels(&self.name)?;
         labels.insert(CLAIM_LABEL.to_owned(), self.claim.clone());
+        if self.is_marked {
+            labels.insert(UNFINISHED_LABEL.to_owned(), "yes".to_owned());
+        }
         Ok(labels)
     }
 }
 
 impl Driver {
-    /// Makes a volume, or finds the one that the same request made.
+    /// Makes a volume, or finds the one that the same request made. A new one is marked for the
+    /// controller of this host.
     ///
     /// # Errors
     /// Those of CreateVolume.
-    pub(super) fn create(&self, request: CreateVolumeRequest) -> Outcome<CreateVolumeResponse> {
-        let wanted = wanted(request, &self.node)?;
+    pub(super) fn create(
+        &self,
+        request: CreateVolumeRequest,
+        is_marked: bool,
+    ) -> Outcome<CreateVolumeResponse> {
+        let wanted = Wanted { is_marked, ..wanted(request, &self.node)? };
         let made = match self.volumes.inspect(&wanted.volume) {
             Err(refusal) if !refusal.is_missing() => return Err(refusal.into()),
             Err(_) => self.make(&wanted)?,

@@ -80,6 +80,8 @@ pub struct Driver {
     /// Whether the controller grows volumes. Else the node does: where each node has a controller
     /// of its own, one that is chosen for all of them does not know the volumes of the others.
     pub grows_in_controller: bool,
+    /// Whether the alpha calls of CSI 1.13 are offered, in place of the conditions of 1.12.
+    pub has_alpha: bool,
     busy: Arc<Busy>,
     threads: Arc<Semaphore>,
     /// Of calls that must be answered though all threads wait for volumes.
@@ -98,6 +100,7 @@ impl Driver {
             role,
             max_volumes: 0,
             grows_in_controller: true,
+            has_alpha: false,
             busy,
             threads,
             probes: Arc::new(Semaphore::new(PROBES)),

@@ -47,6 +47,9 @@ impl Identity for Service {
                 offer(Kind::SnapshotMetadataService),
             ]);
         }
+        if self.0.has_alpha {
+            capabilities.push(offer(Kind::SnapshotAccessibilityConstraints));
+        }
         let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
         capabilities.push(PluginCapability { r#type: Some(Type::VolumeExpansion(online)) });
         Ok(Response::new(GetPluginCapabilitiesResponse { capabilities }))

@@ -219,3 +219,87 @@ impl SnapshotMetadata for Service {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+    use std::path::{Path, PathBuf};
+
+    use laminafs::service::volumes::{NewVolume, VolumeService};
+    use tokio_stream::StreamExt;
+
+    use super::super::Role;
+    use super::*;
+
+    const SIZE: u64 = 8 << 20;
+    const BLOCK: u64 = 4096;
+
+    /// The largest file below a directory.
+    fn largest(dir: &Path) -> Option<(u64, PathBuf)> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let found = entries.filter_map(|path| match fs::symlink_metadata(&path).unwrap() {
+            stat if stat.is_dir() => largest(&path),
+            stat => Some((stat.len(), path)),
+        });
+        found.max()
+    }
+
+    /// A device with data in each second block; the id of its snapshot.
+    fn snapshot(volumes: &VolumeService) -> String {
+        let options = [("fs", "none".to_owned()), ("size", SIZE.to_string())];
+        let new = NewVolume {
+            name: "device".parse().unwrap(),
+            driver: Some("image".to_owned()),
+            options: options.map(|(key, value)| (key.to_owned(), value)).into(),
+            labels: [].into(),
+        };
+        let made = volumes.create(new).unwrap();
+        let (len, path) = largest(made.directory()).unwrap();
+        assert_eq!(len, SIZE);
+        let file = File::options().write(true).open(path).unwrap();
+        for at in (0..SIZE).step_by(2 * BLOCK as usize) {
+            file.write_all_at(&[1; BLOCK as usize], at).unwrap();
+        }
+        file.sync_all().unwrap();
+        let taken = volumes.snapshot(&made.name, Some("snapshot".parse().unwrap())).unwrap();
+        taken.id
+    }
+
+    #[test]
+    fn lists_that_nobody_reads_leave_the_threads_of_calls_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Arc::new(VolumeService::open(dir.path()).unwrap());
+        let snapshot_id = snapshot(&volumes);
+        let driver = Arc::new(Driver::new(volumes, "node".to_owned(), Role::Controller, 2));
+        let service = Service::new(Arc::clone(&driver));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let list = async || {
+                let snapshot_id = snapshot_id.clone();
+                let request = GetMetadataAllocatedRequest {
+                    snapshot_id,
+                    max_results: 1,
+                    ..Default::default()
+                };
+                service.get_metadata_allocated(Request::new(request)).await.unwrap().into_inner()
+            };
+            let mut unread = Vec::new();
+            for _ in 0..LISTS + 2 {
+                unread.push(list().await);
+            }
+            // All lists that may run wait for their readers by now.
+            while service.lists.available_permits() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let limit = Duration::from_secs(30);
+            timeout(limit, driver.run([], |_| Ok(()))).await.unwrap().unwrap();
+            drop(unread);
+            let read = list().await.collect::<Vec<_>>();
+            let parts = timeout(limit, read).await.unwrap();
+            let ranges = parts.into_iter().map(|part| part.unwrap().block_metadata);
+            let bytes: i64 = ranges.flatten().map(|range| range.size_bytes).sum();
+            assert_eq!(bytes.unsigned_abs(), SIZE / 2);
+        });
+    }
+}

@@ -17,6 +17,8 @@ mod publish;
 mod stage;
 mod stats;
 
+pub(super) use self::stats::{Place, place, volume};
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,21 +34,21 @@ use super::wire::node_service_capability::{Rpc, Type, rpc};
 use super::wire::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
     NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology,
+    NodeGetStorageHealthRequest, NodeGetStorageHealthResponse, NodeGetVolumeHealthRequest,
+    NodeGetVolumeHealthResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology,
 };
-use super::{Driver, NODE_KEY};
+use super::{Driver, NODE_KEY, health};
 
 /// The service.
 pub struct Service(pub Arc<Driver>);
 
-const OFFERS: [rpc::Type; 6] = [
+const OFFERS: [rpc::Type; 5] = [
     rpc::Type::StageUnstageVolume,
     rpc::Type::GetVolumeStats,
     rpc::Type::ExpandVolume,
-    rpc::Type::VolumeCondition,
     rpc::Type::SingleNodeMultiWriter,
     rpc::Type::VolumeMountGroup,
 ];
@@ -99,6 +101,30 @@ impl Node for Service {
         self.0.run([path], move |driver| stats::stats(driver, &request)).await
     }
 
+    async fn node_get_volume_health(
+        &self,
+        request: Request<NodeGetVolumeHealthRequest>,
+    ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
+        health::require(&self.0)?;
+        let request = request.into_inner();
+        let work = move |driver: &Driver| {
+            let volume_health = Some(driver.node_health(&request)?);
+            Ok(NodeGetVolumeHealthResponse { volume_health })
+        };
+        self.0.run([], work).await
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _request: Request<NodeGetStorageHealthRequest>,
+    ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
+        health::require(&self.0)?;
+        let work = |driver: &Driver| {
+            Ok(NodeGetStorageHealthResponse { backend_health: driver.storage_health() })
+        };
+        self.0.probe(work).await
+    }
+
     async fn node_expand_volume(
         &self,
         request: Request<NodeExpandVolumeRequest>,
@@ -115,7 +141,11 @@ impl Node for Service {
         let offer = |kind: rpc::Type| NodeServiceCapability {
             r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })),
         };
-        let capabilities = OFFERS.into_iter().map(offer).collect();
+        let health: &[rpc::Type] = match self.0.has_alpha {
+            true => &[rpc::Type::GetVolumeHealth, rpc::Type::StorageHealth],
+            false => &[rpc::Type::VolumeCondition],
+        };
+        let capabilities = OFFERS.iter().chain(health).copied().map(offer).collect();
         Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
     }
 

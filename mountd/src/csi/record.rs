@@ -73,6 +73,12 @@ pub fn is_requested(volume: &Volume) -> bool {
     own.is_ok_and(|own| own == volume.name)
 }
 
+/// The name of the request that made the volume or took the snapshot.
+#[must_use]
+pub fn request_of(volume: &Volume) -> Option<&str> {
+    volume.labels.get(NAME).map(String::as_str).filter(|_| is_requested(volume))
+}
+
 fn hash(text: &str) -> String {
     Digest::sha256(text.as_bytes()).hex().chars().take(32).collect()
 }

@@ -42,9 +42,9 @@ pub fn created(record: &Record) -> Option<Timestamp> {
     Some(Timestamp { seconds: i64::try_from(since.as_secs()).ok()?, nanos: 0 })
 }
 
-/// A snapshot, which is ready as soon as it is there.
+/// A snapshot, which is ready as soon as it is there. Its place is shown for a node.
 #[must_use]
-pub fn snapshot(record: &Record) -> Snapshot {
+pub fn snapshot(record: &Record, node: Option<&str>) -> Snapshot {
     Snapshot {
         size_bytes: bytes(record),
         snapshot_id: record.id.clone(),
@@ -52,5 +52,6 @@ pub fn snapshot(record: &Record) -> Snapshot {
         creation_time: created(record),
         ready_to_use: true,
         group_snapshot_id: record::group(record).unwrap_or_default().to_owned(),
+        accessible_topology: node.map(topology).into_iter().collect(),
     }
 }

@@ -31,6 +31,14 @@ pub fn check(name: &str, parameters: &HashMap<String, String>) -> Outcome<()> {
     }
 }
 
+/// The name of the content that a snapshot is taken for, if the sidecar gives it; else that of the
+/// request.
+#[must_use]
+pub fn content(name: &str, parameters: &HashMap<String, String>) -> String {
+    let content = parameters.get(&format!("{KUBERNETES}volumesnapshotcontent/name"));
+    content.map_or(name, String::as_str).to_owned()
+}
+
 impl Driver {
     /// The snapshot of an id.
     ///
@@ -51,7 +59,12 @@ impl Driver {
     ///
     /// # Errors
     /// Those of CreateSnapshot.
-    pub(super) fn take(&self, source: &str, name: &str) -> Outcome<CreateSnapshotResponse> {
+    pub(super) fn take(
+        &self,
+        source: &str,
+        name: &str,
+        content: String,
+    ) -> Outcome<CreateSnapshotResponse> {
         let own = record::snapshot_name(name)?;
         let all = self.volumes.snapshots(None)?;
         let is_it = |one: &&Volume| one.labels.get(record::NAME).is_some_and(|of| of == name);
@@ -60,7 +73,7 @@ impl Driver {
             let is_same = found.origin == source
                 || self.volume(source).is_ok_and(|volume| volume.id == found.origin);
             return match is_same {
-                true => Ok(CreateSnapshotResponse { snapshot: Some(shown::snapshot(found)) }),
+                true => Ok(CreateSnapshotResponse { snapshot: Some(self.shown(found)) }),
                 false => Err(Fault::exists(format!(
                     "snapshot {name:?} exists, of volume {}",
                     found.origin
@@ -68,10 +81,10 @@ impl Driver {
             };
         }
         let volume = self.volume(source)?;
-        let labels = [record::NAME, CONTENT_LABEL].map(|key| (key.to_owned(), name.to_owned()));
-        let labels = BTreeMap::from(labels);
+        let labels = [(record::NAME, name.to_owned()), (CONTENT_LABEL, content)];
+        let labels = BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value)));
         let made = self.volumes.snapshot_labelled(&volume.name, own, labels)?;
-        Ok(CreateSnapshotResponse { snapshot: Some(shown::snapshot(&made)) })
+        Ok(CreateSnapshotResponse { snapshot: Some(self.shown(&made)) })
     }
 
     /// Removes a snapshot.
@@ -105,7 +118,7 @@ impl Driver {
     /// `NOT_FOUND`.
     pub(super) fn get_snapshot(&self, id: &str) -> Outcome<GetSnapshotResponse> {
         let found = self.snapshot(id)?;
-        Ok(GetSnapshotResponse { snapshot: Some(shown::snapshot(&found)) })
+        Ok(GetSnapshotResponse { snapshot: Some(self.shown(&found)) })
     }
 
     /// The snapshots that requests took, in pages.
@@ -130,7 +143,7 @@ impl Driver {
         let at = (request.max_entries, request.starting_token.as_str());
         let (page, next_token) = page::of(all, |one| one.id.as_str(), at)?;
         let entry =
-            |one: &Volume| list_snapshots_response::Entry { snapshot: Some(shown::snapshot(one)) };
+            |one: &Volume| list_snapshots_response::Entry { snapshot: Some(self.shown(one)) };
         Ok(ListSnapshotsResponse { entries: page.iter().map(entry).collect(), next_token })
     }
 
@@ -162,7 +175,7 @@ impl Driver {
         if !found.is_empty() {
             let has: BTreeSet<String> = found.iter().map(|one| one.origin.clone()).collect();
             return match has == wanted {
-                true => Ok(group(&found)),
+                true => Ok(self.group(&found)),
                 false => Err(Fault::exists(format!("group snapshot {name:?} has other volumes"))),
             };
         }
@@ -173,7 +186,7 @@ impl Driver {
         let own = record::group_name(name)?;
         let mut made = self.volumes.snapshot_together_labelled(&names, &own, &labels)?;
         made.sort_by(|one, other| one.id.cmp(&other.id));
-        Ok(group(&made))
+        Ok(self.group(&made))
     }
 
     /// The members of a group, if the ids of a request are those.
@@ -195,7 +208,7 @@ impl Driver {
         let found = self.group_of(id, ids)?;
         match found.is_empty() {
             true => Err(Fault::missing(format!("group snapshot {id:?} does not exist"))),
-            false => Ok(group(&found)),
+            false => Ok(self.group(&found)),
         }
     }
 
@@ -208,14 +221,19 @@ impl Driver {
         let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
         Ok(self.volumes.remove_snapshots(ids)?)
     }
-}
 
-fn group(members: &[Volume]) -> VolumeGroupSnapshot {
-    let snapshots: Vec<Snapshot> = members.iter().map(shown::snapshot).collect();
-    VolumeGroupSnapshot {
-        group_snapshot_id: members.first().and_then(record::group).unwrap_or_default().to_owned(),
-        creation_time: members.first().and_then(shown::created),
-        ready_to_use: true,
-        snapshots,
+    /// A snapshot as a message.
+    fn shown(&self, record: &Volume) -> Snapshot {
+        shown::snapshot(record, self.has_alpha.then_some(self.node.as_str()))
+    }
+
+    fn group(&self, members: &[Volume]) -> VolumeGroupSnapshot {
+        let first = members.first();
+        VolumeGroupSnapshot {
+            group_snapshot_id: first.and_then(record::group).unwrap_or_default().to_owned(),
+            creation_time: first.and_then(shown::created),
+            ready_to_use: true,
+            snapshots: members.iter().map(|one| self.shown(one)).collect(),
+        }
     }
 }

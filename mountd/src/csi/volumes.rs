@@ -78,7 +78,11 @@ impl Driver {
         VolumeCondition { abnormal: !is_there, message }
     }
 
-    fn published(&self, volume: &Volume) -> Outcome<Vec<String>> {
+    /// The nodes that use a volume.
+    ///
+    /// # Errors
+    /// Those of the catalogue.
+    pub(super) fn published(&self, volume: &Volume) -> Outcome<Vec<String>> {
         let is_held = self.volumes.is_held(volume)?;
         Ok(if is_held { vec![self.node.clone()] } else { Vec::new() })
     }

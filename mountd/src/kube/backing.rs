@@ -32,14 +32,11 @@ pub fn volume(volumes: &VolumeService, object: &Value) -> Result<Option<VolumeNa
     }
     if text(object, "/spec/csi/driver") == CSI {
         let handle = text(object, "/spec/csi/volumeHandle");
-        let Some(name) = named(handle)? else { return Ok(None) };
-        // A handle is the name of a volume that was made here, or an id as a cluster has it.
-        if matches!(volumes.inspect(&name), Err(Refusal::Catalog(CatalogError::Missing { .. })))
-            && let Some(found) = volumes.list()?.into_iter().find(|one| one.id == handle)
-        {
-            return Ok(Some(found.name));
-        }
-        return Ok(Some(name));
+        // A handle is the id of a volume, or the name of one that was made without the driver.
+        return match volumes.find_id(handle) {
+            Err(refusal) if refusal.is_missing() => named(handle),
+            found => Ok(Some(found?.name)),
+        };
     }
     let paths = ["/spec/hostPath/path", "/spec/local/path"].map(|path| text(object, path));
     by_path(volumes, Path::new(paths.into_iter().find(|path| !path.is_empty()).unwrap_or_default()))

@@ -19,8 +19,10 @@
 //! | `lead`, `settle` | which process has the controller; the controller of a command |
 //! | `orders` | orders under way, finished, and failed |
 //! | `driver`, `snapshot`, `mapping` | what an order is to the volumes of this host |
+//! | `csi` | what it is to the CSI driver |
 
 mod carry;
+mod csi;
 mod driver;
 mod events;
 mod lead;
@@ -93,6 +95,8 @@ pub struct Setup {
     pub map: Map,
     /// The pods of this node, for a daemon.
     pub pods: Option<Manager>,
+    /// The socket of the CSI driver, if this daemon serves one for controllers.
+    pub csi: Option<PathBuf>,
 }
 
 /// The controller.
@@ -126,7 +130,7 @@ impl Controller {
     /// # Errors
     /// Those of the catalogue.
     pub fn new(setup: Setup) -> Answer<Self> {
-        let Setup { lock, store, volumes, node, map, pods } = setup;
+        let Setup { lock, store, volumes, node, map, pods, csi: socket } = setup;
         let root = volumes.root().to_owned();
         let (sender, signals) = channel();
         let seen = store.version()?;
@@ -135,7 +139,8 @@ impl Controller {
         mirror.objects.host.sources = map.sources();
         mirror.objects.host.node.clone_from(&node);
         let events = Events::load(&store, &node)?;
-        let drivers = Arc::new(Drivers { volumes, store: Arc::clone(&store), map, node });
+        let csi = csi::client(socket, &volumes, &node)?;
+        let drivers = Arc::new(Drivers { volumes, store: Arc::clone(&store), map, node, csi });
         let orders = Orders::new(drivers, sender.clone());
         let mut controller = Self {
             lock,

@@ -210,6 +210,8 @@ pub struct Csi {
     pub role: Role,
     /// The volumes that this node takes at most; 0 for no limit.
     pub max_volumes: u32,
+    /// Whether the alpha calls of CSI 1.13 are offered, in place of the conditions of 1.12.
+    pub alpha: bool,
 }
 
 /// What the flags or the file ask for.
@@ -260,6 +262,8 @@ pub struct Flags {
     pub csi: Option<PathBuf>,
     /// What is served there.
     pub csi_role: Option<Role>,
+    /// Whether the alpha calls of CSI 1.13 are offered.
+    pub csi_alpha: bool,
     /// The name of the node.
     pub node: Option<String>,
 }
@@ -285,6 +289,7 @@ impl Flags {
         if let Some(role) = self.csi_role {
             config.csi.role = role;
         }
+        config.csi.alpha |= self.csi_alpha;
         if let Some(node) = &self.node {
             config.kube.node.clone_from(node);
         }
@@ -368,6 +373,7 @@ impl Config {
             ("kube.map", self.kube.map.to_string(), new.kube.map.to_string()),
             ("csi.socket", shown(&self.csi.socket), shown(&new.csi.socket)),
             ("csi.role", self.csi.role.to_string(), new.csi.role.to_string()),
+            ("csi.alpha", self.csi.alpha.to_string(), new.csi.alpha.to_string()),
             ("csi.max_volumes", self.csi.max_volumes.to_string(), new.csi.max_volumes.to_string()),
             (
                 "limits.connections",
@@ -402,12 +408,13 @@ mod tests {
             "socket = \"/run/lamina/csi.sock\"",
             "role = \"all\"",
             "max_volumes = 0",
+            "alpha = false",
         ];
         for comment in comments {
             assert!(text.contains(&format!("# {comment}\n")), "{comment}");
             let section = match comment.split(' ').next().unwrap() {
                 "root" | "metrics" => "",
-                "socket" | "role" | "max_volumes" => "[csi]\n",
+                "socket" | "role" | "max_volumes" | "alpha" => "[csi]\n",
                 _ => "[kube]\n",
             };
             parse(&format!("{section}{comment}")).unwrap();
@@ -474,7 +481,12 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let mut flags = Flags { config: Some(file), ..Flags::default() };
         let both = flags.resolve().unwrap();
-        let csi = Csi { socket: Some("/run/c.sock".into()), role: Role::Node, max_volumes: 7 };
+        let csi = Csi {
+            socket: Some("/run/c.sock".into()),
+            role: Role::Node,
+            max_volumes: 7,
+            alpha: false,
+        };
         assert_eq!((both.docker, both.csi), (Some("/run/a.sock".into()), csi));
         // A role alone starts no front end, and keeps those of the file.
         flags.csi_role = Some(Role::Controller);
@@ -483,7 +495,8 @@ mod tests {
         assert_eq!(role.csi.role, Role::Controller);
         flags.csi = Some("/run/d.sock".into());
         let one = flags.resolve().unwrap();
-        let csi = Csi { socket: flags.csi.take(), role: Role::Controller, max_volumes: 7 };
+        let csi =
+            Csi { socket: flags.csi.take(), role: Role::Controller, max_volumes: 7, alpha: false };
         assert_eq!((one.docker, one.csi), (None, csi));
         flags.docker = Some("/run/e.sock".into());
         assert_eq!(flags.resolve().unwrap().csi.socket, None);

@@ -150,6 +150,8 @@ pub struct Setup<'a> {
     pub run_pods: bool,
     /// Connections at the same time.
     pub connections: usize,
+    /// The socket of the CSI driver, if it is served for controllers.
+    pub csi: Option<PathBuf>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether the daemon ends.
@@ -182,8 +184,15 @@ impl Front {
             runs: setup.run_pods,
             held: manage::held(root, runtime_dir.as_deref()),
         };
-        let controller =
-            controller::Setup { lock, store: objects, volumes, node, map, pods: Some(pods) };
+        let controller = controller::Setup {
+            lock,
+            store: objects,
+            volumes,
+            node,
+            map,
+            pods: Some(pods),
+            csi: setup.csi,
+        };
         let controller = Controller::new(controller).map_err(failed)?;
         let threads = Semaphore::new(THREADS);
         let watches = Mutex::default();

@@ -69,6 +69,12 @@ pub struct Sockets {
 }
 
 impl Bound {
+    /// The path of a socket that this process made.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
     fn activated(listener: Listener) -> Self {
         Self { listener, place: "a socket of the service manager".to_owned(), file: None }
     }

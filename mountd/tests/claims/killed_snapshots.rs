@@ -23,8 +23,8 @@ const ROUNDS: u64 = 2;
 /// Snapshots of a walk.
 const SNAPSHOTS: usize = 4;
 
-fn begin(place: &Place) -> String {
-    let classes = class("fast", "lamina.dev/volume", "parameters: {driver: union}")
+fn begin(place: &Place, provisioner: &str) -> String {
+    let classes = class("fast", provisioner, "parameters: {driver: union}")
         + &snapshot_class("gone", "csi.lamina.dev", "Delete", true)
         + &snapshot_class("kept", "csi.lamina.dev", "Retain", false);
     insist(place, "apply -f -", &classes);
@@ -59,6 +59,15 @@ fn walk(place: &Place) -> Vec<String> {
 
 #[test]
 fn snapshots_under_kills_exist_once_and_end_whole() {
+    survive("lamina.dev/volume");
+}
+
+#[test]
+fn calls_of_the_csi_driver_under_kills_happen_once() {
+    survive("csi.lamina.dev");
+}
+
+fn survive(provisioner: &str) {
     let kills = AtomicUsize::new(0);
     for round in 1..=ROUNDS {
         let Some(place) = Place::new() else { return };
@@ -69,7 +78,7 @@ fn snapshots_under_kills_exist_once_and_end_whole() {
             let killer = scope.spawn(|| {
                 let mut chance = Chance::new(round + 10);
                 loop {
-                    let daemon = place.start();
+                    let daemon = place.start_csi();
                     if is_over.load(Ordering::Relaxed) {
                         return daemon;
                     }
@@ -79,7 +88,7 @@ fn snapshots_under_kills_exist_once_and_end_whole() {
                 }
             });
             until("the first start", || place.at("kubeconfig").exists());
-            let source = begin(&place);
+            let source = begin(&place, provisioner);
             let names = walk(&place);
             drop(ends);
             let _daemon = killer.join().unwrap();

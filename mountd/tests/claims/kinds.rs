@@ -1,6 +1,6 @@
 //! Claims of pods, claims for one pod, and classes of attributes.
 
-use crate::manifests::{claim, class, pod};
+use crate::manifests::{attributes, claim, class, pod};
 use crate::place::{Place, until};
 
 const OWN: &str = "lamina.dev/volume";
@@ -74,18 +74,6 @@ fn a_claim_for_one_pod_is_not_given_to_a_second_one() {
     assert_eq!(place.field("pod/second", ".spec.nodeName"), "");
     place.good("delete pod first --wait=false");
     place.until_field("pod/second", ".spec.nodeName", "here");
-}
-
-fn attributes(name: &str, parameters: &str) -> String {
-    format!(
-        "---
-apiVersion: storage.k8s.io/v1
-kind: VolumeAttributesClass
-metadata: {{name: {name}}}
-driverName: csi.lamina.dev
-parameters: {{{parameters}}}
-"
-    )
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod classes;
 mod commands;
+mod csi;
 mod export;
 mod hostile;
 mod killed;

@@ -143,3 +143,15 @@ pub fn restored(name: &str, size: &str, class: &str, kind: &str, from: &str) -> 
     let source = format!("dataSource: {{{group}kind: {kind}, name: {from}}}");
     claim(name, size, &format!("storageClassName: {class}\n  {source}"))
 }
+
+pub fn attributes(name: &str, parameters: &str) -> String {
+    format!(
+        "---
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttributesClass
+metadata: {{name: {name}}}
+driverName: csi.lamina.dev
+parameters: {{{parameters}}}
+"
+    )
+}

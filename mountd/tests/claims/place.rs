@@ -98,20 +98,27 @@ impl Place {
 
     /// Starts a daemon with this configuration, and waits until it listens.
     pub fn start_with(&self, config: &str) -> Daemon {
-        self.start_node("here", config)
+        self.start_node("here", config, &[])
     }
 
     /// Starts a daemon on the node of this host, whatever its name is.
     pub fn start_anywhere(&self) -> Daemon {
-        self.start_node("", "")
+        self.start_node("", "", &[])
+    }
+
+    /// Starts a daemon that serves the CSI driver too, and metrics.
+    pub fn start_csi(&self) -> Daemon {
+        let [csi, metrics] = ["csi.sock", "metrics.sock"].map(|name| self.at(name));
+        let (csi, metrics) = (csi.to_str().unwrap(), format!("unix:{}", metrics.to_str().unwrap()));
+        self.start_node("here", "", &["--csi", csi, "--metrics", &metrics])
     }
 
     /// Starts a daemon on a node of a name.
     fn start_as(&self, node: &str) -> Daemon {
-        self.start_node(node, "")
+        self.start_node(node, "", &[])
     }
 
-    fn start_node(&self, node: &str, config: &str) -> Daemon {
+    fn start_node(&self, node: &str, config: &str, more: &[&str]) -> Daemon {
         fs::write(self.at("lamina.toml"), config).unwrap();
         let log = File::options().create(true).append(true).open(self.at("log")).unwrap();
         let address = format!("127.0.0.1:{}", self.port);
@@ -119,6 +126,7 @@ impl Place {
         if !node.is_empty() {
             words.extend(["--node", node]);
         }
+        words.extend(more);
         let mut command = self.lamina(&words);
         command.arg("--config").arg(self.at("lamina.toml")).stdout(Stdio::null()).stderr(log);
         let mut daemon = Daemon(command.spawn().unwrap());

@@ -18,8 +18,6 @@ use crate::wire::*;
 
 /// How long a call may take, if nothing else is asked for.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a call waits whose answer is not read.
-const UNREAD: Duration = Duration::from_millis(500);
 /// How long a call is repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,15 +73,6 @@ impl Client {
     ) -> Answer<Vec<GetMetadataAllocatedResponse>> {
         let mut client = SnapshotMetadataClient::new(self.channel.clone());
         self.gather(async move { client.get_metadata_allocated(request).await })
-    }
-
-    /// The allocated ranges of a snapshot, of which none is read.
-    pub fn unread(
-        &self,
-        request: GetMetadataAllocatedRequest,
-    ) -> Answer<Streaming<GetMetadataAllocatedResponse>> {
-        let mut client = SnapshotMetadataClient::new(self.channel.clone());
-        self.within(UNREAD).wait(async move { client.get_metadata_allocated(request).await })
     }
 
     /// The ranges that differ between two snapshots, by answers.
@@ -153,6 +142,10 @@ calls! {
         validate_volume_capabilities(ValidateVolumeCapabilitiesRequest)
             -> ValidateVolumeCapabilitiesResponse
         list_volumes(ListVolumesRequest) -> ListVolumesResponse
+        controller_list_volume_health(ControllerListVolumeHealthRequest)
+            -> ControllerListVolumeHealthResponse
+        controller_get_volume_health(ControllerGetVolumeHealthRequest)
+            -> ControllerGetVolumeHealthResponse
         get_capacity(GetCapacityRequest) -> GetCapacityResponse
         controller_get_capabilities(ControllerGetCapabilitiesRequest)
             -> ControllerGetCapabilitiesResponse
@@ -179,6 +172,8 @@ calls! {
         node_unpublish_volume(NodeUnpublishVolumeRequest) -> NodeUnpublishVolumeResponse
         node_get_volume_stats(NodeGetVolumeStatsRequest) -> NodeGetVolumeStatsResponse
         node_expand_volume(NodeExpandVolumeRequest) -> NodeExpandVolumeResponse
+        node_get_volume_health(NodeGetVolumeHealthRequest) -> NodeGetVolumeHealthResponse
+        node_get_storage_health(NodeGetStorageHealthRequest) -> NodeGetStorageHealthResponse
         node_get_capabilities(NodeGetCapabilitiesRequest) -> NodeGetCapabilitiesResponse
         node_get_info(NodeGetInfoRequest) -> NodeGetInfoResponse;
 }

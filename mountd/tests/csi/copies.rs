@@ -8,9 +8,7 @@ use tonic::Code;
 use crate::client::{Client, refused};
 use crate::content;
 use crate::host::{Chance, Host, MIB, NODE_KEY};
-use crate::kinds::{
-    ALL, Disk, Kind, at_least, delete_snapshot, from_snapshot, from_volume, map, target,
-};
+use crate::kinds::{ALL, Disk, Kind, at_least, delete_snapshot, from_snapshot, from_volume, map};
 use crate::wire::volume_capability::access_mode::Mode;
 use crate::wire::*;
 
@@ -216,48 +214,6 @@ fn a_group_has_an_id_of_its_own_each_time() {
     delete(&first);
     assert_eq!(create().group_snapshot_id, second);
     delete(&second);
-}
-
-#[test]
-fn a_client_that_does_not_read_stops_nobody() {
-    let Some(host) = Host::new() else { return };
-    let client = host.client();
-    let size = 128 * MIB;
-    let request =
-        CreateVolumeRequest { capacity_range: at_least(size), ..Kind::Block.request("device") };
-    let disk = Disk::new(Kind::Block, client.create_volume(request).unwrap().volume.unwrap());
-    disk.stage(&host, &client);
-    let at = disk.publish(&host, &client, "pod");
-    // Every second block: more ranges than a connection holds that nobody reads from.
-    let device = std::fs::OpenOptions::new().write(true).open(&at).unwrap();
-    for block in (0..size / 4096).step_by(2) {
-        std::os::unix::fs::FileExt::write_all_at(&device, &[1; 4096], block * 4096).unwrap();
-    }
-    device.sync_all().unwrap();
-    drop(device);
-    let id = disk.snapshot(&client, "snapshot").snapshot_id;
-    let request = GetMetadataAllocatedRequest {
-        snapshot_id: id.clone(),
-        max_results: 1,
-        ..Default::default()
-    };
-    // More than there are threads for calls.
-    let unread: Vec<_> = (0..140).map(|_| client.unread(request.clone())).collect();
-    // Another client: the connection of the first one may end by what nobody reads from it.
-    let client = host.client();
-    let probe = client.within(Duration::from_secs(10)).probe(ProbeRequest {});
-    assert!(probe.is_ok(), "{probe:?}");
-    let path = target(&host, "second");
-    let publish = client.node_publish_volume(disk.publish_request(&host, &path));
-    assert!(publish.is_ok(), "{publish:?}");
-    drop(unread);
-    let answers = client.get_metadata_allocated(request).unwrap();
-    let ranges: usize = answers.iter().map(|one| one.block_metadata.len()).sum();
-    assert!(ranges > 1000, "{ranges} ranges");
-    disk.unpublish(&client, &path);
-    disk.unpublish(&client, &at);
-    disk.unstage(&host, &client);
-    host.until_nothing();
 }
 
 /// A copy that is larger than its source, of each of these in turn.

@@ -17,6 +17,7 @@ mod codes_node;
 mod content;
 mod copies;
 mod groups;
+mod health;
 mod host;
 mod hostile;
 mod identity;

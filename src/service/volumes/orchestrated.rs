@@ -2,23 +2,32 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Result, Volume, VolumeService, unmount};
+use super::{Refusal, Result, Volume, VolumeService, unmount};
 use crate::catalog::error::{CatalogError, User};
 use crate::catalog::volumes::Locked;
+use crate::volume::VolumeError;
 
-/// How long a volume may be in use by a program that this process is starting: until that runs, it
-/// has all open files of this process, and the locks of these.
+/// How long a volume may be in use by a program that a process is starting: until that runs, it has
+/// all open files of the process that starts it, and the locks of these.
 const STARTING: Duration = Duration::from_secs(1);
 /// Between two looks at such a volume.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Waits for a moment until nobody uses a volume.
+/// Waits for a moment until nobody uses a volume, and ends its mount.
 fn await_idle(locked: &Locked) -> Result<()> {
     let deadline = Instant::now() + STARTING;
     while !locked.is_idle()? && Instant::now() < deadline {
         std::thread::sleep(PAUSE);
     }
-    Ok(locked.require_idle()?)
+    locked.require_idle()?;
+    loop {
+        match unmount(locked) {
+            Err(Refusal::Volume(VolumeError::Busy { .. })) if Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 impl VolumeService {
@@ -49,14 +58,11 @@ impl VolumeService {
     /// now.
     pub fn erase_unheld(&self, volume: &Volume) -> Result<()> {
         let locked = self.lock_same(volume)?;
-        self.require_no_container(&volume.name)?;
         // A holder may have appeared since the caller looked; none does while it is locked.
         if self.volumes.is_held(locked.volume())? {
             let (kind, name) = ("volume", volume.name.to_string());
             return Err(CatalogError::InUse { kind, name, by: User::Engine }.into());
         }
-        await_idle(&locked)?;
-        unmount(&locked)?;
-        self.remove_for_good(locked)
+        self.remove_for_good(self.let_go(locked, await_idle)?)
     }
 }

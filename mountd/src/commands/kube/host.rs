@@ -119,6 +119,6 @@ impl Host {
         node::announce(&self.store, &node)?;
         let volumes = Arc::new(self.volumes()?);
         let (store, map) = (Arc::clone(&self.store), self.kube.map.clone());
-        Ok(turn.settle(Setup { lock, store, volumes, node, map, pods: None })?)
+        Ok(turn.settle(Setup { lock, store, volumes, node, map, pods: None, csi: None })?)
     }
 }

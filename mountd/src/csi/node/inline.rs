@@ -130,11 +130,13 @@ pub(super) fn ensure(
 /// # Errors
 /// `FAILED_PRECONDITION` while a mount uses it.
 pub(super) fn end_unused(driver: &Driver, volume: &Volume) -> Outcome<()> {
-    if !volume.labels.contains_key(LABEL) || !driver.volumes.holders(volume)?.is_empty() {
+    if !volume.labels.contains_key(LABEL) || driver.volumes.is_held(volume)? {
         return Ok(());
     }
-    match driver.volumes.erase(&volume.name) {
+    match driver.volumes.erase_unheld(volume) {
         Err(refusal) if refusal.is_missing() => Ok(()),
+        // It was published again meanwhile.
+        Err(_) if driver.volumes.is_held(volume)? => Ok(()),
         erased => Ok(erased?),
     }
 }

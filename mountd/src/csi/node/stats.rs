@@ -26,7 +26,7 @@ pub(super) enum At {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, `NOT_FOUND`.
-pub(super) fn volume(driver: &Driver, id: &str) -> Outcome<Volume> {
+pub(in crate::csi) fn volume(driver: &Driver, id: &str) -> Outcome<Volume> {
     match driver.volume(id) {
         Err(fault) if fault.code() == tonic::Code::NotFound => {
             inline::find(driver, id)?.ok_or(fault)
@@ -59,6 +59,33 @@ pub(super) fn find(driver: &Driver, id: &str, volume: &Volume, path: &str) -> Ou
     match stage::is_staged(driver, volume, path)? {
         true => Ok(At::Staged),
         false => Err(missing()),
+    }
+}
+
+/// Whether a target path shows a volume.
+pub(in crate::csi) enum Place {
+    /// It does, at this path.
+    Mounted(PathBuf),
+    /// Nothing is mounted there, whether the volume was ever published at it or not.
+    Unmounted,
+}
+
+/// Whether a target path shows a volume.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for what is no path; those of the records.
+pub(in crate::csi) fn place(
+    driver: &Driver,
+    id: &str,
+    volume: &Volume,
+    target: &str,
+) -> Outcome<Place> {
+    check::path("volume_publish_path", target)?;
+    match find(driver, id, volume, target) {
+        Ok(At::Published(publication, true)) => Ok(Place::Mounted(publication.target)),
+        Ok(_) => Ok(Place::Unmounted),
+        Err(fault) if fault.code() == tonic::Code::NotFound => Ok(Place::Unmounted),
+        Err(fault) => Err(fault),
     }
 }
 

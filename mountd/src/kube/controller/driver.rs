@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use laminafs::claim::failure::Failure;
-use laminafs::claim::object::{Id, VolumeMode};
+use laminafs::claim::object::{Id, Labels, VolumeMode};
 use laminafs::claim::volumes::stand_in_name;
 use laminafs::claim::{Action, Objects, Origin, Provision, provision, quantity::Quantity};
 use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewVolume, Volume, VolumeService};
@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 use super::carry::options;
 use super::mapping::Map;
 use super::mirror::kind;
+use crate::csi::UNFINISHED_LABEL;
+use crate::csi::client::Client;
 use crate::kube::convert::CSI;
 use crate::kube::meta::text;
 use crate::kube::objects::{Store, Target};
@@ -34,15 +36,13 @@ const LOCAL: &str = "local";
 const PLUGIN: &str = "plugin:";
 /// The smallest size of a volume of any driver.
 const SIZE_MIN: i64 = 1 << 20;
-/// The label of a volume whose object does not exist yet.
-const UNFINISHED_LABEL: &str = "lamina.dev/unfinished";
-
 /// The volumes of this host, and what is needed to find them.
 pub(super) struct Drivers {
     pub(super) volumes: Arc<VolumeService>,
     pub(super) store: Arc<Store>,
     pub(super) map: Map,
     pub(super) node: String,
+    pub(super) csi: Client,
 }
 
 pub(super) type Done<T> = Result<T, Failure>;
@@ -92,13 +92,7 @@ impl Drivers {
             Action::Recycle { volume } => self.recycle(volume),
             Action::Expand { volume, size } => self.expand(volume, *size),
             Action::StandIn { volume } => self.stand_in(volume),
-            Action::Modify { volume, parameters } => {
-                let name = self.own(volume)?.name;
-                let changes = parameters.iter().map(|(key, value)| (key, Some(value)));
-                let changes = changes.map(|(key, value)| (key.clone(), value.cloned())).collect();
-                self.volumes.throttle(&name, &changes).map_err(refused)?;
-                Ok(())
-            }
+            Action::Modify { volume, parameters } => self.modify(volume, parameters),
             Action::TakeSnapshot { content, name, volume } => self.take(content, name, volume),
             Action::FindSnapshot { content, handle } => self.find(content, handle),
             Action::DeleteSnapshot { content, handle, name } => {
@@ -166,6 +160,15 @@ impl Drivers {
         self.finish(&volume_name(&order.volume.meta.name)?)
     }
 
+    fn modify(&self, volume: &str, parameters: &Labels) -> Done<()> {
+        let own = self.own(volume)?;
+        if self.csi_volume(&self.persistent_volume(volume)?)?.is_some() {
+            return self.modify_csi(&own, parameters.clone());
+        }
+        let changes = parameters.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+        self.volumes.throttle(&own.name, &changes.collect()).map(drop).map_err(refused)
+    }
+
     fn object(&self, record: &str, id: &Id) -> Done<Value> {
         let of = kind(record).map_err(|error| failure(error.message))?;
         let target = Target { kind: of, namespace: &id.namespace, name: &id.name };
@@ -177,7 +180,7 @@ impl Drivers {
     }
 
     /// The volume behind a PersistentVolume.
-    fn backing(&self, volume: &str) -> Done<VolumeName> {
+    pub(super) fn backing(&self, volume: &str) -> Done<VolumeName> {
         let object = self.persistent_volume(volume)?;
         match backing::volume(&self.volumes, &object) {
             Ok(Some(name)) => Ok(name),
@@ -212,6 +215,9 @@ impl Drivers {
     fn provision(&self, order: &Provision) -> Done<Value> {
         if let Some(node) = order.node.as_ref().filter(|node| **node != self.node) {
             return Err(failure(format!("node {node} is not this host, {}", self.node)));
+        }
+        if self.is_for_csi(order) {
+            return self.provision_csi(order);
         }
         let (driver, mut options) = self.map.driver(order);
         require_files(order.volume.volume_mode, &driver)?;
@@ -293,6 +299,9 @@ impl Drivers {
             let failed = |error| failure(format!("deleting {path}: {error}"));
             return hostpath::delete(Path::new(path), self.volumes.root()).map_err(failed);
         }
+        if let Some(found) = self.csi_volume(&object)? {
+            return self.delete_csi(&self.own_named(&object, &found.name)?);
+        }
         let name = match self.stand_in_of(&object) {
             Some(name) => volume_name(&name)?,
             None => volume_name(volume)?,
@@ -350,7 +359,11 @@ impl Drivers {
     }
 
     fn expand(&self, volume: &str, size: Quantity) -> Done<()> {
-        self.grown(self.own(volume)?, bytes(size)).map(drop)
+        let own = self.own(volume)?;
+        match self.csi_volume(&self.persistent_volume(volume)?)? {
+            Some(_) => self.expand_csi(&own, size),
+            None => self.grown(own, bytes(size)).map(drop),
+        }
     }
 }
 

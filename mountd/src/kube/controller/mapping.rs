@@ -1,7 +1,7 @@
 //! Which driver of this host a class, or a volume of a cluster, asks for.
 //!
 //! The provisioner [`OWN`] takes its driver and the options of that driver from the parameters of
-//! the class. A provisioner of a cluster takes them from `[kube.map]` of the configuration, since
+//! the class. That of the CSI driver gets its volumes by calls (`csi`). A provisioner of a cluster takes them from `[kube.map]` of the configuration, since
 //! the parameters of its classes mean nothing here. So does a source of volumes made by hand, which
 //! this host cannot reach: its key is the name of the field, or `csi:` and a CSI driver.
 
@@ -86,6 +86,12 @@ impl Mapping {
 }
 
 impl Map {
+    /// Whether the configuration says what a provisioner stands for.
+    #[must_use]
+    pub fn has(&self, provisioner: &str) -> bool {
+        self.0.contains_key(provisioner)
+    }
+
     /// The provisioners, and CSI drivers, that this host serves.
     #[must_use]
     pub fn served(&self) -> BTreeSet<String> {

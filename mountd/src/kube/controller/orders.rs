@@ -16,7 +16,7 @@ use super::Signal;
 use super::driver::Drivers;
 
 /// Orders at the same time.
-const RUNNING_MAX: usize = 64;
+pub(super) const RUNNING_MAX: usize = 64;
 /// The first wait after a failure; each further one doubles it.
 const WAIT: Duration = Duration::from_secs(1);
 /// The longest wait.

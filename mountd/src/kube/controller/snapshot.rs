@@ -15,6 +15,7 @@ use laminafs::types::VolumeName;
 use super::carry::options;
 use super::driver::{Done, Drivers, failure, is_missing, refused, volume_name};
 use super::mirror;
+use crate::csi;
 use crate::kube::convert;
 use crate::kube::objects::Part;
 use crate::kube::status::Failure;
@@ -22,6 +23,9 @@ use crate::kube::status::Failure;
 impl Drivers {
     /// Takes a snapshot of a volume, and shows it in the content.
     pub(super) fn take(&self, content: &str, name: &str, volume: &str) -> Done<()> {
+        if let Some(taken) = self.take_csi((content, name), volume)? {
+            return self.show(content, &taken);
+        }
         let (name, of) = (volume_name(name)?, volume_name(volume)?);
         let taken = match self.taken_of(&of, &name)? {
             Some(found) => found,
@@ -43,7 +47,10 @@ impl Drivers {
     pub(super) fn delete_snapshot(&self, content: &str, handle: &str, name: &str) -> Done<()> {
         let found = match handle {
             // The order to take it may have been cut short.
-            "" => self.taken(&volume_name(name)?)?,
+            "" => match self.taken(&volume_name(name)?)? {
+                None => self.taken_csi(name)?,
+                found => found,
+            },
             handle => match self.volumes.inspect_snapshot(handle) {
                 Err(refusal) if is_missing(&refusal) => None,
                 found => Some(found.map_err(refused)?),
@@ -57,6 +64,9 @@ impl Drivers {
             return Err(failure(format!(
                 "snapshot {id} belongs to somebody else: use deletionPolicy Retain here"
             )));
+        }
+        if csi::is_requested(&found) {
+            return self.delete_snapshot_csi(&found);
         }
         match self.volumes.remove_snapshot(&found.id) {
             Err(refusal) if is_missing(&refusal) => Ok(()),

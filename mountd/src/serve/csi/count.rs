@@ -24,7 +24,7 @@ const REQUEST_MAX: usize = 1 << 20;
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The calls of all services.
-const CALLS: [&str; 32] = [
+const CALLS: [&str; 36] = [
     "GetPluginInfo",
     "GetPluginCapabilities",
     "Probe",
@@ -34,6 +34,8 @@ const CALLS: [&str; 32] = [
     "ControllerUnpublishVolume",
     "ValidateVolumeCapabilities",
     "ListVolumes",
+    "ControllerListVolumeHealth",
+    "ControllerGetVolumeHealth",
     "GetCapacity",
     "ControllerGetCapabilities",
     "CreateSnapshot",
@@ -52,6 +54,8 @@ const CALLS: [&str; 32] = [
     "NodePublishVolume",
     "NodeUnpublishVolume",
     "NodeGetVolumeStats",
+    "NodeGetVolumeHealth",
+    "NodeGetStorageHealth",
     "NodeExpandVolume",
     "NodeGetCapabilities",
     "NodeGetInfo",
