@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::daemon::{Place, mode, until};
@@ -71,4 +72,51 @@ fn metrics_alone_start_no_plugin() {
     assert!(!place.at("plugins").exists());
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The names of metrics in a text of a dashboard: what is asked for, without the endings that a
+/// histogram has.
+fn asked(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("lamina_"))
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_are_there() {
+    let place = Place::new();
+    place.config("[limits]\nusage_seconds = 1\n");
+    let socket = place.at("plugins/metrics.sock");
+    let mut command = place.command();
+    command.arg("--docker").arg(place.at("plugins/lamina.sock"));
+    command.arg("--metrics").arg(format!("unix:{}", socket.display()));
+    let mut daemon = place.start_command(&mut command);
+    let limits = json!({"size": "16m", "inodes": "100", "driver": "union"});
+    daemon.client().ok("Create", json!({"Name": "a", "Opts": limits}));
+    daemon.signal(Signal::HUP);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/grafana/lamina.json");
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut wanted: Vec<String> = Vec::new();
+    for panel in panels {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            wanted.extend(asked(target["expr"].as_str().unwrap()).map(str::to_owned));
+        }
+    }
+    let query = dashboard["templating"]["list"][1]["query"].as_str().unwrap();
+    wanted.extend(asked(query).map(str::to_owned));
+    assert!(wanted.len() > panels.len(), "{wanted:?}");
+    let mut monitor = Client::new(&socket);
+    until("all metrics of the dashboard", || {
+        let text = monitor.get("/metrics").text();
+        let shown = |name: &String| {
+            text.lines().any(|line| {
+                line.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
+        };
+        wanted.retain(|name| !shown(name));
+        wanted.is_empty()
+    });
+    daemon.end();
 }
