@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Part of scripts/bench: mounts, runs the client, prints medians.
 
-run.py DIR meta|data [--runs N] [--against BINARY] [--check]
+run.py DIR meta|data [--runs N] [--against BINARY] [--check] [--json FILE]
 """
 import argparse
 import os
@@ -9,6 +9,8 @@ import shutil
 import statistics
 import subprocess
 import sys
+
+import chart
 
 MODES = ["ours", "kernel", "fuse-overlayfs", "plain"]
 MODES_SHOWN = ["plain", "kernel", "fuse-overlayfs", "ours"]
@@ -55,6 +57,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--against", metavar="BINARY", help="an earlier lamina to compare with in the same run")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--json", metavar="FILE", help="add the ratios to a file, of which `scripts/bench chart` draws")
     args = parser.parse_args()
     modes = MODES + (["earlier"] if args.against else [])
     times = {}
@@ -67,7 +70,7 @@ def main():
             for name, nanos in sample(base, mode, args.what, args.against).items():
                 times.setdefault(name, {}).setdefault(mode, []).append(nanos)
             shutil.rmtree(base)
-    slow = []
+    slow, ratios = [], {}
     print(f"medians of {args.runs} runs, microseconds per operation\n")
     earlier = ["ours / earlier"] if args.against else []
     heads = ["operation", "plain", "kernel", "fuse-overlayfs", "ours", "ours / fuse-overlayfs", "ours / kernel", *earlier]
@@ -75,6 +78,7 @@ def main():
     print(f"|{' --- |' * len(heads)}")
     for name, by_mode in times.items():
         median = {mode: statistics.median(values) / 1000 for mode, values in by_mode.items()}
+        ratios[name] = {mode: round(median["plain"] / median[mode], 3) for mode in MODES_SHOWN}
         ratio = median["ours"] / median["fuse-overlayfs"]
         cells = [name, *(f"{median[mode]:.2f}" for mode in MODES_SHOWN)]
         cells += [f"{ratio:.2f}", f"{median['ours'] / median['kernel']:.2f}"]
@@ -86,6 +90,8 @@ def main():
             if change > EARLIER_NOISE:
                 slow.append(f"{name} than before")
         print(f"| {' | '.join(cells)} |")
+    if args.json:
+        chart.add(args.json, args.what, ratios)
     if slow:
         print(f"\nslower: {', '.join(slow)}")
     return 1 if slow and args.check else 0

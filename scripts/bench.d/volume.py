@@ -1,7 +1,8 @@
 """Volumes of each driver against a plain directory: fio and pgbench, in one run.
 
 The volumes are mounted by `lamina serve`, as an engine mounts them, and bound to a place that the database may
-enter. Docker's driver `local` is a bind mount of a directory. Every round measures each of them once, in an order
+enter. Docker's driver `local` is a bind mount of a directory; a raw file is what OpenEBS Rawfile serves, ext4 in a
+sparse file on a loop device. Every round measures each of them once, in an order
 that rotates; a figure is the median of its rounds, shown as a ratio to the plain directory. Above 1 is faster.
 """
 
@@ -15,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+import chart
 
 FIO = {
     "read 4k": ["--rw=randread", "--bs=4k"],
@@ -65,6 +68,15 @@ class Place:
         run("mount", "--bind", source, self.at)
 
 
+def raw_file(scratch, size):
+    """ext4 in a sparse file, mounted by the kernel."""
+    place, file = Place(scratch, "raw file"), f"{scratch}/raw"
+    run("truncate", "-s", size, file)
+    run("mkfs.ext4", "-q", file)
+    run("mount", "-o", "loop", file, place.at)
+    return place
+
+
 def places(args, plugin):
     """The plain directory, that of Docker, and the volumes of the drivers that there are."""
     scratch, size = args.scratch, args.size
@@ -72,7 +84,7 @@ def places(args, plugin):
     docker = Place(scratch, "docker local")
     os.makedirs(f"{scratch}/docker/volumes/v/_data")
     docker.bind(f"{scratch}/docker/volumes/v/_data")
-    found = [plain, docker]
+    found = [plain, docker, raw_file(scratch, size)]
     wanted = [("local", {}), ("image ext4", {"driver": "image", "fs": "ext4"}),
               ("image xfs", {"driver": "image", "fs": "xfs"}), ("union", {"driver": "union"})]
     for name, options in wanted:
@@ -164,8 +176,12 @@ def measure(args, all_places):
     return rows, figures
 
 
-def show(rows, all_places, figures):
+def show(rows, all_places, figures, to):
     median = {key: statistics.median(values) for key, values in figures.items()}
+    if to:
+        ratios = {row: {place.name: round(median[row, place.name] / median[row, "plain"], 3) for place in all_places}
+                  for row in rows}
+        chart.add(to, "volume", ratios)
     width = max(len(place.name) for place in all_places)
     print(f"{'':{width}}  " + "  ".join(f"{row:>16}" for row in rows))
     for place in all_places:
@@ -183,6 +199,7 @@ def arguments():
     parser.add_argument("--scale", type=int, default=5, help="of pgbench")
     parser.add_argument("--size", default="2G", help="the limit of the volumes that have one")
     parser.add_argument("--only", help="names of volumes, separated by commas")
+    parser.add_argument("--json", metavar="FILE", help="add the ratios to a file, of which `scripts/bench chart` draws")
     args = parser.parse_args()
     args.postgres, args.sockets = find_postgres(), f"{args.scratch}/sockets"
     if not args.postgres:
@@ -208,7 +225,7 @@ def main():
         for place in all_places:
             lay_out(args, place)
         rows, figures = measure(args, all_places)
-        show(rows, all_places, figures)
+        show(rows, all_places, figures, args.json)
     finally:
         serve.terminate()
         serve.wait()
