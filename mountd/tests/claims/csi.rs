@@ -1,4 +1,4 @@
-//! A class whose provisioner is the CSI driver: volumes by its calls, through its socket or without.
+//! A class whose provisioner is the CSI driver: volumes by its calls, with and without a socket.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

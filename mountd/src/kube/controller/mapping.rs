@@ -1,8 +1,9 @@
 //! Which driver of this host a class, or a volume of a cluster, asks for.
 //!
 //! The provisioner [`OWN`] takes its driver and the options of that driver from the parameters of
-//! the class. That of the CSI driver gets its volumes by calls (`csi`). A provisioner of a cluster takes them from `[kube.map]` of the configuration, since
-//! the parameters of its classes mean nothing here. So does a source of volumes made by hand, which
+//! the class; that of the CSI driver gets its volumes by calls (`csi`). A provisioner of a cluster
+//! takes them from `[kube.map]` of the configuration, since the parameters of its classes mean
+//! nothing here. So does a source of volumes made by hand, which
 //! this host cannot reach: its key is the name of the field, or `csi:` and a CSI driver.
 
 use std::collections::{BTreeMap, BTreeSet};
