@@ -16,6 +16,7 @@ use crate::report::CliError;
 /// `lamina SOURCE MOUNTPOINT -o ...` it mounts as fuse-overlayfs does, for podman's mount_program.
 #[derive(Debug, Parser)]
 #[command(name = "lamina", version, disable_version_flag = true, arg_required_else_help = true)]
+#[command(after_long_help = crate::report::exit_codes())]
 struct Cli {
     /// Print the version.
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]

@@ -1,12 +1,4 @@
-//! Error messages, and the exit codes.
-//!
-//! | code | meaning |
-//! | --- | --- |
-//! | 0 | done; for a mount: it is live |
-//! | 1 | the request failed |
-//! | 2 | the arguments of the command are wrong |
-//! | 130 | ended by a signal; nothing is left behind |
-//! | 32 | mount(8) and umount(8): the mount failed |
+//! Error messages, and the exit codes: [`EXIT_CODES`] lists them.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,6 +19,24 @@ pub const USAGE: u8 = 2;
 pub const INTERRUPTED: u8 = 130;
 /// The code of mount(8) for a failed mount.
 pub const MOUNT_FAILED: u8 = 32;
+
+/// All exit codes with their meanings, in ascending order. Manual pages are made of it.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "Done. For a mount: it is live."),
+    (FAILED, "The request failed, or a check found damage or a missing ability."),
+    (USAGE, "The arguments of the command are wrong. Nothing was done."),
+    (MOUNT_FAILED, "The helpers of mount(8) and umount(8): the mount or the unmount failed."),
+    (
+        INTERRUPTED,
+        "Ended by a signal. Nothing that was complete is lost, nothing unfinished is left.",
+    ),
+];
+
+/// The exit codes, as `--help` shows them.
+pub fn exit_codes() -> String {
+    let lines = EXIT_CODES.iter().map(|(code, meaning)| format!("\n  {code:<4} {meaning}"));
+    format!("Exit codes:{}", lines.collect::<String>())
+}
 
 /// The reason why the program fails.
 #[derive(Debug, thiserror::Error)]
