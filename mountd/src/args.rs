@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+mod fields;
 pub mod graft;
 mod list;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! The form in which the program was called.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The meaning of the command line.
@@ -30,10 +31,40 @@ pub fn form(words: &[OsString]) -> Form {
     match first {
         None if words.len() < 2 => Form::Command,
         Some("-h" | "--help" | "-V" | "--version") => Form::Command,
-        // Any other plain word at the start is a source.
         Some(word) if crate::cli::is_command(word) => Form::Command,
+        Some(word) if is_mistyped(word) && !names_layers(words) => Form::Command,
         _ => Form::MountProgram,
     }
+}
+
+/// Whether a word at the start may be a command with an error in it, or an option of one. The first
+/// word of a mount is an option of [`Form::MountProgram`], or a source or a mount point.
+fn is_mistyped(word: &str) -> bool {
+    match word.strip_prefix('-') {
+        Some(option) => {
+            option.starts_with('-') && !matches!(word, "--" | "--foreground" | "--debug")
+        }
+        None => !word.contains('/'),
+    }
+}
+
+/// Whether there is a list of options without which a mount is not possible: it names layers, or a
+/// mount that is there already.
+fn names_layers(words: &[OsString]) -> bool {
+    let mut rest = words.iter().map(|word| word.as_bytes());
+    let mut lists = Vec::new();
+    while let Some(word) = rest.next() {
+        match word {
+            b"-o" => lists.extend(rest.next()),
+            [b'-', b'o', list @ ..] => lists.push(list),
+            _ => {}
+        }
+    }
+    let is_layer = |option: &Vec<u8>| {
+        let key = option.split(|byte| *byte == b'=').next().unwrap_or_default();
+        matches!(key, b"lowerdir" | b"lowerdir+" | b"image" | b"remount")
+    };
+    lists.iter().any(|list| crate::options::split(list).iter().any(is_layer))
 }
 
 #[cfg(test)]
@@ -61,5 +92,27 @@ mod tests {
         assert_eq!(formed(&["lamina", "-o", "lowerdir=/a", "/m"]), Form::MountProgram);
         assert_eq!(formed(&["fuse-overlayfs", "src", "/m", "-olowerdir=/a"]), Form::MountProgram);
         assert_eq!(formed(&["lamina", "-f", "-o", "lowerdir=/a", "/m"]), Form::MountProgram);
+    }
+
+    #[test]
+    fn a_mistyped_command_is_no_mount() {
+        for words in [
+            &["lamina", "staus"][..],
+            &["lamina", "staus", "--json"],
+            &["lamina", "moutn", "--lower", "/a", "/m"],
+            &["lamina", "gte", "pods", "-o", "json"],
+            &["lamina", "--verison"],
+            &["lamina", ""],
+        ] {
+            assert_eq!(formed(words), Form::Command, "{words:?}");
+        }
+        for words in [
+            &["lamina", "staus", "/m", "-o", "lowerdir=/a"][..],
+            &["lamina", "overlay", "m", "-o", "ro,image=a"],
+            &["lamina", "./src", "/m"],
+            &["lamina", "/m"],
+        ] {
+            assert_eq!(formed(words), Form::MountProgram, "{words:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! | `umount.fuse.lamina` | `TARGET` | the helper of umount(8), which waits for the daemon |
 //! | any other name | a command of `lamina --help` | that command |
 //! | any other name | `-o LIST TARGET` or `SOURCE TARGET -o LIST` | the `mount_program` of podman |
+//! | any other name | any other word | a mistyped command |
 //!
 //! [`report`] lists the exit codes.
 
@@ -52,7 +53,10 @@ fn main() -> ExitCode {
 
 fn dispatch(words: Vec<OsString>) -> Result<ExitCode, CliError> {
     match form::form(&words) {
-        form::Form::Command => cli::run(words),
+        form::Form::Command => {
+            report::follow(&words);
+            cli::run(words)
+        }
         form::Form::MountHelper => commands::helper::mount(words.get(1..).unwrap_or_default()),
         form::Form::UmountHelper => commands::helper::umount(words.get(1..).unwrap_or_default()),
         form::Form::MountProgram => commands::program::run(words.get(1..).unwrap_or_default()),

@@ -1,7 +1,14 @@
 //! Error messages, and the exit codes: [`EXIT_CODES`] lists them.
+//!
+//! An error is a line of what happened, and lines `try:` with the next thing to do. With `--json`
+//! it is one line of JSON instead; docs/JSON.md describes it.
 
+mod usage;
+
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use laminafs::service::publication::PublicationError;
 use laminafs::service::pull::TransferError;
@@ -123,29 +130,108 @@ impl CliError {
             Self::NoRoot(_) => {
                 Some("check --root and LAMINA_ROOT; an import or a pull creates it".to_owned())
             }
+            Self::Clap(error) => usage::wrong(error).and_then(|wrong| wrong.hint),
+            _ => None,
+        }
+    }
+
+    /// The name or the path of the object that the error is about.
+    fn object(&self) -> Option<String> {
+        match self {
+            Self::Failure(failure) => failure.object(),
+            Self::Refusal(refusal) => refusal.object(),
+            Self::Helper(inner) => inner.object(),
+            Self::NoRoot(root) => Some(root.display().to_string()),
+            Self::Option(OptionError::Unknown(option) | OptionError::Value { option, .. }) => {
+                Some(option.clone())
+            }
+            Self::Clap(error) => usage::wrong(error).and_then(|wrong| wrong.object),
             _ => None,
         }
     }
 
     /// Prints the error to the standard error.
     pub fn report(&self) -> ExitCode {
-        let code = ExitCode::from(self.code());
-        if let Self::Clap(error) = self {
-            return if error.print().is_ok() { code } else { ExitCode::from(FAILED) };
-        }
-        let mut text = format!("lamina: {self}\n");
-        if let Some(hint) = self.hint() {
-            text.push_str(&format!("  try: {hint}\n"));
-        }
+        let code = self.code();
+        let what = match self {
+            Self::Clap(error) => match usage::wrong(error) {
+                Some(wrong) => wrong.what,
+                None if error.print().is_ok() => return ExitCode::from(code),
+                None => return ExitCode::from(FAILED),
+            },
+            other => other.to_string(),
+        };
+        let text = if JSON.load(Ordering::Relaxed) {
+            let (object, hint) = (self.object(), self.hint());
+            let error = ErrorObject { error: what, code, object, hint };
+            serde_json::to_string(&error).unwrap_or(error.error) + "\n"
+        } else {
+            let hint = self.hint().map(|hint| format!("  try: {hint}\n")).unwrap_or_default();
+            format!("lamina: {what}\n{hint}")
+        };
         match std::io::stderr().write_all(text.as_bytes()) {
-            Ok(()) | Err(_) => code,
+            Ok(()) | Err(_) => ExitCode::from(code),
         }
+    }
+}
+
+/// Whether errors and warnings are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// An error, with `--json`.
+#[derive(serde::Serialize)]
+struct ErrorObject {
+    error: String,
+    code: u8,
+    object: Option<String>,
+    hint: Option<String>,
+}
+
+/// A warning, with `--json`.
+#[derive(serde::Serialize)]
+struct WarningObject<'a> {
+    warning: &'a str,
+}
+
+/// Says that a signal ends the command.
+pub fn interrupted() {
+    let error = "interrupted: nothing is lost, and nothing unfinished stays".to_owned();
+    let text = match JSON.load(Ordering::Relaxed) {
+        true => {
+            let error = ErrorObject { error, code: INTERRUPTED, object: None, hint: None };
+            serde_json::to_string(&error).unwrap_or(error.error) + "\n"
+        }
+        // A bar may be on the line of the cursor.
+        false => format!("\nlamina: {error}\n"),
+    };
+    if let Err(error) = std::io::stderr().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "printing failed");
+    }
+}
+
+/// Makes errors and warnings JSON if the words of a command ask for it.
+pub fn follow(words: &[OsString]) {
+    let options = words.iter().take_while(|word| *word != "--");
+    JSON.store(options.into_iter().any(|word| word == "--json"), Ordering::Relaxed);
+}
+
+/// Prints what a command did, for people: not with `--json`, whose events and results say it.
+pub fn note(text: &str) {
+    if JSON.load(Ordering::Relaxed) {
+        return;
+    }
+    if let Err(error) = writeln!(std::io::stderr(), "lamina: {text}") {
+        tracing::debug!(%error, "printing failed");
     }
 }
 
 /// Prints a warning.
 pub fn warn(text: &str) {
-    if let Err(error) = writeln!(std::io::stderr(), "lamina: warning: {text}") {
+    let line = match JSON.load(Ordering::Relaxed) {
+        true => serde_json::to_string(&WarningObject { warning: text }).unwrap_or_default(),
+        false => format!("lamina: warning: {text}"),
+    };
+    if let Err(error) = writeln!(std::io::stderr(), "{line}") {
         tracing::debug!(%error, "printing a warning failed");
     }
 }

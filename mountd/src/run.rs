@@ -12,8 +12,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use laminafs::service::Failure;
 use laminafs::service::background::{self, Ready, Role};
@@ -96,6 +100,30 @@ impl Ending {
         Ok(Self(held.map_err(|error| Failure::System { what: "blocking signals", error })?))
     }
 
+    /// When a signal requests the end of the process, gives up what [`on_interrupt`] was told of,
+    /// and replaces the program by one that removes what is unfinished in a data root
+    /// (`lamina volume tidy`).
+    ///
+    /// # Errors
+    /// Errors of starting a thread.
+    pub fn tidy(self, root: &Path) -> Result<(), CliError> {
+        let root = root.to_owned();
+        self.clean(move || {
+            within_patience(|| {
+                let all =
+                    std::mem::take(&mut *LEAVING.lock().unwrap_or_else(PoisonError::into_inner));
+                all.into_iter().for_each(|leave| leave());
+            });
+            let mut command = std::process::Command::new("/proc/self/exe");
+            command.arg0("lamina").args(["volume", "tidy", "--root"]).arg(&root);
+            command.env_remove("LAMINA_LOG");
+            // It returns only if the program cannot be started; then the rest stays for the next
+            // command.
+            let error = command.exec();
+            tracing::warn!(%error, "what is unfinished stays");
+        })
+    }
+
     /// Calls a function when a signal requests the end of the process, before it ends.
     ///
     /// # Errors
@@ -104,11 +132,38 @@ impl Ending {
         let watch = std::thread::Builder::new().name("signals".to_owned());
         let started = watch.spawn(move || {
             self.0.wait();
+            crate::report::interrupted();
             act();
             std::process::exit(i32::from(crate::report::INTERRUPTED));
         });
         let failed = |error| CliError::Io { what: "starting a thread".to_owned(), error };
         started.map(drop).map_err(failed)
+    }
+}
+
+type Leave = Box<dyn FnOnce() + Send>;
+
+/// What a signal gives up before it ends the process.
+static LEAVING: Mutex<Vec<Leave>> = Mutex::new(Vec::new());
+
+/// Adds something that a signal gives up before it ends the process, as a file that is unfinished.
+pub fn on_interrupt(leave: impl FnOnce() + Send + 'static) {
+    LEAVING.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(leave));
+}
+
+/// Calls a function, and waits some time for its end: it may talk to a server.
+fn within_patience(act: impl FnOnce() + Send + 'static) {
+    let (done, end) = channel();
+    let thread = std::thread::Builder::new().name("leaving".to_owned());
+    let started = thread.spawn(move || {
+        act();
+        drop(done);
+    });
+    if started.is_ok() {
+        let waited: Result<(), RecvTimeoutError> = end.recv_timeout(Duration::from_secs(10));
+        if waited == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("what was given up is not gone: its server does not answer");
+        }
     }
 }
 

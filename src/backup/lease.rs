@@ -55,6 +55,7 @@ impl Lease {
     /// Takes a lease.
     pub(super) fn take(repository: &Arc<Repository>, purpose: Purpose) -> Result<Self> {
         let name = format!("{LEASES}/{}-{}", purpose.name(), random_digits(16)?);
+        repository.leases.lock().push(name.clone());
         repository.remote.put(&name, b"{}".to_vec())?;
         let lost = || BackupError::LeaseLost { url: repository.url().to_owned() };
         let now = repository.remote.modified(&name)?.ok_or_else(lost)?;
@@ -144,8 +145,10 @@ impl Drop for Lease {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
+        let mut leases = self.repository.leases.lock();
         if let Err(error) = self.repository.remote.remove(&self.name) {
             tracing::warn!(%error, "a lease stays until it ends by itself");
         }
+        leases.retain(|name| *name != self.name);
     }
 }

@@ -1,7 +1,9 @@
 //! A repository: its configuration, chunks and manifests.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::chunker::CHUNK_MAX;
@@ -105,6 +107,8 @@ impl Manifest {
 pub struct Repository {
     pub(super) remote: Remote,
     pub(super) sealer: Sealer,
+    /// The leases of this process. Held while a manifest is written.
+    pub(super) leases: Mutex<Vec<String>>,
 }
 
 /// The names of chunks in a repository.
@@ -168,7 +172,7 @@ impl Repository {
             };
             return Err(BackupError::WrongKey { url, what });
         }
-        Ok(Self { remote, sealer })
+        Ok(Self { remote, sealer, leases: Mutex::default() })
     }
 
     /// The address, without a password.
@@ -279,7 +283,23 @@ impl Repository {
             return Err(BackupError::TooLarge { what });
         }
         let object = self.sealer.seal(Kind::Manifest, &name, &bytes)?;
+        let _leases = self.leases.lock();
         self.remote.put(&name, object)
+    }
+
+    /// Returns a function that gives up the leases of this process when a signal ends it. No
+    /// manifest is written from then on.
+    pub fn leaving(self: &Arc<Self>) -> impl FnOnce() + Send + use<> {
+        let repository = Arc::clone(self);
+        move || {
+            let mut leases = repository.leases.lock();
+            for name in leases.drain(..) {
+                if let Err(error) = repository.remote.remove(&name) {
+                    tracing::warn!(%error, "a lease stays until it ends by itself");
+                }
+            }
+            std::mem::forget(leases);
+        }
     }
 
     pub(super) fn fetch(&self, id: Id) -> Result<Vec<u8>> {

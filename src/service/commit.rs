@@ -9,6 +9,7 @@ use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Refusal;
 use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
+use super::import::{OnProgress, Progress, REPORT};
 use super::volumes::VolumeService;
 use crate::catalog::error::CatalogError;
 use crate::catalog::name::full_name;
@@ -42,8 +43,8 @@ pub struct Note {
 pub fn commit(
     images: &Images,
     of: &UpperSpec,
-    names: &[String],
-    note: &Note,
+    (names, note): (&[String], &Note),
+    progress: &mut OnProgress<'_>,
 ) -> ServiceResult<String> {
     let failed = |error| {
         let (path, error) = (of.upper.clone(), Box::new(error));
@@ -62,7 +63,7 @@ pub fn commit(
         Ok((kept, base))
     };
     let (_kept, base) = begin().map_err(failed)?;
-    commit_over(images, of, base, (names, note))
+    commit_over(images, of, base, (names, note), progress)
 }
 
 /// Makes an image from what was written to a volume of the driver `union` (`VOLUME`, which may be
@@ -75,6 +76,7 @@ pub fn commit_volume(
     volumes: &VolumeService,
     text: &str,
     (names, note): (&[String], &Note),
+    progress: &mut OnProgress<'_>,
 ) -> ServiceResult<String> {
     let failed = |error: Refusal| {
         let (name, error) = (text.to_owned(), Box::new(error));
@@ -112,7 +114,7 @@ pub fn commit_volume(
         root: volumes.root().to_owned(),
         ..UpperSpec::default()
     };
-    commit_over(images, &of, base, (names, note))
+    commit_over(images, &of, base, (names, note), progress)
 }
 
 fn commit_over(
@@ -120,13 +122,15 @@ fn commit_over(
     of: &UpperSpec,
     base: Option<Image>,
     (names, note): (&[String], &Note),
+    progress: &mut OnProgress<'_>,
 ) -> ServiceResult<String> {
     let failed = |error| {
         let (path, error) = (of.upper.clone(), Box::new(error));
         Failure::Layer { path, error }
     };
     let changed = Changed::open(of)?;
-    let id = build(images, &changed, of)?;
+    progress(&Progress::Layer { number: 1, of: 1, layer: "changes".to_owned(), size: 0 });
+    let id = build(images, &changed, of, progress)?;
     let made = || -> std::result::Result<String, Refusal> {
         let layer = images.store.layer(&id)?;
         let diff_id = DiffId::Tar(diff_id(&layer)?);
@@ -140,18 +144,37 @@ fn commit_over(
     Ok(made)
 }
 
-fn build(images: &Images, changed: &Changed, of: &UpperSpec) -> ServiceResult<LayerId> {
+fn build(
+    images: &Images,
+    changed: &Changed,
+    of: &UpperSpec,
+    progress: &mut OnProgress<'_>,
+) -> ServiceResult<LayerId> {
     let failed = |error: StoreError| {
         let (path, error) = (of.upper.clone(), Box::new(error.into()));
         Failure::Layer { path, error }
     };
     let mut build = images.store.build().map_err(failed)?;
-    let mut made =
-        Committing { union: &changed.over.union, sink: &mut build.builder, links: HashMap::new() };
+    let (mut read, mut said) = (0, 0);
+    let mut on_bytes = |bytes| {
+        read = bytes;
+        if bytes - said >= REPORT {
+            said = bytes;
+            progress(&Progress::Read { bytes });
+        }
+    };
+    let mut made = Committing {
+        union: &changed.over.union,
+        sink: &mut build.builder,
+        links: HashMap::new(),
+        bytes: 0,
+        on_bytes: &mut on_bytes,
+    };
     let told = made
         .root(changed.below.as_ref().map(|view| &view.union))
         .map_err(failed)
         .and_then(|()| changed.walk(&mut made));
+    progress(&Progress::Read { bytes: read });
     match told {
         Ok(()) => images.store.publish(build).map_err(failed),
         Err(error) => {
@@ -202,6 +225,9 @@ struct Committing<'a> {
     sink: &'a mut dyn Sink,
     /// The first name of each object with several names.
     links: HashMap<NodeId, Vec<Name>>,
+    /// The bytes of files that were read.
+    bytes: u64,
+    on_bytes: &'a mut dyn FnMut(u64),
 }
 
 /// Reads the content of a file of the mount.
@@ -209,6 +235,8 @@ struct Content<'a> {
     union: &'a Union,
     node: NodeId,
     offset: u64,
+    bytes: &'a mut u64,
+    on_bytes: &'a mut dyn FnMut(u64),
 }
 
 impl Read for Content<'_> {
@@ -216,6 +244,8 @@ impl Read for Content<'_> {
         let read = self.union.read_with(self.node, |file| file.read_at(buf, self.offset));
         let len = read.map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         self.offset += len as u64;
+        *self.bytes += len as u64;
+        (self.on_bytes)(*self.bytes);
         Ok(len)
     }
 }
@@ -276,7 +306,8 @@ impl Changes for Committing<'_> {
         }
         let meta = self.meta(node, stat).map_err(&at)?;
         let (major, minor) = (major(stat.rdev), minor(stat.rdev));
-        let mut data = Content { union: self.union, node, offset: 0 };
+        let (bytes, on_bytes) = (&mut self.bytes, &mut *self.on_bytes);
+        let mut data = Content { union: self.union, node, offset: 0, bytes, on_bytes };
         let body = match stat.kind() {
             Kind::Dir => Body::Dir,
             Kind::File => Body::File { size: stat.size, data: &mut data },

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{OnProgress, Progress};
+use super::import::{Counted, OnProgress, Progress};
 use crate::catalog::name::full_name;
 use crate::error::FromHost;
 use crate::store::error::StoreError;
@@ -158,7 +158,8 @@ impl Exporter<'_, '_> {
                 (self.progress)(&Progress::Kept { number, of, layer: name });
                 there
             } else {
-                (self.progress)(&Progress::Layer { number, of, layer: name, size: 0 });
+                let size = self.images.store.layer(&layer.id)?.data_bytes();
+                (self.progress)(&Progress::Layer { number, of, layer: name, size });
                 self.write(layer)?
             };
             self.done.insert(key, done.clone());
@@ -210,19 +211,25 @@ impl Exporter<'_, '_> {
             Form::Oci(compression) => compression,
             Form::Docker | Form::Native => Compression::None,
         };
+        let tar = |out: &mut dyn Write, progress: &mut OnProgress<'_>| -> Result<Digest> {
+            let mut out = Counted::new(out, progress);
+            let diff_id = write_layer(recipes, &open, &layer.diff_id, &mut out)?;
+            out.end();
+            Ok(diff_id)
+        };
         let diff_id = match compression {
-            Compression::None => write_layer(recipes, &open, &layer.diff_id, &mut out)?,
+            Compression::None => tar(&mut out, self.progress)?,
             Compression::Gzip => {
                 let mut packed =
                     flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
-                let diff_id = write_layer(recipes, &open, &layer.diff_id, &mut packed)?;
+                let diff_id = tar(&mut packed, self.progress)?;
                 packed.finish().map_err(refused(at))?;
                 diff_id
             }
             Compression::Zstd => {
                 let packed = zstd::stream::write::Encoder::new(&mut out, 3);
                 let mut packed = packed.map_err(refused(at))?;
-                let diff_id = write_layer(recipes, &open, &layer.diff_id, &mut packed)?;
+                let diff_id = tar(&mut packed, self.progress)?;
                 packed.finish().map_err(refused(at))?;
                 diff_id
             }
@@ -270,6 +277,7 @@ impl Exporter<'_, '_> {
             Form::Docker => tar_name(diff_id),
             Form::Oci(_) | Form::Native => digest.part(),
         };
+        (self.progress)(&Progress::Upload { layer: digest.to_string(), size });
         Ok(self.target.file(&name, spool, size)?)
     }
 }

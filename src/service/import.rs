@@ -1,7 +1,7 @@
 //! Imports into the store: output of `docker save`, `podman save`, `skopeo copy` and tar.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::types::Digest;
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// Number of bytes between two reports.
-const REPORT: u64 = 4 << 20;
+pub(super) const REPORT: u64 = 4 << 20;
 
 /// A progress report of an import.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +36,8 @@ pub enum Progress {
     Download { layers: usize, size: u64 },
     /// This many bytes are there, including those of an earlier attempt.
     Downloaded { bytes: u64 },
+    /// The upload of a layer of this many bytes starts.
+    Upload { layer: String, size: u64 },
     /// A layer was already in the store.
     Kept { number: usize, of: usize, layer: String },
     /// An image was stored under these names.
@@ -45,21 +47,52 @@ pub enum Progress {
 /// Receives progress reports.
 pub type OnProgress<'a> = dyn FnMut(&Progress) + 'a;
 
-struct Counted<'a, 'b> {
-    inner: Box<dyn Read + 'a>,
+/// Counts the bytes that pass through a reader or a writer, and reports them.
+pub(super) struct Counted<'a, 'b, I> {
+    inner: I,
     bytes: u64,
     said: u64,
     progress: &'a mut OnProgress<'b>,
 }
 
-impl Read for Counted<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.inner.read(buf)?;
+impl<'a, 'b, I> Counted<'a, 'b, I> {
+    pub(super) fn new(inner: I, progress: &'a mut OnProgress<'b>) -> Self {
+        Self { inner, bytes: 0, said: 0, progress }
+    }
+
+    fn count(&mut self, len: usize) {
         self.bytes += len as u64;
         if self.bytes - self.said >= REPORT || (len == 0 && self.said < self.bytes) {
             self.said = self.bytes;
             (self.progress)(&Progress::Read { bytes: self.bytes });
         }
+    }
+
+    /// Reports what is left, and returns the inner reader or writer.
+    pub(super) fn end(mut self) -> I {
+        self.count(0);
+        self.inner
+    }
+}
+
+impl<I: Write> Write for Counted<'_, '_, I> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = self.inner.write(buf)?;
+        if len > 0 {
+            self.count(len);
+        }
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<I: Read> Read for Counted<'_, '_, I> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.count(len);
         Ok(len)
     }
 }
@@ -67,7 +100,7 @@ impl Read for Counted<'_, '_> {
 /// Imports all images of a docker-archive or OCI layout, or one layer from a tar or a directory,
 /// which needs a name. Given names replace those in the archive. Returns the ids.
 ///
-/// [`Refusal`]; layers that were complete stay until they are collected.
+/// # Errors
 /// [`Refusal`]; layers that were complete stay until they are collected.
 pub fn import(
     images: &Images,
@@ -78,12 +111,29 @@ pub fn import(
     for name in names {
         crate::catalog::name::full_name(name)?;
     }
-    let imported = import_from(images, path, names, progress);
-    imported.map_err(|error| match error {
-        Refusal::Transfer(error) => Refusal::Transfer(error.of(path)),
-        Refusal::Store(error) => Refusal::Transfer(TransferError::Store(error).of(path)),
-        other => other,
+    sized(progress, |progress| {
+        let imported = import_from(images, path, names, progress);
+        imported.map_err(|error| match error {
+            Refusal::Transfer(error) => Refusal::Transfer(error.of(path)),
+            Refusal::Store(error) => Refusal::Transfer(TransferError::Store(error).of(path)),
+            other => other,
+        })
     })
+}
+
+/// Adds to an error of a full disk the size of what was written last.
+pub(super) fn sized<T>(
+    progress: &mut OnProgress<'_>,
+    work: impl FnOnce(&mut OnProgress<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut bytes = 0;
+    let done = work(&mut |step| {
+        if let Progress::Layer { size, .. } | Progress::Download { size, .. } = step {
+            bytes = *size;
+        }
+        progress(step);
+    });
+    done.map_err(|error| error.needing(bytes))
 }
 
 fn import_from(
@@ -132,7 +182,7 @@ fn read_layer(
     let recipes = images.store.recipes();
     let mut recipe = recipes.begin()?;
     let mut build = images.store.build()?;
-    let input = Counted { inner, bytes: 0, said: 0, progress };
+    let input = Counted::new(inner, progress);
     let read = layer_from_tar_recorded(input, &mut build.builder, Some(&mut recipe));
     let recipe = match recipe.finish() {
         Ok(recipe) => recipe,
@@ -296,7 +346,7 @@ fn adopted<'s>(
         let twice = || StoreError::Contradiction { what: digest.to_string() };
         let progress = progress.take().ok_or_else(twice)?;
         let inner = open(layer).map_err(StoreError::elsewhere)?;
-        Ok(Box::new(Counted { inner, bytes: 0, said: 0, progress }))
+        Ok(Box::new(Counted::new(inner, progress)))
     };
     let data = Data::Whole { open: &mut open, digest, size: layer.size };
     let id = images.store.adopt(index, data)?;

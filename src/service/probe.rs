@@ -46,7 +46,7 @@ pub(super) fn probe(work: &DirRef, own: Owner) -> Result<Abilities> {
 }
 
 // Any failure, including a full disk, counts as no sharing and does not fail the mount.
-fn shares_extents(work: &DirRef, own: Owner) -> bool {
+pub(super) fn shares_extents(work: &DirRef, own: Owner) -> bool {
     let names: [&[u8]; 2] = [b"#from", b"#to"];
     let shared = || -> Result<bool> {
         let from = work.create(names[0], 0o600, own)?;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{OnProgress, Progress, forget_damaged, import_layers, put};
+use super::import::{OnProgress, Progress, forget_damaged, import_layers, put, sized};
 use crate::catalog::images::Importing;
 use crate::error::FromHost;
 use crate::store::DiffId;
@@ -84,10 +84,11 @@ pub fn pull(
     let work = Work { images, registry, dir: &dir, image: &image };
     // The lock is held from the first layer that is built to the record, and never during a wait
     // for a registry, since a collection waits for it.
-    let Pulled { layers, files, importing } = match pull.lazy {
-        Some(lazy) => work.leave(pull, lazy, progress)?,
-        None => work.fetch(progress)?,
-    };
+    let pulled = sized(progress, |progress| match pull.lazy {
+        Some(lazy) => work.leave(pull, lazy, progress),
+        None => work.fetch(progress),
+    });
+    let Pulled { layers, files, importing } = pulled?;
     let id = image.config_digest.hex().to_owned();
     let names = match (&pull.names[..], &pull.reference.name) {
         ([], Some(name)) => vec![name.clone()],

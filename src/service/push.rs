@@ -1,5 +1,7 @@
 //! Push: an image from the store to a registry.
 
+use std::rc::Rc;
+
 use super::export::{Form, export};
 use super::failure::Refusal;
 use super::images::Images;
@@ -8,6 +10,8 @@ use super::pull::{Access, Reference};
 use crate::transfer::error::TransferError;
 use crate::transfer::export::RegistryTarget;
 use crate::transfer::registry::Registry;
+
+pub use crate::transfer::export::OnSent;
 
 /// The parameters of a push.
 pub struct Push {
@@ -19,6 +23,8 @@ pub struct Push {
     pub form: Form,
     /// The credentials and the connection.
     pub access: Access,
+    /// Receives the number of bytes of a layer that were sent.
+    pub on_sent: OnSent,
 }
 
 /// Pushes an image. Returns the digest of its manifest. Blobs that the registry has are not sent.
@@ -38,7 +44,7 @@ pub fn push(
     images.find(&push.name)?;
     let access = push.access.clone();
     let registry = Registry::connect(reference, access.credentials, &access.connection)?;
-    let (target, digest) = RegistryTarget::new(registry);
+    let (target, digest) = RegistryTarget::new(registry, Rc::clone(&push.on_sent));
     let names = std::slice::from_ref(&push.name);
     export(images, names, push.form, Box::new(target), progress)?;
     let pushed = digest.get().cloned();

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
+use super::import::{OnProgress, Progress};
 use crate::store::{Damage, DiffId, Layer, LayerId};
 use crate::transfer::export::write_layer;
 
@@ -34,7 +35,11 @@ impl Images {
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`] for the image; as readdir(3).
-    pub fn verify(&self, name: Option<&str>) -> Result<Vec<Finding>> {
+    pub fn verify(
+        &self,
+        name: Option<&str>,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let images: Vec<Image> = match name {
             Some(name) => vec![self.images.find(name)?],
@@ -62,21 +67,30 @@ impl Images {
         }
         ids.sort();
         ids.dedup();
-        for id in ids {
+        let of = ids.len();
+        for (at, id) in ids.into_iter().enumerate() {
+            let size = self.store.size(&id).unwrap_or(0);
+            progress(&Progress::Layer { number: at + 1, of, layer: id.to_string(), size });
             let recipes = needed.iter().filter(|layer| layer.id == id);
             let recipes: Vec<&DiffId> = recipes.map(|layer| &layer.diff_id).collect();
-            findings.extend(self.verify_layer(&id, &recipes));
+            findings.extend(self.verify_layer(&id, &recipes, progress));
         }
         Ok(findings)
     }
 
-    fn verify_layer(&self, id: &LayerId, diff_ids: &[&DiffId]) -> Vec<Finding> {
+    fn verify_layer(
+        &self,
+        id: &LayerId,
+        diff_ids: &[&DiffId],
+        progress: &mut OnProgress<'_>,
+    ) -> Vec<Finding> {
         let finding = |what, files| Finding { layer: id.to_string(), what, files };
         let open = match self.store.layer_anew(id) {
             Ok(open) => open,
             Err(error) => return vec![finding(error.to_string(), Vec::new())],
         };
-        let damage = open.verify().into_iter();
+        let damage = open.verify_with(&mut |bytes| progress(&Progress::Read { bytes }));
+        let damage = damage.into_iter();
         let damage: Vec<_> = damage.map(|Damage { what, files }| finding(what, files)).collect();
         // A recipe takes contents from the layer: all of them must be there and intact.
         if !damage.is_empty() || open.missing() > 0 {

@@ -145,6 +145,16 @@ impl VolumeService {
         &self.root
     }
 
+    /// Refuses a volume that a container, a mount or a command uses.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
+    pub fn require_unused(&self, name: &VolumeName) -> Result<()> {
+        let locked = self.volumes.lock(name)?;
+        self.require_no_container(name)?;
+        Ok(locked.require_idle()?)
+    }
+
     /// Refuses a volume that was made for a claim of Kubernetes, which removes it by itself.
     ///
     /// # Errors

@@ -248,6 +248,29 @@ fn settle(place: BorrowedFd<'_>, target: &Path) -> Result<(), Error> {
     Err(Error::os("mount", Errno::STALE))
 }
 
+/// Mounts the connection of `device` in no mount namespace, and ends the mount: whether this process
+/// may mount. No other process sees anything of it.
+///
+/// # Errors
+/// As fsopen(2), fsconfig(2) and fsmount(2); `EPERM` without CAP_SYS_ADMIN, `ENOSYS` before Linux
+/// 5.2.
+pub fn try_mount(device: &Device) -> Result<(), Errno> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+    use std::os::fd::AsRawFd;
+    let context = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(errno)?;
+    for (key, value) in [
+        ("fd", device.0.as_raw_fd().to_string()),
+        ("rootmode", "40000".to_owned()),
+        ("user_id", rustix::process::getuid().as_raw().to_string()),
+        ("group_id", rustix::process::getgid().as_raw().to_string()),
+    ] {
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, value).map_err(errno)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(errno)?;
+    let (flags, attributes) = (FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
+    rustix::mount::fsmount(context.as_fd(), flags, attributes).map(drop).map_err(errno)
+}
+
 /// Changes the flags of a mount and of its file system (`MS_REMOUNT`).
 ///
 /// # Errors

@@ -27,7 +27,7 @@ use crate::types::Digest;
 pub use crate::format::oci::{DATA_TYPE, INDEX_TYPE};
 pub use compression::Compression;
 pub use file::FileTarget;
-pub use registry::RegistryTarget;
+pub use registry::{OnSent, RegistryTarget};
 pub use target::{DirTarget, TarTarget, Target};
 pub use tree::{Exported, export_tree};
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::catalog::error::CatalogError;
 use crate::error::HostError;
+use crate::types::size::shown;
 
 /// Result of a volume driver.
 pub type Result<T> = std::result::Result<T, VolumeError>;
@@ -127,7 +128,8 @@ pub enum VolumeError {
         what: String,
     },
     /// The host has less free space than the request needs.
-    #[error("{}: {needed_bytes} bytes are needed, {free_bytes} are free", path.display())]
+    #[error("{}: {} are needed, {} are free", path.display(), shown(*needed_bytes),
+        shown(*free_bytes))]
     NoSpace {
         /// The directory on the full file system.
         path: PathBuf,

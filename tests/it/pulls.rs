@@ -125,5 +125,5 @@ fn a_collection_does_not_wait_for_a_slow_registry() {
     });
     let found = images.inspect("x").unwrap();
     assert_eq!(found.rootfs.len(), 3, "one of them of no bytes");
-    assert!(images.verify(None).unwrap().is_empty());
+    assert!(images.verify(None, &mut |_| {}).unwrap().is_empty());
 }

@@ -79,7 +79,8 @@ fn tar(content: &[u8]) -> Vec<u8> {
 fn pushed(images: &Images, host: &str, form: Form) -> (usize, usize) {
     let reference = Reference::parse(&format!("{host}/x:1")).unwrap();
     let access = Access::find(&reference, AccessOptions::default()).unwrap();
-    let request = Push { name: "app".to_owned(), reference, form, access };
+    let on_sent = std::rc::Rc::new(|_| ());
+    let request = Push { name: "app".to_owned(), reference, form, access, on_sent };
     let (mut made, mut kept) = (0, 0);
     let mut told = |step: &Progress| match step {
         Progress::Layer { .. } => made += 1,

@@ -1,4 +1,7 @@
 //! Grafts: volumes, binds and tmpfs in the tree of a mount, in the short forms and as `--mount`.
+//!
+//! In a short form a backslash precedes a colon or a comma of a name. In the long form a field with
+//! a comma is in double quotes, as Docker takes it: `type=bind,"source=/a,b",target=/c`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,6 +12,7 @@ use laminafs::types::{
     BadObjectName, BadSubpath, BindFlags, Graft, GraftSource, Name, Subpath, VolumeName, name,
 };
 
+use super::fields;
 use crate::options::OptionError;
 
 /// What appears in a tree from elsewhere.
@@ -18,13 +22,14 @@ pub struct GraftArgs {
     /// image. With subpath=DIR only that directory or file of an existing volume is shown.
     #[arg(long = "volume", value_name = "NAME:/PATH[:ro,subpath=DIR]")]
     pub volumes: Vec<OsString>,
-    /// Show a directory or file of the host at a path.
+    /// Show a directory or file of the host at a path. A colon in a path is written as `\:`.
     #[arg(long = "bind", value_name = "SOURCE:/PATH[:ro]")]
     pub binds: Vec<OsString>,
     /// Show a file system in memory at a path.
     #[arg(long = "tmpfs", value_name = "/PATH")]
     pub tmpfs: Vec<OsString>,
-    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly,volume-subpath=.
+    /// Any of the above: type=bind|volume|tmpfs,source=,target=,readonly,volume-subpath=. A field
+    /// with a comma is quoted as a whole: type=bind,"source=/a,b",target=/c.
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<OsString>,
 }
@@ -100,19 +105,18 @@ fn flag(flags: &mut BindFlags, word: &[u8]) -> bool {
 
 /// `SOURCE:/PATH[:WORD,WORD...]`
 fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
-    let mut parts = word.split(|byte| *byte == b':');
-    let source = parts.next().unwrap_or_default();
-    let Some(path) = parts.next().filter(|_| !source.is_empty()) else {
+    let (source, path, words) = fields::short(word);
+    let Some(path) = path.filter(|_| !source.is_empty()) else {
         let reason = format!("{:?} is not SOURCE:/PATH[:ro]", shown(word));
         return Err(OptionError::value(option, reason));
     };
     let (mut flags, mut nocopy, mut recursive) = (BindFlags::default(), false, false);
     let mut subpath = None;
-    for word in parts.flat_map(|part| part.split(|byte| *byte == b',')) {
+    for word in &words {
         if flag(&mut flags, word) {
             continue;
         }
-        match word {
+        match &word[..] {
             b"nocopy" if option == "volume" => nocopy = true,
             word if option == "volume" && word.starts_with(SUBPATH) => {
                 let path = word.get(SUBPATH.len()..).unwrap_or_default();
@@ -132,8 +136,8 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
             }
         }
     }
-    let path = place(option, path)?;
-    Ok(Short { source: source.to_vec(), path, flags, nocopy, subpath, recursive })
+    let path = place(option, &path)?;
+    Ok(Short { source, path, flags, nocopy, subpath, recursive })
 }
 
 fn volume_name(option: &str, bytes: &[u8]) -> Result<VolumeName, OptionError> {
@@ -147,8 +151,7 @@ fn volume_part(option: &str, bytes: &[u8]) -> Result<Subpath, OptionError> {
     Subpath::try_from(bytes).map_err(wrap)
 }
 
-/// Parses `NAME:/PATH[:ro,subpath=DIR]`. A directory with a colon in its name needs the long
-/// form, and one with a comma cannot be named.
+/// Parses `NAME:/PATH[:ro,subpath=DIR]`.
 ///
 /// # Errors
 /// [`OptionError::Value`].
@@ -174,10 +177,10 @@ pub fn bind(word: &OsStr) -> Result<Graft, OptionError> {
 /// # Errors
 /// [`OptionError::Value`].
 pub fn tmpfs(word: &OsStr) -> Result<Graft, OptionError> {
-    let mut parts = word.as_bytes().splitn(2, |byte| *byte == b':');
-    let path = place("tmpfs", parts.next().unwrap_or_default())?;
+    let (path, words) = fields::pair(word.as_bytes());
+    let path = place("tmpfs", &path)?;
     let mut found = Found::default();
-    for option in parts.next().unwrap_or_default().split(|byte| *byte == b',') {
+    for option in &words {
         found.take_tmpfs("tmpfs", option)?;
     }
     let source = GraftSource::Tmpfs { size: found.size, mode: found.mode };
@@ -276,7 +279,10 @@ impl Found {
 /// [`OptionError::Value`].
 pub fn mount(word: &OsStr) -> Result<Graft, OptionError> {
     let mut found = Found::default();
-    for part in word.as_bytes().split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
+    let fields = fields::csv(word.as_bytes()).map_err(|reason| {
+        OptionError::value("mount", format!("{:?}: {reason}", shown(word.as_bytes())))
+    })?;
+    for part in fields.iter().filter(|part| !part.is_empty()) {
         found.take(part)?;
     }
     let missing = |what: &str| {
@@ -337,6 +343,11 @@ mod tests {
         assert_eq!(text(&part), "volume data (subpath a:b/c) at /v");
         let words = "type=bind,src=/s,dst=/b,ro=false";
         assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "/s at /b");
+        let words = "type=bind,\"src=/a,b:c\",\"dst=/d,e\"";
+        assert_eq!(text(&mount(OsStr::new(words)).unwrap()), "/a,b:c at /d,e");
+        assert_eq!(text(&bind(OsStr::new("/a\\:b:/c\\:d:ro")).unwrap()), "/a:b at /c:d ro");
+        let part = volume(OsStr::new("data:/v:subpath=a\\:b\\,c")).unwrap();
+        assert_eq!(text(&part), "volume data (subpath a:b,c) at /v");
         let words = "type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1770";
         let graft = mount(OsStr::new(words)).unwrap();
         let wanted = GraftSource::Tmpfs { size: Some("64m".into()), mode: Some(0o1770) };
@@ -362,6 +373,7 @@ mod tests {
         for (words, part) in [
             ("source=data,target=/a,volume-subpath=../x", "contains .."),
             ("type=tmpfs,target=/a,volume-subpath=x", "an option of type=volume"),
+            ("type=bind,source=\"/a,b\",target=/a", "enclose a whole field"),
             ("type=bind,source=/a,target=/a,volume-subpath=x", "an option of type=volume"),
         ] {
             let error = mount(OsStr::new(words)).unwrap_err().to_string();

@@ -1,22 +1,29 @@
-//! A bar with rate and time left on a terminal, nothing elsewhere.
+//! A bar with rate and time left on a terminal, nothing elsewhere; and the time that a command took.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{IsTerminal, Read};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use laminafs::service::Refusal;
 use laminafs::service::volumes::OnProgress;
+
+/// A step with a known size, and one without.
+const SIZED: &str = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
+const UNSIZED: &str = "{msg} {bytes} {bytes_per_sec} {elapsed}";
 
 /// The bar of the step under way.
 #[derive(Default)]
 pub(super) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    /// Begins a step of `size` bytes, after the end of the last one.
+    /// Begins a step of `size` bytes, after the end of the last one. The size may be too low; 0
+    /// means that it is not known.
     pub(super) fn begin(&mut self, size: u64, message: String) {
         self.end();
         // Drawn to the standard error, and only if that is a terminal.
-        let form = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
         let bar = ProgressBar::new(size);
+        let form = if size == 0 { UNSIZED } else { SIZED };
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style);
         }
@@ -27,6 +34,7 @@ impl Bar {
     /// Shows how many bytes of the step are done.
     pub(super) fn set(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
+            bar.set_length(bar.length().unwrap_or(0).max(bytes));
             bar.set_position(bytes);
         }
     }
@@ -56,8 +64,60 @@ pub(super) fn with_bar<T>(
         return work(None);
     }
     let mut bar = Bar::default();
-    bar.begin(0, message);
+    // The estimate comes with the first report.
+    bar.begin(1, message);
     let done = work(Some(&mut |bytes, of| bar.set_of(bytes, of)));
     bar.end();
     done
+}
+
+/// A reader that shows how much was read.
+pub(super) struct Watched<R> {
+    inner: R,
+    bytes: u64,
+    bar: Bar,
+}
+
+impl<R: Read> Watched<R> {
+    /// Begins a step of `size` bytes; 0 means that it is not known.
+    pub(super) fn new(inner: R, size: u64, message: String) -> Self {
+        let mut bar = Bar::default();
+        bar.begin(size, message);
+        Self { inner, bytes: 0, bar }
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        self.bytes += len as u64;
+        self.bar.set(self.bytes);
+        Ok(len)
+    }
+}
+
+impl<R> Drop for Watched<R> {
+    fn drop(&mut self) {
+        self.bar.end();
+    }
+}
+
+/// The time since a command began, as its last line shows it.
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    /// Begins to measure.
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.elapsed().as_secs_f64();
+        match seconds < 100.0 {
+            true => write!(f, "{seconds:.1} s"),
+            false => write!(f, "{} min {:.0} s", seconds as u64 / 60, seconds % 60.0),
+        }
+    }
 }

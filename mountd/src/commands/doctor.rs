@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use laminafs::service::Failure;
-use laminafs::service::doctor::examine;
+use laminafs::service::doctor::{Finding, examine};
 
-use crate::report::{CliError, say, say_json};
+use crate::report::{CliError, FAILED, say, say_json};
 
 /// Arguments of `lamina doctor`.
 #[derive(Debug, Args)]
@@ -20,21 +19,29 @@ pub struct DoctorArgs {
     pub directory: PathBuf,
 }
 
-/// Runs the command.
+/// Runs the command. It fails if an ability is missing without which no mount is possible.
 ///
 /// # Errors
 /// [`CliError`].
 pub fn run(args: &DoctorArgs) -> Result<ExitCode, CliError> {
-    let failed = |error| Failure::Path { what: "directory", path: args.directory.clone(), error };
-    let found = examine(&args.directory).map_err(failed)?;
+    let found = examine(&args.directory);
     if args.json {
         say_json(&found)?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        say(&found.iter().map(text).collect::<String>())?;
     }
-    let line = |finding: &laminafs::service::doctor::Finding| {
-        let mark = if finding.available { "yes" } else { "off" };
-        format!("{mark}  {:<16} {}\n", finding.name, finding.detail)
+    let fails = found.iter().any(Finding::prevents_mounts);
+    Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn text(finding: &Finding) -> String {
+    let mark = match finding.available {
+        Some(true) => "yes",
+        Some(false) => "off",
+        None => "?",
     };
-    say(&found.iter().map(line).collect::<String>())?;
-    Ok(ExitCode::SUCCESS)
+    let needed = if finding.prevents_mounts() { "no mount is possible: " } else { "" };
+    let line = format!("{mark:<3}  {:<16} {needed}{}\n", finding.name, finding.detail);
+    let remedy = finding.remedy.iter().map(|remedy| format!("{:<22}try: {remedy}\n", ""));
+    line + &remedy.collect::<String>()
 }

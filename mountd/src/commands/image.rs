@@ -94,7 +94,7 @@ impl Context {
 
     /// Removes unfinished objects from the store when a signal ends the command.
     fn clean_at_signal(&self) -> Result<(), CliError> {
-        run::Ending::hold()?.clean(self.images.leaving())
+        run::Ending::hold()?.tidy(&self.root)
     }
 }
 
@@ -106,6 +106,7 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, CliError> {
     let makes = matches!(args.command, ImageCommand::Import(_) | ImageCommand::Pull(_));
     let root = if makes { run::data_root(args.root) } else { run::existing_root(args.root)? };
     let context = Context { images: Images::open(&root)?, root, json: args.json };
+    context.clean_at_signal()?;
     let done = match args.command {
         ImageCommand::Import(args) => import::run(&context, &args),
         ImageCommand::Commit(args) => commit::run(&context, args),

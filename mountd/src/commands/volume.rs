@@ -14,6 +14,7 @@ mod prune;
 mod rm;
 mod serve;
 mod snapshot;
+mod tidy;
 mod trash;
 mod view;
 
@@ -22,8 +23,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use laminafs::service::volumes::{Volume, VolumeService};
+use serde::Serialize;
 
-use crate::report::CliError;
+use crate::report::{CliError, note, say, say_json};
 use crate::run;
 
 /// Arguments of `lamina volume`.
@@ -32,6 +35,12 @@ pub struct VolumeArgs {
     /// The data root [default: /var/lib/lamina].
     #[arg(long, value_name = "DIR", global = true)]
     pub root: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print names and ids alone, and no line about what was done.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// The command.
     #[command(subcommand)]
     pub command: VolumeCommand,
@@ -91,6 +100,16 @@ pub enum VolumeCommand {
     /// Show a directory with a group; a publication starts this.
     #[command(hide = true)]
     View(view::ViewArgs),
+    /// Remove what an interrupted command left; the command becomes this.
+    #[command(hide = true)]
+    Tidy,
+}
+
+impl VolumeCommand {
+    /// Whether the command serves something, and ends in a way of its own.
+    const fn is_service(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::View(_) | Self::Holder(_) | Self::Tidy)
+    }
 }
 
 /// Runs the command.
@@ -107,33 +126,88 @@ pub fn run(args: VolumeArgs) -> Result<ExitCode, CliError> {
         | VolumeCommand::Restore(_) => run::data_root(args.root),
         _ => run::existing_root(args.root)?,
     };
+    if !args.command.is_service() {
+        run::Ending::hold()?.tidy(&root)?;
+    }
+    let context = &Context { root, json: args.json, quiet: args.quiet };
     let done = match args.command {
-        VolumeCommand::Create(args) => create::run(&root, args),
-        VolumeCommand::Ls(args) => ls::run(&root, &args),
-        VolumeCommand::Inspect(args) => inspect::run(&root, &args),
-        VolumeCommand::Rm(args) => rm::run(&root, &args),
-        VolumeCommand::Prune(args) => prune::run(&root, &args),
-        VolumeCommand::Rename(args) => change::rename(&root, &args),
-        VolumeCommand::Label(args) => change::label(&root, &args),
-        VolumeCommand::Resize(args) => change::resize(&root, &args),
-        VolumeCommand::Limit(args) => change::limit(&root, args),
-        VolumeCommand::Df(args) => df::run(&root, &args),
-        VolumeCommand::Snapshot(args) => snapshot::run(&root, args),
-        VolumeCommand::Rollback(args) => snapshot::rollback(&root, &args),
-        VolumeCommand::Clone(args) => snapshot::clone(&root, args),
-        VolumeCommand::Export(args) => export::export(&root, &args),
-        VolumeCommand::Import(args) => export::import(&root, &args),
-        VolumeCommand::Diff(args) => diff::run(&root, &args),
-        VolumeCommand::Backup(args) => backup::run(&root, args),
-        VolumeCommand::Restore(args) => backup::restore(&root, &args),
-        VolumeCommand::Adopt(args) => change::adopt(&root, &args),
-        VolumeCommand::Undelete(args) => change::undelete(&root, &args),
-        VolumeCommand::Recover => change::recover(&root),
-        VolumeCommand::Holder(args) => return holder::run(&root, &args),
+        VolumeCommand::Create(args) => create::run(context, args),
+        VolumeCommand::Ls(args) => ls::run(context, &args),
+        VolumeCommand::Inspect(args) => inspect::run(context, &args),
+        VolumeCommand::Rm(args) => rm::run(context, &args),
+        VolumeCommand::Prune(args) => prune::run(context, &args),
+        VolumeCommand::Rename(args) => change::rename(context, &args),
+        VolumeCommand::Label(args) => change::label(context, &args),
+        VolumeCommand::Resize(args) => change::resize(context, &args),
+        VolumeCommand::Limit(args) => change::limit(context, args),
+        VolumeCommand::Df(args) => df::run(context, &args),
+        VolumeCommand::Snapshot(args) => snapshot::run(context, args),
+        VolumeCommand::Rollback(args) => snapshot::rollback(context, &args),
+        VolumeCommand::Clone(args) => snapshot::clone(context, args),
+        VolumeCommand::Export(args) => export::export(context, &args),
+        VolumeCommand::Import(args) => export::import(context, &args),
+        VolumeCommand::Diff(args) => diff::run(context, &args),
+        VolumeCommand::Backup(args) => backup::run(context, args),
+        VolumeCommand::Restore(args) => backup::restore(context, &args),
+        VolumeCommand::Adopt(args) => change::adopt(context, &args),
+        VolumeCommand::Undelete(args) => change::undelete(context, &args),
+        VolumeCommand::Recover => change::recover(context),
+        VolumeCommand::Holder(args) => return holder::run(&context.root, &args),
         VolumeCommand::Serve(args) => return serve::run(&args),
         VolumeCommand::View(args) => return view::run(&args),
+        VolumeCommand::Tidy => return tidy::run(&context.root),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// What all of the commands use.
+struct Context {
+    root: PathBuf,
+    json: bool,
+    quiet: bool,
+}
+
+impl Context {
+    /// The volumes of the data root.
+    fn service(&self) -> Result<VolumeService, CliError> {
+        Ok(VolumeService::open(&self.root)?)
+    }
+
+    /// Prints a result as JSON or as text.
+    fn show(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
+        if self.json { say_json(value) } else { say(&text()) }
+    }
+
+    /// Prints a volume that was made or changed: its record as JSON, or its name.
+    fn show_name(&self, volume: &Volume) -> Result<(), CliError> {
+        self.show(volume, || format!("{}\n", volume.name))
+    }
+
+    /// Prints names of what was removed, one as soon as it is gone, or all as JSON.
+    fn show_each(
+        &self,
+        names: &[String],
+        mut each: impl FnMut(&str) -> Result<bool, CliError>,
+    ) -> Result<(), CliError> {
+        let mut done = Vec::new();
+        for name in names {
+            if !each(name)? {
+                continue;
+            }
+            match self.json {
+                true => done.push(name),
+                false => say(&format!("{name}\n"))?,
+            }
+        }
+        if self.json { say_json(&done) } else { Ok(()) }
+    }
+
+    /// Prints what was done, for people.
+    fn note(&self, text: impl FnOnce() -> String) {
+        if !self.quiet {
+            note(&text());
+        }
+    }
 }
 
 /// Pairs `KEY=VALUE`; a word without `=` has an empty value.

@@ -43,7 +43,7 @@ fn killed_backups_are_invisible_and_shorten_the_next_one() {
     let done = backups();
     let last = place.json(&["backup", "data", &url, "--json"]);
     assert_eq!(backups(), done + 1);
-    assert!(last["NewChunks"].as_u64().unwrap() < 40, "most were there: {last}");
+    assert!(last["new_chunks"].as_u64().unwrap() < 40, "most were there: {last}");
     place.good(&["backup", "check", &url, "--read-data"]);
     place.good_on("other", &["restore", &url, "data"]);
     tree::assert_equal(&data, &place.data("other", "data"), true);
@@ -103,7 +103,7 @@ fn a_server_that_dies_leaves_no_backup() {
     s3::use_port(&mut place, server.port);
     assert_eq!(place.json(&["backup", "ls", url, "--json"]).as_array().unwrap().len(), 0);
     let second = place.json(&["backup", "data", url, "--json"]);
-    assert!(second["SentBytes"].as_u64().unwrap() < 20 << 20, "the rest alone: {second}");
+    assert!(second["sent_bytes"].as_u64().unwrap() < 20 << 20, "the rest alone: {second}");
     // It dies during a restore, too.
     let (port, _) = proxy::start(server.port, 4 << 10);
     s3::use_port(&mut place, port);
@@ -155,7 +155,7 @@ fn damaged_and_missing_chunks_are_named_and_make_no_volume() {
 }
 
 fn first_id(place: &Place, url: &str) -> String {
-    place.json(&["backup", "ls", url, "--json"])[0]["Id"].as_str().unwrap().to_owned()
+    place.json(&["backup", "ls", url, "--json"])[0]["id"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn two_backups_at_once_are_both_whole() {
     assert_eq!(listed.len(), 3);
     place.good(&["backup", "prune", &url, "--grace", "0"]);
     for one in listed {
-        let id = one["Id"].as_str().unwrap();
+        let id = one["id"].as_str().unwrap();
         place.good_on("other", &["restore", &url, "data", "--id", id]);
         tree::assert_equal(&data, &place.data("other", "data"), true);
         place.good_on("other", &["rm", "--purge", "data"]);

@@ -27,7 +27,7 @@ fn round_trip(place: &Place, repository: &Repository) {
     let before = tree::described(&data, true);
     let first = place.json(&repository.words(&["backup", "data", url, "--json"]));
     tree::assert_same(&tree::described(&data, true), &before);
-    assert!(first["SentBytes"].as_u64().unwrap() > 9 << 20, "{first}");
+    assert!(first["sent_bytes"].as_u64().unwrap() > 9 << 20, "{first}");
     place.good_on("other", &repository.words(&["restore", url, "data"]));
     tree::assert_equal(&data, &place.data("other", "data"), true);
     let shown = place.good_on("other", &["inspect", "data"]);
@@ -37,17 +37,17 @@ fn round_trip(place: &Place, repository: &Repository) {
     let large = fs::File::options().write(true).open(data.join("d/large")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&large, b"!", 5 << 20).unwrap();
     let second = place.json(&repository.words(&["backup", "data", url, "--json"]));
-    let sent = second["SentBytes"].as_u64().unwrap();
+    let sent = second["sent_bytes"].as_u64().unwrap();
     assert!((1000..6 << 20).contains(&sent), "{second}");
     // One or two chunks each of the large file, of small files and of the list: a random key moves
     // their ends.
-    let new = |done: &serde_json::Value| done["NewChunks"].as_u64().unwrap();
+    let new = |done: &serde_json::Value| done["new_chunks"].as_u64().unwrap();
     assert!(new(&second) <= 6 && new(&second) < new(&first), "{first} {second}");
     place.good_on("other", &["rm", "--purge", "data"]);
     place.good_on("other", &repository.words(&["restore", url, "data"]));
     tree::assert_equal(&data, &place.data("other", "data"), true);
     // The first backup is as it was.
-    let id = first["Id"].as_str().unwrap();
+    let id = first["id"].as_str().unwrap();
     let refused = place.refused_on("other", &repository.words(&["restore", url, "data"]));
     assert!(refused.contains("already exists"), "{refused}");
     place.good_on("other", &repository.words(&["restore", url, "old", "--id", id]));
@@ -64,7 +64,7 @@ fn round_trip(place: &Place, repository: &Repository) {
     place.good(&repository.words(&["backup", "check", url, "--read-data"]));
     place.good_on(
         "other",
-        &repository.words(&["restore", url, "last", "--id", second["Id"].as_str().unwrap()]),
+        &repository.words(&["restore", url, "last", "--id", second["id"].as_str().unwrap()]),
     );
     tree::assert_equal(&data, &place.data("other", "last"), true);
 }
@@ -108,10 +108,10 @@ fn volumes_and_files_share_chunks() {
     }
     place.good(&["backup", "a", &url]);
     let second = place.json(&["backup", "b", &url, "--json"]);
-    assert!(second["SentBytes"].as_u64().unwrap() < 64 << 10, "{second}");
+    assert!(second["sent_bytes"].as_u64().unwrap() < 64 << 10, "{second}");
     let listed = place.json(&["backup", "ls", &url, "--volume", "b", "--json"]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["Volume"]["Name"], "b");
+    assert_eq!(listed[0]["volume"]["name"], "b");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_last_backups_of_each_volume_are_kept() {
     let backup = |root: &str, name: &str| {
         let done = place.good_on(root, &["backup", name, &url, "--json"]);
         let done: serde_json::Value = serde_json::from_str(&done).unwrap();
-        done["Id"].as_str().unwrap().to_owned()
+        done["id"].as_str().unwrap().to_owned()
     };
     for (root, name) in [("root", "a"), ("root", "b"), ("other", "a")] {
         place.good_on(root, &["create", name]);
@@ -140,7 +140,7 @@ fn the_last_backups_of_each_volume_are_kept() {
     assert_eq!(rm(&[]), [""; 0]);
     let listed = place.json(&["backup", "ls", &url, "--json"]);
     let listed: Vec<_> =
-        listed.as_array().unwrap().iter().map(|one| one["Id"].as_str().unwrap()).collect();
+        listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert_eq!(listed, [&of_a[2], &of_a[3], &of_b[1], &of_b[2], &of_other]);
     for words in [["--keep-last", "0"], ["--keep-last", "x"], ["--volume", "a"]] {
         let output = place.run_on("root", &[&["backup", "rm", &url], &words[..]].concat());

@@ -82,13 +82,13 @@ fn restic_reads_the_files_that_changed_between_snapshots() {
     // A backup of the volume is that of one moment, and leaves no snapshot.
     let url = place.url("repository");
     let first = place.json(&["backup", "data", &url, "--json"]);
-    assert_eq!(first["Still"], true);
+    assert_eq!(first["still"], true);
     place.good(&["backup", "data@one", &url]);
     let snapshots = place.json(&["snapshot", "ls", "--json"]);
     assert_eq!(snapshots.as_array().unwrap().len(), 2, "{snapshots}");
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(&place.text("root")), "{mounts}");
-    let id = first["Id"].as_str().unwrap();
+    let id = first["id"].as_str().unwrap();
     place.good_on("other", &["restore", &url, "data", "--id", id]);
     let shown = place.good_on("other", &["inspect", "data"]);
     assert!(shown.contains("\"Driver\": \"image\"") && shown.contains("67108864"), "{shown}");

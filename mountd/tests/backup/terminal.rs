@@ -31,7 +31,7 @@ fn a_terminal_shows_how_far_a_transfer_is_and_a_pipe_does_not() {
     place.good(&["create", "data"]);
     fs::write(place.data("root", "data").join("f"), tree::noise(8 << 20, 1)).unwrap();
     let done = place.json(&["backup", "data", &url, "--json"]);
-    let (id, tar) = (done["Id"].as_str().unwrap().to_owned(), place.text("tar"));
+    let (id, tar) = (done["id"].as_str().unwrap().to_owned(), place.text("tar"));
     let rows: [(&[&str], &str); 3] = [
         (&["backup", "data", &url], "backup of data"),
         (&["restore", &url, "copy", "--id", &id], "restore of copy"),

@@ -151,6 +151,6 @@ fn changes_are_listed_for_people_scripts_and_tools() {
     assert_eq!(listed, "C /d\nA /d/empty\nD /d/gone\nA /d/new\nC /data\n");
     assert_eq!(place.good(&["diff", "a", "b", "--print0"]), "d/empty\0d/new\0data\0");
     let json = place.json(&["diff", "a", "b", "--json"]);
-    assert_eq!(json[2]["Kind"], "D");
-    assert_eq!(json[2]["Path"], "/d/gone");
+    assert_eq!(json[2]["kind"], "D");
+    assert_eq!(json[2]["path"], "/d/gone");
 }

@@ -93,8 +93,8 @@ fn a_claim_changes_its_class_of_attributes_and_the_volume_its_limits() {
     let name = place.field("pvc/data", ".spec.volumeName");
     let option = |key: &str| {
         let volumes = place.volumes();
-        let found = volumes.iter().find(|one| one["Name"].as_str() == Some(&name)).unwrap();
-        found["Options"][key].as_str().unwrap_or_default().to_owned()
+        let found = volumes.iter().find(|one| one["name"].as_str() == Some(&name)).unwrap();
+        found["options"][key].as_str().unwrap_or_default().to_owned()
     };
     assert_eq!(option("iops"), "100");
     // A class that comes later is waited for.

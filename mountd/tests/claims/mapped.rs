@@ -42,10 +42,10 @@ fn a_disk_of_a_cloud_gets_content_with_its_first_claim() {
         let wanted = format!("pv-{}", place.field(&pv, ".metadata.uid"));
         place.until_field(&pv, ANNOTATION, &wanted);
         let volumes = place.volumes();
-        let made = volumes.iter().find(|one| one["Name"].as_str() == Some(&wanted)).unwrap();
+        let made = volumes.iter().find(|one| one["name"].as_str() == Some(&wanted)).unwrap();
         let is_fast = name == "fast";
-        assert_eq!(made["Driver"], if is_fast { "local" } else { "union" });
-        assert_eq!(made["SizeBytes"].as_u64(), (!is_fast).then_some(96 << 20), "{made}");
+        assert_eq!(made["driver"], if is_fast { "local" } else { "union" });
+        assert_eq!(made["size_bytes"].as_u64(), (!is_fast).then_some(96 << 20), "{made}");
         // The manifest is as it was written.
         assert_eq!(place.field(&pv, ".spec.gcePersistentDisk.pdName"), "my-disk");
     }

@@ -107,7 +107,7 @@ fn a_retained_content_keeps_its_data_and_is_bound_again() {
     assert_eq!(place.field(&format!("vsc/{first}"), ".spec.deletionPolicy"), "Retain");
     place.good(&format!("delete vsc {first}"));
     place.good("delete pvc data");
-    assert_eq!(kept(&place)[0]["Id"].as_str(), Some(&handle[..]), "{:?}", kept(&place));
+    assert_eq!(kept(&place)[0]["id"].as_str(), Some(&handle[..]), "{:?}", kept(&place));
     // A prepared content shows it again, to the snapshot that it names.
     place.apply(&prepared_snapshot("again", "ready"));
     place.event("vs/again", "SnapshotContentMissing");
@@ -133,7 +133,7 @@ fn a_prepared_content_of_somebody_elses_snapshot_does_not_delete_it() {
     let _cleanup = Cleanup(&place);
     place.succeeds(&["volume", "create", "mine", "--driver", "union"]);
     place.succeeds(&["volume", "snapshot", "create", "mine", "cut"]);
-    let handle = kept(&place)[0]["Id"].as_str().unwrap().to_owned();
+    let handle = kept(&place)[0]["id"].as_str().unwrap().to_owned();
     let none = "0123456789abcdef0123456789abcdef";
     place.apply(&content("none", CSI, "Delete", none, "none"));
     place.apply(&prepared_snapshot("none", "none"));
@@ -161,7 +161,7 @@ fn what_a_claim_or_a_snapshot_has_is_not_taken_from_it() {
     place.apply(&snapshot_class("snaps", CSI, "Delete", true));
     place.apply(&snapshot("snap", "", "data"));
     until_ready(&place, "snap");
-    let handle = kept(&place)[0]["Id"].as_str().unwrap().to_owned();
+    let handle = kept(&place)[0]["id"].as_str().unwrap().to_owned();
     place.apply(&content("second", CSI, "Delete", &handle, "second"));
     place.apply(&prepared_snapshot("second", "second"));
     until_ready(&place, "second");
@@ -251,9 +251,9 @@ fn a_claim_waits_for_its_snapshot_and_needs_its_size() {
     place.until_field("pvc/large", ".status.capacity.storage", "128Mi");
     let name = place.field("pvc/large", ".spec.volumeName");
     let volumes = place.volumes();
-    let large = volumes.iter().find(|one| one["Name"].as_str() == Some(&name)).unwrap();
-    assert_eq!(large["SizeBytes"].as_u64(), Some(128 << 20), "{large}");
-    assert_eq!(large["Labels"]["lamina.dev/claim"].as_str(), Some("default/large"), "{large}");
+    let large = volumes.iter().find(|one| one["name"].as_str() == Some(&name)).unwrap();
+    assert_eq!(large["size_bytes"].as_u64(), Some(128 << 20), "{large}");
+    assert_eq!(large["labels"]["lamina.dev/claim"].as_str(), Some("default/large"), "{large}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::wire::*;
 fn inspected(host: &Host, id: &str) -> serde_json::Value {
     let all = host.lamina(&["volume", "ls", "--json"]).output().unwrap();
     let all: Vec<serde_json::Value> = serde_json::from_slice(&all.stdout).unwrap();
-    let found = all.into_iter().find(|one| one["Id"] == id);
+    let found = all.into_iter().find(|one| one["id"] == id);
     found.unwrap_or_else(|| panic!("no volume {id}"))
 }
 
@@ -33,18 +33,18 @@ fn a_copy_has_the_limits_of_its_own_request() {
         ..Kind::Union.request("source")
     };
     let source = client.create_volume(source).unwrap().volume.unwrap();
-    assert_eq!(inspected(&host, &source.volume_id)["Options"]["iops"], "100");
+    assert_eq!(inspected(&host, &source.volume_id)["options"]["iops"], "100");
     let request = |name: &str, mutable: &[(&str, &str)]| CreateVolumeRequest {
         volume_content_source: from_volume(&source.volume_id),
         mutable_parameters: map(mutable),
         ..Kind::Union.request(name)
     };
     let plain = client.create_volume(request("plain", &[])).unwrap().volume.unwrap();
-    assert_eq!(inspected(&host, &plain.volume_id)["Options"]["iops"], serde_json::Value::Null);
+    assert_eq!(inspected(&host, &plain.volume_id)["options"]["iops"], serde_json::Value::Null);
     let own = client.create_volume(request("own", &[("iops", "7"), ("bandwidth", "1M")]));
     let own = inspected(&host, &own.unwrap().volume.unwrap().volume_id);
     assert_eq!(
-        (&own["Options"]["iops"], &own["Options"]["bandwidth"]),
+        (&own["options"]["iops"], &own["options"]["bandwidth"]),
         (&"7".into(), &"1M".into())
     );
     refused(Code::InvalidArgument, client.create_volume(request("bad", &[("iops", "many")])));
@@ -176,7 +176,7 @@ fn what_was_made_by_hand_is_not_deleted() {
     assert!(done.status.success(), "{done:?}");
     let list = host.lamina(&["volume", "snapshot", "ls", "--json"]).output().unwrap();
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
-    let id = list[0]["Id"].as_str().unwrap().to_owned();
+    let id = list[0]["id"].as_str().unwrap().to_owned();
     refused(Code::FailedPrecondition, hand.delete(&client));
     refused(Code::FailedPrecondition, delete_snapshot(&client, &id));
     let get = GetSnapshotRequest { snapshot_id: id.clone(), ..Default::default() };

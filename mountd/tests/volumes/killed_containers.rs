@@ -120,8 +120,8 @@ impl World {
 
     fn list(&mut self) {
         let lists: [(Kind, &[&str], [&str; 3]); 4] = [
-            (Kind::Volume, &["volume"], ["Id", "Name", ""]),
-            (Kind::VolumeSnapshot, &["volume", "snapshot"], ["Id", "Name", "Origin"]),
+            (Kind::Volume, &["volume"], ["id", "name", ""]),
+            (Kind::VolumeSnapshot, &["volume", "snapshot"], ["id", "name", "origin"]),
             (Kind::Container, &["container"], ["id", "name", ""]),
             (Kind::ContainerSnapshot, &["container", "snapshot"], ["id", "name", "container"]),
         ];

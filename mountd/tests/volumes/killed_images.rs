@@ -47,8 +47,8 @@ impl World {
         self.all.clear();
         for words in [&["volume", "ls", "--json"][..], &["volume", "snapshot", "ls", "--json"]] {
             for one in self.host.json(words) {
-                let of = one["Origin"].as_str().unwrap_or_default().to_owned();
-                self.all.push((text(&one, "Id"), text(&one, "Name"), of));
+                let of = one["origin"].as_str().unwrap_or_default().to_owned();
+                self.all.push((text(&one, "id"), text(&one, "name"), of));
             }
         }
     }

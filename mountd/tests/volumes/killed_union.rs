@@ -96,9 +96,9 @@ impl World {
             (&["volume", "snapshot", "ls", "--json"], false),
         ] {
             let shown = self.host.json(list).into_iter().map(|one| Shown {
-                id: text(&one, "Id"),
-                name: text(&one, "Name"),
-                origin: one["Origin"].as_str().unwrap_or_default().to_owned(),
+                id: text(&one, "id"),
+                name: text(&one, "name"),
+                origin: one["origin"].as_str().unwrap_or_default().to_owned(),
                 is_trashed,
             });
             self.all.extend(shown);

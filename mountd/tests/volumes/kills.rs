@@ -280,7 +280,7 @@ impl Host {
             &["volume", "ls", "--trash", "--json"],
             &["volume", "snapshot", "ls", "--json"],
         ] {
-            let data = self.json(words).into_iter().map(|one| text(&one, "Mountpoint"));
+            let data = self.json(words).into_iter().map(|one| text(&one, "mountpoint"));
             found.extend(data.map(|data| Path::new(&data).parent().unwrap().to_owned()));
         }
         for one in self.json(&["container", "snapshot", "ls", "--json"]) {
@@ -336,8 +336,8 @@ impl Host {
         remove(&list, "id", &["container", "snapshot", "rm"]);
         remove(&["container", "ls", "--json"], "name", &["container", "rm"]);
         let list = ["volume", "snapshot", "ls", "--json"];
-        remove(&list, "Id", &["volume", "snapshot", "rm"]);
-        remove(&["volume", "ls", "--json"], "Name", &["volume", "rm", "--purge"]);
+        remove(&list, "id", &["volume", "snapshot", "rm"]);
+        remove(&["volume", "ls", "--json"], "name", &["volume", "rm", "--purge"]);
         self.good(&["volume", "prune", "--trash"]);
         remove(&["image", "ls", "--json"], "id", &["image", "rm"]);
         self.good(&["image", "gc"]);

@@ -69,9 +69,9 @@ impl Place {
         let all: Vec<Value> = serde_json::from_str(&self.good(words)).unwrap();
         let shown = all.iter().map(|one| {
             let text = |key: &str| one[key].as_str().unwrap().to_owned();
-            let data = PathBuf::from(text("Mountpoint"));
+            let data = PathBuf::from(text("mountpoint"));
             let directory = data.parent().unwrap().to_owned();
-            Shown { id: text("Id"), name: text("Name"), directory }
+            Shown { id: text("id"), name: text("name"), directory }
         });
         shown.collect()
     }

@@ -64,8 +64,8 @@ fn labels_that_two_processes_set_are_both_there() {
         }
     });
     let shown: serde_json::Value = serde_json::from_str(&place.good(&["inspect", "data"])).unwrap();
-    assert_eq!(shown[0]["Labels"].as_object().unwrap().len(), 40);
+    assert_eq!(shown[0]["labels"].as_object().unwrap().len(), 40);
     let record = fs::read(place.at("root/volumes/data/volume.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    assert_eq!(record["Labels"], shown[0]["Labels"]);
+    assert_eq!(record["Labels"], shown[0]["labels"]);
 }

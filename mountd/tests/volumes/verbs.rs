@@ -116,8 +116,8 @@ fn space_is_shown_for_people_and_for_scripts() {
     place.good(&["create", "data"]);
     fs::write(place.at("root/volumes/data/_data/f"), vec![1; 3 << 20]).unwrap();
     let rows = json(&place.good(&["df", "--json"]));
-    assert_eq!((&rows[0]["Name"], &rows[0]["UsedInodes"]), (&"data".into(), &2.into()));
-    assert!(rows[0]["UsedBytes"].as_u64().unwrap() >= 3 << 20, "{rows}");
+    assert_eq!((&rows[0]["name"], &rows[0]["used_inodes"]), (&"data".into(), &2.into()));
+    assert!(rows[0]["used_bytes"].as_u64().unwrap() >= 3 << 20, "{rows}");
     assert!(place.good(&["df", "data"]).contains("data  local"));
 }
 

@@ -22,7 +22,6 @@ use crate::types::VolumeName;
 
 /// A volume in the trash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
 pub struct Trashed {
     /// The volume, with the name that it had.
     #[serde(flatten)]

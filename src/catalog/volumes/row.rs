@@ -15,9 +15,8 @@ use crate::types::{VolumeName, hex};
 /// The content of a volume, in its directory.
 pub(super) const DATA: &str = "_data";
 
-/// A volume. The names of the fields in JSON are those of Docker.
+/// A volume, as JSON shows it. The record in its directory is another form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
 pub struct Volume {
     /// The name.
     pub name: VolumeName,

@@ -120,6 +120,17 @@ impl VolumeService {
         self.open_locked(self.volumes.lock_snapshot(&made.id)?, true)
     }
 
+    /// Removes what crashes left, and the snapshots that were made for one command alone.
+    ///
+    /// # Errors
+    /// [`Refusal::Catalog`]; those of a driver.
+    pub fn tidy(&self) -> Result<()> {
+        for volume in self.list()? {
+            self.remove_passed(&volume)?;
+        }
+        self.sweep().map(drop)
+    }
+
     /// Removes the snapshots of a volume that killed processes left.
     fn remove_passed(&self, volume: &Volume) -> Result<()> {
         for found in self.volumes.snapshots(Some(&volume.id))? {

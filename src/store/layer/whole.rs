@@ -39,6 +39,12 @@ impl Layer {
         self.remote.as_ref().map_or(0, |remote| remote.missing(&self.index))
     }
 
+    /// The bytes of data in the layer, before compression.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.index.frames().iter().map(|frame| u64::from(frame.len.get())).sum()
+    }
+
     /// Fetches all missing frames; `goes_on` receives the number of missing bytes.
     ///
     /// # Errors
@@ -101,6 +107,11 @@ impl Layer {
     /// files that they affect.
     #[must_use]
     pub fn verify(&self) -> Vec<Damage> {
+        self.verify_with(&mut |_| {})
+    }
+
+    /// As [`Layer::verify`]; `on_bytes` receives the number of bytes of the blob that were read.
+    pub fn verify_with(&self, on_bytes: &mut dyn FnMut(u64)) -> Vec<Damage> {
         let mut damage = Vec::new();
         let mut head = [0; 64];
         let read = sys::file::pread(self.data.as_fd(), &mut head, 0);
@@ -122,6 +133,7 @@ impl Layer {
                 let files = self.files_in(number as u32);
                 damage.push(Damage { what: error.to_string(), files });
             }
+            on_bytes(frame.offset.get() + u64::from(frame.stored.get()));
         }
         damage
     }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use super::Target;
@@ -20,19 +21,28 @@ const BLOBS: &str = "blobs/sha256/";
 /// Receives the files of one image.
 pub struct RegistryTarget {
     registry: Registry,
+    on_sent: OnSent,
     /// Short blobs; one of them is the manifest.
     short: HashMap<Digest, Vec<u8>>,
     manifest: Option<Digest>,
     pushed: Arc<OnceLock<Digest>>,
 }
 
+/// Receives the number of bytes of a file that were sent.
+pub type OnSent = Rc<dyn Fn(u64)>;
+
 /// Reads a file from its start, with a position of its own.
-struct FromStart(File, u64);
+struct FromStart {
+    file: File,
+    at: u64,
+    on_sent: OnSent,
+}
 
 impl Read for FromStart {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.0.read_at(buf, self.1)?;
-        self.1 += len as u64;
+        let len = self.file.read_at(buf, self.at)?;
+        self.at += len as u64;
+        (self.on_sent)(self.at);
         Ok(len)
     }
 }
@@ -41,10 +51,10 @@ impl RegistryTarget {
     /// Returns a target for a repository. The second value receives the digest of the manifest at
     /// the end.
     #[must_use]
-    pub fn new(registry: Registry) -> (Self, Arc<OnceLock<Digest>>) {
+    pub fn new(registry: Registry, on_sent: OnSent) -> (Self, Arc<OnceLock<Digest>>) {
         let pushed = Arc::new(OnceLock::new());
         let also = Arc::clone(&pushed);
-        (Self { registry, short: HashMap::new(), manifest: None, pushed }, also)
+        (Self { registry, on_sent, short: HashMap::new(), manifest: None, pushed }, also)
     }
 }
 
@@ -65,7 +75,7 @@ impl Target for RegistryTarget {
         let digest = digest_of(name).ok_or_else(|| lost("a file of no digest"))?;
         let again = || -> Result<Box<dyn Read>> {
             let file = content.try_clone().map_err(TransferError::io(Path::new(name)))?;
-            Ok(Box::new(FromStart(file, 0)))
+            Ok(Box::new(FromStart { file, at: 0, on_sent: Rc::clone(&self.on_sent) }))
         };
         self.registry.upload(&digest, size, &again).map(drop)
     }

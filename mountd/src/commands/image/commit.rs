@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use laminafs::service::commit::{Note, commit, commit_volume};
+use laminafs::service::import::Progress;
 use laminafs::service::volumes::VolumeService;
 
 use super::Context;
 use super::base::{BaseArgs, Source, find};
+use super::progress::Shown;
 use crate::report::{CliError, say};
 
 /// Arguments of `lamina image commit`.
@@ -40,12 +42,15 @@ pub struct CommitArgs {
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
     let CommitArgs { source, volume, tags, base, author, message } = args;
-    context.clean_at_signal()?;
     let note = Note { author, message };
+    let mut shown = Shown::new(context.json);
+    let images = &context.images;
     if let Some(volume) = volume {
         let volumes = VolumeService::open(&context.root)?;
-        let id = commit_volume(&context.images, &volumes, &volume, (&tags, &note))?;
-        return say(&format!("{id}\n"));
+        let id = shown
+            .run(|progress| commit_volume(images, &volumes, &volume, (&tags, &note), progress))?;
+        shown.close(&format!("committed volume {volume}"));
+        return show(context, &id, &tags);
     }
     let source = source.unwrap_or_default();
     let Source::Upper(upper) = find(context, &source, &base)? else {
@@ -56,6 +61,18 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
         );
         return Err(CliError::Usage(what));
     };
-    let id = commit(&context.images, &upper, &tags, &note)?;
-    say(&format!("{id}\n"))
+    let id = shown.run(|progress| commit(images, &upper, (&tags, &note), progress))?;
+    shown.close(&format!("committed {}", source.display()));
+    show(context, &id, &tags)
+}
+
+fn show(context: &Context, id: &str, tags: &[String]) -> Result<(), CliError> {
+    if !context.json {
+        return say(&format!("{id}\n"));
+    }
+    let image = Progress::Image { id: id.to_owned(), names: tags.to_vec() };
+    let line = serde_json::to_string(&image);
+    let wrap =
+        |error| CliError::Io { what: "JSON".to_owned(), error: std::io::Error::other(error) };
+    say(&format!("{}\n", line.map_err(wrap)?))
 }

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use laminafs::service::export::{DirTarget, Form, LayerCompression, TarTarget, Target, export};
 
 use super::Context;
-use crate::report::{CliError, say};
+use super::progress::Shown;
+use crate::report::CliError;
 use crate::run;
 
 /// Arguments of `lamina image export`.
@@ -78,17 +79,10 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<(), CliError> 
         (ExportForm::DockerArchive, _) => Form::Docker,
         (_, compress) => compress.into(),
     };
-    let mut said = Ok(());
-    let ids = export(&context.images, &args.names, form, target, &mut |step| {
-        if let Ok(line) = serde_json::to_string(step)
-            && context.json
-            && !is_pipe
-            && said.is_ok()
-        {
-            said = say(&format!("{line}\n"));
-        }
-    })?;
-    said?;
+    // The standard output of a pipe is the archive.
+    let mut shown = Shown::new(context.json && !is_pipe);
+    let ids = shown.run(|progress| export(&context.images, &args.names, form, target, progress))?;
+    shown.close(&format!("exported {}", args.names.join(" ")));
     if is_pipe { Ok(()) } else { ids.iter().try_for_each(|id| context.show_id(id)) }
 }
 
@@ -101,13 +95,12 @@ fn target(args: &ExportArgs, is_pipe: bool) -> Result<Box<dyn Target>, CliError>
             _ => Ok(Box::new(TarTarget::pipe(Box::new(std::io::stdout()))?)),
         };
     }
-    let ending = run::Ending::hold()?;
     if args.format == ExportForm::OciDir {
         let target = DirTarget::new(&args.output)?;
-        ending.clean(target.leaving())?;
+        run::on_interrupt(target.leaving());
         return Ok(Box::new(target));
     }
     let target = TarTarget::new(&args.output)?;
-    ending.clean(target.leaving())?;
+    run::on_interrupt(target.leaving());
     Ok(Box::new(target))
 }

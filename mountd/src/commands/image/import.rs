@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Context;
-use super::progress::with_progress;
+use super::progress::Shown;
 use crate::report::CliError;
 
 /// Arguments of `lamina image import`.
@@ -23,13 +23,14 @@ pub struct ImportArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
-    context.clean_at_signal()?;
     let source = match args.source.to_str() {
         Some("-") => Path::new("/dev/stdin"),
         _ => &args.source,
     };
-    let ids = with_progress(context.json, |progress| {
+    let mut shown = Shown::new(context.json);
+    let ids = shown.run(|progress| {
         laminafs::service::import::import(&context.images, source, &args.tags, progress)
     })?;
+    shown.close(&format!("imported {}", args.source.display()));
     ids.iter().try_for_each(|id| context.show_id(id))
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use laminafs::service::pull::{Access, Lazy, Pull, Reference, pull};
 
 use super::Context;
-use super::progress::with_progress;
+use super::progress::Shown;
 use crate::args::RegistryArgs;
 use crate::report::CliError;
 
@@ -39,7 +39,6 @@ pub enum LazyPull {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
-    context.clean_at_signal()?;
     let reference = Reference::parse(&args.reference)?;
     let access = Access::find(&reference, args.registry.into())?;
     let lazy = args.lazy.map(|lazy| match lazy {
@@ -47,8 +46,8 @@ pub(super) fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
         LazyPull::Demand => Lazy::Demand,
     });
     let request = Pull { reference, names: args.tags, access, lazy };
-    let id = with_progress(context.json, |progress| {
-        pull(&context.images, &context.root, &request, progress)
-    })?;
+    let mut shown = Shown::new(context.json);
+    let id = shown.run(|progress| pull(&context.images, &context.root, &request, progress))?;
+    shown.close(&format!("pulled {}", args.reference));
     context.show_id(&id)
 }

@@ -6,7 +6,7 @@ use laminafs::service::push::{Push, push};
 
 use super::Context;
 use super::export::ExportCompression;
-use super::progress::with_progress;
+use super::progress::Shown;
 use crate::args::RegistryArgs;
 use crate::report::CliError;
 
@@ -36,7 +36,11 @@ pub(super) fn run(context: &Context, args: PushArgs) -> Result<(), CliError> {
     };
     let reference = Reference::parse(&to)?;
     let access = Access::find(&reference, args.registry.into())?;
-    let request = Push { name: args.name, reference, form: args.compress.into(), access };
-    let digest = with_progress(context.json, |progress| push(&context.images, &request, progress))?;
+    let mut shown = Shown::new(context.json);
+    let on_sent = shown.on_sent();
+    let form = args.compress.into();
+    let request = Push { name: args.name, reference, form, access, on_sent };
+    let digest = shown.run(|progress| push(&context.images, &request, progress))?;
+    shown.close(&format!("pushed {to}"));
     context.show_id(&digest)
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use laminafs::service::images::Finding;
 
 use super::Context;
+use super::progress::Shown;
 use crate::commands::table::short;
 use crate::report::{CliError, FAILED};
 
@@ -21,7 +22,16 @@ pub struct VerifyArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, CliError> {
-    let found = context.images.verify(args.name.as_deref())?;
+    // The result is JSON by itself, without events.
+    let mut shown = Shown::new(false);
+    let name = args.name.as_deref();
+    let found = shown.run(|progress| context.images.verify(name, progress))?;
+    let damage = match found.len() {
+        0 => "no damage",
+        1 => "1 finding of damage",
+        _ => "several findings of damage",
+    };
+    shown.close(&format!("verified, {damage}"));
     context.show(&found, |all| lines(all))?;
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

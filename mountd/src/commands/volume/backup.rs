@@ -1,20 +1,24 @@
 //! `lamina volume backup | restore`.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use laminafs::service::Refusal;
+use laminafs::service::volumes::NewVolume;
 use laminafs::service::volumes::backup::{
     Key, Manifest, Repository, Site, beyond_last, check, prune,
 };
-use laminafs::service::volumes::{NewVolume, VolumeService};
 use laminafs::types::size;
+use serde::Serialize;
+use serde_json::json;
 
 use super::export::MakeArgs;
-use super::pairs;
-use crate::commands::bar::with_bar;
-use crate::report::{CliError, say, say_json, warn};
+use super::{Context, pairs};
+use crate::commands::bar::{Clock, with_bar};
+use crate::report::{CliError, warn};
+use crate::run;
 
 /// Arguments of `lamina volume backup`.
 #[derive(Debug, Args)]
@@ -32,9 +36,6 @@ pub struct BackupArgs {
     /// A label of the backup.
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// A repository.
@@ -59,9 +60,6 @@ enum BackupCommand {
         /// Only those of this volume.
         #[arg(long, value_name = "NAME")]
         volume: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Check that all backups are whole.
     Check {
@@ -85,8 +83,8 @@ enum BackupCommand {
         /// With --keep-last: only backups of volumes with this name.
         #[arg(long, value_name = "NAME", requires = "keep_last")]
         volume: Option<String>,
-        /// With --keep-last: only show what would be removed.
-        #[arg(long, requires = "keep_last")]
+        /// Only show what would be removed.
+        #[arg(long)]
         dry_run: bool,
     },
     /// Remove data that no backup names.
@@ -143,89 +141,114 @@ impl SiteArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: BackupArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: BackupArgs) -> Result<(), CliError> {
     match (args.command, args.source, args.at) {
-        (Some(command), _, _) => other(command),
+        (Some(command), _, _) => other(context, command),
         (None, Some(source), Some(at)) => {
             let labels = pairs("label", &args.labels)?;
-            make(root, (&source, &at), labels, args.json)
+            make(context, (&source, &at), labels)
         }
         _ => Err(CliError::Usage("a volume and a repository are missing".to_owned())),
     }
 }
 
 fn make(
-    root: &Path,
+    context: &Context,
     (source, at): (&str, &SiteArgs),
-    labels: std::collections::BTreeMap<String, String>,
-    json: bool,
+    labels: BTreeMap<String, String>,
 ) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+    let clock = Clock::start();
+    let service = context.service()?;
     let repository = Repository::open_or_create(&at.site()?).map_err(Refusal::from)?;
+    let repository = Arc::new(repository);
+    run::on_interrupt(repository.leaving());
     let done = with_bar(format!("backup of {source}"), |progress| {
-        service.backup(source, &Arc::new(repository), labels, progress)
+        service.backup(source, &repository, labels, progress)
     })?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     let manifest = &done.manifest;
     if !manifest.still {
         warn("the driver has no snapshots: what changed during the backup may be in part in it");
     }
-    if json {
-        return say_json(&serde_json::json!({
-            "Id": manifest.id,
-            "Entries": manifest.entries,
-            "DataBytes": manifest.data_bytes,
-            "Still": manifest.still,
-            "ReadBytes": done.read_bytes,
-            "NewChunks": done.new_chunks,
-            "SentBytes": done.traffic.sent_bytes,
-            "Puts": done.traffic.puts,
-            "Gets": done.traffic.gets,
-        }));
-    }
     let (all, sent) = (size::shown(manifest.data_bytes), size::shown(done.traffic.sent_bytes));
-    say(&format!("{}: {} objects, {all}, {sent} sent\n", manifest.id, manifest.entries))
+    let entries = manifest.entries;
+    context
+        .note(|| format!("backup of {source}: {entries} objects, {all}, {sent} sent in {clock}"));
+    let value = json!({
+        "id": manifest.id,
+        "entries": entries,
+        "data_bytes": manifest.data_bytes,
+        "still": manifest.still,
+        "read_bytes": done.read_bytes,
+        "new_chunks": done.new_chunks,
+        "sent_bytes": done.traffic.sent_bytes,
+        "puts": done.traffic.puts,
+        "gets": done.traffic.gets,
+    });
+    context.show(&value, || format!("{}\n", manifest.id))
 }
 
-fn other(command: BackupCommand) -> Result<(), CliError> {
+fn other(context: &Context, command: BackupCommand) -> Result<(), CliError> {
     match command {
-        BackupCommand::Ls { at, volume, json } => list(&at, volume.as_deref(), json),
-        BackupCommand::Check { at, read_data } => {
-            let found = check(&*at.open()?, read_data).map_err(Refusal::from)?;
-            found.damage.iter().try_for_each(|line| say(&format!("{line}\n")))?;
-            say(&format!("{} backups, {} chunks\n", found.backups, found.chunks))?;
-            match found.damage.len() {
-                0 => Ok(()),
-                count => {
-                    let error = std::io::Error::other(format!("{count} findings of damage"));
-                    Err(CliError::Io { what: at.url, error })
-                }
-            }
-        }
+        BackupCommand::Ls { at, volume } => list(context, &at, volume.as_deref()),
+        BackupCommand::Check { at, read_data } => verify(context, &at, read_data),
         BackupCommand::Rm { at, ids, keep_last, volume, dry_run } => {
             let repository = at.open()?;
             let ids = match keep_last {
                 Some(count) => beyond(&repository, count, volume.as_deref())?,
                 None => ids,
             };
-            ids.iter().try_for_each(|id| {
-                if !dry_run {
-                    repository.remove(id).map_err(Refusal::from)?;
+            context.show_each(&ids, |id| {
+                match dry_run {
+                    true => drop(repository.manifest(id).map_err(Refusal::from)?),
+                    false => repository.remove(id).map_err(Refusal::from)?,
                 }
-                say(&format!("{id}\n"))
+                Ok(true)
             })
         }
         BackupCommand::Prune { at, grace, dry_run } => {
             let grace = std::time::Duration::from_secs(grace);
-            let done = prune(&at.open()?, grace, dry_run).map_err(Refusal::from)?;
+            let repository = at.open()?;
+            run::on_interrupt(repository.leaving());
+            let done = prune(&repository, grace, dry_run).map_err(Refusal::from)?;
             let verb = if dry_run { "would be removed" } else { "removed" };
-            let (removed, bytes) = (done.removed, size::shown(done.removed_bytes));
+            let (removed, bytes) = (done.removed, done.removed_bytes);
             let (kept, young) = (done.kept, done.young);
-            say(&format!("{removed} chunks ({bytes}) {verb}, {kept} kept, {young} too young\n"))
+            let value = json!({
+                "removed": removed,
+                "removed_bytes": bytes,
+                "kept": kept,
+                "young": young,
+                "dry_run": dry_run,
+            });
+            let bytes = size::shown(bytes);
+            context.show(&value, || {
+                format!("{removed} chunks ({bytes}) {verb}, {kept} kept, {young} too young\n")
+            })
         }
         BackupCommand::Key { file } => {
             Key::create(&file).map_err(Refusal::from)?;
-            say(&format!("{}\n", file.display()))
+            let file = file.display().to_string();
+            context.show(&json!({ "file": file }), || format!("{file}\n"))
+        }
+    }
+}
+
+fn verify(context: &Context, at: &SiteArgs, read_data: bool) -> Result<(), CliError> {
+    let clock = Clock::start();
+    let found = check(&*at.open()?, read_data).map_err(Refusal::from)?;
+    let (backups, chunks) = (found.backups, found.chunks);
+    let value = json!({ "backups": backups, "chunks": chunks, "damage": found.damage });
+    context.show(&value, || {
+        let damage = found.damage.iter().map(|line| format!("{line}\n"));
+        damage.chain([format!("{backups} backups, {chunks} chunks\n")]).collect()
+    })?;
+    context.note(|| format!("checked {} in {clock}", at.url));
+    match found.damage.len() {
+        0 => Ok(()),
+        count => {
+            let error = std::io::Error::other(format!("{count} findings of damage"));
+            Err(CliError::Io { what: at.url.clone(), error })
         }
     }
 }
@@ -244,16 +267,69 @@ fn beyond(
     Ok(beyond_last(&found, count).into_iter().map(|one| one.id.clone()).collect())
 }
 
-fn list(at: &SiteArgs, volume: Option<&str>, json: bool) -> Result<(), CliError> {
+/// A backup, as JSON shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: &'a str,
+    volume: ShownVolume<'a>,
+    labels: &'a BTreeMap<String, String>,
+    started_at: &'a str,
+    still: bool,
+    entries: u64,
+    data_bytes: u64,
+}
+
+/// The volume of a backup, as JSON shows it.
+#[derive(Serialize)]
+struct ShownVolume<'a> {
+    id: &'a str,
+    name: &'a str,
+    snapshot: Option<&'a str>,
+    driver: &'a str,
+    options: &'a BTreeMap<String, String>,
+    labels: &'a BTreeMap<String, String>,
+    size_bytes: Option<u64>,
+    inodes: Option<u64>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(one: &'a Manifest) -> Self {
+        let volume = ShownVolume {
+            id: &one.volume.id,
+            name: &one.volume.name,
+            snapshot: one.volume.snapshot.as_deref(),
+            driver: &one.volume.driver,
+            options: &one.volume.options,
+            labels: &one.volume.labels,
+            size_bytes: one.volume.size_bytes,
+            inodes: one.volume.inodes,
+        };
+        Self {
+            id: &one.id,
+            volume,
+            labels: &one.labels,
+            started_at: &one.started,
+            still: one.still,
+            entries: one.entries,
+            data_bytes: one.data_bytes,
+        }
+    }
+}
+
+fn list(context: &Context, at: &SiteArgs, volume: Option<&str>) -> Result<(), CliError> {
     let (mut found, bad) = at.open()?.manifests().map_err(Refusal::from)?;
     bad.iter().for_each(|line| warn(line));
     found.retain(|one| volume.is_none_or(|name| one.volume.name == name));
-    if json {
-        // The list of chunks means nothing to a reader.
-        found.iter_mut().for_each(|one| one.tree.clear());
-        return say_json(&found);
-    }
-    say(&table(&found))
+    let shown: Vec<Shown<'_>> = found.iter().map(Shown::of).collect();
+    context.show(&shown, || match context.quiet {
+        true => found.iter().map(|one| format!("{}\n", one.id)).collect(),
+        false => table(&found),
+    })
+}
+
+/// A time without the parts of a second.
+fn seconds(time: &str) -> String {
+    format!("{}Z", time.split(['.', 'Z']).next().unwrap_or_default())
 }
 
 fn table(found: &[Manifest]) -> String {
@@ -262,10 +338,12 @@ fn table(found: &[Manifest]) -> String {
         None => one.volume.name.clone(),
     };
     let width = found.iter().map(|one| name(one).len()).max().unwrap_or(0).max(6);
-    let mut text = format!("{:<28}  {:<width$}  {:<7}  OBJECTS\n", "ID", "VOLUME", "SIZE");
+    let mut text =
+        format!("{:<28}  {:<width$}  {:<7}  {:<20}  OBJECTS\n", "ID", "VOLUME", "SIZE", "CREATED");
     for one in found {
-        let size = size::shown(one.data_bytes);
-        let line = format!("{:<28}  {:<width$}  {size:<7}  {}\n", one.id, name(one), one.entries);
+        let (size, name, created) = (size::shown(one.data_bytes), name(one), seconds(&one.started));
+        let (id, entries) = (&one.id, one.entries);
+        let line = format!("{id:<28}  {name:<width$}  {size:<7}  {created:<20}  {entries}\n");
         text.push_str(&line);
     }
     text
@@ -275,7 +353,8 @@ fn table(found: &[Manifest]) -> String {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn restore(root: &Path, args: &RestoreArgs) -> Result<(), CliError> {
+pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), CliError> {
+    let clock = Clock::start();
     let name = args.name.parse()?;
     let new: NewVolume = args.make.volume(name)?;
     let repository = args.at.open()?;
@@ -284,11 +363,12 @@ pub(super) fn restore(root: &Path, args: &RestoreArgs) -> Result<(), CliError> {
         None => repository.last(Some(&args.name)),
     };
     let manifest = manifest.map_err(Refusal::from)?;
-    let service = VolumeService::open(root)?;
+    let service = context.service()?;
     let (volume, done) = with_bar(format!("restore of {}", args.name), |progress| {
         service.restore(&repository, &manifest, new, progress)
     })?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
-    let bytes = size::shown(done.data_bytes);
-    say(&format!("{}: {} objects, {bytes}\n", volume.name, done.entries))
+    let (entries, bytes) = (done.entries, size::shown(done.data_bytes));
+    context.note(|| format!("restored {}: {entries} objects, {bytes} in {clock}", volume.name));
+    context.show_name(&volume)
 }

@@ -1,13 +1,14 @@
 //! `lamina volume rename | label | resize | adopt | undelete | recover`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::service::volumes::{Limits, VolumeService};
+use laminafs::service::volumes::Limits;
 use laminafs::types::{VolumeName, size};
 
-use crate::report::{CliError, say, say_json};
+use super::Context;
+use crate::report::{CliError, say_json, warn};
 
 /// Arguments of `lamina volume rename`.
 #[derive(Debug, Args)]
@@ -93,17 +94,18 @@ pub struct UndeleteArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn rename(root: &Path, args: &RenameArgs) -> Result<(), CliError> {
+pub(super) fn rename(context: &Context, args: &RenameArgs) -> Result<(), CliError> {
     let to: VolumeName = args.to.parse()?;
-    VolumeService::open(root)?.rename(&args.name.parse()?, &to)?;
-    say(&format!("{to}\n"))
+    let service = context.service()?;
+    service.rename(&args.name.parse()?, &to)?;
+    context.show_name(&service.inspect(&to)?)
 }
 
 /// Runs `lamina volume label`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn label(root: &Path, args: &LabelArgs) -> Result<(), CliError> {
+pub(super) fn label(context: &Context, args: &LabelArgs) -> Result<(), CliError> {
     let mut changes = BTreeMap::new();
     for word in &args.labels {
         let (key, value) = match (word.split_once('='), word.strip_suffix('-')) {
@@ -116,7 +118,7 @@ pub(super) fn label(root: &Path, args: &LabelArgs) -> Result<(), CliError> {
         }
         changes.insert(key.to_owned(), value);
     }
-    let volume = VolumeService::open(root)?.label(&args.name.parse()?, &changes)?;
+    let volume = context.service()?.label(&args.name.parse()?, &changes)?;
     say_json(&volume.labels)
 }
 
@@ -124,21 +126,21 @@ pub(super) fn label(root: &Path, args: &LabelArgs) -> Result<(), CliError> {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn resize(root: &Path, args: &ResizeArgs) -> Result<(), CliError> {
+pub(super) fn resize(context: &Context, args: &ResizeArgs) -> Result<(), CliError> {
     let parse =
         |text: &String| size::parse(text).map_err(|error| CliError::Usage(error.to_string()));
     let size_bytes = args.size.as_ref().map(parse).transpose()?;
     let limits = Limits { size_bytes, inodes: args.inodes };
-    let volume = VolumeService::open(root)?.resize(&args.name.parse()?, limits)?;
+    let volume = context.service()?.resize(&args.name.parse()?, limits)?;
     let shown = volume.size_bytes.map_or_else(|| "no limit".to_owned(), size::shown);
-    say(&format!("{}: {shown}\n", volume.name))
+    context.show(&volume, || format!("{}: {shown}\n", volume.name))
 }
 
 /// Runs `lamina volume limit`. `none` takes a limit away.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn limit(root: &Path, args: LimitArgs) -> Result<(), CliError> {
+pub(super) fn limit(context: &Context, args: LimitArgs) -> Result<(), CliError> {
     let changes: BTreeMap<_, _> = args
         .speed
         .pairs()
@@ -147,43 +149,44 @@ pub(super) fn limit(root: &Path, args: LimitArgs) -> Result<(), CliError> {
     if changes.is_empty() {
         return Err(CliError::Usage("give a limit: --iops or --bandwidth, or none".to_owned()));
     }
-    let volume = VolumeService::open(root)?.throttle(&args.name.parse()?, &changes)?;
-    say(&format!("{}\n", volume.name))
+    let volume = context.service()?.throttle(&args.name.parse()?, &changes)?;
+    context.show_name(&volume)
 }
 
 /// Runs `lamina volume adopt`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn adopt(root: &Path, args: &AdoptArgs) -> Result<(), CliError> {
+pub(super) fn adopt(context: &Context, args: &AdoptArgs) -> Result<(), CliError> {
     let last = || args.directory.file_name().map(|name| name.to_string_lossy().into_owned());
     let name: VolumeName = args.name.clone().or_else(last).unwrap_or_default().try_into()?;
-    let volume = VolumeService::open(root)?.adopt(&name, &args.directory)?;
-    say(&format!("{}\n", volume.mountpoint.display()))
+    let volume = context.service()?.adopt(&name, &args.directory)?;
+    context.show(&volume, || format!("{}\n", volume.mountpoint.display()))
 }
 
 /// Runs `lamina volume undelete`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn undelete(root: &Path, args: &UndeleteArgs) -> Result<(), CliError> {
+pub(super) fn undelete(context: &Context, args: &UndeleteArgs) -> Result<(), CliError> {
     let to = args.to.as_ref().map(|name| name.parse()).transpose()?;
-    let volume = VolumeService::open(root)?.undelete(&args.name, to.as_ref())?;
-    say(&format!("{}\n", volume.name))
+    let volume = context.service()?.undelete(&args.name, to.as_ref())?;
+    context.show_name(&volume)
 }
 
 /// Runs `lamina volume recover`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn recover(root: &Path) -> Result<(), CliError> {
-    let found = VolumeService::open(root)?.recover()?;
-    for name in &found.volumes {
-        say(&format!("{name}\n"))?;
-    }
+pub(super) fn recover(context: &Context) -> Result<(), CliError> {
+    let found = context.service()?.recover()?;
     for what in &found.skipped {
-        crate::report::warn(&format!("skipped {what}"));
+        warn(&format!("skipped {what}"));
     }
-    let volumes = if found.volumes.len() == 1 { "volume" } else { "volumes" };
-    say(&format!("{} {volumes} recovered\n", found.volumes.len()))
+    let count = found.volumes.len();
+    let volumes = if count == 1 { "volume" } else { "volumes" };
+    context.note(|| format!("{count} {volumes} recovered"));
+    context.show(&serde_json::json!({"volumes": found.volumes, "skipped": found.skipped}), || {
+        found.volumes.iter().map(|name| format!("{name}\n")).collect()
+    })
 }

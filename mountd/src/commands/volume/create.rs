@@ -1,15 +1,15 @@
 //! `lamina volume create`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::{NewVolume, VolumeService};
+use laminafs::service::volumes::NewVolume;
 use laminafs::types::VolumeName;
 
+use super::Context;
 use super::change::SpeedArgs;
 use super::pairs;
-use crate::report::{CliError, say};
+use crate::report::CliError;
 
 /// Arguments of `lamina volume create`.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ const ANONYMOUS: &str = "com.docker.volume.anonymous";
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
     let mut options = pairs("option", &args.options)?;
     for (key, value) in [("size", args.size), ("inodes", args.inodes)] {
         options.extend(value.map(|value| (key.to_owned(), value)));
@@ -69,12 +69,12 @@ pub(super) fn run(root: &Path, args: CreateArgs) -> Result<(), CliError> {
         }
     };
     let new = NewVolume { name, driver: Some(args.driver), options, labels };
-    let service = VolumeService::open(root)?;
+    let service = context.service()?;
     let volume = match args.from {
         Some(image) => service.create_from(new, &image)?,
         None => service.create(new)?,
     };
-    say(&format!("{}\n", volume.name))
+    context.show_name(&volume)
 }
 
 /// Whether a volume was created without a name.

@@ -1,27 +1,22 @@
 //! `lamina volume df`.
 
-use std::path::Path;
-
 use clap::Args;
-use laminafs::service::volumes::{Usage, Volume, VolumeService};
+use laminafs::service::volumes::{Usage, Volume};
 use laminafs::types::size;
 use serde::Serialize;
 
-use crate::report::{CliError, say, say_json, warn};
+use super::Context;
+use crate::report::{CliError, warn};
 
 /// Arguments of `lamina volume df`.
 #[derive(Debug, Args)]
 pub struct DfArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     /// Names of volumes [default: all].
     names: Vec<String>,
 }
 
 /// The space of a volume, as JSON shows it.
 #[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
 struct Row {
     name: String,
     driver: String,
@@ -36,8 +31,8 @@ struct Row {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &DfArgs) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+pub(super) fn run(context: &Context, args: &DfArgs) -> Result<(), CliError> {
+    let service = context.service()?;
     let volumes = if args.names.is_empty() {
         service.list()?
     } else {
@@ -53,7 +48,7 @@ pub(super) fn run(root: &Path, args: &DfArgs) -> Result<(), CliError> {
             Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
         }
     }
-    if args.json { say_json(&rows) } else { say(&table(&rows)) }
+    context.show(&rows, || table(&rows))
 }
 
 fn row(volume: Volume, usage: Usage) -> Row {

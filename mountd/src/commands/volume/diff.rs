@@ -1,12 +1,11 @@
 //! `lamina volume diff`.
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
 
 use clap::Args;
-use laminafs::service::volumes::VolumeService;
 use laminafs::service::volumes::transfer::{Change, ChangeKind};
 
+use super::Context;
 use crate::report::{CliError, say_json};
 
 /// Arguments of `lamina volume diff`.
@@ -16,9 +15,6 @@ pub struct DiffArgs {
     old: String,
     /// The new state [default: the volume of the snapshot].
     new: Option<String>,
-    /// Print JSON.
-    #[arg(long, conflicts_with = "print0")]
-    json: bool,
     /// Print only the paths of what was added or changed, directories with entries left out, each
     /// ended by a NUL, relative to the content: for restic backup --files-from-raw.
     #[arg(long)]
@@ -29,7 +25,10 @@ pub struct DiffArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &DiffArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
+    if context.json && args.print0 {
+        return Err(CliError::Usage("--json cannot be used with --print0".to_owned()));
+    }
     let new = match (&args.new, args.old.split_once('@')) {
         (Some(new), _) => new.as_str(),
         (None, Some((volume, _))) => volume,
@@ -38,12 +37,12 @@ pub(super) fn run(root: &Path, args: &DiffArgs) -> Result<(), CliError> {
             return Err(CliError::Usage(what.to_owned()));
         }
     };
-    let service = VolumeService::open(root)?;
+    let service = context.service()?;
     let mut listed = Vec::new();
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut failed = None;
     service.changes(&args.old, new, &mut |change| {
-        if args.json {
+        if context.json {
             listed.push(shown(change));
         } else if failed.is_none()
             && let Some(line) = line(change, args.print0)
@@ -59,12 +58,12 @@ pub(super) fn run(root: &Path, args: &DiffArgs) -> Result<(), CliError> {
         }
         _ => drop(out),
     }
-    if args.json { say_json(&listed) } else { Ok(()) }
+    if context.json { say_json(&listed) } else { Ok(()) }
 }
 
 fn shown(change: &Change<'_>) -> serde_json::Value {
     let path = format!("/{}", String::from_utf8_lossy(change.path));
-    serde_json::json!({ "Kind": letter(change.kind), "Path": path, "IsDir": change.is_dir })
+    serde_json::json!({ "kind": letter(change.kind), "path": path, "is_dir": change.is_dir })
 }
 
 const fn letter(kind: ChangeKind) -> &'static str {

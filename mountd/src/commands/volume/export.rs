@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
+use laminafs::service::Refusal;
+use laminafs::service::volumes::NewVolume;
 use laminafs::service::volumes::transfer::{Compression, FileTarget};
-use laminafs::service::volumes::{NewVolume, VolumeService};
 use laminafs::types::{VolumeName, size};
+use serde_json::json;
 
-use super::pairs;
-use crate::commands::bar::with_bar;
-use crate::report::{CliError, say, warn};
+use super::{Context, pairs};
+use crate::commands::bar::{Clock, Watched, with_bar};
+use crate::report::{CliError, warn};
 use crate::run;
 
 /// Arguments of `lamina volume export`.
@@ -77,14 +79,15 @@ impl MakeArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn export(root: &Path, args: &ExportArgs) -> Result<(), CliError> {
+pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliError> {
     let compression = match (args.gzip, args.zstd) {
         (true, _) => Compression::Gzip,
         (_, true) => Compression::Zstd,
         _ => Compression::None,
     };
     let is_pipe = args.output.as_os_str() == "-";
-    let service = VolumeService::open(root)?;
+    let clock = Clock::start();
+    let service = context.service()?;
     let mut target = match is_pipe {
         true if std::io::IsTerminal::is_terminal(&std::io::stdout()) => {
             let what = "a tar is not written to a terminal: use --output FILE, or a pipe";
@@ -92,11 +95,10 @@ pub(super) fn export(root: &Path, args: &ExportArgs) -> Result<(), CliError> {
         }
         true => FileTarget::pipe(Box::new(std::io::stdout()), compression)?,
         false => {
-            let ending = run::Ending::hold()?;
             run::open_umask();
             let target = FileTarget::new(&args.output, compression)?;
             run::close_umask_again();
-            ending.clean(target.leaving())?;
+            run::on_interrupt(target.leaving());
             target
         }
     };
@@ -106,27 +108,40 @@ pub(super) fn export(root: &Path, args: &ExportArgs) -> Result<(), CliError> {
     })?;
     target.finish()?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
+    let (entries, data_bytes) = (done.entries, done.data_bytes);
+    let bytes = size::shown(data_bytes);
+    context.note(|| format!("exported {}: {entries} objects, {bytes} in {clock}", args.source));
     if is_pipe {
         return Ok(());
     }
-    let bytes = size::shown(done.data_bytes);
-    say(&format!("{}: {} objects, {bytes}\n", args.output.display(), done.entries))
+    let output = args.output.display().to_string();
+    let value = json!({ "file": output, "entries": entries, "data_bytes": data_bytes });
+    context.show(&value, || format!("{output}\n"))
 }
 
 /// Runs `lamina volume import`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn import(root: &Path, args: &ImportArgs) -> Result<(), CliError> {
+pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
     let new = args.make.volume(args.name.parse()?)?;
-    let service = VolumeService::open(root)?;
-    let (volume, done) = if args.file.as_os_str() == "-" {
-        service.import(new, std::io::stdin().lock())?
+    let clock = Clock::start();
+    let service = context.service()?;
+    let title = format!("import of {}", args.file.display());
+    let made = if args.file.as_os_str() == "-" {
+        service.import(new, Watched::new(std::io::stdin().lock(), 0, title))
     } else {
         let wrap = |error| CliError::Io { what: args.file.display().to_string(), error };
-        service.import(new, File::open(&args.file).map_err(wrap)?)?
+        let file = File::open(&args.file).map_err(wrap)?;
+        let size = file.metadata().map_err(wrap)?.len();
+        service.import(new, Watched::new(file, size, title))
     };
+    let (volume, done) = made.map_err(|error| match error {
+        Refusal::Transfer(error) => Refusal::Transfer(error.of(&args.file)),
+        other => other,
+    })?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
-    let bytes = size::shown(done.data_bytes);
-    say(&format!("{}: {} objects, {bytes}\n", volume.name, done.entries))
+    let (entries, bytes) = (done.entries, size::shown(done.data_bytes));
+    context.note(|| format!("imported {}: {entries} objects, {bytes} in {clock}", volume.name));
+    context.show_name(&volume)
 }

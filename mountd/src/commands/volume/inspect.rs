@@ -1,10 +1,9 @@
 //! `lamina volume inspect`.
 
-use std::path::Path;
-
 use clap::Args;
-use laminafs::service::volumes::{Volume, VolumeService};
+use laminafs::service::volumes::Volume;
 
+use super::Context;
 use crate::report::{CliError, say_json};
 
 /// Arguments of `lamina volume inspect`.
@@ -19,8 +18,8 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &InspectArgs) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+pub(super) fn run(context: &Context, args: &InspectArgs) -> Result<(), CliError> {
+    let service = context.service()?;
     let inspect =
         |name: &String| -> Result<Volume, CliError> { Ok(service.inspect(&name.parse()?)?) };
     let found: Result<Vec<Volume>, CliError> = args.names.iter().map(inspect).collect();

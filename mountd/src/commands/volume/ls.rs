@@ -1,23 +1,16 @@
 //! `lamina volume ls`.
 
-use std::path::Path;
-
 use clap::Args;
-use laminafs::service::volumes::{Volume, VolumeService};
+use laminafs::service::volumes::{Trashed, Volume, VolumeService};
 use laminafs::types::size;
 
+use super::Context;
 use super::filter::Filter;
-use crate::report::{CliError, say, say_json};
+use crate::report::CliError;
 
 /// Arguments of `lamina volume ls`.
 #[derive(Debug, Args)]
 pub struct LsArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// Print names alone.
-    #[arg(short, long)]
-    quiet: bool,
     /// Show the volumes that match: driver=NAME, label=KEY[=VALUE], name=PART, dangling=true|false.
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<String>,
@@ -30,14 +23,14 @@ pub struct LsArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &LsArgs) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+pub(super) fn run(context: &Context, args: &LsArgs) -> Result<(), CliError> {
+    let service = context.service()?;
     if args.trash {
-        return trash(&service, args);
+        return trash(context, &service);
     }
     let filter = Filter::parse(&args.filters)?;
     let volumes = filter.apply(&service, service.list()?)?;
-    if args.json { say_json(&volumes) } else { say(&table(&volumes, args.quiet)) }
+    context.show(&volumes, || table(&volumes, context.quiet))
 }
 
 fn table(volumes: &[Volume], quiet: bool) -> String {
@@ -60,17 +53,21 @@ fn table(volumes: &[Volume], quiet: bool) -> String {
     text
 }
 
-fn trash(service: &VolumeService, args: &LsArgs) -> Result<(), CliError> {
+fn trash(context: &Context, service: &VolumeService) -> Result<(), CliError> {
     let all = service.trashed()?;
-    if args.json {
-        return say_json(&all);
+    context.show(&all, || trashed(&all, context.quiet))
+}
+
+fn trashed(all: &[Trashed], quiet: bool) -> String {
+    if quiet {
+        return all.iter().map(|one| format!("{}\n", one.volume.name)).collect();
     }
     let names = all.iter().map(|one| one.volume.name.as_str().len()).max();
     let width = names.unwrap_or(0).max(4);
     let mut text = format!("{:<width$}  {:<32}  REMOVED\n", "NAME", "ID");
-    for one in &all {
+    for one in all {
         let (name, id) = (one.volume.name.as_str(), &one.volume.id);
         text.push_str(&format!("{name:<width$}  {id:<32}  {}\n", one.removed_at));
     }
-    say(&text)
+    text
 }

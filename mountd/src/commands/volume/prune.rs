@@ -1,16 +1,17 @@
 //! `lamina volume prune`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use laminafs::service::volumes::{CLAIM_LABEL, TrashPolicy, Volume, VolumeService};
 use laminafs::types::size;
+use serde::Serialize;
 
+use super::Context;
 use super::create::is_anonymous;
 use super::filter::Filter;
 use super::trash::{self, TrashArgs};
-use crate::report::{CliError, say, warn};
+use crate::report::{CliError, say, say_json, warn};
 
 /// Arguments of `lamina volume prune`.
 #[derive(Debug, Args)]
@@ -35,14 +36,14 @@ pub struct PruneArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<(), CliError> {
     let policy = match args.trash {
         true => Some(TrashPolicy { age: Duration::ZERO, ..TrashPolicy::default() }),
         false => args.settings.policy()?,
     };
-    let service = VolumeService::open(root)?;
+    let service = context.service()?;
     let filter = Filter::parse(&args.filters)?;
-    let (mut count, mut bytes) = (0_u64, 0);
+    let (mut names, mut bytes) = (Vec::new(), 0);
     for volume in filter.apply(&service, service.list()?)? {
         if !(args.all || is_anonymous(&volume.labels)) {
             continue;
@@ -50,26 +51,45 @@ pub(super) fn run(root: &Path, args: &PruneArgs) -> Result<(), CliError> {
         match prune(&service, &volume, args.dry_run) {
             Ok(None) => {}
             Ok(Some(used)) => {
-                count += 1;
                 bytes += used;
-                say(&format!("{}\n", volume.name))?;
+                if !context.json {
+                    say(&format!("{}\n", volume.name))?;
+                }
+                names.push(volume.name.to_string());
             }
             Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
         }
     }
     let shows_trash = args.dry_run && args.trash;
+    let mut in_trash = 0;
     for trashed in if shows_trash { service.trashed()? } else { Vec::new() } {
-        count += 1;
-        say(&format!("{} (in the trash)\n", trashed.volume.name))?;
+        in_trash += 1;
+        if !context.json {
+            say(&format!("{} (in the trash)\n", trashed.volume.name))?;
+        }
     }
     if !args.dry_run {
         service.settle()?;
         service.sweep()?;
-        count += trash::empty(&service, policy)? as u64;
+        in_trash = trash::empty(&service, policy)?;
     }
+    if context.json {
+        return say_json(&Pruned { volumes: names, in_trash, bytes, dry_run: args.dry_run });
+    }
+    let count = names.len() + in_trash;
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     let volumes = if count == 1 { "volume" } else { "volumes" };
-    say(&format!("{count} {volumes} {verb}, {} on the host\n", size::shown(bytes)))
+    context.note(|| format!("{count} {volumes} {verb}, {} on the host", size::shown(bytes)));
+    Ok(())
+}
+
+/// What was removed, or would be, as JSON shows it.
+#[derive(Serialize)]
+struct Pruned {
+    volumes: Vec<String>,
+    in_trash: usize,
+    bytes: u64,
+    dry_run: bool,
 }
 
 /// Removes a volume if nobody uses it, and returns the space that it took.

@@ -1,12 +1,11 @@
 //! `lamina volume rm`.
 
-use std::path::Path;
-
 use clap::Args;
 use laminafs::service::volumes::VolumeService;
 
+use super::Context;
 use super::trash::{self, TrashArgs};
-use crate::report::{CliError, say};
+use crate::report::CliError;
 
 /// Arguments of `lamina volume rm`.
 #[derive(Debug, Args)]
@@ -19,6 +18,9 @@ pub struct RmArgs {
     /// the configuration says), or until space is short; `lamina volume undelete` brings it back.
     #[arg(long)]
     purge: bool,
+    /// Show what would be removed, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     trash: TrashArgs,
     /// Names of volumes.
@@ -30,27 +32,30 @@ pub struct RmArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: &RmArgs) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, args: &RmArgs) -> Result<(), CliError> {
     let policy = args.trash.policy()?;
-    let service = VolumeService::open(root)?;
-    for text in &args.names {
-        let name = text.parse()?;
-        let free = match args.force {
-            true => Ok(()),
-            false => service.require_unheld(&name).and_then(|()| service.require_unclaimed(&name)),
-        };
-        let removed = free.and_then(|()| match args.purge {
-            true => service.erase(&name),
-            false => service.remove(&name),
-        });
-        match removed {
-            Err(error) if error.is_missing() && args.force => {}
-            done => {
-                done?;
-                say(&format!("{text}\n"))?;
-            }
-        }
+    let service = context.service()?;
+    context.show_each(&args.names, |text| match remove(&service, args, text) {
+        Err(CliError::Refusal(error)) if error.is_missing() && args.force => Ok(false),
+        done => done.map(|()| true),
+    })?;
+    if args.dry_run {
+        return Ok(());
     }
     trash::empty(&service, policy)?;
+    Ok(())
+}
+
+fn remove(service: &VolumeService, args: &RmArgs, text: &str) -> Result<(), CliError> {
+    let name = text.parse()?;
+    if !args.force {
+        service.require_unheld(&name)?;
+        service.require_unclaimed(&name)?;
+    }
+    match (args.dry_run, args.purge) {
+        (true, _) => service.require_unused(&name)?,
+        (false, true) => service.erase(&name)?,
+        (false, false) => service.remove(&name)?,
+    }
     Ok(())
 }

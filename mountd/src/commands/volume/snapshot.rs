@@ -1,12 +1,12 @@
 //! `lamina volume snapshot | rollback | clone`.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use laminafs::service::volumes::{Volume, VolumeService};
 use laminafs::types::{VolumeName, size};
 
-use crate::report::{CliError, say, say_json};
+use super::Context;
+use crate::commands::bar::Clock;
+use crate::report::CliError;
 
 /// Arguments of `lamina volume snapshot`.
 #[derive(Debug, Args)]
@@ -33,15 +33,15 @@ enum SnapshotCommand {
     Ls {
         /// The name of the volume.
         volume: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Remove snapshots for good.
     Rm {
         /// Remove a snapshot that a VolumeSnapshot of Kubernetes shows too.
         #[arg(short, long)]
         force: bool,
+        /// Show what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
         /// Snapshots, as VOLUME@SNAPSHOT or by id.
         #[arg(required = true)]
         snapshots: Vec<String>,
@@ -70,48 +70,69 @@ pub struct CloneArgs {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(root: &Path, args: SnapshotArgs) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+pub(super) fn run(context: &Context, args: SnapshotArgs) -> Result<(), CliError> {
+    let service = context.service()?;
     match args.command {
         SnapshotCommand::Create { volume, others, name } => {
-            let name = name.map(VolumeName::try_from).transpose()?;
-            if others.is_empty() {
-                let made = service.snapshot(&volume.parse()?, name)?;
-                return say(&format!("{volume}@{}\n", made.name));
-            }
-            create_together(&service, std::iter::once(volume).chain(others).collect(), name)
+            create(context, &service, (volume, others), name)
         }
-        SnapshotCommand::Ls { volume, json } => {
+        SnapshotCommand::Ls { volume } => {
             let volume = volume.map(VolumeName::try_from).transpose()?;
             let all = service.snapshots(volume.as_ref())?;
-            if json { say_json(&all) } else { say(&table(&service, &all)?) }
+            let text = table(&service, &all, context.quiet)?;
+            context.show(&all, || text)
         }
-        SnapshotCommand::Rm { force, snapshots } => snapshots.iter().try_for_each(|snapshot| {
-            if !force {
-                service.require_unshown(snapshot)?;
-            }
-            service.remove_snapshot(snapshot)?;
-            say(&format!("{snapshot}\n"))
-        }),
+        SnapshotCommand::Rm { force, dry_run, snapshots } => {
+            context.show_each(&snapshots, |snapshot| {
+                if !force {
+                    service.require_unshown(snapshot)?;
+                }
+                match dry_run {
+                    true => drop(service.inspect_snapshot(snapshot)?),
+                    false => service.remove_snapshot(snapshot)?,
+                }
+                Ok(true)
+            })
+        }
     }
 }
 
+/// Makes snapshots of volumes at one moment.
+fn create(
+    context: &Context,
+    service: &VolumeService,
+    (volume, others): (String, Vec<String>),
+    name: Option<String>,
+) -> Result<(), CliError> {
+    let clock = Clock::start();
+    let name = name.map(VolumeName::try_from).transpose()?;
+    let (volumes, made) = if others.is_empty() {
+        let made = service.snapshot(&volume.parse()?, name)?;
+        (vec![volume], vec![made])
+    } else {
+        create_together(service, std::iter::once(volume).chain(others).collect(), name)?
+    };
+    let name = made.first().map(|one| one.name.to_string()).unwrap_or_default();
+    context.note(|| format!("snapshot {name} of {} in {clock}", volumes.join(", ")));
+    let line = |volume: &String| format!("{volume}@{name}\n");
+    context.show(&made, || volumes.iter().map(line).collect())
+}
+
+/// The names of the volumes, and their snapshots.
 fn create_together(
     service: &VolumeService,
     mut volumes: Vec<String>,
     name: Option<VolumeName>,
-) -> Result<(), CliError> {
+) -> Result<(Vec<String>, Vec<Volume>), CliError> {
     volumes.sort();
     volumes.dedup();
     let names: Vec<VolumeName> =
         volumes.iter().map(|volume| volume.parse()).collect::<Result<_, _>>()?;
     let made = service.snapshot_together(&names, name)?;
-    let Some(first) = made.first() else { return Ok(()) };
-    let line = |volume: &String| format!("{volume}@{}\n", first.name);
-    say(&volumes.iter().map(line).collect::<String>())
+    Ok((volumes, made))
 }
 
-fn table(service: &VolumeService, snapshots: &[Volume]) -> Result<String, CliError> {
+fn table(service: &VolumeService, snapshots: &[Volume], quiet: bool) -> Result<String, CliError> {
     let volumes = service.list()?;
     let name_of = |id: &str| {
         let found = volumes.iter().find(|volume| volume.id == id);
@@ -121,6 +142,9 @@ fn table(service: &VolumeService, snapshots: &[Volume]) -> Result<String, CliErr
         .iter()
         .map(|one| (format!("{}@{}", name_of(&one.origin), one.name), one))
         .collect();
+    if quiet {
+        return Ok(rows.iter().map(|(name, _)| format!("{name}\n")).collect());
+    }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(8);
     let mut text = format!("{:<width$}  {:<6}  {:<20}  ID\n", "SNAPSHOT", "SIZE", "CREATED");
     for (name, one) in rows {
@@ -135,17 +159,18 @@ fn table(service: &VolumeService, snapshots: &[Volume]) -> Result<String, CliErr
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn rollback(root: &Path, args: &RollbackArgs) -> Result<(), CliError> {
-    let service = VolumeService::open(root)?;
+pub(super) fn rollback(context: &Context, args: &RollbackArgs) -> Result<(), CliError> {
+    let service = context.service()?;
     service.roll_back(&args.volume.parse()?, &args.snapshot.parse()?)?;
-    say(&format!("{}@{}\n", args.volume, args.snapshot))
+    let volume = service.inspect(&args.volume.parse()?)?;
+    context.show(&volume, || format!("{}@{}\n", args.volume, args.snapshot))
 }
 
 /// Runs `lamina volume clone`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn clone(root: &Path, args: CloneArgs) -> Result<(), CliError> {
-    let made = VolumeService::open(root)?.clone_volume(&args.source, args.name.try_into()?)?;
-    say(&format!("{}\n", made.name))
+pub(super) fn clone(context: &Context, args: CloneArgs) -> Result<(), CliError> {
+    let made = context.service()?.clone_volume(&args.source, args.name.try_into()?)?;
+    context.show_name(&made)
 }
