@@ -117,6 +117,33 @@ pub fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word)
 }
 
+/// The command that a word may be meant for: with the same letters in another order, or one letter
+/// more, less or other.
+pub fn alike(word: &str) -> Option<&'static str> {
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let is_alike = |name: &&&str| {
+        let (a, b): (Vec<char>, Vec<char>) = (word.chars().collect(), name.chars().collect());
+        let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+        let rest = |skip_a, skip_b| a.iter().skip(same + skip_a).eq(b.iter().skip(same + skip_b));
+        sorted(word) == sorted(name) || rest(1, 0) || rest(0, 1) || rest(1, 1)
+    };
+    COMMANDS.iter().find(is_alike).copied().filter(|_| word.chars().count() > 2)
+}
+
+/// The commands with a verb of this name, as they are typed.
+pub fn with_verb(verb: &str) -> Vec<String> {
+    let all = Cli::command();
+    let nouns = all.get_subcommands().filter(|noun| {
+        let found = noun.get_subcommands().find(|one| one.get_name() == verb);
+        found.is_some_and(|one| !one.is_hide_set())
+    });
+    nouns.map(|noun| format!("lamina {} {verb}", noun.get_name())).collect()
+}
+
 /// The text that `--help` prints.
 pub fn help() -> String {
     Cli::command().render_long_help().to_string()
@@ -138,5 +165,10 @@ mod tests {
         let mut parsed: Vec<&str> = parsed.get_subcommands().map(clap::Command::get_name).collect();
         parsed.push("help");
         assert_eq!(parsed, COMMANDS);
+        assert_eq!(alike("staus"), Some("status"));
+        assert_eq!(alike("gte"), Some("get"));
+        assert_eq!(alike("images"), Some("image"));
+        assert_eq!(alike("low"), None);
+        assert!(with_verb("pull").contains(&"lamina image pull".to_owned()));
     }
 }

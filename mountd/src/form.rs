@@ -32,7 +32,7 @@ pub fn form(words: &[OsString]) -> Form {
         None if words.len() < 2 => Form::Command,
         Some("-h" | "--help" | "-V" | "--version") => Form::Command,
         Some(word) if crate::cli::is_command(word) => Form::Command,
-        Some(word) if is_mistyped(word) && !names_layers(words) => Form::Command,
+        Some(word) if is_mistyped(word) && !is_mount(word, words) => Form::Command,
         _ => Form::MountProgram,
     }
 }
@@ -48,9 +48,9 @@ fn is_mistyped(word: &str) -> bool {
     }
 }
 
-/// Whether there is a list of options without which a mount is not possible: it names layers, or a
-/// mount that is there already.
-fn names_layers(words: &[OsString]) -> bool {
+/// Whether words that do not begin with a command are those of a mount: there is a list of options,
+/// and it names layers, or a mount that is there already, or the first word is like no command.
+fn is_mount(first: &str, words: &[OsString]) -> bool {
     let mut rest = words.iter().map(|word| word.as_bytes());
     let mut lists = Vec::new();
     while let Some(word) = rest.next() {
@@ -64,7 +64,8 @@ fn names_layers(words: &[OsString]) -> bool {
         let key = option.split(|byte| *byte == b'=').next().unwrap_or_default();
         matches!(key, b"lowerdir" | b"lowerdir+" | b"image" | b"remount")
     };
-    lists.iter().any(|list| crate::options::split(list).iter().any(is_layer))
+    let names_layers = lists.iter().any(|list| crate::options::split(list).iter().any(is_layer));
+    names_layers || (!lists.is_empty() && crate::cli::alike(first).is_none())
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 mod usage;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use laminafs::service::publication::PublicationError;
 use laminafs::service::pull::TransferError;
+use laminafs::service::status::MountStatus;
 use laminafs::service::{CatalogError, Failure, Refusal};
 
 use laminafs::types::BadObjectName;
@@ -64,7 +65,8 @@ pub enum CliError {
     #[error("{0}")]
     Objects(String),
     /// The given data root does not exist.
-    #[error("data root {} does not exist", .0.display())]
+    #[error("data root {} {}", .0.display(), if .0.exists() { "is not a directory" } else {
+        "does not exist" })]
     NoRoot(std::path::PathBuf),
     /// A failure of a publication.
     #[error("{0}")]
@@ -125,8 +127,16 @@ impl CliError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Failure(failure) => failure.hint(),
-            Self::Refusal(refusal) => refusal.hint(),
+            Self::Refusal(refusal) => mounts_of(refusal).or_else(|| refusal.hint()),
             Self::Helper(inner) => inner.hint(),
+            Self::Option(OptionError::Unknown(_)) => Some(
+                "leave it out; lamina mount --help lists the options of the command".to_owned(),
+            ),
+            Self::Io { error, .. } => match error.kind() {
+                ErrorKind::NotFound => Some("check the path".to_owned()),
+                ErrorKind::PermissionDenied => Some("run as root (sudo)".to_owned()),
+                _ => None,
+            },
             Self::NoRoot(_) => {
                 Some("check --root and LAMINA_ROOT; an import or a pull creates it".to_owned())
             }
@@ -167,12 +177,38 @@ impl CliError {
             serde_json::to_string(&error).unwrap_or(error.error) + "\n"
         } else {
             let hint = self.hint().map(|hint| format!("  try: {hint}\n")).unwrap_or_default();
-            format!("lamina: {what}\n{hint}")
+            printable(&format!("lamina: {what}\n{hint}"))
         };
         match std::io::stderr().write_all(text.as_bytes()) {
             Ok(()) | Err(_) => ExitCode::from(code),
         }
     }
+}
+
+/// The mounts that show a volume which cannot be changed because of them.
+fn mounts_of(refusal: &Refusal) -> Option<String> {
+    let ("volume", name) = refusal.mounted()? else { return None };
+    let dir = crate::run::runtime_dir()?;
+    let is_of = |graft: &String| {
+        let rest = graft.strip_prefix("volume ").and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(' '))
+    };
+    let mut found = laminafs::service::status::list(&dir).ok()?;
+    found.retain(|mount| mount.grafts.iter().any(is_of));
+    let one = |mount: &MountStatus| {
+        format!("lamina umount {} (process {})", mount.target.display(), mount.pid)
+    };
+    let all: Vec<String> = found.iter().map(one).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// A text without characters that control a terminal, but for line breaks.
+fn printable(text: &str) -> String {
+    let plain = |one: char| match one.is_control() && one != '\n' {
+        true => one.escape_default().to_string(),
+        false => one.to_string(),
+    };
+    text.chars().map(plain).collect()
 }
 
 /// Whether errors and warnings are JSON.

@@ -71,7 +71,9 @@ pub fn data_root(given: Option<PathBuf>) -> PathBuf {
         let data = home("XDG_DATA_HOME", ".local/share");
         data.map_or_else(|| PathBuf::from("/var/lib/lamina"), |data| data.join("lamina"))
     });
-    if let Err(error) = laminafs::service::root::close(&root) {
+    if let Err(error) = laminafs::service::root::close(&root)
+        && error.kind() != std::io::ErrorKind::NotADirectory
+    {
         tracing::warn!(%error, root = %root.display(), "others may look into the data root");
     }
     root

@@ -141,6 +141,9 @@ impl BackupError {
                     "check the address; the first backup makes it: lamina volume backup NAME {url}"
                 )
             }
+            Self::WrongKey { what, .. } if what.contains("not encrypted") => {
+                "leave out --key-file, or choose another repository".to_owned()
+            }
             Self::WrongKey { .. } => "give the key file of the repository: --key-file".to_owned(),
             Self::Damaged { .. } | Self::Missing { .. } => {
                 "find the damage: lamina volume backup check --read-data URL; a later backup of \

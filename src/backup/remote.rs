@@ -98,7 +98,10 @@ impl Remote {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(bad("credentials belong into the environment".to_owned()));
         }
-        let (scheme, folder) = ObjectStoreScheme::parse(&url).map_err(|e| bad(e.to_string()))?;
+        let (scheme, folder) = ObjectStoreScheme::parse(&url).map_err(|_| {
+            let scheme = url.scheme();
+            bad(format!("no store is known for {scheme}: use s3://, gs://, az:// or file:///DIR"))
+        })?;
         let failed = |error: object_store::Error| bad(error.to_string());
         let (store, folder, directory) = match scheme {
             ObjectStoreScheme::Local => {

@@ -54,9 +54,9 @@ impl From<VolumeError> for Refusal {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the fields are the objects that the messages name
 pub enum Failure {
-    #[error("{what} {}: {error}", path.display())]
+    #[error("{what} {}: {}", path.display(), plain(error))]
     Path { what: &'static str, path: PathBuf, error: Error },
-    #[error("work directory {}: {error}", path.display())]
+    #[error("work directory {}: {}", path.display(), plain(error))]
     Work { path: PathBuf, error: Error },
     #[error("upper directory {} and work directory {} are on different file systems",
         upper.display(), work.display())]
@@ -72,7 +72,7 @@ pub enum Failure {
     InUse { what: &'static str, path: PathBuf, holder: String, pid: Option<u32> },
     #[error("upper directory {} was left unclean by a volatile mount", path.display())]
     Unclean { path: PathBuf, mark: PathBuf },
-    #[error("mount point {}: {error}", path.display())]
+    #[error("mount point {}: {}", path.display(), plain(error))]
     Target { path: PathBuf, error: Error },
     #[error("/dev/fuse: {error}")]
     Device { error: Error },
@@ -103,7 +103,7 @@ pub enum Failure {
     NoVolume { name: String },
     #[error("subpath {subpath:?} of volume {volume:?} {}", subpath_reason(error))]
     Subpath { volume: String, subpath: String, error: Error },
-    #[error("image {name:?} below {}: {error}", root.display())]
+    #[error("{}", of_image(name, root, error))]
     Image { name: String, root: PathBuf, error: Box<Refusal> },
     #[error("option {option} is not possible here: {reason}")]
     Driver { option: String, reason: String },
@@ -135,7 +135,13 @@ impl Refusal {
         if let Some(error) = self.store() {
             return match error {
                 StoreError::Host(HostError { path, source }) => Some((Some(path), source)),
-                StoreError::Stream { source, .. } => Some((None, source)),
+                StoreError::Stream { source, .. } => {
+                    let input = match self {
+                        Self::Transfer(error) => error.input(),
+                        _ => None,
+                    };
+                    Some((input, source))
+                }
                 _ => None,
             };
         }
@@ -152,7 +158,7 @@ impl Refusal {
             Self::Full { error, .. } => error.host(),
             Self::Transfer(error) => match error.root() {
                 TransferError::Host(HostError { path, source }) => Some((Some(path), source)),
-                TransferError::Stream { source, .. } => Some((None, source)),
+                TransferError::Stream { source, .. } => Some((error.input(), source)),
                 _ => None,
             },
             _ => None,
@@ -224,6 +230,25 @@ impl Failure {
     /// Wraps an error without a path.
     pub(crate) fn system(what: &'static str) -> impl Fn(Error) -> Self {
         move |error| Self::System { what, error }
+    }
+}
+
+/// An error of a path that a user named: the system call says nothing to them.
+fn plain(error: &Error) -> String {
+    match error {
+        Error::Os { errno, .. } => errno.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// An error of an image of a data root.
+fn of_image(name: &str, root: &Path, error: &Refusal) -> String {
+    let root = root.display();
+    match error {
+        Refusal::Catalog(CatalogError::Missing { kind: "image", .. }) => {
+            format!("image {name:?} does not exist below {root}")
+        }
+        error => format!("image {name:?} below {root}: {error}"),
     }
 }
 

@@ -82,7 +82,8 @@ fn find(target: &Path, runtime: Option<&Path>) -> ServiceResult<Ours> {
         None => {
             let resolved = std::fs::canonicalize(target).map_err(|error| {
                 let errno = Errno(error.raw_os_error().unwrap_or(Errno::IO.0));
-                Failure::Target { path: target.to_owned(), error: Error::os("open", errno) }
+                let (what, path) = ("mount point", target.to_owned());
+                Failure::Path { what, path, error: Error::os("open", errno) }
             })?;
             let found = mounts::on(&resolved).map_err(&wrap)?;
             found.ok_or(Failure::NotMounted { path: resolved })?

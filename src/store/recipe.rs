@@ -112,7 +112,7 @@ impl Recipes {
             out.include_checksum(true)?;
             Ok((out, lock))
         };
-        let (out, lock) = open().map_err(StoreError::io(&path))?;
+        let (out, lock) = open().map_err(StoreError::io(&self.dir))?;
         // The lock keeps a collection from removing it.
         sys::file::flock_shared(lock.as_fd()).map_err(StoreError::host(&path))?;
         let (literal, content, named) = Default::default();

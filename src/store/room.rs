@@ -3,11 +3,12 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::StoreError;
 use crate::sys::file::fstatfs;
 use crate::types::StatFs;
+use crate::types::size::shown;
 
 /// Space left free on a large file system; on a small one, its size divided by the second number.
 const LEFT_FREE: u64 = 256 << 20;
@@ -17,7 +18,6 @@ const STEP: u64 = 16 << 20;
 
 /// Checks the free space while data is written.
 pub(crate) struct Room {
-    dir: PathBuf,
     opened: OwnedFd,
     left: u64,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Room {
 impl Room {
     /// Checks the file system of a directory.
     pub(crate) fn new(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self { dir: dir.to_owned(), opened: super::files::open_dir(dir)?, left: 0 })
+        Ok(Self { opened: super::files::open_dir(dir)?, left: 0 })
     }
 
     /// Reserves room for a number of bytes.
@@ -37,9 +37,8 @@ impl Room {
         let found = fstatfs(self.opened.as_fd())
             .map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         self.left = allowed(&found).ok_or_else(|| {
-            let free = found.available_bytes() >> 20;
-            let (kept, dir) = (kept(&found) >> 20, self.dir.display());
-            let what = format!("{dir}: {free} MiB are free, and an import leaves {kept} MiB");
+            let (free, kept) = (shown(found.available_bytes()), shown(kept(&found)));
+            let what = format!("{free} are free, and an import leaves {kept} to others");
             io::Error::new(ErrorKind::StorageFull, what)
         })?;
         Ok(())

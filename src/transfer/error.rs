@@ -162,6 +162,14 @@ impl TransferError {
         }
     }
 
+    /// The file or directory that is imported or written, if it was added.
+    pub(crate) fn input(&self) -> Option<&Path> {
+        match self {
+            Self::Source { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// Adds the name of the input, unless the error already has a path.
     #[must_use]
     pub fn of(self, path: &Path) -> Self {

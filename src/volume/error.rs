@@ -9,6 +9,11 @@ use crate::types::size::shown;
 /// Result of a volume driver.
 pub type Result<T> = std::result::Result<T, VolumeError>;
 
+/// The driver of an option, if the option is not one of all drivers.
+fn of_driver(driver: &str) -> String {
+    if driver == "lamina" { String::new() } else { format!(" of driver {driver}") }
+}
+
 /// Why a volume driver failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -56,7 +61,7 @@ pub enum VolumeError {
         reason: String,
     },
     /// An option is unknown to a driver, or its value is invalid.
-    #[error("option {key}={value} of driver {driver}: {reason}")]
+    #[error("option {key}={value}{}: {reason}", of_driver(driver))]
     Option {
         /// The name of the driver.
         driver: &'static str,

@@ -131,7 +131,11 @@ fn short(option: &str, word: &[u8]) -> Result<Short, OptionError> {
                     "volume" => "ro, rw, nosuid, nodev, noexec, nocopy, subpath=DIR",
                     _ => "ro, rw, nosuid, nodev, noexec, bind, rbind",
                 };
-                let reason = format!("unknown word {:?}: use one of {known}", shown(other));
+                let colon = match other.contains(&b'/') {
+                    true => r"; a colon in a path is written as \:",
+                    false => "",
+                };
+                let reason = format!("unknown word {:?}: use one of {known}{colon}", shown(other));
                 return Err(OptionError::value(option, reason));
             }
         }

@@ -81,7 +81,8 @@ pub fn spec(parsed: Parsed, target: PathBuf) -> Result<MountSpec, CliError> {
         return Err(OptionError::value("ephemeral", reason).into());
     }
     if parsed.limits != Limits::default() && !parsed.ephemeral && upper.is_none() {
-        let reason = "the mount has no upper directory that it could limit";
+        let reason =
+            "the mount has no upper directory to limit: add --upper and --work, or --ephemeral";
         return Err(OptionError::value("size", reason).into());
     }
     let mut flags = parsed.flags.vfs;

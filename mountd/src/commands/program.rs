@@ -35,7 +35,8 @@ pub fn read(args: &[OsString]) -> Result<ProgramArgs, CliError> {
     while let Some(word) = rest.next() {
         match word.as_bytes() {
             b"-o" => {
-                let usage = || CliError::Usage("-o needs a list of options".to_owned());
+                let usage =
+                    || CliError::Usage("-o needs a list of options, as -o lowerdir=DIR".to_owned());
                 let list = rest.next().ok_or_else(usage)?;
                 parse(&mut words.parsed, list.as_bytes())?;
             }

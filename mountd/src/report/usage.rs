@@ -30,9 +30,19 @@ pub(super) fn wrong(error: &clap::Error) -> Option<Wrong> {
     let (what, object, hint) = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-            let what = format!("unknown command {word:?}");
-            let meant = meant(error, ContextKind::SuggestedSubcommand);
-            (what + &meant, Some(word), usage.as_deref().map(commands))
+            let suggested = meant(error, ContextKind::SuggestedSubcommand);
+            let usage = usage.unwrap_or_default();
+            let (alike, nouns) = match usage.starts_with("lamina [") {
+                true => (crate::cli::alike(&word), crate::cli::with_verb(&word)),
+                false => (None, Vec::new()),
+            };
+            let alike = alike.filter(|_| suggested.is_empty());
+            let alike = alike.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
+            let hint = match nouns.is_empty() {
+                true => commands(&usage),
+                false => nouns.join(", or "),
+            };
+            (format!("unknown command {word:?}{suggested}{alike}"), Some(word), Some(hint))
         }
         ErrorKind::UnknownArgument => {
             let word = arg.unwrap_or_default();
@@ -78,25 +88,28 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {
 fn usage(error: &clap::Error) -> Option<String> {
     let text = text(error, ContextKind::Usage)?;
     let words: Vec<&str> = text.trim_start_matches("Usage:").split_whitespace().collect();
-    Some(words.join(" ")).filter(|usage| !usage.is_empty())
+    // An option that ends the program needs no command.
+    Some(words.join(" ").replace("--version <COMMAND>", "--version"))
+        .filter(|usage| !usage.is_empty())
 }
 
 /// The command that lists the commands of a form.
 fn commands(usage: &str) -> String {
     let names = usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-']));
     let names: Vec<&str> = names.collect();
-    format!("{} --help lists the commands", names.join(" "))
+    format!("{} --help, for the list of commands", names.join(" "))
 }
 
 /// The words that are like the wrong one.
 fn meant(error: &clap::Error, kind: ContextKind) -> String {
-    text(error, kind).map_or_else(String::new, |words| format!(", did you mean {words}?"))
+    let words = text(error, kind).map(|words| words.replace(", ", " or "));
+    words.map_or_else(String::new, |words| format!(", did you mean {words}?"))
 }
 
 /// A wrong value.
 fn value(error: &clap::Error, arg: &str) -> String {
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
-    let known = text(error, ContextKind::ValidValue).map(|known| format!(": use {known}"));
+    let known = text(error, ContextKind::ValidValue).map(|known| format!(": use one of {known}"));
     let reason = std::error::Error::source(error).map(|reason| reason.to_string());
     match (known, reason) {
         (known, _) if value.is_empty() => {

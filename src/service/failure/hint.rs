@@ -9,6 +9,7 @@ use super::super::mounts;
 use super::{Failure, Refusal};
 use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, Error};
+use crate::store::error::StoreError;
 use crate::sys;
 use crate::transfer::error::TransferError;
 use crate::types::size;
@@ -18,7 +19,8 @@ impl Refusal {
     fn host_hint(&self) -> Option<String> {
         let (path, error) = self.host()?;
         // Other paths are those of archives, whose place the user chose.
-        let is_of_root = self.store().is_some() || matches!(self, Self::Catalog(_));
+        let is_of_root =
+            matches!(self.store(), Some(StoreError::Host(_))) || matches!(self, Self::Catalog(_));
         Some(match (error.kind(), path) {
             (ErrorKind::NotFound, Some(path)) => format!("check the path {}", path.display()),
             (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, path) => {
@@ -34,6 +36,10 @@ impl Refusal {
             }
             (ErrorKind::ReadOnlyFilesystem, _) if is_of_root => {
                 "use a data root on a writable file system: --root DIR".to_owned()
+            }
+            (ErrorKind::NotADirectory, _) => "a part of the path is a file: check it".to_owned(),
+            (ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists, _) => {
+                "choose another path, or remove what is there".to_owned()
             }
             (ErrorKind::ReadOnlyFilesystem, _) => {
                 "choose a place on a writable file system".to_owned()
@@ -53,6 +59,11 @@ impl Refusal {
                 "move it away, and build it again from the volumes: mv {0} {0}.damaged; lamina \
                  volume recover",
                 path.display()
+            ),
+            Self::Catalog(CatalogError::Database { path, .. }) => format!(
+                "{} has to be writable for this user, with free space; or use another data root: \
+                 --root DIR",
+                path.parent().unwrap_or(path).display()
             ),
             Self::Catalog(CatalogError::Newer { .. }) => {
                 "use the later version of lamina".to_owned()
@@ -240,7 +251,6 @@ fn in_use(by: &User, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::error::StoreError;
 
     #[test]
     fn a_refusal_of_each_wing_says_what_happened_and_what_to_try() {

@@ -56,7 +56,7 @@ pub fn open_input(path: &Path, spool: &Path) -> Result<Input, TransferError> {
     }
     let from_pipe = found.file_type().is_fifo();
     if !found.is_file() && !from_pipe {
-        let what = format!("{} is neither a file nor a directory nor a pipe", path.display());
+        let what = "it is neither a file nor a directory nor a pipe".to_owned();
         return Err(TransferError::Malformed { what });
     }
     let opened = File::open(path).map_err(TransferError::io(path))?;
@@ -70,7 +70,7 @@ fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, TransferError
     let head = stream::head(&mut file).map_err(failed)?;
     file.rewind().map_err(failed)?;
     if head.is_empty() {
-        let what = format!("{what} is empty: not one byte was read");
+        let what = "it is empty: not one byte was read".to_owned();
         return Err(TransferError::Malformed { what });
     }
     let images = match Packing::of(&head)? {

@@ -76,7 +76,8 @@ impl FileTarget {
             let file = File::create_new(&new)?;
             Ok((file.try_clone()?, file))
         };
-        let (out, file) = open().map_err(TransferError::io(&new))?;
+        // The temporary name says nothing to the user.
+        let (out, file) = open().map_err(TransferError::io(path))?;
         let out = Box::new(BufWriter::with_capacity(BUFFER_BYTES, out));
         let file = Some((path.to_owned(), new, file));
         Ok(Self { out: Packer::new(out, compression)?, file })

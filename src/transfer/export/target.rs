@@ -64,7 +64,7 @@ impl DirTarget {
             _ => {}
         }
         let new = beside(path)?;
-        fs::create_dir(&new).map_err(TransferError::io(&new))?;
+        fs::create_dir(&new).map_err(TransferError::io(path))?;
         Ok(Self { path: path.to_owned(), new, done: false })
     }
 

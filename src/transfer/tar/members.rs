@@ -278,6 +278,10 @@ impl<S: Source> Members<S> {
         while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.source.read(rest) {
                 Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) if self.at == 0 => {
+                    let what = format!("it is no archive: {filled} bytes are less than one header");
+                    return Err(TransferError::Malformed { what });
+                }
                 Ok(0) => return Err(failed(ends("header of a member"))),
                 Ok(len) => filled += len,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use laminafs::service::export::{DirTarget, Form, LayerCompression, TarTarget, Target, export};
 
+use laminafs::service::Refusal;
+use laminafs::service::pull::TransferError;
+
 use super::Context;
 use super::progress::Shown;
 use crate::report::CliError;
@@ -81,7 +84,15 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<(), CliError> 
     };
     // The standard output of a pipe is the archive.
     let mut shown = Shown::new(context.json && !is_pipe);
-    let ids = shown.run(|progress| export(&context.images, &args.names, form, target, progress))?;
+    let ids = shown.run(|progress| {
+        export(&context.images, &args.names, form, target, progress).map_err(|error| match error {
+            Refusal::Store(error) if !is_pipe => {
+                Refusal::Transfer(TransferError::Store(error).of(&args.output))
+            }
+            Refusal::Transfer(error) if !is_pipe => Refusal::Transfer(error.of(&args.output)),
+            other => other,
+        })
+    })?;
     shown.close(&format!("exported {}", args.names.join(" ")));
     if is_pipe { Ok(()) } else { ids.iter().try_for_each(|id| context.show_id(id)) }
 }

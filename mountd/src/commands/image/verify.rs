@@ -26,13 +26,13 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, CliE
     let mut shown = Shown::new(false);
     let name = args.name.as_deref();
     let found = shown.run(|progress| context.images.verify(name, progress))?;
+    context.show(&found, |all| lines(all))?;
     let damage = match found.len() {
         0 => "no damage",
         1 => "1 finding of damage",
         _ => "several findings of damage",
     };
     shown.close(&format!("verified, {damage}"));
-    context.show(&found, |all| lines(all))?;
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
