@@ -275,7 +275,7 @@ pub fn warn(text: &str) {
 /// Writes to the standard output. A closed pipe is not an error.
 pub fn say(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(CliError::Io { what: "standard output".to_owned(), error })
         }
         _ => Ok(()),

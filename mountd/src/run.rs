@@ -102,7 +102,7 @@ impl Ending {
         Ok(Self(held.map_err(|error| Failure::System { what: "blocking signals", error })?))
     }
 
-    /// When a signal requests the end of the process, gives up what [`on_interrupt`] was told of,
+    /// When a signal requests the end of the process, gives up what [`making`] made,
     /// and replaces the program by one that removes what is unfinished in a data root
     /// (`lamina volume tidy`).
     ///
@@ -143,14 +143,26 @@ impl Ending {
     }
 }
 
+/// Gives something up.
 type Leave = Box<dyn FnOnce() + Send>;
 
 /// What a signal gives up before it ends the process.
 static LEAVING: Mutex<Vec<Leave>> = Mutex::new(Vec::new());
 
-/// Adds something that a signal gives up before it ends the process, as a file that is unfinished.
-pub fn on_interrupt(leave: impl FnOnce() + Send + 'static) {
-    LEAVING.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(leave));
+/// Makes something that a signal gives up before it ends the process, as a file that is unfinished
+/// until the end of the command. `leaving` returns what gives it up.
+///
+/// # Errors
+/// Those of `make`.
+pub fn making<T, E, L: FnOnce() + Send + 'static>(
+    make: impl FnOnce() -> Result<T, E>,
+    leaving: impl FnOnce(&T) -> L,
+) -> Result<T, E> {
+    // A signal waits until what is made is known.
+    let mut all = LEAVING.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = make()?;
+    all.push(Box::new(leaving(&made)));
+    Ok(made)
 }
 
 /// Calls a function, and waits some time for its end: it may talk to a server.

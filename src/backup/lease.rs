@@ -145,10 +145,9 @@ impl Drop for Lease {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
-        let mut leases = self.repository.leases.lock();
         if let Err(error) = self.repository.remote.remove(&self.name) {
             tracing::warn!(%error, "a lease stays until it ends by itself");
         }
-        leases.retain(|name| *name != self.name);
+        self.repository.leases.lock().retain(|name| *name != self.name);
     }
 }

@@ -19,6 +19,7 @@ use object_store::path::Path;
 use object_store::{
     BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, RetryConfig,
 };
+use parking_lot::RwLock;
 use url::Url;
 
 use super::error::{BackupError, Result};
@@ -74,6 +75,8 @@ pub(super) struct Remote {
     counters: Counters,
     /// The directory of a `file:` address.
     directory: Option<PathBuf>,
+    /// Held by every write.
+    writes: RwLock<()>,
 }
 
 impl Drop for Remote {
@@ -125,7 +128,17 @@ impl Remote {
         });
         let thread = Some(thread.map_err(|error| bad(format!("no thread: {error}")))?);
         let (ending, url, counters) = (Some(ending), shown(&site.url), Counters::default());
-        Ok(Self { store, folder, url, runtime: handle, ending, thread, counters, directory })
+        Ok(Self {
+            store,
+            folder,
+            url,
+            runtime: handle,
+            ending,
+            thread,
+            counters,
+            directory,
+            writes: RwLock::default(),
+        })
     }
 
     /// The address, without a password.
@@ -168,16 +181,23 @@ impl Remote {
     pub(super) fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let (store, place, len) = (self.store.clone(), self.place(name), bytes.len() as u64);
         let put = async move { store.put(&place, bytes.into()).await.map(drop) };
+        let _write = self.writes.read();
         self.count(&self.counters.puts);
         self.wait(name, put)?;
         self.counters.sent.fetch_add(len, Ordering::Relaxed);
         Ok(())
     }
 
+    /// Waits for the writes under way, and lets none begin from then on.
+    pub(super) fn end_writes(&self) {
+        std::mem::forget(self.writes.write());
+    }
+
     /// Writes an object unless it exists; returns whether it was written.
     pub(super) fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<bool> {
         let (store, place) = (self.store.clone(), self.place(name));
         let options = PutOptions::from(PutMode::Create);
+        let _write = self.writes.read();
         let put = async move {
             match store.put_opts(&place, bytes.into(), options).await {
                 Err(

@@ -107,7 +107,7 @@ impl Manifest {
 pub struct Repository {
     pub(super) remote: Remote,
     pub(super) sealer: Sealer,
-    /// The leases of this process. Held while a manifest is written.
+    /// The leases of this process.
     pub(super) leases: Mutex<Vec<String>>,
 }
 
@@ -283,22 +283,21 @@ impl Repository {
             return Err(BackupError::TooLarge { what });
         }
         let object = self.sealer.seal(Kind::Manifest, &name, &bytes)?;
-        let _leases = self.leases.lock();
         self.remote.put(&name, object)
     }
 
-    /// Returns a function that gives up the leases of this process when a signal ends it. No
-    /// manifest is written from then on.
+    /// Returns a function that ends the writes and gives up the leases of this process, when a signal
+    /// ends it.
     pub fn leaving(self: &Arc<Self>) -> impl FnOnce() + Send + use<> {
         let repository = Arc::clone(self);
         move || {
-            let mut leases = repository.leases.lock();
-            for name in leases.drain(..) {
+            repository.remote.end_writes();
+            let leases = std::mem::take(&mut *repository.leases.lock());
+            for name in leases {
                 if let Err(error) = repository.remote.remove(&name) {
                     tracing::warn!(%error, "a lease stays until it ends by itself");
                 }
             }
-            std::mem::forget(leases);
         }
     }
 

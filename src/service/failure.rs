@@ -187,7 +187,7 @@ impl Refusal {
 
     /// Adds the size of the object if the host has no space for it.
     #[must_use]
-    pub(crate) fn needing(self, bytes: u64) -> Self {
+    pub fn needing(self, bytes: u64) -> Self {
         match self.is_full() && bytes > 0 && !matches!(self, Self::Full { .. }) {
             true => Self::Full { error: Box::new(self), needed_bytes: bytes },
             false => self,

@@ -414,7 +414,8 @@ impl RecipeWriter {
                 out.get_ref().sync_data()
             }),
         };
-        done.map_err(StoreError::io(&new.path))?;
+        // The temporary name says nothing to the user.
+        done.map_err(StoreError::io(new.path.parent().unwrap_or(&new.path)))?;
         Ok(new)
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn wrong(error: &clap::Error) -> Option<Wrong> {
             let word = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
             let suggested = meant(error, ContextKind::SuggestedSubcommand);
             let usage = usage.unwrap_or_default();
-            let (alike, nouns) = match usage.starts_with("lamina [") {
+            let is_first = usage.split(' ').nth(1).is_none_or(|word| word.starts_with(['[', '<']));
+            let (alike, nouns) = match is_first {
                 true => (crate::cli::alike(&word), crate::cli::with_verb(&word)),
                 false => (None, Vec::new()),
             };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::place::{Place, Program};
 
 /// Keys below which the keys are those of users, or of another document.
-const FOREIGN: [&str; 3] = ["labels", "options", "config"];
+const FOREIGN: [&str; 4] = ["labels", "options", "config", "by_opcode"];
 
 /// Commands that print JSON, with what each needs before it.
 const PRINTED: &[&str] = &[

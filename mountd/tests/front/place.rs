@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::rc::Rc;
 
 /// The program, where other users may run it.
-pub struct Program(tempfile::TempDir);
+#[derive(Clone)]
+pub struct Program(Rc<tempfile::TempDir>);
 
 impl Program {
     pub fn new() -> Self {
@@ -14,17 +16,17 @@ impl Program {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("bin")).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_lamina"), dir.path().join("bin/lamina")).unwrap();
-        Self(dir)
+        Self(Rc::new(dir))
     }
 
-    pub fn bin(&self) -> PathBuf {
+    fn bin(&self) -> PathBuf {
         self.0.path().join("bin")
     }
 }
 
 pub struct Place {
     dir: tempfile::TempDir,
-    bin: PathBuf,
+    program: Program,
 }
 
 /// What every shell begins with.
@@ -64,7 +66,7 @@ impl Place {
     /// A place without files.
     pub fn empty(program: &Program) -> Self {
         // Beside /tmp, which may be a tmpfs without extended attributes of users.
-        Self { dir: tempfile::tempdir_in("/var/tmp").unwrap(), bin: program.bin() }
+        Self { dir: tempfile::tempdir_in("/var/tmp").unwrap(), program: program.clone() }
     }
 
     /// A copy of this place.
@@ -74,7 +76,7 @@ impl Place {
         let done = Command::new("cp").args(["-a", &from]).arg(dir.path()).status().unwrap();
         assert!(done.success());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Self { dir, bin: self.bin.clone() }
+        Self { dir, program: self.program.clone() }
     }
 
     pub fn path(&self) -> &Path {
@@ -87,7 +89,7 @@ impl Place {
         command.args(["--mount", "--propagation", "private", "bash", "-c"]);
         command.arg(format!("{PRELUDE}{script}")).current_dir(self.path());
         let path = std::env::var("PATH").unwrap();
-        command.env_clear().env("PATH", format!("{}:{path}", self.bin.display()));
+        command.env_clear().env("PATH", format!("{}:{path}", self.program.bin().display()));
         command.env("LAMINA_ROOT", self.path().join("root"));
         command.env("LAMINA_RUNTIME_DIR", self.path().join("run"));
         command.env("HOME", self.path()).env("LC_ALL", "C").stdin(Stdio::null());
@@ -107,7 +109,7 @@ impl Place {
 
     /// The program in the place, not started yet, without a shell.
     pub fn lamina(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(self.bin.join("lamina"));
+        let mut command = Command::new(self.program.bin().join("lamina"));
         command.args(words).current_dir(self.path()).stdin(Stdio::null());
         command.env("LAMINA_ROOT", self.path().join("root"));
         command.env("LAMINA_RUNTIME_DIR", self.path().join("run")).env_remove("LAMINA_LOG");

@@ -10,7 +10,11 @@ const LONG: &[(&str, &str, &str)] = &[
     ("lamina image export big -o out.tar", "layer 1 of 1", "lamina: exported big: 1 layer, "),
     ("lamina image verify", "layer 1 of", "lamina: verified, no damage: 2 layers, "),
     ("lamina image commit ./up -t made", "layer 1 of 1", "lamina: committed ./up: 1 layer, "),
-    ("lamina volume import big.tar big", "import of big.tar", "lamina: imported big: "),
+    (
+        "lamina volume import big.tar big --driver union",
+        "import of big.tar",
+        "lamina: imported big: ",
+    ),
     ("lamina volume export big -o v.tar", "export of big", "lamina: exported big: "),
     ("lamina volume backup big file://$PWD/repo", "backup of big", "lamina: backup of big: "),
     (

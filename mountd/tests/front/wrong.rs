@@ -34,7 +34,8 @@ fn steady(text: &str, dir: &str) -> String {
         for at in 1..words.len() {
             let is_number = words[at].starts_with(|one: char| one.is_ascii_digit());
             let is_before = matches!(words[at - 1].trim_start_matches('('), "process" | "in");
-            let is_free = words.get(at + 1).is_some_and(|next| next == "are" || next == "MiB");
+            let is_free = words.get(at + 1).is_some_and(|next| next == "are")
+                && words.get(at + 2).is_some_and(|next| next.starts_with("free"));
             if is_number && (is_before || is_free) {
                 let rest = words[at]
                     .trim_start_matches(|one: char| one.is_ascii_alphanumeric() || one == '.');

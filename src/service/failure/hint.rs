@@ -106,6 +106,10 @@ impl Refusal {
                 TransferError::Truncated { .. } | TransferError::Lacks { .. } => {
                     "it is incomplete: fetch it again".to_owned()
                 }
+                TransferError::Malformed { .. } => {
+                    "it has to be what docker save, podman save, skopeo copy or tar writes"
+                        .to_owned()
+                }
                 TransferError::Registry { .. } => {
                     "check the name, and that the registry can be reached from here".to_owned()
                 }
@@ -147,7 +151,7 @@ impl Failure {
                 format!("it is a symbolic link: mount on $(realpath {})", path.display())
             }
             Self::Device { error } if error.is(Errno::NOENT) => {
-                "load the module: modprobe fuse".to_owned()
+                "load the module: modprobe fuse; a container needs --device /dev/fuse".to_owned()
             }
             Self::Device { .. } => "run as root, or let this user open /dev/fuse".to_owned(),
             Self::Mount { error, .. } if error.is(Errno::PERM) || error.is(Errno::ACCESS) => {

@@ -107,11 +107,9 @@ fn target(args: &ExportArgs, is_pipe: bool) -> Result<Box<dyn Target>, CliError>
         };
     }
     if args.format == ExportForm::OciDir {
-        let target = DirTarget::new(&args.output)?;
-        run::on_interrupt(target.leaving());
+        let target = run::making(|| DirTarget::new(&args.output), DirTarget::leaving)?;
         return Ok(Box::new(target));
     }
-    let target = TarTarget::new(&args.output)?;
-    run::on_interrupt(target.leaving());
+    let target = run::making(|| TarTarget::new(&args.output), TarTarget::leaving)?;
     Ok(Box::new(target))
 }

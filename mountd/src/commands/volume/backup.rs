@@ -17,6 +17,7 @@ use serde_json::json;
 use super::export::MakeArgs;
 use super::{Context, pairs};
 use crate::commands::bar::{Clock, with_bar};
+use crate::commands::table::seconds;
 use crate::report::{CliError, warn};
 use crate::run;
 
@@ -159,9 +160,9 @@ fn make(
 ) -> Result<(), CliError> {
     let clock = Clock::start();
     let service = context.service()?;
-    let repository = Repository::open_or_create(&at.site()?).map_err(Refusal::from)?;
-    let repository = Arc::new(repository);
-    run::on_interrupt(repository.leaving());
+    let site = at.site()?;
+    let open = || Repository::open_or_create(&site).map(Arc::new);
+    let repository = run::making(open, Repository::leaving).map_err(Refusal::from)?;
     let done = with_bar(format!("backup of {source}"), |progress| {
         service.backup(source, &repository, labels, progress)
     })?;
@@ -208,8 +209,7 @@ fn other(context: &Context, command: BackupCommand) -> Result<(), CliError> {
         }
         BackupCommand::Prune { at, grace, dry_run } => {
             let grace = std::time::Duration::from_secs(grace);
-            let repository = at.open()?;
-            run::on_interrupt(repository.leaving());
+            let repository = run::making(|| at.open(), Repository::leaving)?;
             let done = prune(&repository, grace, dry_run).map_err(Refusal::from)?;
             let verb = if dry_run { "would be removed" } else { "removed" };
             let (removed, bytes) = (done.removed, done.removed_bytes);
@@ -327,11 +327,6 @@ fn list(context: &Context, at: &SiteArgs, volume: Option<&str>) -> Result<(), Cl
     })
 }
 
-/// A time without the parts of a second.
-fn seconds(time: &str) -> String {
-    format!("{}Z", time.split(['.', 'Z']).next().unwrap_or_default())
-}
-
 fn table(found: &[Manifest]) -> String {
     let name = |one: &Manifest| match &one.volume.snapshot {
         Some(snapshot) => format!("{}@{snapshot}", one.volume.name),
@@ -364,9 +359,10 @@ pub(super) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), CliEr
     };
     let manifest = manifest.map_err(Refusal::from)?;
     let service = context.service()?;
-    let (volume, done) = with_bar(format!("restore of {}", args.name), |progress| {
+    let made = with_bar(format!("restore of {}", args.name), |progress| {
         service.restore(&repository, &manifest, new, progress)
-    })?;
+    });
+    let (volume, done) = made.map_err(|error| error.needing(manifest.data_bytes))?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     let (entries, bytes) = (done.entries, size::shown(done.data_bytes));
     context.note(|| format!("restored {}: {entries} objects, {bytes} in {clock}", volume.name));

@@ -119,6 +119,9 @@ pub(super) fn label(context: &Context, args: &LabelArgs) -> Result<(), CliError>
         changes.insert(key.to_owned(), value);
     }
     let volume = context.service()?.label(&args.name.parse()?, &changes)?;
+    if context.json {
+        return say_json(&volume);
+    }
     say_json(&volume.labels)
 }
 

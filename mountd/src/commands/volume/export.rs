@@ -96,9 +96,9 @@ pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliErro
         true => FileTarget::pipe(Box::new(std::io::stdout()), compression)?,
         false => {
             run::open_umask();
-            let target = FileTarget::new(&args.output, compression)?;
+            let make = || FileTarget::new(&args.output, compression);
+            let target = run::making(make, FileTarget::leaving)?;
             run::close_umask_again();
-            run::on_interrupt(target.leaving());
             target
         }
     };
@@ -128,18 +128,20 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
     let clock = Clock::start();
     let service = context.service()?;
     let title = format!("import of {}", args.file.display());
+    let mut size = 0;
     let made = if args.file.as_os_str() == "-" {
-        service.import(new, Watched::new(std::io::stdin().lock(), 0, title))
+        service.import(new, Watched::new(std::io::stdin().lock(), size, title))
     } else {
         let wrap = |error| CliError::Io { what: args.file.display().to_string(), error };
         let file = File::open(&args.file).map_err(wrap)?;
-        let size = file.metadata().map_err(wrap)?.len();
+        size = file.metadata().map_err(wrap)?.len();
         service.import(new, Watched::new(file, size, title))
     };
-    let (volume, done) = made.map_err(|error| match error {
+    let made = made.map_err(|error| match error {
         Refusal::Transfer(error) => Refusal::Transfer(error.of(&args.file)),
         other => other,
-    })?;
+    });
+    let (volume, done) = made.map_err(|error| error.needing(size))?;
     done.notes.into_lines().iter().for_each(|line| warn(line));
     let (entries, bytes) = (done.entries, size::shown(done.data_bytes));
     context.note(|| format!("imported {}: {entries} objects, {bytes} in {clock}", volume.name));
