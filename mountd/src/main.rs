@@ -47,7 +47,10 @@ fn main() -> ExitCode {
     }
     match dispatch(words) {
         Ok(code) => code,
-        Err(error) => error.report(),
+        Err(error) => {
+            run::await_end();
+            error.report()
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -134,12 +135,24 @@ impl Ending {
         let watch = std::thread::Builder::new().name("signals".to_owned());
         let started = watch.spawn(move || {
             self.0.wait();
+            ENDING.store(true, Ordering::SeqCst);
             crate::report::interrupted();
             act();
             std::process::exit(i32::from(crate::report::INTERRUPTED));
         });
         let failed = |error| CliError::Io { what: "starting a thread".to_owned(), error };
         started.map(drop).map_err(failed)
+    }
+}
+
+/// Whether a signal is ending the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Waits for the end of the process if a signal is ending it: what it gives up makes the command
+/// fail, and that failure says nothing.
+pub fn await_end() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
     }
 }
 

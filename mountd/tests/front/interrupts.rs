@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::place::{Place, Program};
 
 /// Milliseconds from the start of a command to the interrupt.
-const MOMENTS: [u64; 8] = [0, 4, 12, 30, 60, 120, 240, 480];
+const MOMENTS: [u64; 14] = [0, 4, 8, 12, 16, 20, 26, 34, 46, 60, 90, 150, 250, 400];
 const INTERRUPTED: i32 = 130;
 
 /// A long command: its words, how what it makes is found, and how that is removed.
@@ -64,7 +64,7 @@ const LONG: &[Long] = &[
         remove: "rm out.tar",
     },
     Long {
-        words: &["volume", "restore", "file://repo", "made"],
+        words: &["volume", "restore", "file://repo", "made", "--id", "LAST"],
         found: "lamina volume inspect made",
         remove: "lamina volume rm --purge made",
     },
@@ -107,8 +107,9 @@ fn start(place: &Place, words: &[String]) -> Child {
 fn check(place: &Place, long: &Long, after: u64) -> bool {
     let before = paths(place);
     let repo = format!("file://{}/repo", place.path().display());
-    let words: Vec<String> =
-        long.words.iter().map(|word| word.replace("file://repo", &repo)).collect();
+    let last = place.good("lamina volume backup ls -q file://$PWD/repo");
+    let word = |word: &&str| word.replace("file://repo", &repo).replace("LAST", last.trim_end());
+    let words: Vec<String> = long.words.iter().map(word).collect();
     let code = interrupt(&mut start(place, &words), after);
     let what = format!("{} after {after} ms: {code:?}", words.join(" "));
     // Before the program holds the signals, one ends it as any program.
@@ -140,11 +141,14 @@ fn an_interrupt_at_any_moment_leaves_nothing_and_loses_nothing() {
          lamina volume rm --purge once
          lamina image gc",
     );
+    let mut all = 0;
     for long in LONG {
         let hits = MOMENTS.iter().filter(|after| check(&place, long, **after)).count();
         let words = long.words.join(" ");
         eprintln!("{words}: {hits} of {} interrupts came in time", MOMENTS.len());
+        all += hits;
     }
+    assert!(all >= LONG.len(), "{all} interrupts came in time");
     place.good(
         "lamina image verify 2>/dev/null; lamina volume backup check --read-data file://$PWD/repo",
     );
