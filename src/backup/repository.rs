@@ -286,8 +286,8 @@ impl Repository {
         self.remote.put(&name, object)
     }
 
-    /// Returns a function that ends the writes and gives up the leases of this process, when a signal
-    /// ends it.
+    /// Returns a function that ends the writes and gives up the leases of this process. It is
+    /// called when a signal ends the process.
     pub fn leaving(self: &Arc<Self>) -> impl FnOnce() + Send + use<> {
         let repository = Arc::clone(self);
         move || {

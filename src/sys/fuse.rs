@@ -248,8 +248,8 @@ fn settle(place: BorrowedFd<'_>, target: &Path) -> Result<(), Error> {
     Err(Error::os("mount", Errno::STALE))
 }
 
-/// Mounts the connection of `device` in no mount namespace, and ends the mount: whether this process
-/// may mount. No other process sees anything of it.
+/// Mounts the connection of `device` in no mount namespace, and ends the mount: this process may
+/// mount if that works. No other process sees anything of it.
 ///
 /// # Errors
 /// As fsopen(2), fsconfig(2) and fsmount(2); `EPERM` without CAP_SYS_ADMIN, `ENOSYS` before Linux

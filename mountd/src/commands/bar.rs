@@ -1,4 +1,5 @@
-//! A bar with rate and time left on a terminal, nothing elsewhere; and the time that a command took.
+//! A bar with rate and time left on a terminal, nothing elsewhere; and the time that a command
+//! took.
 
 use std::fmt;
 use std::io::{IsTerminal, Read};

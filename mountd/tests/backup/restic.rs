@@ -91,7 +91,7 @@ fn restic_reads_the_files_that_changed_between_snapshots() {
     let id = first["id"].as_str().unwrap();
     place.good_on("other", &["restore", &url, "data", "--id", id]);
     let shown = place.good_on("other", &["inspect", "data"]);
-    assert!(shown.contains("\"Driver\": \"image\"") && shown.contains("67108864"), "{shown}");
+    assert!(shown.contains("\"driver\": \"image\"") && shown.contains("67108864"), "{shown}");
     let expected = Mounted::new(&image, place.at("expected"));
     let found = Mounted::new(&place.at("other/volumes/data/image"), place.at("found"));
     tree::assert_equal(&expected.0, &found.0, true);

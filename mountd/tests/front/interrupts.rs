@@ -137,7 +137,8 @@ fn an_interrupt_at_any_moment_leaves_nothing_and_loses_nothing() {
          lamina volume create -q copied --driver union
          lamina volume snapshot create -q copied first; lamina volume snapshot rm copied@first
          lamina volume backup -q filled file://$PWD/repo
-         lamina volume restore -q file://$PWD/repo once --id $(lamina volume backup ls -q file://$PWD/repo)
+         id=$(lamina volume backup ls -q file://$PWD/repo)
+         lamina volume restore -q file://$PWD/repo once --id $id
          lamina volume rm --purge once
          lamina image gc",
     );

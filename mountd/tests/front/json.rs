@@ -14,7 +14,8 @@ const FOREIGN: [&str; 4] = ["labels", "options", "config", "by_opcode"];
 /// Commands that print JSON, with what each needs before it.
 const PRINTED: &[&str] = &[
     "lamina status --json",
-    "lamina mount --lower low --image app --volume data:/sub at && lamina status --json; lamina umount at",
+    "lamina mount --lower low --image app --volume data:/sub at
+     lamina status --json; lamina umount at",
     "lamina doctor --json",
     "lamina image import app.tar -t again --json 2>err",
     "lamina image ls --json",
@@ -45,7 +46,8 @@ const PRINTED: &[&str] = &[
     "lamina volume backup data file://$PWD/repo --json",
     "lamina volume backup ls file://$PWD/repo --json",
     "lamina volume backup check file://$PWD/repo --json",
-    "lamina volume restore file://$PWD/repo r --id $(lamina volume backup ls -q file://$PWD/repo) --json",
+    "id=$(lamina volume backup ls -q file://$PWD/repo)
+     lamina volume restore file://$PWD/repo r --id $id --json",
     "lamina volume backup rm --dry-run --keep-last 1 file://$PWD/repo --json",
     "lamina volume backup prune file://$PWD/repo --json",
     "lamina volume backup key key --json",

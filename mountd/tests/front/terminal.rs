@@ -18,7 +18,8 @@ const LONG: &[(&str, &str, &str)] = &[
     ("lamina volume export big -o v.tar", "export of big", "lamina: exported big: "),
     ("lamina volume backup big file://$PWD/repo", "backup of big", "lamina: backup of big: "),
     (
-        "lamina volume restore file://$PWD/repo r --id $(lamina volume backup ls -q file://$PWD/repo)",
+        "id=$(lamina volume backup ls -q file://$PWD/repo)
+         lamina volume restore file://$PWD/repo r --id $id",
         "restore of r",
         "lamina: restored r: ",
     ),

@@ -279,8 +279,8 @@ impl<S: Source> Members<S> {
             match self.source.read(rest) {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) if self.at == 0 => {
-                    let what = format!("it is no archive: {filled} bytes are less than one header");
-                    return Err(TransferError::Malformed { what });
+                    let end = "it ends within its first header, and may be no archive".to_owned();
+                    return Err(TransferError::Truncated { what: "archive".to_owned(), end });
                 }
                 Ok(0) => return Err(failed(ends("header of a member"))),
                 Ok(len) => filled += len,
