@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    container, doctor, image, kube, kubeconfig, layer, mount, pod, serve, status, umount, volume,
+    container, doctor, generate, image, kube, kubeconfig, layer, mount, pod, serve, status, umount,
+    volume,
 };
 use crate::report::CliError;
 
@@ -63,6 +64,9 @@ enum Command {
     Delete(kube::delete::DeleteArgs),
     /// Work with the objects of Kubernetes as a whole.
     Kube(kube::KubeArgs),
+    /// Write man pages and completions.
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 /// Runs a command.
@@ -88,11 +92,12 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Describe(args) => kube::describe::run(&args),
         Command::Delete(args) => kube::delete::run(&args),
         Command::Kube(args) => kube::run(&args),
+        Command::Generate(args) => generate::run(&args, command()),
     }
 }
 
 /// The names of the commands, known without building the parser.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "mount",
     "umount",
     "status",
@@ -109,6 +114,7 @@ const COMMANDS: [&str; 17] = [
     "describe",
     "delete",
     "kube",
+    "generate",
     "help",
 ];
 
@@ -144,14 +150,19 @@ pub fn with_verb(verb: &str) -> Vec<String> {
     nouns.map(|noun| format!("lamina {} {verb}", noun.get_name())).collect()
 }
 
+/// The definitions of all commands.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The text that `--help` prints.
 pub fn help() -> String {
-    Cli::command().render_long_help().to_string()
+    command().render_long_help().to_string()
 }
 
 /// The text that `--version` prints.
 pub fn version() -> String {
-    Cli::command().render_version()
+    command().render_version()
 }
 
 #[cfg(test)]

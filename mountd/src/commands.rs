@@ -3,6 +3,7 @@
 mod bar;
 pub mod container;
 pub mod doctor;
+pub mod generate;
 pub mod helper;
 pub mod image;
 pub mod kube;
