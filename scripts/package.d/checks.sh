@@ -56,7 +56,7 @@ check_installed() {
         echo "${COMPREPLY[*]}"')" create
     cd "$root/usr/share"
     equal package::zsh_completion "$(head -n 1 zsh/vendor-completions/_lamina)" "#compdef lamina"
-    equal package::fish_completion "$(grep -c -- '-a "kubeconfig"' fish/vendor_completions.d/lamina.fish)" 1
+    equal package::fish_completion "$(grep -c -m 1 -- '-a "kubeconfig"' fish/vendor_completions.d/lamina.fish)" 1
     cd "$scratch"
     # The tree has no systemd, whose targets the units name.
     cp -n /usr/lib/systemd/system/*.target "$root/usr/lib/systemd/system/"
