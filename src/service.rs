@@ -24,6 +24,7 @@ pub mod images;
 pub mod import;
 mod layers;
 mod made;
+pub mod migrate;
 pub mod mount;
 pub mod mounts;
 pub mod objects;

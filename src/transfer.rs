@@ -3,6 +3,7 @@
 //! - `tar`: a layer from a tar; `directory`: a layer from a tree of the host;
 //! - `archive`: images in archives of `docker save`, `podman save` and in OCI layouts;
 //! - `registry`: images of registries, whole or in part, in both directions;
+//! - `engine`: images in the storage of Docker and podman, read in place;
 //! - `export`: layers and images as tars, OCI layouts and docker-archives;
 //! - `configuration`: the configuration of an image, new or changed;
 //! - `path`, `marks`, `stream` and `limits`: shared parts.
@@ -14,6 +15,7 @@
 pub mod archive;
 pub mod configuration;
 pub mod directory;
+pub mod engine;
 pub mod error;
 pub mod export;
 mod limits;

@@ -2,12 +2,14 @@
 //!
 //! - `walk`: the objects of a tree with all their attributes, in the order of their names;
 //! - `make`: objects with all their attributes beneath a root, in any order;
+//! - `copy`: a copy of a tree, of the two above;
 //! - `diff`: the changes between two trees.
 //!
-//! All three go from directory to directory by descriptors and follow no symbolic link, so nobody
+//! All of them go from directory to directory by descriptors and follow no symbolic link, so nobody
 //! who can write to a tree leads them out of it. Names from archives and repositories are checked
 //! here once more: `..` and names with a slash reach no system call.
 
+pub mod copy;
 pub mod diff;
 pub mod error;
 pub mod make;

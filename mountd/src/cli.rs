@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    container, doctor, generate, image, kube, kubeconfig, layer, mount, pod, serve, status, umount,
+    container, doctor, generate, image, kube, kubeconfig, layer, migrate, mount, pod, serve, status,
+    umount,
     volume,
 };
 use crate::report::CliError;
@@ -42,6 +43,10 @@ enum Command {
     Image(image::ImageArgs),
     /// Show the layers of images.
     Layer(layer::LayerArgs),
+    /// Take over images and volumes of Docker on this host, while it runs.
+    ImportDocker(migrate::MigrateArgs),
+    /// Take over images and volumes of podman on this host, while containers run.
+    ImportPodman(migrate::MigrateArgs),
     /// Manage containers: a writable layer over an image, under a name.
     Container(container::ContainerArgs),
     /// Run the pods that kubectl creates, on this host.
@@ -83,6 +88,8 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Volume(args) => volume::run(args),
         Command::Image(args) => image::run(args),
         Command::Layer(args) => layer::run(args),
+        Command::ImportDocker(args) => migrate::run_docker(args),
+        Command::ImportPodman(args) => migrate::run_podman(args),
         Command::Container(args) => container::run(args),
         Command::Pod(args) => pod::run(args),
         Command::Serve(args) => serve::run(args),
@@ -97,7 +104,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
 }
 
 /// The names of the commands, known without building the parser.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "mount",
     "umount",
     "status",
@@ -105,6 +112,8 @@ const COMMANDS: [&str; 18] = [
     "volume",
     "image",
     "layer",
+    "import-docker",
+    "import-podman",
     "container",
     "pod",
     "serve",

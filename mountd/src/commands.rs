@@ -9,6 +9,7 @@ pub mod image;
 pub mod kube;
 pub mod kubeconfig;
 pub mod layer;
+pub mod migrate;
 pub mod mount;
 pub mod pod;
 pub mod program;

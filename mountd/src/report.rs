@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use laminafs::service::migrate::MigrateError;
 use laminafs::service::publication::PublicationError;
 use laminafs::service::pull::TransferError;
 use laminafs::service::status::MountStatus;
@@ -71,6 +72,9 @@ pub enum CliError {
     /// A failure of a publication.
     #[error("{0}")]
     Publication(#[from] PublicationError),
+    /// Nothing can be taken over from a container engine.
+    #[error("{0}")]
+    Migrate(#[from] MigrateError),
     /// A failure of a pod.
     #[error("{0}")]
     Pod(String),
@@ -116,6 +120,7 @@ impl CliError {
             | Self::Objects(_)
             | Self::NoRoot(_)
             | Self::Publication(_)
+            | Self::Migrate(_)
             | Self::Pod(_)
             | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
@@ -128,6 +133,7 @@ impl CliError {
         match self {
             Self::Failure(failure) => failure.hint(),
             Self::Refusal(refusal) => mounts_of(refusal).or_else(|| refusal.hint()),
+            Self::Migrate(error) => error.hint(),
             Self::Helper(inner) => inner.hint(),
             Self::Option(OptionError::Unknown(_)) => Some(
                 "leave it out; lamina mount --help lists the options of the command".to_owned(),
@@ -258,6 +264,13 @@ pub fn note(text: &str) {
     }
     if let Err(error) = writeln!(std::io::stderr(), "lamina: {text}") {
         tracing::debug!(%error, "printing failed");
+    }
+}
+
+/// Prints an error that ends one object of several, with its hint.
+pub fn tell(text: &str) {
+    if let Err(error) = writeln!(std::io::stderr(), "lamina: {text}") {
+        tracing::debug!(%error, "printing an error failed");
     }
 }
 

@@ -71,7 +71,8 @@ pub fn is_host(first: &str) -> bool {
 }
 
 /// The full names that a name may mean, the likeliest first. Tag or digest stay.
-pub(super) fn candidates(full: &str) -> Vec<String> {
+#[must_use]
+pub fn candidates(full: &str) -> Vec<String> {
     let mut found = vec![full.to_owned()];
     match full.split_once('/').filter(|(first, _)| is_host(first)) {
         Some((host, rest)) if HUB.contains(&host) => {

@@ -11,7 +11,9 @@ use super::images::{Image, ImageLayer, Images};
 use crate::store::error::StoreError;
 use crate::store::native::{Data, Stream};
 use crate::store::{Build, DiffId, LayerId, Written};
-use crate::transfer::archive::{FoundImage, FoundLayer, ImageSource, Input, open_input};
+use crate::transfer::archive::{
+    FoundImage, FoundLayer, ImageSource, Input, open_input, open_stream,
+};
 use crate::transfer::configuration::Configuration;
 use crate::transfer::directory::layer_from_directory;
 use crate::transfer::error::TransferError;
@@ -270,6 +272,46 @@ fn import_archive(
         ids.push(put(images, Image { id, layers, config, manifest }, names, progress)?);
     }
     Ok(ids)
+}
+
+/// Imports one image whose layers `open` returns.
+pub(super) fn import_found<'s>(
+    images: &Images,
+    open: &mut dyn FnMut(&FoundLayer) -> Result<Box<dyn Read + 's>>,
+    image: &FoundImage,
+    names: &[String],
+    progress: &mut OnProgress<'_>,
+) -> Result<String> {
+    let _importing = images.images.importing()?;
+    let mut known = images.known_layers()?;
+    forget_damaged(images, image, &mut known);
+    let layers = import_layers(images, open, image, &mut known, progress)?;
+    let id = image.config_digest.hex().to_owned();
+    let (config, manifest) = (image.config.clone(), image.manifest.clone());
+    put(images, Image { id, layers, config, manifest }, names, progress)
+}
+
+/// Imports the image with a digest from the stream of an archive.
+pub(super) fn import_stream(
+    images: &Images,
+    (from, expected): (Box<dyn Read>, &Digest),
+    names: &[String],
+    progress: &mut OnProgress<'_>,
+) -> Result<String> {
+    let source = match open_stream(from, "archive", images.store.directory())? {
+        Input::Images(source) => source,
+        Input::Layer { .. } | Input::Directory => {
+            let what = "the engine sent no archive of images".to_owned();
+            return Err(TransferError::Malformed { what }.into());
+        }
+    };
+    let found = source.images()?;
+    let Some(image) = found.iter().find(|image| image.config_digest == *expected) else {
+        let what = format!("the archive of the engine does not have the image {expected}");
+        return Err(TransferError::Malformed { what }.into());
+    };
+    let mut open = |layer: &FoundLayer| Ok(source.layer(layer)?);
+    import_found(images, &mut open, image, names, progress)
 }
 
 /// Removes damaged layers of an image from the known ones, so that they are built again and

@@ -23,7 +23,8 @@ mod spool;
 mod testing;
 
 pub use found::{FoundImage, FoundLayer};
-pub use kind::{Input, open_input};
+pub(super) use found::{diff_ids_of, json};
+pub use kind::{Input, open_input, open_stream};
 
 use found::missing;
 use parts::Parts;

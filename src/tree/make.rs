@@ -48,6 +48,14 @@ pub struct NewFile {
     path: Vec<u8>,
 }
 
+impl NewFile {
+    /// Lets the file share all blocks of another one. Returns whether the file system does that.
+    #[must_use]
+    pub fn share(&self, from: BorrowedFd<'_>) -> bool {
+        crate::sys::ioctl::ficlone(self.fd.as_fd(), from).is_ok()
+    }
+}
+
 /// Makes objects beneath a root.
 pub struct Maker<'a> {
     base: &'a Path,

@@ -65,8 +65,15 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// As open(2).
     pub fn new(base: &'a Path) -> Result<Self> {
+        Self::of(base, open_root(base).map_err(TreeError::host(base))?)
+    }
+
+    /// Takes a tree whose root is open for reading; errors name `base`.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn of(base: &'a Path, root: OwnedFd) -> Result<Self> {
         let failed = TreeError::host(base);
-        let root = open_root(base).map_err(&failed)?;
         let mount = file::mount_id(root.as_fd(), b"").map_err(&failed)?;
         Ok(Self {
             base,

@@ -12,7 +12,7 @@
 //! no two data roots share one. It is the id of the mount too: one id for all users.
 
 mod call;
-mod http;
+pub(crate) mod http;
 mod place;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! Adoption: a directory of the host becomes the content of a volume, without a copy.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,8 +34,21 @@ impl VolumeService {
     /// system, and for a mount point. A crash leaves the directory where it was, or in the volume;
     /// so does an error, where the volume may be in the trash then.
     pub fn adopt(&self, name: &VolumeName, directory: &Path) -> Result<Volume, Refusal> {
+        self.adopt_labelled(name, directory, BTreeMap::new())
+    }
+
+    /// As [`VolumeService::adopt`]; the volume has labels from the beginning.
+    ///
+    /// # Errors
+    /// As [`VolumeService::adopt`].
+    pub fn adopt_labelled(
+        &self,
+        name: &VolumeName,
+        directory: &Path,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, Refusal> {
         let source = Source::open(directory)?;
-        let (volume, is_new) = self.ensure(NewVolume::new(name.clone()))?;
+        let (volume, is_new) = self.ensure(NewVolume { labels, ..NewVolume::new(name.clone()) })?;
         if !is_new {
             let (kind, name) = ("volume", name.to_string());
             return Err(CatalogError::Exists { kind, name }.into());

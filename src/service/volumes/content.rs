@@ -184,7 +184,7 @@ impl VolumeService {
     /// # Errors
     /// [`CatalogError::Exists`]; those of the driver and of `fill`. An error or a crash leaves no
     /// volume.
-    pub(super) fn create_filled<T, E: From<Refusal>>(
+    pub(in crate::service) fn create_filled<T, E: From<Refusal>>(
         &self,
         new: NewVolume,
         fill: impl FnOnce(&Path) -> std::result::Result<T, E>,

@@ -42,6 +42,18 @@ pub struct FoundLayer {
     pub(super) part: String,
 }
 
+impl FoundLayer {
+    /// A layer whose tar is read from the part of a storage.
+    pub(in crate::transfer) const fn stored(part: String, diff_id: Digest, size: u64) -> Self {
+        Self { media_type: None, digest: None, diff_id, size, index: None, part }
+    }
+
+    /// The part of the archive or storage.
+    pub(in crate::transfer) fn part(&self) -> &str {
+        &self.part
+    }
+}
+
 /// Collects images up to a limit on the size of their documents: a manifest of 4 MiB can refer to
 /// one configuration ten thousand times.
 pub(super) fn bounded(
@@ -65,7 +77,10 @@ pub(super) fn missing(part: &str) -> TransferError {
     TransferError::Lacks { part }
 }
 
-pub(super) fn json<T: DeserializeOwned>(part: &str, raw: &[u8]) -> Result<T, TransferError> {
+pub(in crate::transfer) fn json<T: DeserializeOwned>(
+    part: &str,
+    raw: &[u8],
+) -> Result<T, TransferError> {
     serde_json::from_slice(raw).map_err(|error| TransferError::Malformed {
         what: format!("{} is malformed: {error}", shown(part.as_bytes())),
     })
@@ -77,16 +92,26 @@ pub(super) fn diff_ids(
     config: &[u8],
     layers: usize,
 ) -> Result<Vec<Digest>, TransferError> {
+    let ids = diff_ids_of(name, config)?;
+    if ids.len() != layers {
+        let part = shown(name.as_bytes());
+        let what = format!("{part}: {} diff IDs, but the manifest has {layers} layers", ids.len());
+        return Err(TransferError::Malformed { what });
+    }
+    Ok(ids)
+}
+
+/// The diff IDs of a configuration.
+pub(in crate::transfer) fn diff_ids_of(
+    name: &str,
+    config: &[u8],
+) -> Result<Vec<Digest>, TransferError> {
     let part = shown(name.as_bytes());
     let wrong = |what: String| TransferError::Malformed { what: format!("{part}: {what}") };
     let Some(rootfs) = json::<Config>(name, config)?.rootfs else {
         return Err(wrong("this is not an image configuration: it has no rootfs".to_owned()));
     };
     let ids = rootfs.diff_ids.unwrap_or_default();
-    if ids.len() != layers {
-        let what = format!("{} diff IDs, but the manifest has {layers} layers", ids.len());
-        return Err(wrong(what));
-    }
     let read = |id: &String| {
         let id = Digest::parse(id)?;
         if !id.is_sha256() {

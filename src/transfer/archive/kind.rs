@@ -1,7 +1,7 @@
 //! Detection of the kind of an input.
 
 use std::fs::{self, File};
-use std::io::Seek;
+use std::io::{Read, Seek};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -62,6 +62,14 @@ pub fn open_input(path: &Path, spool: &Path) -> Result<Input, TransferError> {
     let opened = File::open(path).map_err(TransferError::io(path))?;
     let file = if from_pipe { Spool::new(opened, spool)?.finish()? } else { opened };
     told(file, &path.display().to_string(), spool)
+}
+
+/// Reads a stream to its end, into a nameless file in the directory `spool`, and detects its kind.
+///
+/// # Errors
+/// As [`open_input`].
+pub fn open_stream(from: impl Read, what: &str, spool: &Path) -> Result<Input, TransferError> {
+    told(Spool::new(from, spool)?.finish()?, what, spool)
 }
 
 fn told(mut file: File, what: &str, spool: &Path) -> Result<Input, TransferError> {

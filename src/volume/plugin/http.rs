@@ -1,5 +1,6 @@
-//! A client of HTTP/1.1 over Unix sockets: one POST for each connection, with a limit for all of
-//! its time, its head and its body. The server is not trusted with memory or time.
+//! A client of HTTP/1.1 over Unix sockets: one request for each connection, with a limit for all of
+//! its time, its head and its body, or for the time between two parts of a body that is read as a
+//! stream. The server is not trusted with memory or time.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -19,35 +20,93 @@ const INTERIM_MAX: usize = 4;
 /// The media type of the protocol.
 const MEDIA_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
+/// A request without a body of its own kind.
+pub(crate) struct Request<'a> {
+    /// `GET`, `POST` or `DELETE`.
+    pub method: &'static str,
+    /// The path with its query, without spaces or control characters.
+    pub path: &'a str,
+    /// The media type that is accepted and sent.
+    pub media_type: &'static str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
 /// A reply.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// The status code.
     pub code: u16,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// Sends a request and reads the reply.
+/// Sends a call of the protocol and reads the reply.
+///
+/// # Errors
+/// As [`send`].
+pub(super) fn post(socket: &Path, path: &str, body: &[u8], limit: Duration) -> io::Result<Reply> {
+    let request = Request { method: "POST", path, media_type: MEDIA_TYPE, body };
+    send(socket, &request, limit, BODY_MAX)
+}
+
+/// Sends a request and reads the reply, whose body has at most `most` bytes.
 ///
 /// # Errors
 /// `TimedOut` after `limit`, `UnexpectedEof` where the connection ends first, `InvalidData` for
 /// what is not HTTP or too long; as connect(2).
-pub(super) fn post(socket: &Path, path: &str, body: &[u8], limit: Duration) -> io::Result<Reply> {
-    let deadline = Instant::now() + limit;
-    let stream = connect_within(socket, limit)?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: plugin\r\nAccept: {MEDIA_TYPE}\r\nContent-Type: \
-         {MEDIA_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let mut wire = Wire { stream, deadline, buffer: Vec::new() };
+pub(crate) fn send(
+    socket: &Path,
+    request: &Request<'_>,
+    limit: Duration,
+    most: usize,
+) -> io::Result<Reply> {
+    let mut wire = Wire::new(socket, Patience::Until(Instant::now() + limit), limit)?;
+    wire.body_max = most;
     // A server may answer before it has read all, and close.
-    let sent = wire.send(&[head.as_bytes(), body].concat());
+    let sent = wire.send(&request.bytes());
     let reply = wire.reply();
     match (sent, reply) {
         (_, Ok(reply)) => Ok(reply),
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+    }
+}
+
+/// Sends a request and returns the code of the reply and its body as a stream. `limit` is the
+/// longest time without a byte.
+///
+/// # Errors
+/// As [`send`].
+pub(crate) fn open(
+    socket: &Path,
+    request: &Request<'_>,
+    limit: Duration,
+) -> io::Result<(u16, Body)> {
+    let mut wire = Wire::new(socket, Patience::Idle(limit), limit)?;
+    wire.send(&request.bytes())?;
+    for _ in 0..=INTERIM_MAX {
+        let (code, length) = wire.head()?;
+        if !(100..200).contains(&code) {
+            let left = match length {
+                Length::Bytes(len) => len,
+                Length::Chunks => 0,
+                Length::UntilEnd => usize::MAX,
+            };
+            return Ok((code, Body { wire, length, left, is_first: true }));
+        }
+    }
+    Err(nonsense("too many interim replies"))
+}
+
+impl Request<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { method, path, media_type, body } = self;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: local\r\nAccept: {media_type}\r\nContent-Type: \
+             {media_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
     }
 }
 
@@ -67,17 +126,34 @@ enum Length {
     UntilEnd,
 }
 
-/// A connection with a deadline.
+/// How long a connection is waited for.
+enum Patience {
+    /// All of it ends at this time.
+    Until(Instant),
+    /// Each byte comes this soon after the one before.
+    Idle(Duration),
+}
+
+/// A connection with a limit.
 struct Wire {
     stream: UnixStream,
-    deadline: Instant,
+    patience: Patience,
+    body_max: usize,
     /// What was read and not used.
     buffer: Vec<u8>,
 }
 
 impl Wire {
+    fn new(socket: &Path, patience: Patience, limit: Duration) -> io::Result<Self> {
+        let stream = connect_within(socket, limit)?;
+        Ok(Self { stream, patience, body_max: BODY_MAX, buffer: Vec::new() })
+    }
+
     fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = match self.patience {
+            Patience::Until(end) => end.saturating_duration_since(Instant::now()),
+            Patience::Idle(limit) => limit,
+        };
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 
@@ -147,13 +223,13 @@ impl Wire {
 
     fn body(&mut self, length: &Length) -> io::Result<Vec<u8>> {
         match *length {
-            Length::Bytes(len) if len > BODY_MAX => Err(too_long("body", BODY_MAX)),
+            Length::Bytes(len) if len > self.body_max => Err(too_long("body", self.body_max)),
             Length::Bytes(len) => self.take(len),
             Length::Chunks => self.chunks(),
             Length::UntilEnd => {
                 while self.fill()? {
-                    if self.buffer.len() > BODY_MAX {
-                        return Err(too_long("body", BODY_MAX));
+                    if self.buffer.len() > self.body_max {
+                        return Err(too_long("body", self.body_max));
                     }
                 }
                 Ok(std::mem::take(&mut self.buffer))
@@ -171,27 +247,87 @@ impl Wire {
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
+            // What follows the last chunk is not needed: the connection is not used again.
+            let len = self.chunk_len()?;
+            if len == 0 {
+                return Ok(body);
+            }
+            if len > self.body_max - body.len() {
+                return Err(too_long("body", self.body_max));
+            }
+            body.extend(self.take(len)?);
+            self.end_chunk()?;
+        }
+    }
+
+    fn chunk_len(&mut self) -> io::Result<usize> {
+        loop {
             let parsed = httparse::parse_chunk_size(&self.buffer);
             match parsed.map_err(|_| nonsense("a chunk has no length"))? {
                 httparse::Status::Partial if self.buffer.len() >= HEAD_MAX => {
                     return Err(too_long("chunk head", HEAD_MAX));
                 }
                 httparse::Status::Partial => self.fill_or_end()?,
-                // What follows is not needed: the connection is not used again.
-                httparse::Status::Complete((_, 0)) => return Ok(body),
                 httparse::Status::Complete((at, len)) => {
-                    let len = usize::try_from(len).unwrap_or(usize::MAX);
-                    if len > BODY_MAX - body.len() {
-                        return Err(too_long("body", BODY_MAX));
-                    }
                     self.buffer.drain(..at);
-                    body.extend(self.take(len)?);
-                    if self.take(2)? != b"\r\n" {
-                        return Err(nonsense("a chunk has another length"));
-                    }
+                    return Ok(usize::try_from(len).unwrap_or(usize::MAX));
                 }
             }
         }
+    }
+
+    fn end_chunk(&mut self) -> io::Result<()> {
+        if self.take(2)? == b"\r\n" {
+            return Ok(());
+        }
+        Err(nonsense("a chunk has another length"))
+    }
+}
+
+/// The body of a reply, read as a stream.
+pub(crate) struct Body {
+    wire: Wire,
+    length: Length,
+    /// Bytes of the body, or of the current chunk, that are still to come.
+    left: usize,
+    is_first: bool,
+}
+
+impl Body {
+    /// Begins the next chunk. Returns whether there is one.
+    fn next_chunk(&mut self) -> io::Result<bool> {
+        if !self.is_first {
+            self.wire.end_chunk()?;
+        }
+        self.is_first = false;
+        self.left = self.wire.chunk_len()?;
+        if self.left == 0 {
+            self.length = Length::Bytes(0);
+        }
+        Ok(self.left > 0)
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && (!matches!(self.length, Length::Chunks) || !self.next_chunk()?) {
+            return Ok(0);
+        }
+        if self.wire.buffer.is_empty() && !buf.is_empty() {
+            match self.length {
+                Length::UntilEnd if !self.wire.fill()? => return Ok(0),
+                Length::UntilEnd => {}
+                _ => self.wire.fill_or_end()?,
+            }
+        }
+        let len = self.wire.buffer.len().min(buf.len()).min(self.left);
+        for (to, from) in buf.iter_mut().zip(self.wire.buffer.drain(..len)) {
+            *to = from;
+        }
+        if !matches!(self.length, Length::UntilEnd) {
+            self.left -= len;
+        }
+        Ok(len)
     }
 }
 
@@ -234,8 +370,30 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    /// Serves one connection with these bytes, and keeps it open if it is to hang.
     fn answer(bytes: Vec<u8>, limit: Duration, hangs: bool) -> io::Result<Reply> {
+        answer_to(|path, limit| post(path, "/Call", b"{}", limit), bytes, limit, hangs)
+    }
+
+    /// The same, with the body read as a stream.
+    fn streamed(text: &str) -> io::Result<Reply> {
+        let ask = |path: &Path, limit| {
+            let request =
+                Request { method: "POST", path: "/Call", media_type: MEDIA_TYPE, body: b"{}" };
+            let (code, mut from) = open(path, &request, limit)?;
+            let mut body = Vec::new();
+            from.read_to_end(&mut body)?;
+            Ok(Reply { code, body })
+        };
+        answer_to(ask, text.as_bytes().to_vec(), LIMIT, false)
+    }
+
+    /// Serves one connection with these bytes, and keeps it open if it is to hang.
+    fn answer_to(
+        ask: impl FnOnce(&Path, Duration) -> io::Result<Reply>,
+        bytes: Vec<u8>,
+        limit: Duration,
+        hangs: bool,
+    ) -> io::Result<Reply> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -252,7 +410,7 @@ mod tests {
                 }
                 String::from_utf8(request[..count].to_vec()).unwrap()
             });
-            let reply = post(&path, "/Call", b"{}", limit);
+            let reply = ask(&path, limit);
             let request = server.join().unwrap();
             assert!(request.starts_with("POST /Call HTTP/1.1\r\n"), "{request}");
             assert!(request.contains("\r\nContent-Length: 2\r\n"), "{request}");
@@ -277,6 +435,17 @@ mod tests {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}",
         ] {
             assert_eq!(whole(text), reply, "{text}");
+            assert_eq!(streamed(text).unwrap(), reply, "{text}");
+        }
+        let long = "x".repeat(BODY_MAX + 1);
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{long}", long.len());
+        assert_eq!(streamed(&text).unwrap().body.len(), BODY_MAX + 1);
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n",
+        ] {
+            assert!(streamed(text).is_err(), "{text}");
         }
         assert_eq!(whole("HTTP/1.1 204 No\r\n\r\n"), Reply { code: 204, body: Vec::new() });
         assert_eq!(whole("HTTP/1.1 500 Bad\r\nContent-Length: 0\r\n\r\n").code, 500);
