@@ -23,6 +23,11 @@ pub struct Docker {
 impl Docker {
     /// Starts dockerd with the programs in `bin` first on PATH.
     pub fn start(site: &Site, bin: &str) -> Self {
+        Self::start_with(site, bin, "fuse-overlayfs")
+    }
+
+    /// Starts dockerd with a graph driver.
+    pub fn start_with(site: &Site, bin: &str, driver: &str) -> Self {
         let place = site.directory("docker");
         let socket = format!("unix://{place}/sock");
         let keys = format!("{{\"deprecated-key-path\": \"{place}/key.json\"}}");
@@ -34,7 +39,7 @@ impl Docker {
             daemon.arg(option).arg(format!("{place}/{name}"));
         }
         daemon.args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
-        daemon.args(["--ip-masq=false", "--bridge=none", "--storage-driver", "fuse-overlayfs"]);
+        daemon.args(["--ip-masq=false", "--bridge=none", "--storage-driver", driver]);
         daemon.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
         let daemon = Background::start(&mut daemon, Path::new(&site.at("dockerd.log")));
         let variables = vec![

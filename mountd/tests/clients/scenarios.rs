@@ -8,6 +8,7 @@ mod docker;
 mod export;
 mod images;
 mod lazy;
+mod migrate;
 mod plugin;
 mod podman;
 mod pull;
@@ -30,7 +31,7 @@ const fn scenario(name: &'static str, prefix: &'static str, run: fn(&mut Site)) 
 }
 
 /// All scenarios.
-pub const ALL: [Scenario; 16] = [
+pub const ALL: [Scenario; 18] = [
     scenario("apt", "apt", apt::run),
     scenario("podman", "podman", podman::root::run),
     scenario("podman-rootless", "rootless", podman::rootless::run),
@@ -47,4 +48,6 @@ pub const ALL: [Scenario; 16] = [
     scenario("export", "export", export::run),
     scenario("pull", "pull", pull::run),
     scenario("lazy", "lazy", lazy::run),
+    scenario("migrate-docker", "migrate-docker", migrate::docker::run),
+    scenario("migrate-podman", "migrate-podman", migrate::podman::run),
 ];
