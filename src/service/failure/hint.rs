@@ -176,6 +176,11 @@ impl Failure {
                 format!("find the damage: lamina image verify {name}; then import the image again")
             }
             Self::Image { error, .. }
+                if matches!(error.store(), Some(StoreError::Missing { kind: "layer", .. })) =>
+            {
+                "import or pull the image again".to_owned()
+            }
+            Self::Image { error, .. }
             | Self::Volume { error, .. }
             | Self::Container { error, .. } => return error.hint(),
             Self::Layer { error, .. } | Self::Ephemeral { error, .. } => return error.hint(),
