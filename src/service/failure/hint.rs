@@ -172,17 +172,8 @@ impl Failure {
             Self::NoVolume { name } => format!("create it: lamina volume create {name}"),
             Self::Subpath { volume, subpath, error } => subpath_hint(volume, subpath, error),
             Self::NoLayer => "name one: --lower DIR, --image NAME, or lowerdir=DIR".to_owned(),
-            Self::Image { error, name, .. } if error.is_damage() => {
-                format!("find the damage: lamina image verify {name}; then import the image again")
-            }
-            Self::Image { error, .. }
-                if matches!(error.store(), Some(StoreError::Missing { kind: "layer", .. })) =>
-            {
-                "import or pull the image again".to_owned()
-            }
-            Self::Image { error, .. }
-            | Self::Volume { error, .. }
-            | Self::Container { error, .. } => return error.hint(),
+            Self::Image { error, name, .. } => return of_image(name, error),
+            Self::Volume { error, .. } | Self::Container { error, .. } => return error.hint(),
             Self::Layer { error, .. } | Self::Ephemeral { error, .. } => return error.hint(),
             Self::Path { path, error, .. } if error.is(Errno::NOENT) => {
                 format!("check the path {}", path.display())
@@ -199,6 +190,18 @@ impl Failure {
             _ => return None,
         })
     }
+}
+
+fn of_image(name: &str, error: &Refusal) -> Option<String> {
+    Some(match error.store() {
+        _ if error.is_damage() => {
+            format!("find the damage: lamina image verify {name}; then import the image again")
+        }
+        Some(StoreError::Missing { kind: "layer", .. }) => {
+            "import or pull the image again".to_owned()
+        }
+        _ => return error.hint(),
+    })
 }
 
 fn subpath_hint(volume: &str, subpath: &str, error: &Error) -> String {
