@@ -7,7 +7,7 @@ const OWN: &str = "lamina.dev/volume";
 
 /// The volumes of the data root with their drivers and sizes.
 fn drivers(place: &Place) -> Vec<String> {
-    let shown = place.volumes().into_iter().map(|one| one["Driver"].as_str().unwrap().to_owned());
+    let shown = place.volumes().into_iter().map(|one| one["driver"].as_str().unwrap().to_owned());
     shown.collect()
 }
 
@@ -93,8 +93,8 @@ fn a_claim_grows_where_its_class_allows_it() {
     place.until_field("pvc/grows", ".status.capacity.storage", "128Mi");
     let name = place.field("pvc/grows", ".spec.volumeName");
     let volumes = place.volumes();
-    let grown = volumes.iter().find(|one| one["Name"].as_str() == Some(&name)).unwrap();
-    assert_eq!(grown["SizeBytes"].as_u64(), Some(128 << 20), "{grown}");
+    let grown = volumes.iter().find(|one| one["name"].as_str() == Some(&name)).unwrap();
+    assert_eq!(grown["size_bytes"].as_u64(), Some(128 << 20), "{grown}");
     let said =
         place.refused(&["apply", "-f", "-"], &claim("stays", "1Gi", "storageClassName: stays"));
     assert!(said.contains("only dynamically provisioned pvc can be resized"), "{said}");

@@ -25,7 +25,7 @@ fn answered(place: &Place, call: &str) -> u64 {
 /// The one volume of a name.
 #[track_caller]
 fn volume(place: &Place, name: &str) -> Value {
-    place.volumes().into_iter().find(|one| one["Name"].as_str() == Some(name)).unwrap()
+    place.volumes().into_iter().find(|one| one["name"].as_str() == Some(name)).unwrap()
 }
 
 /// Waits until a claim is bound; the name of its volume.
@@ -52,12 +52,12 @@ fn a_class_of_the_driver_gets_its_volumes_through_the_socket() {
     let pv = |path: &str| place.field(&format!("pv/{name}"), path);
     let made = volume(&place, &name);
     assert_eq!(pv(".spec.csi.driver"), CSI);
-    assert_eq!(Some(&pv(".spec.csi.volumeHandle")[..]), made["Id"].as_str());
+    assert_eq!(Some(&pv(".spec.csi.volumeHandle")[..]), made["id"].as_str());
     assert_eq!(pv(".spec.capacity.storage"), "40Mi");
     assert_eq!(pv(".metadata.annotations.pv\\.kubernetes\\.io/provisioned-by"), CSI);
-    assert_eq!(made["Labels"]["lamina.dev/claim"].as_str(), Some("default/data"));
-    assert_eq!(made["Labels"]["lamina.dev/unfinished"], Value::Null);
-    assert_eq!(made["Options"]["iops"].as_str(), Some("100"));
+    assert_eq!(made["labels"]["lamina.dev/claim"].as_str(), Some("default/data"));
+    assert_eq!(made["labels"]["lamina.dev/unfinished"], Value::Null);
+    assert_eq!(made["options"]["iops"].as_str(), Some("100"));
     assert_eq!(answered(&place, "CreateVolume"), 1);
     // It grows and changes while it is used.
     let shown = Shown::new(&place, &name);
@@ -67,8 +67,8 @@ fn a_class_of_the_driver_gets_its_volumes_through_the_socket() {
     place.until_field("pvc/data", ".status.capacity.storage", "80Mi");
     place.until_field("pvc/data", ".status.currentVolumeAttributesClassName", "quick");
     let made = volume(&place, &name);
-    assert_eq!(made["SizeBytes"].as_u64(), Some(80 << 20));
-    assert_eq!(made["Options"]["iops"].as_str(), Some("5000"));
+    assert_eq!(made["size_bytes"].as_u64(), Some(80 << 20));
+    assert_eq!(made["options"]["iops"].as_str(), Some("5000"));
     assert_eq!(answered(&place, "ControllerExpandVolume"), 1);
     assert_eq!(answered(&place, "ControllerModifyVolume"), 1);
     // Nothing is removed while it is used.
@@ -95,9 +95,9 @@ fn snapshots_and_copies_of_its_volumes_are_calls_too() {
     place.until_field("vs/snap", ".status.readyToUse", "true");
     let content = place.field("vs/snap", ".status.boundVolumeSnapshotContentName");
     let kept = place.json(&["volume", "snapshot", "ls", "--json"]);
-    assert_eq!(kept[0]["Labels"]["lamina.dev/snapshot-content"].as_str(), Some(&content[..]));
+    assert_eq!(kept[0]["labels"]["lamina.dev/snapshot-content"].as_str(), Some(&content[..]));
     let handle = place.field(&format!("vsc/{content}"), ".status.snapshotHandle");
-    assert_eq!(kept[0]["Id"].as_str(), Some(&handle[..]));
+    assert_eq!(kept[0]["id"].as_str(), Some(&handle[..]));
     place.apply(&restored("clone", "64Mi", "fast", "PersistentVolumeClaim", "data"));
     let clone = bound(&place, "clone");
     place.good("delete pvc data");
@@ -107,7 +107,7 @@ fn snapshots_and_copies_of_its_volumes_are_calls_too() {
     for name in [&clone, &copy] {
         assert_eq!(files(&place, name)["file"], "first");
     }
-    assert_eq!(volume(&place, &copy)["SizeBytes"].as_u64(), Some(96 << 20));
+    assert_eq!(volume(&place, &copy)["size_bytes"].as_u64(), Some(96 << 20));
     place.good("delete vs snap");
     place.until_gone(&format!("vsc/{content}"));
     assert!(place.json(&["volume", "snapshot", "ls", "--json"]).is_empty());
@@ -131,13 +131,13 @@ fn what_the_driver_refuses_is_told_in_its_words() {
     place.apply(&class("device", CSI, ""));
     place.apply(&claim("device", "16Mi", "storageClassName: device\n  volumeMode: Block"));
     let name = bound(&place, "device");
-    assert_eq!(volume(&place, &name)["Options"]["fs"].as_str(), Some("none"));
+    assert_eq!(volume(&place, &name)["options"]["fs"].as_str(), Some("none"));
     assert_eq!(place.field(&format!("pv/{name}"), ".spec.volumeMode"), "Block");
     place.apply(&class("ext4", CSI, "parameters: {csi.storage.k8s.io/fstype: ext4}"));
     place.apply(&claim("ext4", "16Mi", "storageClassName: ext4"));
     let name = bound(&place, "ext4");
     assert_eq!(place.field(&format!("pv/{name}"), ".spec.csi.fsType"), "ext4");
-    assert_eq!(volume(&place, &name)["Driver"].as_str(), Some("image"));
+    assert_eq!(volume(&place, &name)["driver"].as_str(), Some("image"));
     place.good("delete pvc odd device ext4");
     until("the end of the volume", || place.volumes().is_empty());
 }
@@ -149,14 +149,14 @@ fn without_a_daemon_a_command_makes_the_calls() {
     place.applies(&claim("data", "1Mi", "storageClassName: fast"));
     let all = place.volumes();
     // The smallest size of the driver is the capacity.
-    assert_eq!(all[0]["SizeBytes"].as_u64(), Some(8 << 20));
-    assert_eq!(all[0]["Labels"]["lamina.dev/csi-name"], all[0]["Name"]);
+    assert_eq!(all[0]["size_bytes"].as_u64(), Some(8 << 20));
+    assert_eq!(all[0]["labels"]["lamina.dev/csi-name"], all[0]["name"]);
     let shown: Vec<Value> = {
         let text = place.prints(&["get", "pv", "-o", "json"]);
         serde_json::from_str::<Value>(&text).unwrap()["items"].as_array().unwrap().clone()
     };
     assert_eq!(shown[0]["spec"]["capacity"]["storage"].as_str(), Some("8Mi"));
-    assert_eq!(shown[0]["spec"]["csi"]["volumeHandle"], all[0]["Id"]);
+    assert_eq!(shown[0]["spec"]["csi"]["volumeHandle"], all[0]["id"]);
     place.prints(&["delete", "pvc", "data"]);
     assert!(place.volumes().is_empty());
 }
@@ -168,5 +168,5 @@ fn a_volume_that_lost_its_claim_while_the_daemon_was_down_is_removed() {
     place.succeeds(&["volume", "create", "kept"]);
     let _daemon = place.start_csi();
     until("the end of the orphan", || place.volumes().len() == 1);
-    assert_eq!(place.volumes()[0]["Name"].as_str(), Some("kept"));
+    assert_eq!(place.volumes()[0]["name"].as_str(), Some("kept"));
 }

@@ -56,7 +56,7 @@ fn exported_volumes_bind_in_another_cluster() {
     assert_eq!(kinds(&items), wanted);
     assert_eq!(items[1]["provisioner"], "csi.lamina.dev");
     let volumes = place.volumes();
-    let (id, spec) = (volumes[0]["Id"].as_str().unwrap(), &items[3]["spec"]);
+    let (id, spec) = (volumes[0]["id"].as_str().unwrap(), &items[3]["spec"]);
     assert_eq!(spec["csi"]["driver"], "csi.lamina.dev");
     assert_eq!(spec["csi"]["volumeHandle"], id);
     assert_eq!(spec["persistentVolumeReclaimPolicy"], "Retain");
@@ -125,7 +125,7 @@ fn a_pod_keeps_its_claim_after_an_export_and_back() {
     let of = "storageClassName: fast";
     place.applies(&(class("fast", OWN, "reclaimPolicy: Retain") + &claim("a", "64Mi", of)));
     let exported = place.prints(&["kube", "export"]);
-    let id = place.volumes()[0]["Id"].clone();
+    let id = place.volumes()[0]["id"].clone();
     place.prints(&["delete", "pvc", "a"]);
     place.prints(&["delete", "pv", "--all"]);
     place.prints(&["delete", "sc", "fast"]);
@@ -134,7 +134,7 @@ fn a_pod_keeps_its_claim_after_an_export_and_back() {
     let claim: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(claim["status"]["phase"], "Bound");
     // The handle is the id of the same volume.
-    assert_eq!(place.volumes()[0]["Id"], id);
+    assert_eq!(place.volumes()[0]["id"], id);
     let again = documents(&place, &["kube", "export"]);
     let volume = again.iter().find(|one| one["kind"] == "PersistentVolume").unwrap();
     assert_eq!(volume["spec"]["csi"]["volumeHandle"], id);

@@ -144,7 +144,7 @@ fn state(place: &Place) -> Value {
     let mut volumes: Vec<Value> = place
         .volumes()
         .into_iter()
-        .map(|one| json!([one["Name"], one["Driver"], one["SizeBytes"]]))
+        .map(|one| json!([one["name"], one["driver"], one["size_bytes"]]))
         .collect();
     volumes.iter_mut().for_each(|one| settle(one, &ids));
     volumes.sort_by_key(Value::to_string);

@@ -232,7 +232,7 @@ fn judge_volumes(site: &mut Site, place: &Place<'_>, lamina: &Lamina, report: &R
     site.holds("used_is_refused", used.contains("writer") && used.contains("running"), used);
     site.holds("other_is_refused", taken.contains("another volume"), taken);
     let found = lamina.run(&["volume", "inspect", "data"]).json();
-    let copy = found[0]["Mountpoint"].as_str().unwrap_or_default().to_owned();
+    let copy = found[0]["mountpoint"].as_str().unwrap_or_default().to_owned();
     let differences = Tree::read(place.content("data")).differences(&Tree::read(&copy));
     site.equal("tree", differences, Vec::<String>::new());
     let blocks = |base: &str| {
@@ -242,11 +242,11 @@ fn judge_volumes(site: &mut Site, place: &Place<'_>, lamina: &Lamina, report: &R
     };
     site.holds("sparse", blocks(&copy), "expected holes");
     let labels: BTreeMap<String, String> =
-        serde_json::from_value(found[0]["Labels"].clone()).expect("labels");
+        serde_json::from_value(found[0]["labels"].clone()).expect("labels");
     site.equal("label", labels.get("k").map(String::as_str), Some("v"));
     site.equal("own_label", labels.get("lamina.dev/claim"), None);
     let memory = lamina.run(&["volume", "inspect", "memory"]).json();
-    site.equal("options", memory[0]["Options"]["o"].as_str(), Some("mode=0700"));
+    site.equal("options", memory[0]["options"]["o"].as_str(), Some("mode=0700"));
     let missing = lamina.run(&["volume", "inspect", "used"]);
     site.fails("used_is_not_there", &missing);
 }

@@ -56,7 +56,7 @@ fn is_whole(lamina: &Lamina, expected: &Tree) -> bool {
     if !found.is_ok() {
         return true;
     }
-    let content = found.json()[0]["Mountpoint"].as_str().expect("a path").to_owned();
+    let content = found.json()[0]["mountpoint"].as_str().expect("a path").to_owned();
     expected.differences(&Tree::read(content)).is_empty()
 }
 
@@ -74,11 +74,11 @@ pub(super) fn judge_adoption(site: &mut Site, place: &Place<'_>, lamina: &Lamina
     let report = Report::of(&done);
     site.equal("adopt_notes", report.volume("moved").notes.join(" "), String::new());
     let found = lamina.run(&["volume", "inspect", "moved"]).json();
-    let here = found[0]["Mountpoint"].as_str().expect("a path").to_owned();
+    let here = found[0]["mountpoint"].as_str().expect("a path").to_owned();
     site.equal("adopted_inode", self::inode(&here), inode);
     site.equal("adopted_tree", expected.differences(&Tree::read(&here)), Vec::<String>::new());
-    site.equal("adopted_label", found[0]["Labels"]["k"].as_str(), Some("v"));
-    let labels = found[0]["Labels"].to_string();
+    site.equal("adopted_label", found[0]["labels"]["k"].as_str(), Some("v"));
+    let labels = found[0]["labels"].to_string();
     site.holds("adopted_once", !labels.contains("adopting"), labels);
     site.fails("engine_lost_it", &place.engine.call(&["volume", "inspect", "moved"]));
     let other = Lamina::new(site, "adopt", RootBy::Option);
