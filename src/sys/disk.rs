@@ -122,7 +122,7 @@ pub fn thaw_at_end(root: BorrowedFd<'_>) -> Result<ThawAtEnd> {
             let mut byte = 0_u8;
             // All signals are blocked: it ends with the other end of the pipe.
             libc::read(theirs.as_raw_fd(), (&raw mut byte).cast(), 1);
-            libc::ioctl(root.as_raw_fd(), libc::Ioctl::from(FITHAW), 0);
+            libc::ioctl(root.as_raw_fd(), FITHAW as libc::Ioctl, 0);
             libc::_exit(0);
         }
         child
