@@ -12,6 +12,7 @@ mod collect;
 pub mod commit;
 mod confine;
 pub mod containers;
+pub mod cp;
 pub mod diff;
 pub mod doctor;
 pub mod ending;

@@ -9,7 +9,8 @@
 //! - [`pin`]: objects that only a descriptor leads to; [`lock`]: locks by open file;
 //! - [`confine`]: the rights that a daemon gives up;
 //! - [`cred`]: the identity under which a thread makes files;
-//! - [`mount`], [`bind`]: mounts; [`process`], [`fuse`]: processes and signals, the FUSE device;
+//! - [`mount`], [`bind`]: mounts; [`process`], [`mod@signals`]: processes and their signals;
+//! - [`fuse`]: the FUSE device;
 //! - [`loops`], [`context`], [`disk`]: files as block devices, mounts of them, their file systems.
 //!
 //! No function here follows a symbolic link in the last component of a name unless its
@@ -36,6 +37,7 @@ pub mod mount;
 pub mod pin;
 pub mod process;
 pub mod remove;
+pub mod signals;
 pub mod socket;
 pub mod xattr;
 

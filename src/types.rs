@@ -9,6 +9,7 @@ pub mod hashing;
 pub mod hex;
 pub mod marks;
 mod object;
+mod program;
 pub mod quantity;
 pub mod size;
 mod subpath;
@@ -19,6 +20,7 @@ use smallvec::SmallVec;
 pub use digest::Digest;
 pub use graft::{BindFlags, Graft, GraftSource};
 pub use object::{BadObjectName, ContainerName, OBJECT_NAME_MAX, VolumeName};
+pub use program::{Network, Program, Run, RunState};
 pub use subpath::{BadSubpath, Subpath};
 
 /// The longest name of one directory entry, in bytes (`NAME_MAX`).

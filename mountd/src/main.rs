@@ -20,6 +20,7 @@
 mod args;
 mod cli;
 mod commands;
+mod container;
 mod csi;
 mod form;
 mod kube;

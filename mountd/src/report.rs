@@ -35,6 +35,9 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (FAILED, "The request failed, or a check found damage or a missing ability."),
     (USAGE, "The arguments of the command are wrong. Nothing was done."),
     (MOUNT_FAILED, "The helpers of mount(8) and umount(8): the mount or the unmount failed."),
+    (125, "container run and exec: the program was not started."),
+    (126, "container run and exec: the program cannot be executed."),
+    (127, "container run and exec: the program is missing. Any other code is that of the program."),
     (
         INTERRUPTED,
         "Ended by a signal. Nothing that was complete is lost, nothing unfinished is left.",
@@ -78,6 +81,17 @@ pub enum CliError {
     /// A failure of a pod.
     #[error("{0}")]
     Pod(String),
+    /// A failure of a container.
+    #[error("{0}")]
+    Container(String),
+    /// Any of these errors, in a command whose exit code is otherwise that of a program.
+    #[error("{error}")]
+    Program {
+        /// The exit code.
+        code: u8,
+        /// The error.
+        error: Box<CliError>,
+    },
     /// Any other error of the host.
     #[error("{what}: {error}")]
     Io {
@@ -122,10 +136,12 @@ impl CliError {
             | Self::Publication(_)
             | Self::Migrate(_)
             | Self::Pod(_)
+            | Self::Container(_)
             | Self::Io { .. } => FAILED,
             Self::Option(_) | Self::Usage(_) => USAGE,
             Self::Clap(error) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
             Self::Helper(_) => MOUNT_FAILED,
+            Self::Program { code, .. } => *code,
         }
     }
 
@@ -143,6 +159,7 @@ impl CliError {
                 ErrorKind::PermissionDenied => Some("run as root (sudo)".to_owned()),
                 _ => None,
             },
+            Self::Program { error, .. } => error.hint(),
             Self::NoRoot(_) => {
                 Some("check --root and LAMINA_ROOT; an import or a pull creates it".to_owned())
             }

@@ -1,10 +1,11 @@
 //! Containers: a writable layer over an image, under a name, until it is removed.
 //!
-//! `containers/ID/` of the data root holds `record`, `limits.json` if it has limits, and `upper`
-//! and `work` of the mount. It grows as `.new-…` and is renamed; it loses its name before it is
+//! `containers/ID/` of the data root holds `record`, `limits.json` if it has limits, `program.json`
+//! and `run.json` if it is run, and `upper` and `work` of the mount. It grows as `.new-…` and is renamed; it loses its name before it is
 //! removed. The record has all that the image was, so that a container outlives the names of its
 //! image. A writable layer that ends with its mount is `.ephemeral-…`, locked while it is in use.
 
+mod notes;
 mod record;
 
 use std::fs;
@@ -14,6 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use self::notes::{
+    read_limits, read_program, read_run, write_limits, write_program, write_run,
+};
 use self::record::Record;
 use super::error::{CatalogError, Result, User};
 use super::image::Image;
@@ -25,7 +29,6 @@ use crate::types::{ContainerName, Graft, Limits, hex};
 
 const VERSION: u16 = 1;
 const RECORD: &str = "record";
-const LIMITS: &str = "limits.json";
 /// The name of the snapshot that a container is being rolled back to.
 const ROLLBACK: &str = "rollback";
 const KIND: &str = "container";
@@ -84,19 +87,6 @@ fn missing(name: &str) -> CatalogError {
     CatalogError::Missing { kind: KIND, name: name.to_owned() }
 }
 
-/// Notes the limits of what is written to the container in a directory.
-///
-/// # Errors
-/// As write(2).
-pub fn write_limits(dir: &Path, limits: Limits) -> Result<()> {
-    let path = dir.join(LIMITS);
-    let damaged = |error: serde_json::Error| CatalogError::Damaged {
-        path: path.clone(),
-        what: error.to_string(),
-    };
-    Ok(write_whole(&path, &serde_json::to_vec(&limits).map_err(damaged)?)?)
-}
-
 /// Refuses the container in a directory if it has the content of a snapshot in part.
 ///
 /// # Errors
@@ -107,20 +97,6 @@ pub fn require_whole_at(dir: &Path, name: &str) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(CatalogError::io(&path)(error)),
         Ok(snapshot) => Err(CatalogError::HalfRolledBack { name: name.to_owned(), snapshot, path }),
-    }
-}
-
-/// The limits in the directory of a container.
-///
-/// # Errors
-/// [`CatalogError::Damaged`].
-pub fn read_limits(dir: &Path) -> Result<Limits> {
-    let path = dir.join(LIMITS);
-    match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Limits::default()),
-        Err(error) => Err(CatalogError::io(&path)(error)),
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|error| CatalogError::Damaged { path: path.clone(), what: error.to_string() }),
     }
 }
 

@@ -117,6 +117,32 @@ pub fn commit_volume(
     commit_over(images, &of, base, (names, note), progress)
 }
 
+/// Makes an image from the changes in a container over its image, also while it is mounted: then
+/// the upper becomes a layer at one moment, and its users go on. Returns the id of the image.
+///
+/// # Errors
+/// As [`commit`].
+pub fn commit_container(
+    (images, volumes): (&Images, &VolumeService),
+    of: &UpperSpec,
+    (names, note): (&[String], &Note),
+    progress: &mut OnProgress<'_>,
+) -> ServiceResult<String> {
+    let Some(name) = &of.container else { return commit(images, of, (names, note), progress) };
+    let failed = |error: Refusal| Failure::Container { name: name.clone(), error: Box::new(error) };
+    let begin = || -> std::result::Result<_, Refusal> {
+        for name in names {
+            full_name(name)?;
+        }
+        Ok((images.images.importing()?, images.containers.find(name)?.image))
+    };
+    let (_kept, base) = begin().map_err(failed)?;
+    match images.freeze_root(volumes, name, of.runtime.as_deref())? {
+        Some(frozen) => commit_over(images, &frozen.spec, Some(base), (names, note), progress),
+        None => commit_over(images, of, Some(base), (names, note), progress),
+    }
+}
+
 fn commit_over(
     images: &Images,
     of: &UpperSpec,

@@ -1,5 +1,6 @@
 //! Containers: a named writable layer over an image, which can be mounted.
 
+mod runs;
 pub(super) mod stacks;
 
 use std::path::{Path, PathBuf};
@@ -13,11 +14,15 @@ use super::spec::{MountSpec, UpperDirs};
 use super::{sizes, status};
 use crate::backing::counted::Account;
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::containers::{Container, write_limits};
+use crate::catalog::containers::{
+    Container, read_program, read_run, write_limits, write_program,
+};
 use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, FromHost, Result};
 use crate::fuse::session::IoDriver;
-use crate::types::{AttrChange, ContainerName, Graft, Limits, MODE_MASK, SetTime, XattrFlags};
+use crate::types::{
+    AttrChange, ContainerName, Graft, Limits, MODE_MASK, Program, Run, SetTime, XattrFlags,
+};
 use crate::union::{DirRef, Lower};
 use crate::volume::{self, VolumeError, union::pool::Pool};
 
@@ -47,6 +52,20 @@ pub struct ContainerInfo {
     /// The limits of what is written to it.
     #[serde(flatten)]
     pub limits: Limits,
+    /// The program, if it is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
+    /// The last run of the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+impl ContainerInfo {
+    /// The directory of the container.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.upper.parent().unwrap_or(&self.upper)
+    }
 }
 
 /// The properties of a new container.
@@ -60,6 +79,8 @@ pub struct NewContainer {
     pub grafts: Vec<Graft>,
     /// The limits of what is written to it.
     pub limits: Limits,
+    /// The program, if it is to be run.
+    pub program: Option<Program>,
 }
 
 impl Images {
@@ -72,8 +93,12 @@ impl Images {
         let (image, name) = self.images.find_named(&new.image)?;
         let lowers = self.lowers(&image.id)?;
         let fill = |upper: &Path| {
+            let dir = upper.parent().unwrap_or(upper);
             if new.limits != Limits::default() {
-                write_limits(upper.parent().unwrap_or(upper), new.limits)?;
+                write_limits(dir, new.limits)?;
+            }
+            if let Some(program) = &new.program {
+                write_program(dir, program)?;
             }
             match lowers.first() {
                 Some(top) => root_like(top, upper).map_err(CatalogError::host(upper)),
@@ -108,7 +133,8 @@ impl Images {
         runtime: Option<&Path>,
     ) -> Refused<ContainerInfo> {
         let mounted = self.containers.is_mounted(container)?;
-        let upper = self.containers.path(container).join("upper");
+        let dir = self.containers.path(container);
+        let upper = dir.join("upper");
         let holder = || status::holder_of(runtime?, &std::fs::canonicalize(&upper).ok()?);
         let mountpoint = if mounted { holder().map(|status| status.target) } else { None };
         let created = UNIX_EPOCH + Duration::from_secs(container.created.try_into().unwrap_or(0));
@@ -124,6 +150,8 @@ impl Images {
             upper,
             limits: self.containers.limits(container)?,
             grafts: container.grafts.iter().map(shown).collect(),
+            program: read_program(&dir)?,
+            run: read_run(&dir)?,
         })
     }
 

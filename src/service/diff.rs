@@ -7,9 +7,11 @@ use serde::Serialize;
 use super::Failure;
 use super::changes::{Changed, Changes, Done, UpperSpec, at, check_depth, shown};
 use super::failure::ServiceResult;
+use super::images::Images;
 use super::mount::View;
 use super::prefill::names;
 use super::spec::MountSpec;
+use super::volumes::VolumeService;
 use crate::types::{Kind, Name, NodeId};
 use crate::union::{Entry, Union};
 
@@ -38,6 +40,22 @@ pub fn of_upper(of: &UpperSpec) -> ServiceResult<Differences> {
     let found = found.found;
     changed.end()?;
     Ok(found)
+}
+
+/// The changes in a container, also while it is mounted, as
+/// [`commit_container`](super::commit::commit_container) takes them.
+///
+/// # Errors
+/// [`Failure`], as for a commit.
+pub fn of_container(
+    (images, volumes): (&Images, &VolumeService),
+    of: &UpperSpec,
+) -> ServiceResult<Differences> {
+    let Some(name) = &of.container else { return of_upper(of) };
+    match images.freeze_root(volumes, name, of.runtime.as_deref())? {
+        Some(frozen) => of_upper(&frozen.spec),
+        None => of_upper(of),
+    }
 }
 
 /// The differences between two lists of layers, the lowest first.

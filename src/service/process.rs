@@ -16,6 +16,8 @@ pub use super::confine::shed;
 pub use crate::sys::process::{
     EndSignals, adopt_orphans, clear_umask, raise_open_files, return_memory,
 };
+pub use crate::sys::signals::Signals;
+pub use crate::sys::socket::receive_with;
 pub use crate::volume::union::holder::{Holder, Starter};
 
 /// Moves this process, which must have one thread, into the mount namespace of a file

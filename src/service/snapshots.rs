@@ -11,6 +11,7 @@
 //! one transaction.
 
 mod fork;
+pub(super) mod passing;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -176,10 +177,21 @@ impl Images {
             Ok((used(volumes, &container)?, container))
         };
         let (members, container) = find().map_err(&refused)?;
+        self.take_with(volumes, (&container, members, snapshot), runtime)
+    }
+
+    /// Makes such a snapshot of a container and some volumes.
+    fn take_with(
+        &self,
+        volumes: &VolumeService,
+        (container, members, snapshot): (&Container, Vec<Volume>, &VolumeName),
+        runtime: Option<&Path>,
+    ) -> ServiceResult<Vec<Growing>> {
         let (id, name) = (&*container.id, container.name.as_str());
+        let refused = failed(Path::new(name));
         let image: Vec<String> =
             container.image.layers.iter().map(|layer| layer.id.to_string()).collect();
-        let dir = self.containers.path(&container);
+        let dir = self.containers.path(container);
         if union::is_answering(&dir) {
             let running = Running::new(&dir, Pool::beside(&self.volumes), image);
             let content = Content::Running(Box::new(running));
@@ -187,8 +199,8 @@ impl Images {
             let taking = Taking { root: Some(root), ..Taking::named(snapshot) };
             return volumes.take_all(members, taking).map_err(refused);
         }
-        let mut stopped = self.stopped(&container, runtime)?;
-        self.containers.require_whole(&container).map_err(|error| refused(error.into()))?;
+        let mut stopped = self.stopped(container, runtime)?;
+        self.containers.require_whole(container).map_err(|error| refused(error.into()))?;
         stopped.freeze(None)?;
         let layers = stopped.stack.layers.clone();
         let stack = Stack { layers, image, ..Stack::default() };

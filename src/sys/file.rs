@@ -179,6 +179,15 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<
     resolve(root, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Opens a path of a tree whose root is `root`, as a process in the tree does: links and `..` lead
+/// within it, and an absolute path begins at the root.
+///
+/// # Errors
+/// As openat2(2).
+pub fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    resolve(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
 /// Opens a path beneath `root` that holds no symbolic link at all.
 ///
 /// # Errors

@@ -73,7 +73,14 @@ impl<'a> Maker<'a> {
     /// As open(2).
     pub fn new(base: &'a Path) -> Result<Self> {
         let root = file::open_path(base, OFlags::RDONLY | OFlags::DIRECTORY);
-        let root = root.map_err(TreeError::host(base))?;
+        Self::beneath(base, root.map_err(TreeError::host(base))?)
+    }
+
+    /// Begins beneath an open directory, which `base` names in errors.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn beneath(base: &'a Path, root: OwnedFd) -> Result<Self> {
         let is_root = crate::sys::process::effective_ids().0 == 0;
         let mut maker = Self { base, root, stack: Vec::new(), is_root, notes: RefCell::default() };
         let again = file::duplicate(maker.root.as_fd()).map_err(maker.failed(b""))?;

@@ -51,7 +51,8 @@ struct Level {
 pub struct Walk<'a> {
     base: &'a Path,
     root: Option<OwnedFd>,
-    mount: u64,
+    /// The mount that is not left; `None` for a walk through all mounts.
+    mount: Option<u64>,
     stack: Vec<Level>,
     path: Vec<u8>,
     /// The first name of an object, and the number of names that are still to come.
@@ -75,15 +76,21 @@ impl<'a> Walk<'a> {
     pub fn of(base: &'a Path, root: OwnedFd) -> Result<Self> {
         let failed = TreeError::host(base);
         let mount = file::mount_id(root.as_fd(), b"").map_err(&failed)?;
-        Ok(Self {
+        Ok(Self { mount: Some(mount), ..Self::through(base, root) })
+    }
+
+    /// A walk from an open directory, which `base` names in errors, also into the mounts below it.
+    #[must_use]
+    pub fn through(base: &'a Path, root: OwnedFd) -> Self {
+        Self {
             base,
             root: Some(root),
-            mount,
+            mount: None,
             stack: Vec::new(),
             path: Vec::new(),
             links: HashMap::new(),
             notes: Notes::default(),
-        })
+        }
     }
 
     /// What was left out.
@@ -151,7 +158,8 @@ impl<'a> Walk<'a> {
 
     fn take(&mut self, mut found: Found, dir: Option<OwnedFd>) -> Result<Found> {
         if let Some(dir) = dir {
-            if file::mount_id(dir.as_fd(), b"").map_err(self.failed())? == self.mount {
+            let id = file::mount_id(dir.as_fd(), b"").map_err(self.failed())?;
+            if self.mount.is_none_or(|mount| mount == id) {
                 self.push(dir)?;
             } else {
                 let path = shown(&self.path);
@@ -190,6 +198,21 @@ impl Found {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.stat.kind()
+    }
+}
+
+/// The object of a name in an open directory, which is read as in a walk; nothing if there is none.
+/// A directory is not entered.
+///
+/// # Errors
+/// As [`Walk::next`].
+pub fn one(parent: BorrowedFd<'_>, entry: &[u8], shown: &Path) -> Result<Option<Found>> {
+    match read(parent, entry, entry) {
+        Ok(object) => Ok(object.found),
+        Err(Unread::Host(error)) => Err(TreeError::host(shown)(error)),
+        Err(Unread::Replaced) => {
+            Err(TreeError::entry(entry, "it was replaced while it was read"))
+        }
     }
 }
 

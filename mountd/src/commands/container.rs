@@ -1,10 +1,19 @@
 //! `lamina container`: a writable layer over an image, under a name.
 
+mod attach;
+mod commit;
+mod cp;
 mod create;
+mod diff;
+mod exec;
+mod hold;
 mod inspect;
+mod logs;
 mod ls;
+mod mounted;
 mod resize;
 mod rm;
+mod run;
 mod snapshot;
 mod start;
 mod stop;
@@ -19,7 +28,8 @@ use laminafs::types::Limits;
 use crate::args::ListArgs;
 use crate::options::size;
 use crate::report::CliError;
-use crate::run;
+use crate::container::ended::repair;
+use crate::run as run_env;
 
 /// Arguments of `lamina container`.
 #[derive(Debug, Args)]
@@ -35,11 +45,35 @@ pub struct ContainerArgs {
 /// Commands of `lamina container`.
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
+    /// Create a container and run a program in it, under crun.
+    ///
+    /// The exit code is that of the program; 125 if it was not started, 126 if it cannot be
+    /// executed, 127 if it is missing, and 128 and the number of the signal that ended it.
+    Run(Box<run::RunArgs>),
+    /// Run a further program in a container that runs.
+    Exec(exec::ExecArgs),
+    /// Print what the program of a container wrote.
+    Logs(logs::LogsArgs),
+    /// Copy files between a container, which may run, and the host.
+    Cp(cp::CpArgs),
+    /// Make an image of the changes in a container, which may run.
+    Commit(commit::CommitArgs),
+    /// List what a container, which may run, adds (A), changes (C), deletes (D).
+    Diff(diff::DiffArgs),
+    /// Show the output of a container that runs, until it ends.
+    Attach(attach::AttachArgs),
+    /// Wait until containers have ended, and print their exit codes.
+    Wait(attach::WaitArgs),
+    /// Send a signal to the programs of containers.
+    Kill(attach::KillArgs),
+    /// Hold a container while its program runs.
+    #[command(hide = true)]
+    Hold(hold::HoldArgs),
     /// Create a container; what is written to it stays until it is removed.
     Create(create::CreateArgs),
-    /// Mount a container, and print the mount point.
+    /// Mount a container and print the mount point, or run its program again.
     Start(start::StartArgs),
-    /// Unmount containers; what was written to them stays.
+    /// End the programs of containers and unmount them; what was written to them stays.
     Stop(stop::StopArgs),
     /// Change the limits of what is written to a container.
     Resize(resize::ResizeArgs),
@@ -55,6 +89,17 @@ pub enum ContainerCommand {
     Ls(ListArgs),
     /// Show the records of containers, as JSON.
     Inspect(inspect::InspectArgs),
+}
+
+impl ContainerCommand {
+    /// Whether another command runs this one, which has seen to what was left.
+    const fn is_inner(&self) -> bool {
+        match self {
+            Self::Hold(_) => true,
+            Self::Start(args) => args.mount_only,
+            _ => false,
+        }
+    }
 }
 
 /// The limits of what is written to a container.
@@ -87,9 +132,34 @@ struct Context {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: ContainerArgs) -> Result<ExitCode, CliError> {
-    let root = run::existing_root(args.root)?;
-    let context = Context { images: Images::open(&root)?, root, runtime: run::runtime_dir() };
+    let is_program = matches!(args.command, ContainerCommand::Run(_) | ContainerCommand::Exec(_));
+    let done = run_command(args);
+    match done {
+        // 1 and 2 may be exit codes of the program.
+        Err(error) if is_program && !matches!(error, CliError::Program { .. }) => {
+            Err(CliError::Program { code: hold::REFUSED, error: Box::new(error) })
+        }
+        done => done,
+    }
+}
+
+fn run_command(args: ContainerArgs) -> Result<ExitCode, CliError> {
+    let root = run_env::existing_root(args.root)?;
+    let context = Context { images: Images::open(&root)?, root, runtime: run_env::runtime_dir() };
+    if !args.command.is_inner() {
+        repair(&context.images, context.runtime.as_deref())?;
+    }
     let done = match args.command {
+        ContainerCommand::Run(args) => return run::run(&context, &args),
+        ContainerCommand::Exec(args) => return exec::run(&context, &args),
+        ContainerCommand::Hold(args) => return hold::run(&context, args),
+        ContainerCommand::Attach(args) => return attach::run(&context, &args),
+        ContainerCommand::Wait(args) => attach::wait(&context, &args),
+        ContainerCommand::Kill(args) => attach::kill(&context, &args),
+        ContainerCommand::Logs(args) => logs::run(&context, &args),
+        ContainerCommand::Cp(args) => cp::run(&context, &args),
+        ContainerCommand::Commit(args) => commit::run(&context, args),
+        ContainerCommand::Diff(args) => diff::run(&context, &args),
         ContainerCommand::Create(args) => create::run(&context, args),
         ContainerCommand::Start(args) => return start::run(&context, &args),
         ContainerCommand::Stop(args) => stop::run(&context, &args),

@@ -10,7 +10,7 @@ mod import;
 mod inspect;
 mod layers;
 mod ls;
-mod progress;
+pub(super) mod progress;
 mod pull;
 mod push;
 mod rm;

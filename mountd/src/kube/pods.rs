@@ -10,8 +10,7 @@
 //! | `plan`, `env`, `user`, `source`, `fault` | what the object asks for |
 //! | `home` | directories and the lock |
 //! | `volumes`, `files`, `claims`, `mounts` | volumes and their mounts |
-//! | `launch`, `runtime` | containers as the OCI runtime gets them |
-//! | `logs` | their output |
+//! | `launch`, `runtime` | containers as the OCI runtime gets them (`crate::container`) |
 //! | `state`, `events` | the status and events |
 //! | `supervise` | the process that holds a pod |
 //! | `shown` | the mounts of a pod that does not run |
@@ -26,7 +25,6 @@ mod fault;
 mod files;
 mod home;
 mod launch;
-pub mod logs;
 pub mod manage;
 mod mounts;
 mod plan;

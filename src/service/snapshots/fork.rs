@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{MEMBER, Refused, failed, members};
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::containers::{Container, write_limits};
+use crate::catalog::containers::{Container, read_program, write_limits, write_program};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::Growing;
 use crate::error::FromHost;
@@ -145,10 +145,14 @@ impl Images {
             None => stacked(self.layers_of_container(&of.id)?).into_iter().next(),
         };
         let limits = self.containers.limits(of)?;
+        let program = read_program(&self.containers.path(of))?;
         let fill = |upper: &Path| {
             let dir = upper.parent().unwrap_or(upper);
             if limits != Limits::default() {
                 write_limits(dir, limits)?;
+            }
+            if let Some(program) = &program {
+                write_program(dir, program)?;
             }
             stack::write(dir, &layers).map_err(|error| match error {
                 VolumeError::Catalog(error) => error,

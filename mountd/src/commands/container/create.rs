@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
     let grafts = graft::all(&args.grafts)?;
     let name = args.name.map(ContainerName::try_from).transpose()?;
     let limits = args.limits.limits()?;
-    let new = NewContainer { name, image: args.image, grafts, limits };
+    let new = NewContainer { name, image: args.image, grafts, limits, program: None };
     let name = context.images.create_container(new)?;
     say(&format!("{name}\n"))
 }

@@ -41,13 +41,8 @@ pub(super) fn find(context: &Context, word: &Path, base: &BaseArgs) -> Result<So
         let (upper, work, image) = (word.to_owned(), base.work.clone(), base.image.clone());
         return Ok(Source::Upper(UpperSpec { upper, work, image, ..spec }));
     }
-    match context.images.container(&text, None) {
-        Ok(found) => {
-            let work = Some(found.upper.with_file_name("work"));
-            let former = context.images.former_layers(&found.id)?;
-            let (upper, container) = (found.upper, Some(found.id));
-            Ok(Source::Upper(UpperSpec { upper, work, former, container, ..spec }))
-        }
+    match context.images.upper_of(&text, spec.runtime.as_deref()) {
+        Ok(found) => Ok(Source::Upper(found)),
         Err(error) if error.is_missing() => Ok(Source::Image(text.into_owned())),
         Err(error) => Err(error.into()),
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::service::commit::{Note, commit, commit_volume};
+use laminafs::service::commit::{Note, commit_container, commit_volume};
 use laminafs::service::import::Progress;
 use laminafs::service::volumes::VolumeService;
 
@@ -45,8 +45,8 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
     let note = Note { author, message };
     let mut shown = Shown::new(context.json);
     let images = &context.images;
+    let volumes = VolumeService::open(&context.root)?;
     if let Some(volume) = volume {
-        let volumes = VolumeService::open(&context.root)?;
         let id = shown
             .run(|progress| commit_volume(images, &volumes, &volume, (&tags, &note), progress))?;
         shown.close(&format!("committed volume {volume}"));
@@ -61,7 +61,8 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
         );
         return Err(CliError::Usage(what));
     };
-    let id = shown.run(|progress| commit(images, &upper, (&tags, &note), progress))?;
+    let id = shown
+        .run(|progress| commit_container((images, &volumes), &upper, (&tags, &note), progress))?;
     shown.close(&format!("committed {}", source.display()));
     show(context, &id, &tags)
 }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use laminafs::service::diff::{Change, Differences, of_images, of_upper};
+use laminafs::service::diff::{Change, Differences, of_container, of_images};
 use laminafs::service::spec::MountSpec;
+use laminafs::service::volumes::VolumeService;
 
 use super::Context;
 use super::base::{BaseArgs, Source, find};
@@ -26,7 +27,10 @@ pub struct DiffArgs {
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: &DiffArgs) -> Result<(), CliError> {
     let found = match find(context, &args.source, &args.base)? {
-        Source::Upper(upper) => of_upper(&upper)?,
+        Source::Upper(upper) => {
+            let volumes = VolumeService::open(&context.root)?;
+            of_container((&context.images, &volumes), &upper)?
+        }
         Source::Image(name) => between_images(context, &name, args.base.image.as_deref())?,
     };
     let line = |(path, change): (&String, &Change)| format!("{change:?} {path}\n");

@@ -12,7 +12,7 @@ use crate::commands::table::short;
 use crate::report::{CliError, note, say};
 
 /// Shows the progress of one command.
-pub(super) struct Shown {
+pub(in crate::commands) struct Shown {
     json: bool,
     clock: Clock,
     bar: Rc<RefCell<Bar>>,
@@ -33,19 +33,19 @@ struct Tally {
 
 impl Shown {
     /// Begins to measure the time.
-    pub(super) fn new(json: bool) -> Self {
+    pub(in crate::commands) fn new(json: bool) -> Self {
         let (bar, tally) = (Rc::default(), Tally::default());
         Self { json, clock: Clock::start(), bar, tally }
     }
 
     /// Receives the bytes of an upload.
-    pub(super) fn on_sent(&self) -> OnSent {
+    pub(in crate::commands) fn on_sent(&self) -> OnSent {
         let bar = Rc::clone(&self.bar);
         Rc::new(move |bytes| bar.borrow().set(bytes))
     }
 
     /// Shows the events of `work`.
-    pub(super) fn run<T, E>(
+    pub(in crate::commands) fn run<T, E>(
         &mut self,
         work: impl FnOnce(&mut OnProgress<'_>) -> Result<T, E>,
     ) -> Result<T, CliError>
@@ -68,7 +68,7 @@ impl Shown {
     }
 
     /// Prints what was done, for people.
-    pub(super) fn close(&self, what: &str) {
+    pub(in crate::commands) fn close(&self, what: &str) {
         note(&format!("{what}: {} in {}", self.tally.text(), self.clock));
     }
 }

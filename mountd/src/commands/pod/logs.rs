@@ -1,19 +1,13 @@
 //! `lamina pod logs`.
 
-use std::io::Write;
-use std::time::Duration;
-
 use clap::Args;
 
 use super::{Context, failed};
 use crate::kube::meta::text;
-use crate::kube::pods::logs::{Reader, Wanted};
+use crate::container::logs::{Reader, Wanted, copy};
 use crate::kube::pods::source::pod as pod_of;
 use crate::kube::pods::{Home, Plan};
 use crate::report::CliError;
-
-/// Between two looks for more output.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Arguments of `lamina pod logs`.
 #[derive(Debug, Args)]
@@ -81,22 +75,5 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<(), CliError> {
             one.pointer("/state/terminated").is_some() || reason == "CrashLoopBackOff"
         })
     };
-    let mut is_last = !args.follow;
-    while let Some(chunk) = reader.chunk().map_err(failure)? {
-        if !chunk.is_empty() {
-            match std::io::stdout().write_all(&chunk) {
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-                done => done.map_err(failure)?,
-            }
-            continue;
-        }
-        if is_last {
-            break;
-        }
-        std::thread::sleep(LOOK);
-        // What it wrote until it ended comes with a last look. A short end between two runs is
-        // seldom seen in the status, but the log of the next run is there.
-        is_last = reader.is_past() || !is_running();
-    }
-    Ok(())
+    copy(&mut reader, || args.follow && is_running()).map_err(failure)
 }

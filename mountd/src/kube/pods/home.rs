@@ -18,14 +18,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use laminafs::service::hostpath;
-use rustix::fs::{FlockOperation, flock};
 
-use super::mounts::{self, make_dir};
+use super::mounts;
+use crate::container::files::make_dir;
+use crate::container::lock::{Locked, is_locked, lock};
 
 /// How often a lock is tried whose file another process removes.
 const TRIES: usize = 64;
@@ -108,20 +108,11 @@ impl Home {
         let path = self.dir.join("lock");
         for _ in 0..TRIES {
             make_dir(&self.dir)?;
-            let opened = File::options().create(true).append(true).open(&path);
-            let file = match opened {
+            match lock(&path)? {
+                Locked::Taken(file) => return Ok(Some(Held(file))),
+                Locked::Busy => return Ok(None),
                 // Another process removes the directory.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                opened => opened?,
-            };
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                locked => locked?,
-            }
-            let of_path = fs::metadata(&path).map(|meta| (meta.dev(), meta.ino()));
-            let held = file.metadata()?;
-            if of_path.is_ok_and(|id| id == (held.dev(), held.ino())) {
-                return Ok(Some(Held(file)));
+                Locked::Gone => {}
             }
         }
         Ok(None)
@@ -129,9 +120,7 @@ impl Home {
 
     /// Whether a process holds the pod.
     pub fn is_held(&self) -> bool {
-        let Ok(file) = File::open(self.dir.join("lock")) else { return false };
-        matches!(flock(&file, FlockOperation::NonBlockingLockShared),
-            Err(error) if error.kind() == ErrorKind::WouldBlock)
+        is_locked(&self.dir.join("lock"))
     }
 
     /// The content of a volume that belongs to the pod.

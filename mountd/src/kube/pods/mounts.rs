@@ -5,13 +5,12 @@
 //! mounts by its directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
-use std::fs::{self, DirBuilder};
+use std::ffi::{CString, OsStr};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
 use laminafs::service::{Propagation, mounts};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
@@ -21,16 +20,11 @@ use rustix::mount::{
     mount_change, move_mount, open_tree, unmount,
 };
 
+use crate::container::files::make_dir;
+use crate::container::own;
+
 /// The longest chain of directories of a subpath.
 const DEPTH_MAX: usize = 256;
-
-/// Makes a directory that is closed to others, with those above it.
-///
-/// # Errors
-/// As mkdir(2).
-pub fn make_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
 
 /// Whether something is mounted on a path.
 ///
@@ -139,15 +133,10 @@ pub fn tmpfs(at: &Path, size: Option<u64>, mode: u32) -> io::Result<()> {
 /// What the command says.
 pub fn lamina(words: &[&str], at: &Path, root: &Path) -> io::Result<()> {
     make_dir(at)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("mount").args(words).arg("--root").arg(root).arg(at);
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim().trim_start_matches("lamina: ").to_owned();
-    Err(io::Error::other(said))
+    let words = words.iter().map(OsStr::new);
+    let ends = [OsStr::new("--root"), root.as_os_str(), at.as_os_str()];
+    own::run(&[OsStr::new("mount")].into_iter().chain(words).chain(ends).collect::<Vec<_>>())?;
+    Ok(())
 }
 
 /// Ends a mount whose process was killed.

@@ -1,34 +1,22 @@
-//! The OCI runtimes: crun with a bundle, or podman with the root of the container.
-//!
-//! A container is the foreground of its runtime's process, whose exit code is that of the
-//! container. What the runtime itself has to say goes to a file in the bundle.
-//!
-//! crun refuses hosts that have both forms of cgroups with controllers in the second one. There it
-//! runs in a mount namespace without that one.
+//! The OCI runtimes of pods: crun with a bundle, or podman with the root of the container.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use rustix::process::{Resource, getrlimit};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::home::Home;
-use super::launch::Launch;
-use super::mounts::make_dir;
+use crate::container::crun::{CRUN, Crun, quiet};
+use crate::container::files::make_dir;
+use crate::container::launch::Launch;
 
-/// Where cgroups are.
-const CGROUPS: &str = "/sys/fs/cgroup";
-/// Takes the second form of cgroups away and goes on as the program behind it.
-const WITHOUT_SECOND: &str = "mount --make-private /sys/fs/cgroup && \
-                              umount /sys/fs/cgroup/unified && exec \"$@\"";
 /// The most open files and processes of a container of podman, unless this process has fewer.
 const FILES: u64 = 1 << 20;
 const PROCESSES: u64 = 32_768;
-/// The most bytes that are read of what a runtime says.
-const SAID_MAX: usize = 4096;
 /// The file of a bundle with the variables of its container, for podman.
 const VARIABLES: &str = "env";
 /// The longest line of a file of variables: podman reads lines of less than 64 KiB.
@@ -132,7 +120,7 @@ impl Runtime {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Crun => "crun",
+            Self::Crun => CRUN,
             Self::Podman => "podman",
         }
     }
@@ -142,41 +130,17 @@ impl Runtime {
 #[derive(Debug)]
 pub struct Engine {
     runtime: Runtime,
-    state: PathBuf,
+    crun: Crun,
     pod: String,
     /// Whether containers have cgroups.
     pub has_cgroups: bool,
-    is_hybrid: bool,
-}
-
-fn is_writable(path: &str) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-/// Whether both forms of cgroups are there, and the second one has controllers.
-fn is_hybrid() -> bool {
-    let controllers = fs::read_to_string(format!("{CGROUPS}/unified/cgroup.controllers"));
-    controllers.is_ok_and(|text| !text.trim().is_empty())
-}
-
-fn has_cgroups() -> bool {
-    let is_second = Path::new(CGROUPS).join("cgroup.controllers").exists();
-    match is_second {
-        true => is_writable(CGROUPS),
-        false => ["devices", "pids"].iter().all(|one| is_writable(&format!("{CGROUPS}/{one}"))),
-    }
 }
 
 impl Engine {
     /// A runtime for a pod.
     pub fn new(runtime: Runtime, home: &Home, uid: &str) -> Self {
-        Self {
-            runtime,
-            state: home.runtime(),
-            pod: uid.to_owned(),
-            has_cgroups: has_cgroups(),
-            is_hybrid: is_hybrid(),
-        }
+        let crun = Crun::new(home.runtime());
+        Self { runtime, pod: uid.to_owned(), has_cgroups: crun.has_cgroups, crun }
     }
 
     /// The name of the runtime.
@@ -189,26 +153,9 @@ impl Engine {
         format!("{}://{id}", self.runtime.name())
     }
 
-    fn program(&self, runtime: Runtime) -> Command {
-        let name = runtime.name();
-        let mut command = if self.is_hybrid {
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "unchanged", "sh", "-c", WITHOUT_SECOND]);
-            command.args(["sh", name]);
-            command
-        } else {
-            Command::new(name)
-        };
-        let manager = if self.has_cgroups { "cgroupfs" } else { "disabled" };
-        match runtime {
-            Runtime::Crun => {
-                command.arg("--root").arg(&self.state).args(["--cgroup-manager", manager]);
-            }
-            Runtime::Podman => {
-                command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
-            }
-        }
-        command.stdin(Stdio::null());
+    fn podman(&self) -> Command {
+        let mut command = self.crun.program(Runtime::Podman.name());
+        command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
         command
     }
 
@@ -217,47 +164,34 @@ impl Engine {
     /// # Errors
     /// As write(2); a variable that podman cannot be given.
     pub fn run(&self, bundle: &Path, launch: &Launch) -> io::Result<Command> {
-        make_dir(bundle)?;
-        make_dir(&self.state)?;
-        for name in ["pid", "runtime.log", VARIABLES] {
-            match fs::remove_file(bundle.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        self.crun.clear(bundle, &[VARIABLES])?;
+        if self.runtime == Runtime::Crun {
+            return self.crun.run(bundle, launch, None);
         }
-        let mut command = self.program(self.runtime);
-        match self.runtime {
-            Runtime::Crun => {
-                let cgroup = format!("/lamina/{}", launch.id);
-                let config = launch.config(self.has_cgroups.then_some(&cgroup[..]));
-                fs::write(bundle.join("config.json"), config.to_string())?;
-                command.arg("--log").arg(bundle.join("runtime.log")).args(["--log-format", "json"]);
-                command.arg("run").arg("--pid-file").arg(bundle.join("pid"));
-                command.arg("--bundle").arg(bundle).arg(&launch.id);
-            }
-            Runtime::Podman => {
-                let variables = podman_variables(&launch.env)?;
-                let at = bundle.join(VARIABLES);
-                let file = File::options().write(true).create_new(true).mode(0o600).open(&at);
-                file?.write_all(variables.file.as_bytes())?;
-                command.arg("run").arg("--env-file").arg(at);
-                for (name, value) in variables.own {
-                    command.env(name, value).args(["--env", name]);
-                }
-                command.args(podman_words(launch, &self.pod, bundle, self.has_cgroups));
-            }
+        let variables = podman_variables(&launch.env)?;
+        let at = bundle.join(VARIABLES);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&at);
+        file?.write_all(variables.file.as_bytes())?;
+        let mut command = self.podman();
+        command.arg("run").arg("--env-file").arg(at);
+        for (name, value) in variables.own {
+            command.env(name, value).args(["--env", name]);
         }
+        command.args(podman_words(launch, &self.pod, bundle, self.has_cgroups));
         Ok(command)
     }
 
     /// Sends a signal to the first process of a container. One that has ended is not an error.
     pub fn kill(&self, id: &str, signal: &str) {
-        let mut command = self.program(self.runtime);
-        match self.runtime {
-            Runtime::Crun => command.args(["kill", id, signal]),
-            Runtime::Podman => command.args(["kill", "--signal", signal, id]),
+        let done = match self.runtime {
+            Runtime::Crun => self.crun.kill(id, signal),
+            Runtime::Podman => {
+                let mut command = self.podman();
+                command.args(["kill", "--signal", signal, id]);
+                quiet(command).map(drop)
+            }
         };
-        if let Err(error) = quiet(command) {
+        if let Err(error) = done {
             tracing::debug!(%error, id, "a signal to a container");
         }
     }
@@ -267,28 +201,14 @@ impl Engine {
     /// # Errors
     /// What the runtime says.
     pub fn remove_all(&self) -> io::Result<()> {
-        let states = match fs::read_dir(&self.state) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            states => Some(states?),
-        };
-        for entry in states.into_iter().flatten() {
-            let mut command = self.program(Runtime::Crun);
-            let entry = entry?;
-            command.args(["delete", "--force"]).arg(entry.file_name());
-            match quiet(command) {
-                // It ended by itself meanwhile.
-                Err(_) if !entry.path().exists() => {}
-                done => drop(done?),
-            }
-        }
-        let mark = self.state.join("..").join("podman");
-        if mark.exists() {
-            let mut list = self.program(Runtime::Podman);
+        self.crun.delete_all()?;
+        if self.mark().exists() {
+            let mut list = self.podman();
             list.args(["ps", "--all", "--quiet", "--filter"]);
             list.arg(format!("label=lamina.pod={}", self.pod));
             let listed = quiet(list)?;
             for id in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
-                let mut command = self.program(Runtime::Podman);
+                let mut command = self.podman();
                 command.args(["rm", "--force", "--time", "0", id]);
                 quiet(command)?;
             }
@@ -296,44 +216,22 @@ impl Engine {
         Ok(())
     }
 
+    /// The file that is there if the pod has containers of podman.
+    fn mark(&self) -> PathBuf {
+        self.crun.state().join("..").join("podman")
+    }
+
     /// Notes that the pod has containers of podman: only then it is asked for what is left.
     ///
     /// # Errors
     /// As write(2).
     pub fn note(&self) -> io::Result<()> {
-        make_dir(&self.state)?;
+        make_dir(self.crun.state())?;
         if self.runtime == Runtime::Podman {
-            fs::write(self.state.join("..").join("podman"), "")?;
+            fs::write(self.mark(), "")?;
         }
         Ok(())
     }
-}
-
-/// What a runtime that could not start a container said; empty if it did.
-pub fn said(bundle: &Path) -> String {
-    let text = fs::read(bundle.join("runtime.log")).unwrap_or_default();
-    let text = String::from_utf8_lossy(text.get(..SAID_MAX).unwrap_or(&text)).into_owned();
-    let messages = text.lines().filter_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let is_error = line.get("level").and_then(Value::as_str) == Some("error");
-        let message = line.get("msg").and_then(Value::as_str).map(str::to_owned);
-        message.filter(|_| is_error)
-    });
-    messages.collect::<Vec<_>>().join("; ")
-}
-
-/// Whether a container began to run.
-pub fn has_begun(bundle: &Path) -> bool {
-    fs::metadata(bundle.join("pid")).is_ok_and(|meta| meta.len() > 0)
-}
-
-fn quiet(mut command: Command) -> io::Result<Output> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(io::Error::other(text))
 }
 
 /// How podman gets the variables of a container. All users of the host see the words of a program,

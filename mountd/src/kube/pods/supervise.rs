@@ -31,10 +31,11 @@ use self::remover::Remover;
 use super::events::{Events, Happening};
 use super::home::{Held, Home};
 use super::plan::{Plan, Restart, Role};
-use super::runtime::{self, Engine, Runtime};
+use super::runtime::{Engine, Runtime};
 use super::source::kind;
 use super::state::{self, Standing, State, Verdict, View};
 use super::volumes::{Ready, Site};
+use crate::container::crun;
 use crate::kube::meta::{is_ending, now, set, text};
 use crate::kube::objects::{Part, Store, Target, WriteOptions};
 use crate::kube::status::{Answer, Failure};
@@ -359,7 +360,7 @@ impl Supervisor {
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
             let Some(run) = slot.run.as_mut().filter(|run| !run.has_begun) else { continue };
-            if !runtime::has_begun(&run.bundle) {
+            if !crun::has_begun(&run.bundle) {
                 continue;
             }
             run.has_begun = true;

@@ -1,62 +1,14 @@
-//! Whom a container runs as.
-//!
-//! Numbers of the pod come first, then the user of the image, by name or number. Names are looked
-//! up in the container's own `/etc/passwd` and `/etc/group`, which are resolved within its root and
-//! read up to a limit.
+//! Whom a container of a pod runs as: numbers of the pod come first, then the user of the image, by
+//! name or number.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde_json::Value;
 
 use super::fault::Fault;
 use super::plan::{Container, Plan, number};
+use crate::container::user::{User, resolve};
 use crate::kube::meta::text;
-
-/// The most bytes that are read of a table of users or groups.
-const TABLE_MAX: u64 = 1 << 20;
-
-/// User, group, and further groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct User {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// Further groups.
-    pub groups: Vec<u32>,
-    /// The home directory, if there is one.
-    pub home: Option<String>,
-}
-
-/// A file of a container, as text; empty if it cannot be read.
-fn table(root: &Path, name: &str) -> String {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened =
-        openat2(CWD, root, directory, Mode::empty(), ResolveFlags::empty()).and_then(|root| {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-            openat2(&root, name, flags, Mode::empty(), resolve)
-        });
-    let Ok(opened) = opened else { return String::new() };
-    let mut bytes = Vec::new();
-    match File::from(opened).take(TABLE_MAX).read_to_end(&mut bytes) {
-        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => String::new(),
-    }
-}
-
-fn id(text: &str) -> Option<u32> {
-    text.parse().ok()
-}
-
-/// A line of a table whose field has a value.
-fn line<'a>(table: &'a str, index: usize, value: &str) -> Option<Vec<&'a str>> {
-    let lines = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    lines.into_iter().find(|fields| fields.get(index) == Some(&value))
-}
 
 /// A number of the container's security context, or of the pod's.
 fn set(plan: &Plan, container: &Container, name: &str) -> Option<u32> {
@@ -71,57 +23,23 @@ fn set(plan: &Plan, container: &Container, name: &str) -> Option<u32> {
 /// # Errors
 /// A name that its tables do not have; root where the pod forbids it.
 pub fn user(plan: &Plan, container: &Container, image: &Value, root: &Path) -> Result<User, Fault> {
-    let of_image = text(image, "/config/User");
-    let (name, group) = of_image.split_once(':').unwrap_or((of_image, ""));
-    let passwd = table(root, "etc/passwd");
-    let groups = table(root, "etc/group");
-    let unknown = |what: &str, name: &str| Fault::new(format!("{what} {name:?} of the image"));
-    let wanted = set(plan, container, "runAsUser");
-    let entry = match wanted {
-        Some(uid) => line(&passwd, 2, &uid.to_string()),
-        None if name.is_empty() => line(&passwd, 2, "0"),
-        None => line(&passwd, 0, name).or_else(|| line(&passwd, 2, name)),
-    };
-    let field = |index: usize| entry.as_ref().and_then(|entry| entry.get(index).copied());
-    let uid = match wanted {
-        Some(uid) => uid,
-        None if name.is_empty() => 0,
-        None => id(name)
-            .or_else(|| field(2).and_then(id))
-            .ok_or_else(|| unknown("no such user", name))?,
-    };
-    let of_group = match group {
-        "" => None,
-        group => {
-            let found = line(&groups, 0, group);
-            let found = found.and_then(|found| found.get(2).and_then(|gid| id(gid)));
-            Some(id(group).or(found).ok_or_else(|| unknown("no such group", group))?)
-        }
-    };
-    let of_user = field(3).and_then(id);
-    let gid = set(plan, container, "runAsGroup").or(of_group).or(of_user).unwrap_or(0);
+    let numbers = (set(plan, container, "runAsUser"), set(plan, container, "runAsGroup"));
+    let found = resolve(root, text(image, "/config/User"), numbers);
+    let mut user = found.map_err(|error| Fault::new(error.to_string()))?;
     let forbids_root = [&container.spec, plan.object.get("spec").unwrap_or(&Value::Null)]
         .iter()
         .find_map(|at| at.pointer("/securityContext/runAsNonRoot").and_then(Value::as_bool));
-    if forbids_root == Some(true) && uid == 0 {
+    if forbids_root == Some(true) && user.uid == 0 {
         let text = "container has runAsNonRoot and image will run as root";
         return Err(Fault::new(text));
     }
-    let mut more: Vec<u32> = plan.group().into_iter().collect();
     let listed = plan.object.pointer("/spec/securityContext/supplementalGroups");
     let listed = listed.and_then(Value::as_array).into_iter().flatten();
-    more.extend(listed.filter_map(|one| u32::try_from(one.as_u64()?).ok()));
-    if let Some(name) = field(0) {
-        let is_member = |fields: &Vec<&str>| {
-            fields.get(3).is_some_and(|list| list.split(',').any(|one| one == name))
-        };
-        let lines = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let of = lines.filter(is_member).filter_map(|fields| fields.get(2).and_then(|gid| id(gid)));
-        more.extend(of);
-    }
-    more.sort_unstable();
-    more.dedup();
-    Ok(User { uid, gid, groups: more, home: field(5).map(str::to_owned) })
+    user.groups.extend(plan.group());
+    user.groups.extend(listed.filter_map(|one| u32::try_from(one.as_u64()?).ok()));
+    user.groups.sort_unstable();
+    user.groups.dedup();
+    Ok(user)
 }
 
 #[cfg(test)]

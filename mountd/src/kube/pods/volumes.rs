@@ -16,7 +16,8 @@ use serde_json::Value;
 use super::env::Variables;
 use super::fault::Fault;
 use super::home::Home;
-use super::mounts::make_dir;
+use crate::container::files::make_dir;
+use crate::container::launch::Bind;
 use super::plan::{Container, Plan};
 use super::{claims, files, mounts, source};
 use crate::kube::backing;
@@ -44,19 +45,6 @@ pub struct Site<'a> {
 pub struct Ready {
     path: PathBuf,
     read_only: bool,
-}
-
-/// A mount of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// The file or directory of the host.
-    pub source: PathBuf,
-    /// The path in the container.
-    pub target: String,
-    /// Whether the container cannot write to it.
-    pub read_only: bool,
-    /// How later mounts spread: `rprivate`, `rslave` or `rshared`.
-    pub propagation: &'static str,
 }
 
 fn failed(what: &str) -> impl Fn(io::Error) -> Fault + '_ {

@@ -18,7 +18,7 @@ use super::verbs::Call;
 use super::{Api, Caller, WatchPermit, answer};
 use crate::kube::meta::text;
 use crate::kube::pods::Home;
-use crate::kube::pods::logs::{Reader, Wanted};
+use crate::container::logs::{Reader, Wanted};
 use crate::kube::pods::source::pod as pod_of;
 use crate::kube::status::{Answer, Failure};
 

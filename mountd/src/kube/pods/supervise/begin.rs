@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use super::remover::Remover;
 use super::{Run, Supervisor, watch};
+use crate::container::files::{OF_HOST, make_dir, write, write_of_host};
+use crate::container::launch::Launch;
+use crate::container::logs::{Log, pump};
 use crate::kube::meta::{now, text};
 use crate::kube::pods::fault::Fault;
-use crate::kube::pods::launch::{Launch, write_files};
-use crate::kube::pods::logs::{Log, pump};
+use crate::kube::pods::launch::of_pod;
 use crate::kube::pods::plan::Container;
 use crate::kube::pods::state::{State, back_off};
 use crate::kube::pods::user::user;
@@ -156,7 +158,7 @@ impl Supervisor {
         let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let run = run.as_ref().map_or(0, Duration::as_millis);
         let id = format!("{}.{name}.{run}", self.plan.uid);
-        let launch = Launch::new(
+        let launch = of_pod(
             (&self.plan, container),
             image,
             (&variables, user),
@@ -168,10 +170,11 @@ impl Supervisor {
         let ready = self.ready.as_ref().unwrap_or(&none);
         launch.binds = self.site().binds(ready, container, &variables).map_err(config)?;
         let files = self.home.files(name);
-        mounts::make_dir(&files)
-            .and_then(|()| write_files(&files, &launch.hostname, &self.address))
+        make_dir(&files)
+            .and_then(|()| write_of_host(&files, &launch.hostname, &self.address))
+            .and_then(|()| write(&files.join("termination-log"), "", 0o666))
             .map_err(creating("writing its files"))?;
-        for file in ["hosts", "hostname", "resolv.conf"] {
+        for file in OF_HOST {
             launch.add_file(files.join(file), &format!("/etc/{file}"));
         }
         let last = text(&container.spec, "/terminationMessagePath");

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::{Cause, KILL, STEADY, Supervisor, last_message};
 use crate::kube::meta::{now, text};
 use crate::kube::pods::ends::{end, remove_object};
-use crate::kube::pods::logs::last_lines;
+use crate::container::crun;
+use crate::container::logs::last_lines;
 use crate::kube::pods::plan::Container;
 use crate::kube::pods::state::{Ended, State, back_off, back_off_text};
-use crate::kube::pods::{mounts, runtime};
+use crate::kube::pods::mounts;
 
 /// How long the output of a container is waited for after its end: a process that it left in
 /// another process namespace may hold it open.
@@ -77,7 +78,7 @@ impl Supervisor {
         while run.pumps.iter().any(|pump| !pump.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let said = runtime::said(&run.bundle);
+        let said = crun::said(&run.bundle);
         let files = self.home.files(&container.name);
         let is_started = run.has_begun;
         let (code, reason, message) = match (is_started, code) {

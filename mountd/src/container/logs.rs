@@ -9,9 +9,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::mounts::make_dir;
+use super::files::make_dir;
 
 /// A file is renamed when it has this many bytes.
 const FILE_MAX: u64 = 10 << 20;
@@ -21,6 +21,8 @@ const PART_MAX: usize = 16 << 10;
 const CHUNK: usize = 64 << 10;
 /// How often two files are opened that are renamed meanwhile.
 const TRIES: usize = 8;
+/// Between two looks for more output.
+const LOOK: Duration = Duration::from_millis(100);
 /// Runs whose output is kept: the last one and the one before.
 const RUNS: u64 = 2;
 
@@ -354,6 +356,33 @@ impl Reader {
         self.left -= shown.len() as u64;
         out.extend_from_slice(shown);
     }
+}
+
+/// Prints a log. As long as `goes_on` says so, the end is waited for; a closed pipe is an end too.
+///
+/// # Errors
+/// As read(2) and write(2).
+pub fn copy(reader: &mut Reader, goes_on: impl Fn() -> bool) -> io::Result<()> {
+    let mut is_last = false;
+    while let Some(chunk) = reader.chunk()? {
+        if !chunk.is_empty() {
+            match io::stdout().write_all(&chunk) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                done => done?,
+            }
+            continue;
+        }
+        if is_last {
+            break;
+        }
+        // What was written until the end comes with a last look. A short end between two runs is
+        // seldom seen in a status, but the log of the next run is there.
+        is_last = reader.is_past() || !goes_on();
+        if !is_last {
+            std::thread::sleep(LOOK);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
