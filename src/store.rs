@@ -172,6 +172,22 @@ impl Store {
         self.reading.materials.collect(&needed).map_err(StoreError::io(&self.layers))
     }
 
+    /// The bytes of each materialised file, and whether a process uses it.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn materials_usage(&self) -> Result<Vec<(u64, bool)>> {
+        self.reading.materials.usage().map_err(StoreError::io(&self.layers))
+    }
+
+    /// Removes the materialised files that no process uses, and returns their bytes.
+    ///
+    /// # Errors
+    /// As readdir(3).
+    pub fn drop_materials(&self) -> Result<u64> {
+        self.reading.materials.drop_unused().map_err(StoreError::io(&self.layers))
+    }
+
     /// The recipes, which describe how the tars of the layers were written.
     #[must_use]
     pub const fn recipes(&self) -> &recipe::Recipes {

@@ -21,6 +21,7 @@ pub use error::{Result, VolumeError};
 use image::ImageDriver;
 use local::LocalDriver;
 use plugin::PluginDriver;
+pub(crate) use tree::usage as tree_usage;
 use union::UnionDriver;
 
 /// All drivers, but for those of plugins.

@@ -4,7 +4,9 @@ mod fields;
 pub mod graft;
 mod list;
 pub mod registry;
+mod time;
 
 pub use graft::GraftArgs;
 pub use list::ListArgs;
 pub use registry::RegistryArgs;
+pub use time::time;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     container, doctor, generate, image, kube, kubeconfig, layer, migrate, mount, pod, serve, status,
-    umount,
+    system, umount,
     volume,
 };
 use crate::report::CliError;
@@ -35,6 +35,8 @@ enum Command {
     Umount(umount::UmountArgs),
     /// Show the mounts of this host.
     Status(status::StatusArgs),
+    /// Show or free the space of all objects together.
+    System(system::SystemArgs),
     /// Show which features this host supports, and why others are off.
     Doctor(doctor::DoctorArgs),
     /// Manage named volumes.
@@ -84,6 +86,7 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Status(args) => status::run(&args),
+        Command::System(args) => system::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Volume(args) => volume::run(args),
         Command::Image(args) => image::run(args),
@@ -104,10 +107,11 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
 }
 
 /// The names of the commands, known without building the parser.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "mount",
     "umount",
     "status",
+    "system",
     "doctor",
     "volume",
     "image",

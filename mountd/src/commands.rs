@@ -15,6 +15,7 @@ pub mod pod;
 pub mod program;
 pub mod serve;
 pub mod status;
+pub mod system;
 pub mod table;
 pub mod umount;
 pub mod volume;

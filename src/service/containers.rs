@@ -14,9 +14,7 @@ use super::spec::{MountSpec, UpperDirs};
 use super::{sizes, status};
 use crate::backing::counted::Account;
 use crate::backing::host::{FdCache, HostTree, Submounts};
-use crate::catalog::containers::{
-    Container, read_program, read_run, write_limits, write_program,
-};
+use crate::catalog::containers::{Container, read_program, read_run, write_limits, write_program};
 use crate::catalog::error::{CatalogError, User};
 use crate::error::{Errno, FromHost, Result};
 use crate::fuse::session::IoDriver;

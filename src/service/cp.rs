@@ -88,8 +88,11 @@ impl Side {
     /// Whether the path can only be that of a directory.
     fn is_of_directory(&self) -> bool {
         let bytes = self.path.as_os_str().as_bytes();
-        bytes.ends_with(b"/") || bytes == b"." || self.is_content()
-            || bytes == b".." || bytes.ends_with(b"/..")
+        bytes.ends_with(b"/")
+            || bytes == b"."
+            || self.is_content()
+            || bytes == b".."
+            || bytes.ends_with(b"/..")
     }
 
     /// Whether the path names what is in a directory: `DIR/.`.

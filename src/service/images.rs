@@ -177,13 +177,23 @@ impl Images {
     pub fn remove(&self, name: &str) -> Result<String> {
         // The lock prevents new containers of it in the meantime.
         let _kept = self.images.importing()?;
-        let id = self.images.find(name)?.id;
+        self.removable(name)?;
+        Ok(self.images.remove(name)?)
+    }
+
+    /// The name that [`Images::remove`] would remove.
+    ///
+    /// # Errors
+    /// As [`Images::remove`].
+    pub fn removable(&self, name: &str) -> Result<String> {
+        let (found, shown) = self.images.find_named(name)?;
+        let id = found.id;
         let user = self.containers.all()?.into_iter().find(|container| container.image.id == id);
         if let Some(user) = user {
             let (name, by) = (name.to_owned(), User::Container(user.name.into()));
             return Err(CatalogError::InUse { kind: "image", name, by }.into());
         }
-        Ok(self.images.remove(name)?)
+        Ok(shown)
     }
 
     /// All layers.

@@ -388,6 +388,20 @@ impl Materials {
         Ok(found)
     }
 
+    /// The bytes of each file, and whether a process uses it.
+    pub(super) fn usage(&self) -> io::Result<Vec<(u64, bool)>> {
+        let is_used = |path: &Path| {
+            File::open(path).is_ok_and(|file| sys::file::try_flock(file.as_fd()).is_err())
+        };
+        Ok(self.all()?.into_iter().map(|kept| (kept.bytes, is_used(&kept.path))).collect())
+    }
+
+    /// Removes the files that no process uses. Returns their bytes.
+    pub(super) fn drop_unused(&self) -> io::Result<u64> {
+        let gone = self.all()?.into_iter().filter(|kept| discard(&kept.path));
+        Ok(gone.map(|kept| kept.bytes).sum())
+    }
+
     /// Compares every file with its digest. Removes a file that differs, unless it is in use.
     pub(super) fn verify(&self) -> io::Result<Vec<Damage>> {
         let mut damage = Vec::new();

@@ -210,9 +210,7 @@ pub fn one(parent: BorrowedFd<'_>, entry: &[u8], shown: &Path) -> Result<Option<
     match read(parent, entry, entry) {
         Ok(object) => Ok(object.found),
         Err(Unread::Host(error)) => Err(TreeError::host(shown)(error)),
-        Err(Unread::Replaced) => {
-            Err(TreeError::entry(entry, "it was replaced while it was read"))
-        }
+        Err(Unread::Replaced) => Err(TreeError::entry(entry, "it was replaced while it was read")),
     }
 }
 

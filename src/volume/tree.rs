@@ -16,7 +16,7 @@ use crate::error::FromHost;
 ///
 /// # Errors
 /// As readdir(3) and lstat(2).
-pub(super) fn usage(root: &Path) -> Result<Usage> {
+pub(crate) fn usage(root: &Path) -> Result<Usage> {
     let (mut usage, mut linked) = (Usage::default(), HashSet::new());
     let mut inodes = 0;
     for entry in WalkDir::new(root).same_file_system(true).follow_links(false) {

@@ -26,9 +26,9 @@ use laminafs::service::images::Images;
 use laminafs::types::Limits;
 
 use crate::args::ListArgs;
+use crate::container::ended::repair;
 use crate::options::size;
 use crate::report::CliError;
-use crate::container::ended::repair;
 use crate::run as run_env;
 
 /// Arguments of `lamina container`.

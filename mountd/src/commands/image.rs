@@ -11,9 +11,11 @@ mod inspect;
 mod layers;
 mod ls;
 pub(super) mod progress;
+pub(super) mod prune;
 mod pull;
 mod push;
 mod rm;
+mod tag;
 mod verify;
 
 use std::path::PathBuf;
@@ -54,8 +56,10 @@ pub enum ImageCommand {
     Pull(pull::PullArgs),
     /// Push an image to a registry. Layers that the registry has are not sent.
     Push(push::PushArgs),
+    /// Give an image further names.
+    Tag(tag::TagArgs),
     /// List the images.
-    Ls,
+    Ls(ls::LsArgs),
     /// Show the records of images, as JSON.
     Inspect(inspect::InspectArgs),
     /// Show how an image was built.
@@ -64,8 +68,10 @@ pub enum ImageCommand {
     Rm(rm::RmArgs),
     /// Read all data again and report damage; exit code 1 if there is any.
     Verify(verify::VerifyArgs),
+    /// Remove the images that no container uses, and the layers that nothing needs then.
+    Prune(prune::PruneArgs),
     /// Remove the layers that no image and no mount needs.
-    Gc,
+    Gc(gc::GcArgs),
     /// List the layers.
     Layers,
 }
@@ -114,12 +120,14 @@ pub fn run(args: ImageArgs) -> Result<ExitCode, CliError> {
         ImageCommand::Export(args) => export::run(&context, &args),
         ImageCommand::Pull(args) => pull::run(&context, args),
         ImageCommand::Push(args) => push::run(&context, args),
-        ImageCommand::Ls => ls::run(&context),
+        ImageCommand::Tag(args) => tag::run(&context, &args),
+        ImageCommand::Ls(args) => ls::run(&context, &args),
         ImageCommand::Inspect(args) => inspect::run(&context, &args),
         ImageCommand::History(args) => history::run(&context, &args),
         ImageCommand::Rm(args) => rm::run(&context, &args),
         ImageCommand::Verify(args) => return verify::run(&context, &args),
-        ImageCommand::Gc => gc::run(&context),
+        ImageCommand::Prune(args) => prune::run(&context, &args),
+        ImageCommand::Gc(args) => gc::run(&context, &args),
         ImageCommand::Layers => layers::run(&context),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -1,6 +1,8 @@
 //! `lamina status`.
 
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use laminafs::service::status::{MountStatus, list};
@@ -14,13 +16,39 @@ pub struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Show them again and again [default: every 2 s]: on a terminal in the place of the last ones,
+    /// elsewhere below them.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
 }
+
+/// Clears a terminal and goes to its beginning.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
 pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
+    let Some(seconds) = args.watch else {
+        show(args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let clears = std::io::stdout().is_terminal() && !args.json;
+    loop {
+        if clears {
+            say(CLEAR)?;
+        }
+        show(args.json)?;
+        if std::io::stdout().flush().is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn show(json: bool) -> Result<(), CliError> {
     let dir = run::runtime_dir();
     let found = match &dir {
         Some(dir) => {
@@ -28,12 +56,10 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
         }
         None => Vec::new(),
     };
-    if args.json {
-        say_json(&found)?;
-    } else {
-        say(&found.iter().map(text).collect::<String>())?;
+    if json {
+        return say_json(&found);
     }
-    Ok(ExitCode::SUCCESS)
+    say(&found.iter().map(text).collect::<String>())
 }
 
 fn text(status: &MountStatus) -> String {

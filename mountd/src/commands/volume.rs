@@ -10,7 +10,7 @@ mod filter;
 mod holder;
 mod inspect;
 mod ls;
-mod prune;
+pub(super) mod prune;
 mod rm;
 mod serve;
 mod snapshot;

@@ -6,11 +6,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::ChildStdin;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::crun::said;
+use super::crun::has_begun;
 use super::ended::EXEC;
 use super::wire::{Frame, receive, send};
 
@@ -33,8 +33,10 @@ pub enum Event {
 /// The input of the program.
 #[derive(Debug, Default)]
 enum Input {
-    /// There is none, or it has ended.
+    /// The program has not begun: what clients send waits for it.
     #[default]
+    Waiting,
+    /// There is none, or it has ended.
     None,
     Pipe(ChildStdin),
     Terminal(File),
@@ -45,6 +47,7 @@ enum Input {
 pub struct Clients {
     outputs: Mutex<Vec<UnixStream>>,
     input: Mutex<Input>,
+    fed: Condvar,
     terminal: Mutex<(Option<File>, Option<Winsize>)>,
 }
 
@@ -60,7 +63,7 @@ impl Clients {
 
     /// Gives the input of clients to a pipe.
     pub fn feed(&self, stdin: ChildStdin) {
-        *locked(&self.input) = Input::Pipe(stdin);
+        self.set_input(Input::Pipe(stdin));
     }
 
     /// Gives the input of clients to a terminal, whose size is that of the last client.
@@ -73,19 +76,31 @@ impl Clients {
             tcsetwinsize(other_side, size)?;
         }
         terminal.0 = Some(other_side.try_clone()?);
-        *locked(&self.input) = Input::Terminal(other_side.try_clone()?);
+        self.set_input(Input::Terminal(other_side.try_clone()?));
         Ok(())
     }
 
     /// Ends the input.
     pub fn end_input(&self) {
-        *locked(&self.input) = Input::None;
+        self.set_input(Input::None);
+    }
+
+    fn set_input(&self, input: Input) {
+        *locked(&self.input) = input;
+        self.fed.notify_all();
+    }
+
+    /// The input of a program that has begun, or that has none.
+    fn input(&self) -> MutexGuard<'_, Input> {
+        let is_waiting = |input: &mut Input| matches!(input, Input::Waiting);
+        let waited = self.fed.wait_while(locked(&self.input), is_waiting);
+        waited.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_input(&self, data: &[u8]) {
-        let mut input = locked(&self.input);
+        let mut input = self.input();
         let written = match &mut *input {
-            Input::None => Ok(()),
+            Input::Waiting | Input::None => Ok(()),
             Input::Pipe(pipe) => pipe.write_all(data).and_then(|()| pipe.flush()),
             Input::Terminal(terminal) => terminal.write_all(data),
         };
@@ -96,7 +111,7 @@ impl Clients {
     }
 
     fn take_end(&self) {
-        let mut input = locked(&self.input);
+        let mut input = self.input();
         match &mut *input {
             Input::Terminal(terminal) => {
                 if let Err(error) = terminal.write_all(&[END_OF_INPUT]) {
@@ -135,7 +150,7 @@ impl Clients {
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        let is_pipe = matches!(*locked(&self.input), Input::Pipe(_));
+        let is_pipe = matches!(*self.input(), Input::Pipe(_));
         if is_attached && is_pipe {
             // The input of a client that is gone has ended.
             self.take_end();
@@ -204,13 +219,8 @@ impl Refusal {
     fn takes(&self, data: &[u8]) -> bool {
         let text = match refusal(data) {
             Some(text) => text,
-            None => {
-                let said = said(&self.bundle);
-                if said.is_empty() || data.trim_ascii() != said.as_bytes() {
-                    return false;
-                }
-                said
-            }
+            None if has_begun(&self.bundle) => return false,
+            None => String::from_utf8_lossy(data.trim_ascii()).into_owned(),
         };
         *locked(&self.text) = text;
         true

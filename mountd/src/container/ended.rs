@@ -182,7 +182,10 @@ mod tests {
     fn exit_codes_tell_why_a_program_did_not_begin() {
         for (said, code) in [
             ("executable file `x` not found in $PATH: No such file or directory", 127),
-            ("exec container process (missing dynamic library?) `/x`: No such file or directory", 127),
+            (
+                "exec container process (missing dynamic library?) `/x`: No such file or directory",
+                127,
+            ),
             ("exec container process `/bad`: Exec format error", 126),
             ("exec: No such file or directory", 127),
             ("exec: Exec format error", 126),

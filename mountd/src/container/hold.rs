@@ -167,7 +167,8 @@ impl Holder {
         make_dir(self.place.run()).map_err(failed("the runtime directory"))?;
         let socket = self.place.socket();
         remove_socket(&socket).map_err(failed("the socket of the container"))?;
-        let listener = UnixListener::bind(&socket).map_err(failed("the socket of the container"))?;
+        let listener =
+            UnixListener::bind(&socket).map_err(failed("the socket of the container"))?;
         listen(listener, &self.clients, &self.sender).map_err(failed("starting a thread"))
     }
 
@@ -213,8 +214,9 @@ impl Holder {
             }
         }
         let refusal = running.refusal.text();
-        let why = if refusal.is_empty() { said(&self.place.bundle()) } else { refusal.clone() };
+        let logged = said(&self.place.bundle());
         let is_refused = !refusal.is_empty() || (!running.has_begun && code != 0);
+        let why = if refusal.is_empty() { logged } else { refusal };
         if !is_refused {
             self.conclude(Ok(code));
             return Ok(code);
@@ -242,11 +244,7 @@ impl Holder {
     }
 
     /// Waits until the runtime has ended, and returns its exit code.
-    fn wait(
-        &mut self,
-        running: &mut Begun,
-        begun: &mut Option<Box<dyn FnOnce()>>,
-    ) -> u8 {
+    fn wait(&mut self, running: &mut Begun, begun: &mut Option<Box<dyn FnOnce()>>) -> u8 {
         let mut kill_at: Option<Instant> = None;
         loop {
             if !running.has_begun && has_begun(&self.place.bundle()) {
@@ -255,9 +253,8 @@ impl Holder {
                 tell(begun);
             }
             let pause = if running.has_begun { GRACE } else { LOOK };
-            let pause = kill_at.map_or(pause, |at| {
-                pause.min(at.saturating_duration_since(Instant::now()))
-            });
+            let pause =
+                kill_at.map_or(pause, |at| pause.min(at.saturating_duration_since(Instant::now())));
             match self.events.recv_timeout(pause) {
                 Ok(Event::Exited(code)) => {
                     running.has_begun |= has_begun(&self.place.bundle());
@@ -301,6 +298,7 @@ impl Holder {
             Ok(code) => (code, None),
             Err(refused) => (refused.code, Some(refused.why.clone())),
         };
+        self.clients.end_input();
         self.finish(code, why.clone());
         self.clients.send(&match why {
             None => Frame::Ended(code),
@@ -350,12 +348,13 @@ impl Holder {
         let log = Log::begin(&self.place.logs()).map_err(failed("the log"))?;
         let log = Arc::new(Mutex::new(log));
         let mut child = command.spawn().map_err(failed("starting crun"))?;
-        if let Some(stdin) = child.stdin.take() {
-            self.clients.feed(stdin);
+        match child.stdin.take() {
+            Some(stdin) => self.clients.feed(stdin),
+            None if self.program.terminal => {}
+            None => self.clients.end_input(),
         }
         let refusal = Arc::new(Refusal::new(bundle));
-        let mut begun =
-            Begun { pumps: Vec::new(), refusal, waiting: Vec::new(), has_begun: false };
+        let mut begun = Begun { pumps: Vec::new(), refusal, waiting: Vec::new(), has_begun: false };
         if let Some(listener) = console {
             match terminal(&listener, &mut child) {
                 Ok(Some(terminal)) => {

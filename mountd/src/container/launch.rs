@@ -285,4 +285,3 @@ const MASKED: [&str; 10] = [
 /// What it cannot write.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-

@@ -90,9 +90,7 @@ pub fn resolve(
     let uid = match wanted {
         Some(uid) => uid,
         None if name.is_empty() => 0,
-        None => {
-            id(name).or_else(|| field(2).and_then(id)).ok_or_else(|| unknown("user", name))?
-        }
+        None => id(name).or_else(|| field(2).and_then(id)).ok_or_else(|| unknown("user", name))?,
     };
     let of_group = match group {
         "" => None,

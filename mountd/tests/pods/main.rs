@@ -10,6 +10,8 @@
 )]
 
 mod bounds;
+#[path = "../shared/busybox.rs"]
+mod busybox;
 mod claims;
 mod commands;
 mod deletion;

@@ -7,17 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::busybox::{self, BUSYBOX};
 use crate::port;
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(90);
 const KUBECTL: &str = "/usr/bin/kubectl";
-const BUSYBOX: &str = "/bin/busybox";
-/// Programs of busybox that the tests use.
-const APPLETS: [&str; 16] = [
-    "sh", "cat", "ls", "sleep", "echo", "stat", "test", "dd", "env", "id", "mkdir", "pwd", "mount",
-    "touch", "true", "seq",
-];
 
 /// A data root below /tmp. All pods are ended when it is dropped.
 pub struct Place {
@@ -34,34 +29,10 @@ impl Drop for Place {
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL)
                     .unwrap_or_default();
             }
-            let state = self.at("run/pods").join(uid.file_name()).join("state");
-            for id in fs::read_dir(&state).into_iter().flatten().flatten() {
-                let program = without_second_cgroups("crun");
-                let mut command = program;
-                command.arg("--root").arg(&state).args(["delete", "--force"]);
-                command.arg(id.file_name()).output().unwrap();
-            }
+            busybox::end_all(&self.at("run/pods").join(uid.file_name()).join("state"));
         }
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mine = self.dir.path().to_str().unwrap();
-        let mounts = table.lines().filter_map(|line| line.split(' ').nth(4));
-        let mounts: Vec<&str> = mounts.filter(|at| at.starts_with(mine)).collect();
-        for at in mounts.iter().rev() {
-            rustix::mount::unmount(*at, rustix::mount::UnmountFlags::DETACH).unwrap_or_default();
-        }
+        busybox::unmount_below(self.dir.path());
     }
-}
-
-/// crun, also on a host with both forms of cgroups.
-fn without_second_cgroups(program: &str) -> Command {
-    let controllers = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
-    if controllers.is_ok_and(|text| !text.trim().is_empty()) {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", "umount /sys/fs/cgroup/unified; exec \"$@\"", "sh"]);
-        command.arg(program);
-        return command;
-    }
-    Command::new(program)
 }
 
 /// A running daemon. It is killed when it is dropped.
@@ -102,14 +73,7 @@ impl Place {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         let place = Self { dir, port: port::free() };
         let image = place.at("image");
-        for name in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
-            fs::create_dir_all(image.join(name)).unwrap();
-        }
-        fs::copy(BUSYBOX, image.join("bin/busybox")).unwrap();
-        for applet in APPLETS {
-            std::os::unix::fs::symlink("busybox", image.join("bin").join(applet)).unwrap();
-        }
-        fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        busybox::tree(&image);
         let image = image.to_str().unwrap();
         place.succeeds(&["image", "import", "--tag", "busybox:1", image]);
         Some(place)

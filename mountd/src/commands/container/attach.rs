@@ -91,7 +91,8 @@ pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<(), CliError> {
         match found.run.and_then(|run| run.exit_code) {
             Some(code) => say(&format!("{code}\n"))?,
             None => {
-                let text = format!("container {name:?} has no exit code: it did not run to its end");
+                let text =
+                    format!("container {name:?} has no exit code: it did not run to its end");
                 return Err(CliError::Container(text));
             }
         }

@@ -1,10 +1,11 @@
 //! `lamina container logs`.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 
 use super::Context;
+use crate::args::time;
 use crate::container::logs::{Reader, Wanted, copy};
 use crate::container::place::Place;
 use crate::report::CliError;
@@ -22,24 +23,13 @@ pub struct LogsArgs {
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<u64>,
     /// The output since a time, or of the last minutes: 2026-01-31T12:00:00Z, 10m.
-    #[arg(long, value_name = "TIME|AGE", value_parser = since)]
+    #[arg(long, value_name = "TIME|AGE", value_parser = time)]
     since: Option<SystemTime>,
     /// Print the time of each line.
     #[arg(short, long)]
     timestamps: bool,
     /// The name of the container, or the first digits of its id.
     name: String,
-}
-
-/// A time (RFC 3339), or one as long ago as the text says.
-fn since(text: &str) -> Result<SystemTime, String> {
-    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-        return Ok(time);
-    }
-    let age: Duration = humantime::parse_duration(text).map_err(|_| {
-        format!("invalid time {text:?}: use 2026-01-31T12:00:00Z or an age as 90s, 10m, 2h")
-    })?;
-    Ok(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
 /// Runs the command.

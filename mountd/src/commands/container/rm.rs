@@ -40,7 +40,8 @@ pub(super) fn run(context: &Context, args: &RmArgs) -> Result<(), CliError> {
         }
         if args.dry_run {
             if found.mounted && !args.force {
-                let text = format!("container {name:?} is mounted: stop it, or remove it with rm -f");
+                let text =
+                    format!("container {name:?} is mounted: stop it, or remove it with rm -f");
                 return Err(CliError::Container(text));
             }
             say(&format!("would remove {name}\n"))?;

@@ -58,11 +58,7 @@ pub(super) fn is_held(context: &Context, of: &ContainerInfo) -> bool {
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn end(
-    context: &Context,
-    of: &ContainerInfo,
-    grace: Duration,
-) -> Result<(), CliError> {
+pub(super) fn end(context: &Context, of: &ContainerInfo, grace: Duration) -> Result<(), CliError> {
     let place = Place::new(of, context.runtime.as_deref());
     let crun = place.crun();
     let signal = of.program.as_ref().map(|program| &program.stop_signal[..]).unwrap_or_default();

@@ -1,13 +1,32 @@
 //! `lamina image gc`.
 
+use clap::Args;
+
 use super::Context;
-use crate::report::CliError;
+use super::prune::layers;
+use crate::report::{CliError, note};
+
+/// Arguments of `lamina image gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Print the layers that would be removed, and remove nothing. A process may still read some of
+    /// them, which stay then.
+    #[arg(long)]
+    dry_run: bool,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(context: &Context) -> Result<(), CliError> {
-    let removed = context.images.collect()?;
-    context.show(&removed, |all| all.iter().map(|id| format!("{id}\n")).collect())
+pub(super) fn run(context: &Context, args: &GcArgs) -> Result<(), CliError> {
+    let removed = match args.dry_run {
+        true => context.images.collectable()?,
+        false => context.images.collect_freed()?,
+    };
+    let ids: Vec<&String> = removed.iter().map(|layer| &layer.id).collect();
+    context.show(&ids, |all| all.iter().map(|id| format!("{id}\n")).collect())?;
+    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    note(&format!("{} {verb}", layers(&removed)));
+    Ok(())
 }

@@ -1,17 +1,28 @@
 //! `lamina image ls`.
 
+use clap::Args;
 use laminafs::service::images::ImageInfo;
 
 use super::Context;
 use crate::commands::table::{DIGITS, mib, short};
 use crate::report::CliError;
 
+/// Arguments of `lamina image ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print ids alone.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// [`CliError`].
-pub(super) fn run(context: &Context) -> Result<(), CliError> {
-    context.show(&context.images.list()?, |all| table(all))
+pub(super) fn run(context: &Context, args: &LsArgs) -> Result<(), CliError> {
+    let ids =
+        |all: &[ImageInfo]| all.iter().map(|image| format!("{}\n", short(&image.id))).collect();
+    context.show(&context.images.list()?, |all| if args.quiet { ids(all) } else { table(all) })
 }
 
 fn table(images: &[ImageInfo]) -> String {

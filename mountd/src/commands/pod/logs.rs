@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Context, failed};
-use crate::kube::meta::text;
 use crate::container::logs::{Reader, Wanted, copy};
+use crate::kube::meta::text;
 use crate::kube::pods::source::pod as pod_of;
 use crate::kube::pods::{Home, Plan};
 use crate::report::CliError;

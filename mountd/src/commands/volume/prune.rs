@@ -44,21 +44,14 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<(), CliError> {
     let service = context.service()?;
     let filter = Filter::parse(&args.filters)?;
     let (mut names, mut bytes) = (Vec::new(), 0);
-    for volume in filter.apply(&service, service.list()?)? {
-        if !(args.all || is_anonymous(&volume.labels)) {
-            continue;
+    let found = filter.apply(&service, service.list()?)?;
+    for (name, used) in pruned(&service, found, (args.all, args.dry_run)) {
+        bytes += used;
+        if !context.json {
+            say(&format!("{name}
+"))?;
         }
-        match prune(&service, &volume, args.dry_run) {
-            Ok(None) => {}
-            Ok(Some(used)) => {
-                bytes += used;
-                if !context.json {
-                    say(&format!("{}\n", volume.name))?;
-                }
-                names.push(volume.name.to_string());
-            }
-            Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
-        }
+        names.push(name);
     }
     let shows_trash = args.dry_run && args.trash;
     let mut in_trash = 0;
@@ -90,6 +83,33 @@ struct Pruned {
     in_trash: usize,
     bytes: u64,
     dry_run: bool,
+}
+
+/// Removes the volumes that nothing uses, and returns their names with the space that they took.
+///
+/// # Errors
+/// [`CliError`].
+pub(in crate::commands) fn unused(
+    service: &VolumeService,
+    all: bool,
+    dry_run: bool,
+) -> Result<Vec<(String, u64)>, CliError> {
+    Ok(pruned(service, service.list()?, (all, dry_run)))
+}
+
+fn pruned(
+    service: &VolumeService,
+    volumes: Vec<Volume>,
+    (all, dry_run): (bool, bool),
+) -> Vec<(String, u64)> {
+    let mut gone = Vec::new();
+    for volume in volumes.into_iter().filter(|one| all || is_anonymous(&one.labels)) {
+        match prune(service, &volume, dry_run) {
+            Ok(used) => gone.extend(used.map(|used| (volume.name.to_string(), used))),
+            Err(error) => warn(&format!("volume {:?}: {error}", volume.name.as_str())),
+        }
+    }
+    gone
 }
 
 /// Removes a volume if nobody uses it, and returns the space that it took.

@@ -16,9 +16,9 @@ use super::guarded::Serving;
 use super::route::Parameters;
 use super::verbs::Call;
 use super::{Api, Caller, WatchPermit, answer};
+use crate::container::logs::{Reader, Wanted};
 use crate::kube::meta::text;
 use crate::kube::pods::Home;
-use crate::container::logs::{Reader, Wanted};
 use crate::kube::pods::source::pod as pod_of;
 use crate::kube::status::{Answer, Failure};
 

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Cause, KILL, STEADY, Supervisor, last_message};
-use crate::kube::meta::{now, text};
-use crate::kube::pods::ends::{end, remove_object};
 use crate::container::crun;
 use crate::container::logs::last_lines;
+use crate::kube::meta::{now, text};
+use crate::kube::pods::ends::{end, remove_object};
+use crate::kube::pods::mounts;
 use crate::kube::pods::plan::Container;
 use crate::kube::pods::state::{Ended, State, back_off, back_off_text};
-use crate::kube::pods::mounts;
 
 /// How long the output of a container is waited for after its end: a process that it left in
 /// another process namespace may hold it open.
