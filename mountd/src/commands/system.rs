@@ -27,7 +27,7 @@ pub struct SystemArgs {
 enum SystemCommand {
     /// Show the space of images, containers, volumes, snapshots, trash and cache.
     Df(df::DfArgs),
-    /// Remove stopped containers, images that nothing uses, layers that nothing needs, and the cache.
+    /// Remove stopped containers, images that nothing uses, layers that nothing needs, the cache.
     Prune(prune::PruneArgs),
 }
 

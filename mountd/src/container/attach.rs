@@ -53,14 +53,14 @@ impl Raw {
         let before = tcgetattr(&stdin)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
         Ok(Some(Self(before)))
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0) {
+        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Now, &self.0) {
             tracing::warn!(%error, "the mode of the terminal is not restored");
         }
     }

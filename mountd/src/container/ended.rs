@@ -79,6 +79,7 @@ pub fn clear(images: &Images, place: &Place, runtime: Option<&Path>) -> Result<(
     let io = |what| move |error| EndError::Io { what, error };
     place.crun().delete_all().map_err(io("removing the container from its runtime"))?;
     unmount(images, place.id(), runtime)?;
+    place.end_mount_point().map_err(io("the mount point"))?;
     hostpath::remove_own(place.run()).map_err(io("the runtime directory"))
 }
 

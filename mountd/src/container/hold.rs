@@ -331,7 +331,8 @@ impl Holder {
 
     /// Mounts the container and starts its program.
     fn begin(&self) -> Result<Begun, Refused> {
-        let root = mount_container(&self.setup.root, &self.info.id).map_err(Refused::new)?;
+        let at = self.place.make_mount_point().map_err(failed("the mount point"))?;
+        let root = mount_container(&self.setup.root, &self.info.id, &at).map_err(Refused::new)?;
         let launch = self.launch(&root)?;
         let bundle = self.place.bundle();
         self.crun.clear(&bundle, &[]).map_err(failed("the bundle"))?;

@@ -20,13 +20,14 @@ pub fn run(words: &[&OsStr]) -> io::Result<Vec<u8>> {
     Err(io::Error::other(said.trim().trim_start_matches("lamina: ").to_owned()))
 }
 
-/// Mounts a container of a data root, and returns its mount point.
+/// Mounts a container of a data root at a place, and returns the mount point.
 ///
 /// # Errors
 /// What the command says.
-pub fn mount_container(root: &Path, id: &str) -> io::Result<PathBuf> {
+pub fn mount_container(root: &Path, id: &str, at: &Path) -> io::Result<PathBuf> {
     let words = ["container", "start", "--mount-only", id, "--root"].map(OsStr::new);
-    let mut target = run(&[&words[..], &[root.as_os_str()]].concat())?;
+    let words = words.into_iter().chain([root.as_os_str()]).chain([at.as_os_str()]);
+    let mut target = run(&words.collect::<Vec<_>>())?;
     if target.ends_with(b"\n") {
         target.pop();
     }

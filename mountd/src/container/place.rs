@@ -5,8 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use laminafs::service::containers::ContainerInfo;
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 
 use super::crun::Crun;
+use super::files::make_dir;
 use super::lock::{Locked, is_locked, lock};
 
 /// The digits of an id that name its directory of the runtime: paths of sockets are short.
@@ -109,6 +112,42 @@ impl Place {
     /// The bundle of the runtime.
     pub fn bundle(&self) -> PathBuf {
         self.run.join("bundle")
+    }
+
+    /// The directory that the tree of the container is mounted in.
+    fn tree(&self) -> PathBuf {
+        self.run.join("tree")
+    }
+
+    /// Makes the mount point of the container. The mount above it is shared with the mount
+    /// namespaces that copy it, as those of runtimes do: so the end of the mount ends the copies,
+    /// and no other container that runs keeps its process.
+    ///
+    /// # Errors
+    /// As mkdir(2) and mount(2).
+    pub fn make_mount_point(&self) -> io::Result<PathBuf> {
+        let (tree, at) = (self.tree(), self.tree().join("root"));
+        make_dir(&tree)?;
+        mount_bind(&tree, &tree)?;
+        mount_change(&tree, MountPropagationFlags::PRIVATE)?;
+        mount_change(&tree, MountPropagationFlags::SHARED)?;
+        make_dir(&at)?;
+        Ok(at)
+    }
+
+    /// Removes the mount point of the container, which is not mounted any more.
+    ///
+    /// # Errors
+    /// As umount2(2).
+    pub fn end_mount_point(&self) -> io::Result<()> {
+        loop {
+            match unmount(self.tree(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                // Nothing is mounted there, or there is none.
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The socket of the process that holds the container.

@@ -100,8 +100,11 @@ impl Place {
     /// Runs a command with a standard input.
     pub fn fed(&self, words: &[&str], input: &[u8]) -> Output {
         let mut child = self.spawn_piped(words);
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(input).unwrap());
+            child.wait_with_output().unwrap()
+        })
     }
 
     pub fn spawn_piped(&self, words: &[&str]) -> Child {

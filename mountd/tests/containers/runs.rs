@@ -31,7 +31,7 @@ fn the_exit_code_is_that_of_the_program() {
 fn what_the_kernel_does_not_execute_is_named_once() {
     let Some(place) = Place::new() else { return };
     let script =
-        "printf '\\177ELFxxx' > /bad; echo '#!/none' > /none; chmod 755 /bad /none; /bin/ls /";
+        "printf '\\177ELFxxx' > /bad; echo '#!/missing' > /none; chmod 755 /bad /none; /bin/ls /";
     place.good(&["container", "run", "--name", "c", "busybox:1", "sh", "-c", script]);
     place.good(&["container", "commit", "c", "odd"]);
     for (program, code) in [("/bad", 126), ("/none", 127), ("nosuch", 127)] {

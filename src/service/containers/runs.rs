@@ -25,8 +25,8 @@ impl Images {
         })
     }
 
-    /// Notes the state of the last run of a container. Only the process that has the right to run it
-    /// may do so.
+    /// Notes the state of the last run of a container. Only the process that has the right to run
+    /// it may do so.
     ///
     /// # Errors
     /// `Missing` of [`Refusal::Catalog`](super::Refusal::Catalog); as write(2).

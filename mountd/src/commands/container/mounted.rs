@@ -40,11 +40,13 @@ pub(super) fn with_root<T>(
             (Some(held), None) if !found.mounted => {
                 let marked = place.mark_temporary(&held);
                 marked.map_err(io)?;
-                let root = mount_container(&context.root, &found.id)
+                let at = place.make_mount_point().map_err(io)?;
+                let root = mount_container(&context.root, &found.id, &at)
                     .map_err(|error| CliError::Container(error.to_string()))?;
                 let mounted = context.images.container(&found.id, runtime)?;
                 let done = act(&root);
                 unmount(&mounted, false)?;
+                place.end_mount_point().map_err(io)?;
                 place.unmark_temporary().map_err(io)?;
                 return done;
             }

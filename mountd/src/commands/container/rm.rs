@@ -34,7 +34,8 @@ pub(super) fn run(context: &Context, args: &RmArgs) -> Result<(), CliError> {
         let is_running = is_held(context, &found);
         if is_running && !args.force {
             let text = format!(
-                "container {name:?} runs: end it with lamina container stop, or remove it with rm -f"
+                "container {name:?} runs: end it with lamina container stop, or remove it with \
+                 rm -f"
             );
             return Err(CliError::Container(text));
         }
