@@ -1,9 +1,10 @@
 //! Containers: a writable layer over an image, under a name, until it is removed.
 //!
 //! `containers/ID/` of the data root holds `record`, `limits.json` if it has limits,
-//! `program.json` and `run.json` if it is run, and `upper` and `work` of the mount. It grows as `.new-…` and is renamed; it loses its name before it is
-//! removed. The record has all that the image was, so that a container outlives the names of its
-//! image. A writable layer that ends with its mount is `.ephemeral-…`, locked while it is in use.
+//! `program.json` and `run.json` if it is run, and `upper` and `work` of the mount. It grows as
+//! `.new-…` and is renamed; it loses its name before it is removed. The record has all that the
+//! image was, so that a container outlives the names of its image. A writable layer that ends with
+//! its mount is `.ephemeral-…`, locked while it is in use.
 
 mod notes;
 mod record;

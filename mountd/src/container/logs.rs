@@ -421,7 +421,7 @@ mod tests {
         let (time, text) = times.split_once(' ').unwrap();
         humantime::parse_rfc3339(time).unwrap();
         assert_eq!(text, "last\n");
-        let later = SystemTime::now() + std::time::Duration::from_secs(9);
+        let later = SystemTime::now() + Duration::from_secs(9);
         assert_eq!(read(at, Wanted { since: Some(later), ..Wanted::default() }), "");
     }
 

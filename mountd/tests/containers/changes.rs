@@ -37,7 +37,7 @@ fn a_container_is_committed_and_compared_while_it_runs() {
 fn a_commit_has_one_moment() {
     let Some(place) = Place::new() else { return };
     // Each file is there before its mark; an image with a mark has the file.
-    let script = "i=0; while :; do i=$((i + 1)); echo $i > /f$i; echo $i > /m$i; done";
+    let script = "i=0; while :; do i=$((i + 1)); echo $i > /f$i; echo $i > /m$i; sleep 0.02; done";
     place.good(&["container", "run", "-d", "--name", "c", "busybox:1", "sh", "-c", script]);
     for round in 0..3 {
         let tag = format!("made:{round}");

@@ -45,6 +45,6 @@ fn is_of_runtime(path: &str) -> bool {
     let is_below = |top: &&str| {
         path.strip_prefix(*top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    OF_RUNTIME.iter().any(|top| is_below(&top))
+    OF_RUNTIME.iter().any(is_below)
         || path.strip_prefix("/etc/").is_some_and(|name| OF_HOST.contains(&name))
 }
