@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    container, doctor, generate, image, kube, kubeconfig, layer, migrate, mount, pod, serve, status,
-    system, umount,
-    volume,
+    container, doctor, generate, image, kube, kubeconfig, layer, migrate, mount, pod, serve,
+    status, system, umount, volume,
 };
 use crate::report::CliError;
 

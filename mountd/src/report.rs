@@ -302,13 +302,6 @@ pub fn warn(text: &str) {
     }
 }
 
-/// Prints what a command did, beside its results.
-pub fn note(text: &str) {
-    if let Err(error) = writeln!(std::io::stderr(), "{text}") {
-        tracing::debug!(%error, "printing a remark failed");
-    }
-}
-
 /// Writes to the standard output. A closed pipe is not an error.
 pub fn say(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
