@@ -6,7 +6,7 @@ run() { # TIER
         static) scripts/check ;;
         unit) cargo test --profile quick --workspace --no-fail-fast --lib --bins ;;
         it) cargo test --profile quick --workspace --no-fail-fast --test it --test serve --test volumes --test backup --test kube \
-            --test claims --test pods --test csi --test front ;;
+            --test claims --test pods --test csi --test front --test containers ;;
         concurrent) cargo test --profile quick --workspace --features laminafs/shuttle --test concurrent ;;
         mounted) cargo test --profile quick --workspace --test mounted -- --test-threads 1 ;;
         posix) scripts/posix ours pjdfstest fsx ;;
