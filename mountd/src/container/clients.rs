@@ -215,11 +215,13 @@ impl Refusal {
         locked(&self.text).clone()
     }
 
-    /// Whether a stream begins with what crun has to say.
-    fn takes(&self, data: &[u8]) -> bool {
+    /// Whether a stream begins with what crun has to say; `is_of_runtime` is whether crun writes to
+    /// it too.
+    fn takes(&self, data: &[u8], is_of_runtime: bool) -> bool {
         let text = match refusal(data) {
             Some(text) => text,
-            None if has_begun(&self.bundle) => return false,
+            // A terminal shows what is typed before the program begins.
+            None if !is_of_runtime || has_begun(&self.bundle) => return false,
             None => String::from_utf8_lossy(data.trim_ascii()).into_owned(),
         };
         *locked(&self.text) = text;
@@ -250,10 +252,12 @@ impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(buf)?;
         let Some(data) = buf.get(..read).filter(|data| !data.is_empty()) else { return Ok(read) };
-        if std::mem::take(&mut self.is_first) && self.refusal.takes(data) {
+        let frame = (self.frame)(data.to_vec());
+        let is_of_runtime = matches!(frame, Frame::Errors(_));
+        if std::mem::take(&mut self.is_first) && self.refusal.takes(data, is_of_runtime) {
             return Ok(0);
         }
-        self.clients.send(&(self.frame)(data.to_vec()));
+        self.clients.send(&frame);
         Ok(read)
     }
 }

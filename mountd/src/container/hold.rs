@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -355,12 +356,15 @@ impl Holder {
             None => self.clients.end_input(),
         }
         let refusal = Arc::new(Refusal::new(bundle));
+        let has_ended = Arc::<AtomicBool>::default();
         let mut begun = Begun { pumps: Vec::new(), refusal, waiting: Vec::new(), has_begun: false };
         if let Some(listener) = console {
             match terminal(&listener, &mut child) {
                 Ok(Some(terminal)) => {
                     self.clients.feed_terminal(&terminal).map_err(failed("the terminal"))?;
-                    self.copy(&mut begun, Terminal(terminal), ("terminal", Frame::Output), &log)?;
+                    let has_ended = Arc::clone(&has_ended);
+                    let terminal = Terminal { file: terminal, has_ended };
+                    self.copy(&mut begun, terminal, ("terminal", Frame::Output), &log)?;
                 }
                 // crun failed: what it says tells why.
                 Ok(None) => {}
@@ -375,7 +379,11 @@ impl Holder {
         }
         let sender = self.sender.clone();
         let watching = std::thread::Builder::new().name("container".to_owned());
-        let watching = watching.spawn(move || drop(sender.send(Event::Exited(exit_code(child)))));
+        let watching = watching.spawn(move || {
+            let code = exit_code(child);
+            has_ended.store(true, Ordering::Release);
+            drop(sender.send(Event::Exited(code)));
+        });
         watching.map_err(failed("starting a thread"))?;
         Ok(begun)
     }
@@ -484,16 +492,25 @@ fn terminal(listener: &UnixListener, child: &mut Child) -> io::Result<Option<Fil
     }
 }
 
-/// The other side of a terminal. It is read to its end, which the kernel reports as an error.
-struct Terminal(File);
+/// The other side of a terminal. The kernel reports an error while no process has this side open:
+/// before the program has opened it too, so only an error after the end of the program is the end.
+struct Terminal {
+    file: File,
+    has_ended: Arc<AtomicBool>,
+}
 
 impl Read for Terminal {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buf) {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                Ok(0)
+        let is_closed =
+            |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        loop {
+            // Asked first: what was written before the end is read then.
+            let has_ended = self.has_ended.load(Ordering::Acquire);
+            match self.file.read(buf) {
+                Err(error) if is_closed(&error) && has_ended => return Ok(0),
+                Err(error) if is_closed(&error) => std::thread::sleep(LOOK),
+                read => return read,
             }
-            read => read,
         }
     }
 }

@@ -4,12 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::place::{Place, until};
+
+/// For what a program is to print.
+const WAIT: Duration = Duration::from_secs(20);
 
 /// A terminal, what it showed, and a command on it.
 struct Terminal {
@@ -55,7 +58,11 @@ impl Terminal {
     #[track_caller]
     fn await_text(&self, awaited: &str) {
         let shown = Arc::clone(&self.shown);
-        until(awaited, || shown.lock().unwrap().contains(awaited));
+        let deadline = Instant::now() + WAIT;
+        while !shown.lock().unwrap().contains(awaited) {
+            assert!(Instant::now() < deadline, "{awaited:?} is not in {:?}", shown.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
