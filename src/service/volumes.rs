@@ -236,18 +236,6 @@ impl VolumeService {
         self.let_go(self.volumes.lock(name)?, |locked| Ok(locked.require_idle()?))
     }
 
-    /// Ends the mount of a volume that nobody but this process uses.
-    fn let_go(&self, locked: Locked, idle: impl FnOnce(&Locked) -> Result<()>) -> Result<Locked> {
-        self.require_no_container(&locked.volume().name)?;
-        let was_held = self.held.lock().remove(&locked.volume().id).is_some();
-        let unused = idle(&locked);
-        if let Err(error) = unused.and_then(|()| unmount(&locked)) {
-            self.take_back(&locked, was_held)?;
-            return Err(error);
-        }
-        Ok(locked)
-    }
-
     fn require_no_container(&self, name: &VolumeName) -> Result<()> {
         let Some(container) = self.container_of(name)? else { return Ok(()) };
         let (kind, by) = ("volume", User::Container(container));

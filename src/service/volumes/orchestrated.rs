@@ -31,6 +31,22 @@ fn await_idle(locked: &Locked) -> Result<()> {
 }
 
 impl VolumeService {
+    /// Ends the mount of a volume that nobody but this process uses.
+    pub(super) fn let_go(
+        &self,
+        locked: Locked,
+        idle: impl FnOnce(&Locked) -> Result<()>,
+    ) -> Result<Locked> {
+        self.require_no_container(&locked.volume().name)?;
+        let was_held = self.held.lock().remove(&locked.volume().id).is_some();
+        let unused = idle(&locked);
+        if let Err(error) = unused.and_then(|()| unmount(&locked)) {
+            self.take_back(&locked, was_held)?;
+            return Err(error);
+        }
+        Ok(locked)
+    }
+
     /// Whether an engine or an orchestrator holds a volume.
     ///
     /// # Errors
