@@ -26,7 +26,9 @@ pub(super) fn run(context: &Context, args: &GcArgs) -> Result<(), CliError> {
     };
     let ids: Vec<&String> = removed.iter().map(|layer| &layer.id).collect();
     context.show(&ids, |all| all.iter().map(|id| format!("{id}\n")).collect())?;
-    let verb = if args.dry_run { "would be removed" } else { "removed" };
-    note(&format!("{} {verb}", layers(&removed)));
+    if !removed.is_empty() {
+        let verb = if args.dry_run { "would be removed" } else { "removed" };
+        note(&format!("{} {verb}", layers(&removed)));
+    }
     Ok(())
 }
