@@ -20,15 +20,38 @@ run() { # TIER
     esac
 }
 
-# Tiers that build for minutes and mount nothing: they run beside `clients`, which waits for servers and packages.
-build_beside() { # TIER ...
-    local tier status begun
+# The tier that another one runs beside: one that waits for servers and packages, or has one test at a time.
+host() { # TIER
+    case $1 in posix) echo mounted ;; static | concurrent) echo clients ;; esac
+}
+
+# Whether a tier runs beside another one of these.
+is_beside() { # TIER TIERS...
+    local tier=$1 of
+    of=$(host "$tier")
+    shift
+    [ -n "$of" ] && [[ " $* " == *" $of "* ]]
+}
+
+# Starts the tiers that run beside one, at a low priority.
+start_beside() { # TIER TIERS...
+    local tier=$1 other beside=""
+    shift
+    for other in "$@"; do [ "$(host "$other")" != "$tier" ] || beside="$beside $other"; done
+    [ -n "$beside" ] || return 0
+    : >"$logs/$tier.log"
+    # shellcheck disable=SC2086
+    (SECONDS=0 && renice -n 19 "$BASHPID" >/dev/null && run_beside "$tier" $beside) &
+}
+
+run_beside() { # TIER TIERS...
+    local tier status begun of=$1
+    shift
     # Its own build is done, so neither waits for the lock of the other's.
-    until [ -s "$logs/clients.log" ] || [ "$SECONDS" -gt 300 ]; do sleep 1; done
+    until [ -s "$logs/$of.log" ] || [ "$SECONDS" -gt 300 ]; do sleep 1; done
     for tier in "$@"; do
         status=0 begun=$SECONDS
         (run "$tier") >"$logs/$tier.log" 2>&1 </dev/null || status=$?
         echo "$status $((SECONDS - begun))" >"$logs/$tier.status"
     done
 }
-
