@@ -8,6 +8,7 @@ Installs /tmp/lamina.deb of the tree, types each block of README and compares th
 `ok NAME` or `FAIL NAME REASON` for each; TRANSCRIPT gets what was on the terminal.
 """
 import argparse
+import os
 import re
 import sys
 
@@ -131,25 +132,43 @@ def read_manual(shell):
     return f"exit code {status}" if status or screen.has_pager else None
 
 
-def interrupt_import(shell):
-    """^C when a bar has moved. What it leaves on the terminal is whole lines, a prompt and a cursor."""
-    screen, first = shell.screen, shell.screen.here() + 1
-    bars = set()
+def has_bar(shell):
+    """Waits until a bar has moved on the terminal."""
+    first, bars = shell.screen.here(), set()
 
     def has_moved():
-        bars.update(line for line in screen.text(first).splitlines() if BAR.search(line))
+        bars.update(line for line in shell.screen.text(first).splitlines() if BAR.search(line))
         return len(bars) > 2
 
-    shell.type("lamina image import /usr -t large\r")
     shell.wait(has_moved, "progress", 60)
+
+
+def has_read(shell):
+    """Waits until the command in the foreground has read 16 MiB: the import of a directory shows no bar."""
+    def is_far():
+        pid = os.tcgetpgrp(shell.terminal)
+        try:
+            with open(f"/proc/{pid}/io") as file:
+                return pid != shell.pid and int(re.search(r"rchar: (\d+)", file.read())[1]) > 1 << 24
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # it has ended
+
+    shell.poll(is_far, "command that reads", 60)
+
+
+def interrupt_import(shell, source, wait):
+    """^C in the middle. What it leaves on the terminal is whole lines, a prompt and a cursor; no image is there."""
+    screen = shell.screen
+    shell.type(f"lamina image import {source} -t large\r")
+    wait(shell)
     status, got = shell.prompt("\x03", 20)
     prompt = screen.text(screen.here())
     if status != 130:
         return f"exit code {status}: {got!r}"
     if not prompt.startswith("newcomer:") or not screen.has_cursor:
         return f"the prompt is {prompt!r}, the cursor is {'shown' if screen.has_cursor else 'hidden'}"
-    _, modes = shell.run("stty -a | grep -ow -e -echo -e -icanon; lamina image inspect large >/dev/null 2>&1 && echo made")
-    return f"left behind: {modes!r}" if modes else None
+    _, left = shell.run("stty -a | grep -ow -e -echo -e -icanon; lamina image ls | grep large")
+    return f"left behind: {left!r}" if left else None
 
 
 def play(shell, args, results):
@@ -166,7 +185,10 @@ def play(shell, args, results):
         for title, commands in mistakes(file.read()):
             name = f"newcomer::{title.replace(' ', '_')}"
             attempt(shell, results, name, lambda: make_mistake(shell, commands))
-    attempt(shell, results, "newcomer::ctrl_c_of_an_import", lambda: interrupt_import(shell))
+    attempt(shell, results, "newcomer::ctrl_c_of_a_directory", lambda: interrupt_import(shell, "/usr", has_read))
+    attempt(shell, results, "newcomer::large_tar", lambda: play_unit(shell, ["tar -cf /srv/usr.tar -C / usr"], None))
+    attempt(shell, results, "newcomer::progress_and_ctrl_c_of_a_tar",
+            lambda: interrupt_import(shell, "/srv/usr.tar", has_bar))
     # What a system of Debian has, and a tree of debootstrap has not.
     tools = ["apt-get update && apt-get install -y bash-completion man-db less", ". /etc/profile.d/bash_completion.sh"]
     attempt(shell, results, "newcomer::tools", lambda: play_unit(shell, tools, None))

@@ -193,6 +193,14 @@ class Shell:
             if not self.read(left):
                 raise Late(f"no {what}: the shell has ended")
 
+    def poll(self, is_there, what, seconds):
+        """Like `wait`, for what does not appear on the terminal."""
+        end = time.monotonic() + seconds
+        while not is_there():
+            if time.monotonic() > end:
+                raise Late(f"no {what} within {seconds} s")
+            self.read(0.01)
+
     def type(self, text):
         data = text.encode()
         while data:

@@ -1,4 +1,4 @@
-# The tree in which scripts/readme runs, and the checks of the packages there: sourced by it, never run.
+# The tree in which scripts/newcomer plays, and the checks of the packages there: sourced by it, never run.
 
 # Makes a system of the Debian tree at $root, with the package in /tmp.
 make_tree() { # DEB

@@ -13,7 +13,7 @@ run() { # TIER
         clients)
             local failed=0
             scripts/clients || failed=1
-            scripts/readme || failed=1
+            scripts/newcomer || failed=1
             return "$failed"
             ;;
         *) die "unknown tier '$1'" ;;
