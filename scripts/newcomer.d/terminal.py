@@ -19,6 +19,8 @@ TOKEN = re.compile(
     r"|(?P<text>[^\x00-\x1f\x7f]+)",
     re.DOTALL,
 )
+# The shell reports the end of an earlier job before any prompt.
+JOB_ENDED = re.compile(r"\[\d+\][-+ ] +(Done|Exit \d|Terminated|Killed) |\(wd now: ")
 # Invisible on a terminal: the shell marks its prompts and the beginning of output with them.
 PROMPTS = r"PS1='\[\e]133;D;$?\a\]newcomer:\w# ' PS2='\[\e]133;P\a\]> ' PS0='\e]133;C\a'"
 
@@ -216,7 +218,8 @@ class Shell:
         starts = [row for letter, _, row in screen.marks[begun:] if letter == "C"]
         letter, words, row = next(mark for mark in screen.marks[begun:] if mark[0] in "DP")
         first = starts[0] if starts else row
-        return (int(words[0]) if letter == "D" else None), screen.text(first, row)
+        lines = [line for line in screen.text(first, row).split("\n") if not JOB_ENDED.match(line)]
+        return (int(words[0]) if letter == "D" else None), "\n".join(lines)
 
     def run(self, line, seconds=300):
         return self.prompt(line.replace("\t", "\x16\t") + "\r", seconds)
