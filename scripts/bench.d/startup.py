@@ -136,7 +136,8 @@ def stripped(program, base):
 
 def measure(stores, runs):
     """Samples by (row, program); a sample is a list of figures."""
-    work = [(row, program, lambda command=command: run_and_weigh(command)) for row, program, command in stores.commands()]
+    work = [(row, program, lambda command=command: run_and_weigh(command))
+            for row, program, command in stores.commands()]
     work += [("live mount", program, lambda program=program: stores.mount(program))
              for program in ("lamina", "fuse-overlayfs")]
     samples = {(row, program): [] for row, program, _ in work}
