@@ -47,6 +47,7 @@ def text(x, y, words, anchor="start", size=12, weight="normal"):
 
 def part(title, rows, names, top):
     """One group of lines; the elements, and where it ends."""
+    names = [name for name in names if any(name in ratios for ratios in rows.values())]
     out = [text(10, top, title, size=14, weight="bold")]
     x = LEFT
     for name in names:
