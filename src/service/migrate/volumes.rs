@@ -341,7 +341,7 @@ impl Migration {
         self.require_unused(candidate, self.client.users()?.as_ref(), &mut seen)?;
         let source = self.content(candidate)?;
         let copy = |data: &Path| -> std::result::Result<Done, Stopped> {
-            let start = now();
+            let start = begin();
             let copied = copy_into(&source, data, step)?;
             let changed = changed_since(&source, start, NAMED_PATHS)?;
             if changed.1 > 0 && !self.selection.live {
@@ -569,9 +569,10 @@ fn notes(volume: &EngineVolume, is_unasked: bool, notes: &mut Vec<String>) {
         notes.push("without labels and options, which only the engine knows".to_owned());
     }
 }
-
-fn now() -> Time {
+/// Begins a copy: what changes from here on has this time or a later one, and what changed before
+/// has an earlier one. The clock of files is behind by a tick at most, which is waited for.
+fn begin() -> Time {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let start = now.saturating_sub(TICK);
-    Time { secs: i64::try_from(start.as_secs()).unwrap_or(i64::MAX), nanos: start.subsec_nanos() }
+    std::thread::sleep(TICK);
+    Time { secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
 }
