@@ -155,13 +155,19 @@ fn busy(entry: &MountEntry, grafts: &Grafts<'_>) -> Failure {
         });
         is_told || grafts.left.as_ref().is_some_and(|row| row.graft(other.id).is_some())
     };
+    let own = std::process::id();
     let mut by = Vec::new();
     let mut next = vec![entry];
     while let Some(mount) = next.pop() {
         if mount.id == entry.id || is_graft(mount) {
             let is_shared = mount.id != entry.id;
             let wanted = Wanted { device: &mount.device, mount: Some(mount.id), is_shared };
-            by.extend(holders::processes(wanted).iter().map(ToString::to_string));
+            let mut users = holders::processes(wanted);
+            // This process has the working directory of the shell that started it.
+            if users.len() > 1 {
+                users.retain(|one| one.pid != own);
+            }
+            by.extend(users.iter().map(ToString::to_string));
         } else {
             by.push(format!("mount on {}: {}", mount.target.display(), mount.label()));
         }
