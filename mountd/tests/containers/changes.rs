@@ -39,6 +39,8 @@ fn a_commit_has_one_moment() {
     // Each file is there before its mark; an image with a mark has the file.
     let script = "i=0; while :; do i=$((i + 1)); echo $i > /f$i; echo $i > /m$i; sleep 0.02; done";
     place.good(&["container", "run", "-d", "--name", "c", "busybox:1", "sh", "-c", script]);
+    let begun = "until test -e /m3; do sleep 0.02; done";
+    place.good(&["container", "exec", "c", "sh", "-c", begun]);
     for round in 0..3 {
         let tag = format!("made:{round}");
         place.good(&["container", "commit", "c", "-t", &tag]);

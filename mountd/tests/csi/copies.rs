@@ -163,7 +163,8 @@ fn capacity_is_that_of_the_parameters() {
     client.create_volume(large).unwrap();
     let left = ask(Kind::Union, &[]).unwrap().available_capacity;
     let beyond = ask(Kind::Union, &[("overcommit", "true")]).unwrap().available_capacity;
-    assert!(left <= half && beyond > half, "{left} are left, {beyond} with overcommit");
+    // Other tests take and give back space of the same file system meanwhile.
+    assert!(beyond - left > half / 2, "{left} are left, {beyond} with overcommit");
 }
 
 #[test]
