@@ -117,6 +117,7 @@ impl Ending {
                     std::mem::take(&mut *LEAVING.lock().unwrap_or_else(PoisonError::into_inner));
                 all.into_iter().for_each(|leave| leave());
             });
+            let _settled = laminafs::service::import::settled();
             let mut command = std::process::Command::new("/proc/self/exe");
             command.arg0("lamina").args(["volume", "tidy", "--root"]).arg(&root);
             command.env_remove("LAMINA_LOG");

@@ -9,7 +9,7 @@ use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Refusal;
 use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{OnProgress, Progress, REPORT};
+use super::import::{OnProgress, Progress, REPORT, settled};
 use super::volumes::VolumeService;
 use crate::catalog::error::CatalogError;
 use crate::catalog::name::full_name;
@@ -162,7 +162,9 @@ fn commit_over(
         let diff_id = DiffId::Tar(diff_id(&layer)?);
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
         let image = image_of(base, layer, note)?;
+        let putting = settled();
         images.images.put(&image, names)?;
+        drop(putting);
         Ok(image.id)
     };
     let made = made().map_err(failed)?;

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::{Image, ImageLayer, Images};
 use crate::store::error::StoreError;
 use crate::store::native::{Data, Stream};
+use crate::store::sink::{Body, Meta, Sink};
 use crate::store::{Build, DiffId, LayerId, Written};
 use crate::transfer::archive::{
     FoundImage, FoundLayer, ImageSource, Input, open_input, open_stream,
@@ -18,9 +20,10 @@ use crate::transfer::configuration::Configuration;
 use crate::transfer::directory::layer_from_directory;
 use crate::transfer::error::TransferError;
 use crate::transfer::tar::{TarOutcome, layer_from_tar_recorded};
-use crate::types::Digest;
+use crate::types::{Digest, Name};
 
 type Result<T> = std::result::Result<T, Refusal>;
+type PutResult = std::result::Result<(), StoreError>;
 
 /// Number of bytes between two reports.
 pub(super) const REPORT: u64 = 4 << 20;
@@ -154,7 +157,11 @@ fn import_from(
         }
         Input::Directory => {
             let mut build = images.store.build()?;
-            let done = layer_from_directory(path, &mut build.builder);
+            let layer = "directory".to_owned();
+            progress(&Progress::Layer { number: 1, of: 1, layer, size: 0 });
+            let mut counted = CountedSink { sink: &mut build.builder, bytes: 0, said: 0, progress };
+            let done = layer_from_directory(path, &mut counted);
+            counted.end();
             let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
             // No tar stream was read: the id of the layer takes the place of the diff ID.
             let diff_id = DiffId::Tree(id.clone());
@@ -162,6 +169,48 @@ fn import_from(
             finish_single(images, layer, names, progress)
         }
         Input::Images(source) => import_archive(images, (path, &source), names, progress),
+    }
+}
+
+/// Reports how much content a sink has received.
+struct CountedSink<'a, 'b> {
+    sink: &'a mut dyn Sink,
+    bytes: u64,
+    said: u64,
+    progress: &'a mut OnProgress<'b>,
+}
+
+impl CountedSink<'_, '_> {
+    fn end(&mut self) {
+        if self.said < self.bytes {
+            self.said = self.bytes;
+            (self.progress)(&Progress::Read { bytes: self.bytes });
+        }
+    }
+}
+
+impl Sink for CountedSink<'_, '_> {
+    fn put(&mut self, path: &[Name], meta: Meta, body: Body<'_>) -> PutResult {
+        if let Body::File { size, .. } = &body {
+            self.bytes += size;
+        }
+        self.sink.put(path, meta, body)?;
+        if self.bytes - self.said >= REPORT {
+            self.end();
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[Name], to: &[Name]) -> PutResult {
+        self.sink.link(path, to)
+    }
+
+    fn whiteout(&mut self, path: &[Name]) -> PutResult {
+        self.sink.whiteout(path)
+    }
+
+    fn opaque(&mut self, path: &[Name]) -> PutResult {
+        self.sink.opaque(path)
     }
 }
 
@@ -238,13 +287,24 @@ fn finish_single(
         .map(|id| vec![id])
 }
 
+/// Held while an image gets its record and its names.
+static PUTTING: Mutex<()> = Mutex::new(());
+
+/// Waits until no image is half put, and keeps others from being begun. A process that ends by a
+/// signal holds it, so that no image without a name stays.
+pub fn settled() -> MutexGuard<'static, ()> {
+    PUTTING.lock()
+}
+
 pub(super) fn put(
     images: &Images,
     image: Image,
     names: &[String],
     progress: &mut OnProgress<'_>,
 ) -> Result<String> {
+    let putting = PUTTING.lock();
     images.images.put(&image, names)?;
+    drop(putting);
     progress(&Progress::Image { id: image.id.clone(), names: names.to_vec() });
     Ok(image.id)
 }
