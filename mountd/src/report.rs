@@ -284,13 +284,6 @@ pub fn note(text: &str) {
     }
 }
 
-/// Prints an error that ends one object of several, with its hint.
-pub fn tell(text: &str) {
-    if let Err(error) = writeln!(std::io::stderr(), "lamina: {text}") {
-        tracing::debug!(%error, "printing an error failed");
-    }
-}
-
 /// Prints a warning.
 pub fn warn(text: &str) {
     let line = match JSON.load(Ordering::Relaxed) {

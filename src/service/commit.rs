@@ -9,7 +9,7 @@ use super::changes::{Changed, Changes, Done, UpperSpec, at};
 use super::failure::Refusal;
 use super::failure::ServiceResult;
 use super::images::{Image, ImageLayer, Images};
-use super::import::{OnProgress, Progress, REPORT, settled};
+use super::import::{Meter, OnProgress, Progress, put};
 use super::volumes::VolumeService;
 use crate::catalog::error::CatalogError;
 use crate::catalog::name::full_name;
@@ -162,10 +162,7 @@ fn commit_over(
         let diff_id = DiffId::Tar(diff_id(&layer)?);
         let layer = ImageLayer { id, diff_id, digest: None, size: 0 };
         let image = image_of(base, layer, note)?;
-        let putting = settled();
-        images.images.put(&image, names)?;
-        drop(putting);
-        Ok(image.id)
+        put(images, image, names, progress)
     };
     let made = made().map_err(failed)?;
     changed.end()?;
@@ -183,26 +180,20 @@ fn build(
         Failure::Layer { path, error }
     };
     let mut build = images.store.build().map_err(failed)?;
-    let (mut read, mut said) = (0, 0);
-    let mut on_bytes = |bytes| {
-        read = bytes;
-        if bytes - said >= REPORT {
-            said = bytes;
-            progress(&Progress::Read { bytes });
-        }
-    };
+    let mut meter = Meter::new(progress);
+    let mut on_read = |len| meter.add(len);
     let mut made = Committing {
         union: &changed.over.union,
         sink: &mut build.builder,
         links: HashMap::new(),
-        bytes: 0,
-        on_bytes: &mut on_bytes,
+        on_read: &mut on_read,
     };
     let told = made
         .root(changed.below.as_ref().map(|view| &view.union))
         .map_err(failed)
         .and_then(|()| changed.walk(&mut made));
-    progress(&Progress::Read { bytes: read });
+    let bytes = meter.bytes();
+    progress(&Progress::Read { bytes });
     match told {
         Ok(()) => images.store.publish(build).map_err(failed),
         Err(error) => {
@@ -253,9 +244,8 @@ struct Committing<'a> {
     sink: &'a mut dyn Sink,
     /// The first name of each object with several names.
     links: HashMap<NodeId, Vec<Name>>,
-    /// The bytes of files that were read.
-    bytes: u64,
-    on_bytes: &'a mut dyn FnMut(u64),
+    /// Receives how many bytes of a file were read.
+    on_read: &'a mut dyn FnMut(u64),
 }
 
 /// Reads the content of a file of the mount.
@@ -263,8 +253,7 @@ struct Content<'a> {
     union: &'a Union,
     node: NodeId,
     offset: u64,
-    bytes: &'a mut u64,
-    on_bytes: &'a mut dyn FnMut(u64),
+    on_read: &'a mut dyn FnMut(u64),
 }
 
 impl Read for Content<'_> {
@@ -272,8 +261,7 @@ impl Read for Content<'_> {
         let read = self.union.read_with(self.node, |file| file.read_at(buf, self.offset));
         let len = read.map_err(|error| io::Error::from_raw_os_error(error.errno().0))?;
         self.offset += len as u64;
-        *self.bytes += len as u64;
-        (self.on_bytes)(*self.bytes);
+        (self.on_read)(len as u64);
         Ok(len)
     }
 }
@@ -334,8 +322,8 @@ impl Changes for Committing<'_> {
         }
         let meta = self.meta(node, stat).map_err(&at)?;
         let (major, minor) = (major(stat.rdev), minor(stat.rdev));
-        let (bytes, on_bytes) = (&mut self.bytes, &mut *self.on_bytes);
-        let mut data = Content { union: self.union, node, offset: 0, bytes, on_bytes };
+        let on_read = &mut *self.on_read;
+        let mut data = Content { union: self.union, node, offset: 0, on_read };
         let body = match stat.kind() {
             Kind::Dir => Body::Dir,
             Kind::File => Body::File { size: stat.size, data: &mut data },

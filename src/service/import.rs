@@ -52,30 +52,52 @@ pub enum Progress {
 /// Receives progress reports.
 pub type OnProgress<'a> = dyn FnMut(&Progress) + 'a;
 
-/// Counts the bytes that pass through a reader or a writer, and reports them.
-pub(super) struct Counted<'a, 'b, I> {
-    inner: I,
+/// Counts bytes, and reports them now and then.
+pub(super) struct Meter<'a, 'b> {
     bytes: u64,
     said: u64,
     progress: &'a mut OnProgress<'b>,
 }
 
-impl<'a, 'b, I> Counted<'a, 'b, I> {
-    pub(super) fn new(inner: I, progress: &'a mut OnProgress<'b>) -> Self {
-        Self { inner, bytes: 0, said: 0, progress }
+impl<'a, 'b> Meter<'a, 'b> {
+    pub(super) fn new(progress: &'a mut OnProgress<'b>) -> Self {
+        Self { bytes: 0, said: 0, progress }
     }
 
-    fn count(&mut self, len: usize) {
-        self.bytes += len as u64;
-        if self.bytes - self.said >= REPORT || (len == 0 && self.said < self.bytes) {
+    pub(super) fn add(&mut self, len: u64) {
+        self.bytes += len;
+        if self.bytes - self.said >= REPORT {
+            self.end();
+        }
+    }
+
+    /// Reports what is left.
+    fn end(&mut self) {
+        if self.said < self.bytes {
             self.said = self.bytes;
             (self.progress)(&Progress::Read { bytes: self.bytes });
         }
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Counts the bytes that pass through a reader or a writer.
+pub(super) struct Counted<'a, 'b, I> {
+    inner: I,
+    meter: Meter<'a, 'b>,
+}
+
+impl<'a, 'b, I> Counted<'a, 'b, I> {
+    pub(super) fn new(inner: I, progress: &'a mut OnProgress<'b>) -> Self {
+        Self { inner, meter: Meter::new(progress) }
+    }
+
     /// Reports what is left, and returns the inner reader or writer.
     pub(super) fn end(mut self) -> I {
-        self.count(0);
+        self.meter.end();
         self.inner
     }
 }
@@ -83,9 +105,7 @@ impl<'a, 'b, I> Counted<'a, 'b, I> {
 impl<I: Write> Write for Counted<'_, '_, I> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let len = self.inner.write(buf)?;
-        if len > 0 {
-            self.count(len);
-        }
+        self.meter.add(len as u64);
         Ok(len)
     }
 
@@ -97,7 +117,10 @@ impl<I: Write> Write for Counted<'_, '_, I> {
 impl<I: Read> Read for Counted<'_, '_, I> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buf)?;
-        self.count(len);
+        match len {
+            0 => self.meter.end(),
+            len => self.meter.add(len as u64),
+        }
         Ok(len)
     }
 }
@@ -159,9 +182,10 @@ fn import_from(
             let mut build = images.store.build()?;
             let layer = "directory".to_owned();
             progress(&Progress::Layer { number: 1, of: 1, layer, size: 0 });
-            let mut counted = CountedSink { sink: &mut build.builder, bytes: 0, said: 0, progress };
+            let meter = Meter::new(progress);
+            let mut counted = CountedSink { sink: &mut build.builder, meter };
             let done = layer_from_directory(path, &mut counted);
-            counted.end();
+            counted.meter.end();
             let (id, _) = publish(images, build, done.map(|_| ()).map_err(Refusal::from))?;
             // No tar stream was read: the id of the layer takes the place of the diff ID.
             let diff_id = DiffId::Tree(id.clone());
@@ -175,29 +199,14 @@ fn import_from(
 /// Reports how much content a sink has received.
 struct CountedSink<'a, 'b> {
     sink: &'a mut dyn Sink,
-    bytes: u64,
-    said: u64,
-    progress: &'a mut OnProgress<'b>,
-}
-
-impl CountedSink<'_, '_> {
-    fn end(&mut self) {
-        if self.said < self.bytes {
-            self.said = self.bytes;
-            (self.progress)(&Progress::Read { bytes: self.bytes });
-        }
-    }
+    meter: Meter<'a, 'b>,
 }
 
 impl Sink for CountedSink<'_, '_> {
     fn put(&mut self, path: &[Name], meta: Meta, body: Body<'_>) -> PutResult {
-        if let Body::File { size, .. } = &body {
-            self.bytes += size;
-        }
+        let len = if let Body::File { size, .. } = &body { *size } else { 0 };
         self.sink.put(path, meta, body)?;
-        if self.bytes - self.said >= REPORT {
-            self.end();
-        }
+        self.meter.add(len);
         Ok(())
     }
 

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::busybox::{self, BUSYBOX};
+use crate::busybox::{self, BUSYBOX, has};
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(60);
@@ -49,15 +49,6 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// The text of an output.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn has(path: &str) -> bool {
-    let is_there = Path::new(path).exists();
-    assert!(is_there || std::env::var_os("LAMINA_NO_SKIP").is_none(), "{path} is missing");
-    if !is_there {
-        eprintln!("skipped: {path} is missing");
-    }
-    is_there
 }
 
 impl Place {

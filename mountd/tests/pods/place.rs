@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::busybox::{self, BUSYBOX};
+use crate::busybox::{self, BUSYBOX, has};
 use crate::port;
 
 /// For what should happen soon.
@@ -53,15 +53,6 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn has(path: &str) -> bool {
-    let is_there = Path::new(path).exists();
-    assert!(is_there || std::env::var_os("LAMINA_NO_SKIP").is_none(), "{path} is missing");
-    if !is_there {
-        eprintln!("skipped: {path} is missing");
-    }
-    is_there
 }
 
 impl Place {

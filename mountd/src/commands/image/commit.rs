@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use laminafs::service::commit::{Note, commit_container, commit_volume};
-use laminafs::service::import::Progress;
 use laminafs::service::volumes::VolumeService;
 
 use super::Context;
@@ -50,7 +49,7 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
         let id = shown
             .run(|progress| commit_volume(images, &volumes, &volume, (&tags, &note), progress))?;
         shown.close(&format!("committed volume {volume}"));
-        return show(context, &id, &tags);
+        return show(context, &id);
     }
     let source = source.unwrap_or_default();
     let Source::Upper(upper) = find(context, &source, &base)? else {
@@ -64,16 +63,10 @@ pub(super) fn run(context: &Context, args: CommitArgs) -> Result<(), CliError> {
     let id = shown
         .run(|progress| commit_container((images, &volumes), &upper, (&tags, &note), progress))?;
     shown.close(&format!("committed {}", source.display()));
-    show(context, &id, &tags)
+    show(context, &id)
 }
 
-fn show(context: &Context, id: &str, tags: &[String]) -> Result<(), CliError> {
-    if !context.json {
-        return say(&format!("{id}\n"));
-    }
-    let image = Progress::Image { id: id.to_owned(), names: tags.to_vec() };
-    let line = serde_json::to_string(&image);
-    let wrap =
-        |error| CliError::Io { what: "JSON".to_owned(), error: std::io::Error::other(error) };
-    say(&format!("{}\n", line.map_err(wrap)?))
+/// Prints the id; as JSON, the event of the image has it.
+fn show(context: &Context, id: &str) -> Result<(), CliError> {
+    if context.json { Ok(()) } else { say(&format!("{id}\n")) }
 }

@@ -125,7 +125,7 @@ fn rest(
     notes.iter().for_each(|note| warn(&format!("{name}: {note}")));
     if let Some(reason) = reason {
         let hint = hint.map(|hint| format!("\n  try: {hint}")).unwrap_or_default();
-        crate::report::tell(&format!("{name}: {reason}{hint}"));
+        crate::report::note(&format!("{name}: {reason}{hint}"));
     }
     Ok(())
 }

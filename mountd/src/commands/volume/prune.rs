@@ -48,10 +48,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<(), CliError> {
     for (name, used) in pruned(&service, found, (args.all, args.dry_run)) {
         bytes += used;
         if !context.json {
-            say(&format!(
-                "{name}
-"
-            ))?;
+            say(&format!("{name}\n"))?;
         }
         names.push(name);
     }
