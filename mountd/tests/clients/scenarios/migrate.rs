@@ -267,7 +267,7 @@ fn judge_again(site: &mut Site, place: &Place<'_>, lamina: &Lamina) {
     let notes = one.volume("used").notes.join(" ");
     site.holds("live_warns", notes.contains("not of one moment"), notes);
     let unknown = place.import(lamina, &["nothing-of-this-name"]);
-    site.refused("unknown", &unknown, &["nothing-of-this-name", "try: list them"]);
+    site.refused("unknown", &unknown, &["nothing-of-this-name", "\"hint\":\"list them"]);
     engine.call(&["volume", "rm", "data"]).expect();
     engine.call(&["volume", "create", "data"]).expect();
     let other = Report::of(&place.import(lamina, &["data"]));
