@@ -103,9 +103,27 @@ impl Attached {
     }
 }
 
+/// How long the users of a volume can be made to wait between [`Freezing::hold`] and
+/// [`Freezing::freeze`], in the order in which the members of a group are frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// Not at all: its content is that of the moment of the freeze, so that a group has at most one
+    /// such member.
+    Never,
+    /// For at most 10 s
+    Short,
+    /// As long as a freeze of others takes
+    Long,
+}
+
 /// The steps of a snapshot of a volume together with others. Dropped after any step, it lets the
 /// users of the volume go on.
 pub trait Freezing {
+    /// How long users can be made to wait.
+    fn wait(&self) -> Wait {
+        Wait::Short
+    }
+
     /// Does what takes long. Users do not wait.
     ///
     /// # Errors
@@ -113,19 +131,21 @@ pub trait Freezing {
     fn prepare(&mut self) -> Result<()>;
 
     /// Lets no request of users pass from now on until [`Freezing::freeze`], until the value is
-    /// dropped, or for at most 10 s. The caller does not use the content meanwhile.
+    /// dropped, or as long as [`Freezing::wait`] says. The caller does not use the content
+    /// meanwhile.
     ///
     /// # Errors
     /// [`VolumeError`], also if requests under way do not end.
     fn hold(&mut self) -> Result<()>;
 
-    /// Freezes the content as it was since [`Freezing::hold`], and lets the users go on.
+    /// Freezes the content as it was since [`Freezing::hold`], and lets the users go on. What must
+    /// be copied meanwhile goes to an empty place.
     ///
     /// # Errors
     /// [`VolumeError`], also if the volume was not held any more.
-    fn freeze(&mut self) -> Result<()>;
+    fn freeze(&mut self, to: &Place) -> Result<()>;
 
-    /// Gives an empty place the content that was frozen.
+    /// Gives the place the rest of the content that was frozen.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -248,9 +268,12 @@ pub trait Driver: Send + Sync {
     fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()>;
 
     /// The steps of a snapshot together with other volumes, also while the volume is in use. `None`
-    /// if the driver can only copy a volume that is not in use.
-    fn freezing(&self, _place: &Place, _spec: &Spec) -> Option<Box<dyn Freezing>> {
-        None
+    /// if the volume is not in use, or the driver can copy no other one.
+    ///
+    /// # Errors
+    /// [`VolumeError::Host`].
+    fn freezing(&self, _place: &Place, _spec: &Spec) -> Result<Option<Box<dyn Freezing>>> {
+        Ok(None)
     }
 
     /// Replaces the content of a volume that is not mounted by a copy of another place.

@@ -28,6 +28,7 @@ mod raw;
 mod refusal;
 mod resize;
 pub(super) mod room;
+mod together;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -35,7 +36,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::FromHost;
 use crate::sys;
-use crate::volume::driver::{Attached, Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
+use crate::volume::driver::{
+    Attached, Driver, Freezing, Limits, Place, SPEED_ELSEWHERE, Spec, Usage,
+};
 use crate::volume::error::{Result, VolumeError};
 pub use blocks::Blocks;
 use device::{IMAGE, Image, Mounted};
@@ -250,6 +253,11 @@ impl Driver for ImageDriver {
             true => copy::copy_device(&Image::open(place)?, &to),
             false => self.freeze_copy(place, &to),
         }
+    }
+
+    fn freezing(&self, place: &Place, spec: &Spec) -> Result<Option<Box<dyn Freezing>>> {
+        let member = together::Member::of(place, self.is_device(spec))?;
+        Ok(member.map(|member| Box::new(member) as Box<dyn Freezing>))
     }
 
     fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {

@@ -220,8 +220,8 @@ impl Driver for LocalDriver {
         }
     }
 
-    fn freezing(&self, place: &Place, spec: &Spec) -> Option<Box<dyn Freezing>> {
-        if is_counted(place) { UnionDriver.freezing(place, spec) } else { None }
+    fn freezing(&self, place: &Place, spec: &Spec) -> Result<Option<Box<dyn Freezing>>> {
+        if is_counted(place) { UnionDriver.freezing(place, spec) } else { Ok(None) }
     }
 
     fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {

@@ -155,7 +155,7 @@ impl Freezing for Member {
         self.served.as_mut().map_or(Ok(()), served::Freeze::hold)
     }
 
-    fn freeze(&mut self) -> Result<()> {
+    fn freeze(&mut self, _: &Place) -> Result<()> {
         self.served.as_mut().map_or(Ok(()), |served| served.freeze().map(drop))
     }
 
@@ -280,12 +280,12 @@ impl Driver for UnionDriver {
         let mut freeze = self.member(place, spec);
         freeze.prepare()?;
         freeze.hold()?;
-        freeze.freeze()?;
+        freeze.freeze(to)?;
         freeze.give(to)
     }
 
-    fn freezing(&self, place: &Place, spec: &Spec) -> Option<Box<dyn Freezing>> {
-        Some(Box::new(self.member(place, spec)))
+    fn freezing(&self, place: &Place, spec: &Spec) -> Result<Option<Box<dyn Freezing>>> {
+        Ok(Some(Box::new(self.member(place, spec))))
     }
 
     fn replace(&self, place: &Place, _: &Spec, from: &Place) -> Result<()> {

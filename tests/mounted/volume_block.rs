@@ -278,8 +278,10 @@ fn a_device_in_use_is_neither_removed_nor_rolled_back(s: &mut Site) {
     assert!(volumes.roll_back(&v, &name("s")).unwrap_err().is_in_use());
     let both = [v.clone(), name("w")];
     volumes.create(wish("w", MIB)).unwrap();
+    volumes.publish_device(&both[1], "one").unwrap();
     let refused = volumes.snapshot_together(&both, None).unwrap_err().to_string();
     assert!(refused.contains("cannot be in a snapshot with others"), "{refused}");
+    volumes.unpublish(&both[1], "one").unwrap();
     // An engine that forgot its holder removes the volume all the same, while nobody has it open.
     let open = device(&path);
     assert!(volumes.remove(&v).unwrap_err().is_in_use());

@@ -14,8 +14,8 @@ use crate::kinds::{Disk, Kind, delete_snapshot, for_each_kind, from_snapshot};
 use crate::wire::*;
 
 for_each_kind! {
-    the_snapshots_of_a_group_are_of_one_moment => one_moment: Union Local;
-    a_group_that_cannot_be_taken_at_one_moment_is_refused => not_together: Ext4 Block;
+    the_snapshots_of_a_group_are_of_one_moment => one_moment: Union Local Ext4 Xfs;
+    a_group_that_cannot_be_taken_at_one_moment_is_refused => not_together: Block;
 }
 
 const BLOCK: u64 = 4096;
@@ -77,19 +77,18 @@ fn write_in_turn(files: &[File], is_over: &AtomicBool) {
     }
 }
 
-/// A driver that cannot hold the writers of one volume while it copies another one takes a group of
-/// volumes that nobody uses.
+/// The writers of two devices cannot be made to wait for each other: a group of them is taken while
+/// nobody uses them.
 fn not_together(kind: Kind) {
     let Some(host) = Host::new() else { return };
     let client = host.client();
     let disks = ["a", "b"].map(|name| Disk::created(&client, kind, name));
     let ids = disks.each_ref().map(|disk| disk.id.as_str());
-    let [one, _] = &disks;
-    one.stage(&host, &client);
+    disks.iter().for_each(|disk| disk.stage(&host, &client));
     refused(Code::FailedPrecondition, create(&client, "group", &ids));
     let left = client.list_snapshots(ListSnapshotsRequest::default()).unwrap().entries;
     assert_eq!(left, vec![]);
-    one.unstage(&host, &client);
+    disks.iter().for_each(|disk| disk.unstage(&host, &client));
     let group = create(&client, "group", &ids).unwrap();
     assert_eq!(group.snapshots.len(), 2);
     delete(&client, &group.group_snapshot_id, members(&group)).unwrap();

@@ -14,7 +14,7 @@ use super::{Refusal, Result, Volume, VolumeService, parts, place};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Begun, Growing, Locked, NewVolume as NewRecord};
 use crate::types::VolumeName;
-use crate::volume::{Freezing, Place, VolumeError, union};
+use crate::volume::{Freezing, Place, VolumeError, Wait, union};
 
 /// A volume of a group that can be frozen in use, and the place of its snapshot.
 struct Live {
@@ -174,12 +174,19 @@ impl VolumeService {
         let mut live = Vec::new();
         for (source, growing) in locked.iter().zip(&*growing) {
             let (driver, spec) = parts(source.volume())?;
-            match driver.freezing(&place(source.volume()), &spec) {
-                Some(freezing) => live.push(Live { freezing, to: place(growing.volume()) }),
-                None => {
-                    self.end_unheld_device(source)?;
-                    copy_unused(source, &place(growing.volume()))?;
+            self.end_unheld_device(source)?;
+            match driver.freezing(&place(source.volume()), &spec)? {
+                Some(freezing) => {
+                    if freezing.wait() == Wait::Never
+                        && live.iter().any(|one: &Live| one.freezing.wait() == Wait::Never)
+                    {
+                        let reason = "it is in use, and so is another block device of them: the \
+                                      users of two devices cannot be made to wait";
+                        return Err(not_together(source.volume(), reason).into());
+                    }
+                    live.push(Live { freezing, to: place(growing.volume()) });
                 }
+                None => copy_unused(source, &place(growing.volume()))?,
             }
         }
         let (Some(root), Some(taken)) = (root, growing.last()) else { return freeze(&mut live) };
@@ -219,14 +226,16 @@ impl VolumeService {
     }
 }
 
+fn not_together(volume: &Volume, reason: &str) -> VolumeError {
+    let (name, driver) = (volume.name.to_string(), volume.driver.clone());
+    VolumeError::NotTogether { name, driver, reason: reason.to_owned() }
+}
+
 /// Copies a volume that nobody uses. It may take long, so nothing is prepared before.
 fn copy_unused(source: &Locked, to: &Place) -> Result<()> {
     let volume = source.volume();
     let (driver, spec) = parts(volume)?;
-    let refused = |reason: &str| {
-        let (name, driver) = (volume.name.to_string(), volume.driver.clone());
-        VolumeError::NotTogether { name, driver, reason: reason.to_owned() }
-    };
+    let refused = |reason: &str| not_together(volume, reason);
     let in_use = || refused("it is in use, and the driver cannot freeze it together with them");
     if !source.is_idle()? {
         return Err(in_use().into());
@@ -241,7 +250,8 @@ fn copy_unused(source: &Locked, to: &Place) -> Result<()> {
     )?)
 }
 
-/// Freezes what is prepared. Between the last hold and the first freeze lies the one moment.
+/// Freezes what is prepared. Between the last hold and the end of the first freeze lies the one
+/// moment. What can wait longest is frozen last.
 fn freeze(live: &mut [Live]) -> Result<()> {
     for one in &mut *live {
         one.freezing.prepare()?;
@@ -249,8 +259,9 @@ fn freeze(live: &mut [Live]) -> Result<()> {
     for one in &mut *live {
         one.freezing.hold()?;
     }
+    live.sort_by_key(|one| one.freezing.wait());
     for one in &mut *live {
-        one.freezing.freeze()?;
+        one.freezing.freeze(&one.to)?;
     }
     for one in live {
         one.freezing.give(&one.to)?;

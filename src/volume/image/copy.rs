@@ -8,7 +8,7 @@
 //! the next mount, unmount or resize of the volume does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::device::{IMAGE, Image, open_root, thaw};
 use super::options::MountOptions;
@@ -24,15 +24,15 @@ use crate::volume::error::{Result, VolumeError};
 const STEP_BYTES: usize = 1 << 20;
 
 /// A frozen file system, thawed at the end.
-struct Frozen<'a> {
+pub(super) struct Frozen {
     root: OwnedFd,
-    path: &'a Path,
+    path: PathBuf,
     _guard: ThawAtEnd,
 }
 
-impl Drop for Frozen<'_> {
+impl Drop for Frozen {
     fn drop(&mut self) {
-        if let Err(error) = thaw(self.root.as_fd(), self.path) {
+        if let Err(error) = thaw(self.root.as_fd(), &self.path) {
             tracing::error!(%error, "the file system of a volume stays frozen");
         }
     }
@@ -53,10 +53,23 @@ pub(super) fn copy_device(image: &Image, to: &Path) -> Result<()> {
     copy_by(copy_while_attached, image, to)
 }
 
-/// A way to copy an image to an open file, which has this path.
-type Way = fn(&Image, BorrowedFd<'_>, &Path) -> Result<()>;
+/// As [`copy_frozen`], for an image whose file system is frozen already. It is thawed before the
+/// copy is made durable.
+pub(super) fn copy_thawing(image: &Image, frozen: Option<Frozen>, to: &Path) -> Result<()> {
+    let way = |image: &Image, copy: BorrowedFd<'_>, to: &Path| {
+        let copied = copy_still(image, copy, to);
+        drop(frozen);
+        copied
+    };
+    copy_by(way, image, to)
+}
 
-fn copy_by(way: Way, image: &Image, to: &Path) -> Result<()> {
+/// Copies an image to a new file by a way that gets the open file and its path.
+fn copy_by(
+    way: impl FnOnce(&Image, BorrowedFd<'_>, &Path) -> Result<()>,
+    image: &Image,
+    to: &Path,
+) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let cwd = sys::file::CWD;
     let name = to.as_os_str().as_encoded_bytes();
@@ -111,6 +124,11 @@ fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<(
         Some(mount) => Some(freeze(open_root(mount, &image.path)?, &image.path)?),
         None => None,
     };
+    copy_still(image, copy, to)
+}
+
+/// Copies an image that nobody changes meanwhile.
+fn copy_still(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
     match sys::ioctl::ficlone(copy, image.fd.as_fd()) {
         Ok(()) => Ok(()),
         Err(_) => copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to)),
@@ -141,12 +159,13 @@ fn copy_while_attached(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result
     copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to))
 }
 
-fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen<'_>> {
+/// Freezes the file system with this root, of the image at a path.
+pub(super) fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen> {
     // A crash left it frozen, and what was written since waits: it belongs into the copy.
     thaw(root.as_fd(), path)?;
     let guard = sys::disk::thaw_at_end(root.as_fd()).map_err(VolumeError::host(path))?;
     sys::disk::freeze(root.as_fd()).map_err(VolumeError::host(path))?;
-    Ok(Frozen { root, path, _guard: guard })
+    Ok(Frozen { root, path: path.to_owned(), _guard: guard })
 }
 
 /// Copies the data of a file to an empty one and leaves the holes out.

@@ -35,7 +35,7 @@ impl Freezing for Running {
         self.freeze.as_mut().map_or(Ok(()), Freeze::hold)
     }
 
-    fn freeze(&mut self) -> Result<()> {
+    fn freeze(&mut self, _: &Place) -> Result<()> {
         if let Some(freeze) = &mut self.freeze {
             self.layers = freeze.freeze()?;
         }
