@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tables::{
-    CHECKED, EDGES, EXCEPTIONS, FILE_LINES, FUNCTION_LINES, LINE_CHARS, LOCKS, NAKED_LOCKS, NARROW,
-    NOT_BESIDE_SYNC, NOT_IN_UNION, PARAMETERS, SCRIPT_LINES, USERS, WORDS,
+    CHECKED, DOCUMENT_CHARS, EDGES, EXCEPTIONS, FILE_LINES, FUNCTION_LINES, LINE_CHARS, LOCKS,
+    NAKED_LOCKS, NARROW, NOT_BESIDE_SYNC, NOT_IN_UNION, PARAMETERS, PART_LINES, SCRIPT_LINES,
+    USERS, WORDS,
 };
 
 /// A file with two views of it, both with the line numbers of the file.
@@ -24,7 +25,7 @@ struct Source {
     comments: String,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     rule: &'static str,
     path: String,
@@ -306,14 +307,39 @@ fn comments(source: &Source) -> Vec<Finding> {
     found
 }
 
-fn script_size(path: &str, text: &str) -> Option<Finding> {
+/// What is wrong with a script, or a part of one in shell or Python: too long, or without a comment
+/// that says what it is for.
+fn script(path: &str, text: &str) -> Vec<Finding> {
     let counts = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    let lines = text.lines().filter(counts).count();
-    (lines > SCRIPT_LINES).then(|| Finding {
-        rule: "script size",
+    let count = text.lines().filter(counts).count();
+    let limit = match Path::new(path).extension().and_then(|end| end.to_str()) {
+        None => SCRIPT_LINES,
+        Some("sh") => PART_LINES,
+        Some(_) => FILE_LINES,
+    };
+    let finding = |object: String| Finding { rule: "script", path: path.to_owned(), object };
+    let mut found = Vec::new();
+    if count > limit {
+        found.push(finding(format!("{count} lines")));
+    }
+    let first = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
+    if !["# ", "\"\"\""].iter().any(|mark| first.starts_with(mark)) {
+        found.push(finding("first line".to_owned()));
+    }
+    found
+}
+
+/// Lines of a document that are too long, but for rows of tables, which cannot be broken.
+fn document_lines(path: &str, text: &str) -> Vec<Finding> {
+    let lines = text.lines().enumerate();
+    let wide =
+        lines.filter(|(_, line)| !line.starts_with('|') && line.chars().count() > DOCUMENT_CHARS);
+    let found = wide.map(|(at, _)| Finding {
+        rule: "document line",
         path: path.to_owned(),
-        object: format!("{lines} lines"),
-    })
+        object: format!("line {}", at + 1),
+    });
+    found.collect()
 }
 
 /// Broken links of a document, and paths in it that do not exist.
@@ -405,6 +431,23 @@ fn sources() -> Vec<Source> {
     all.map(|(path, text)| Source::new(&path, &text)).collect()
 }
 
+/// Programs in shell and Python, and their parts.
+fn scripts() -> Vec<(String, String)> {
+    let ends_in = |path: &Path, ends: &[&str]| {
+        path.extension().is_some_and(|end| ends.iter().any(|one| end == *one))
+    };
+    let mut found =
+        files("scripts", &|path| path.extension().is_none() || ends_in(path, &["sh", "py"]));
+    // Lists of texts, and what packages install.
+    found.retain(|(path, text)| {
+        path.ends_with(".sh") || path.ends_with(".py") || text.starts_with("#!")
+    });
+    for place in ["tests", "mountd", "testing", "packaging", ".ci"] {
+        found.extend(files(place, &|path| ends_in(path, &["sh", "py"])));
+    }
+    found
+}
+
 #[test]
 fn sources_are_tidy() {
     let sources = sources();
@@ -413,22 +456,23 @@ fn sources_are_tidy() {
     let mut found: Vec<Finding> =
         sources.iter().flat_map(|source| checks.map(|check| check(source))).flatten().collect();
     found.extend(circles::check(&sources));
-    let scripts = files("scripts", &|path| path.extension().is_none());
-    found.extend(scripts.iter().filter_map(|(path, text)| script_size(path, text)));
+    found.extend(scripts().iter().flat_map(|(path, text)| script(path, text)));
     let problems = judge(&found, EXCEPTIONS);
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
 #[test]
-fn documents_lead_somewhere() {
+fn documents_are_tidy() {
     let is_document = |path: &Path| path.extension().is_some_and(|end| end == "md");
     let mut documents = files("docs", &is_document);
     for name in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"] {
         documents.extend(files(name, &is_document));
     }
     assert!(documents.len() >= 4, "{} documents were found", documents.len());
-    let found: Vec<Finding> =
-        documents.iter().flat_map(|(path, text)| links(root(), path, text)).collect();
+    let check = |(path, text): &(String, String)| {
+        [links(root(), path, text), document_lines(path, text)].concat()
+    };
+    let found: Vec<Finding> = documents.iter().flat_map(check).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -495,8 +539,21 @@ fn excess_size_is_found() {
     assert_eq!(objects(sizes, "src/a.rs", &wide.replace("f: F", "f: F, g: G")), ["wide"]);
     assert_eq!(objects(sizes, "src/a.rs", &"x();\n".repeat(FILE_LINES + 1)), ["601 lines"]);
     assert_eq!(objects(sizes, "src/a.rs", &"\u{e9}".repeat(LINE_CHARS + 1)), ["line 1"]);
-    assert!(script_size("scripts/x", &"run\n".repeat(SCRIPT_LINES + 1)).is_some());
-    assert!(script_size("scripts/x", &"run\n# why\n\n".repeat(SCRIPT_LINES)).is_none());
+}
+
+#[test]
+fn long_and_unexplained_scripts_are_found() {
+    let objects = |path: &str, text: &str| -> Vec<String> {
+        script(path, text).into_iter().map(|finding| finding.object).collect()
+    };
+    let long = format!("#!/bin/bash\n# Does.\n{}", "run\n".repeat(SCRIPT_LINES + 1));
+    assert_eq!(objects("scripts/x", &long), ["51 lines"]);
+    assert_eq!(objects("scripts/x.d/y.sh", &long), [""; 0]);
+    assert_eq!(objects("scripts/x.d/y.sh", &long.repeat(2)), ["102 lines"]);
+    assert_eq!(objects("tests/x.py", &long.repeat(2)), [""; 0]);
+    let spaced = format!("# Does.\n{}", "run\n# why\n\n".repeat(SCRIPT_LINES));
+    assert_eq!(objects("scripts/x", &spaced), [""; 0]);
+    assert_eq!(objects("scripts/x.py", "import os\n"), ["first line"]);
 }
 
 #[test]
@@ -513,6 +570,14 @@ fn dead_links_are_found() {
     let found = links(root(), "README.md", text).into_iter().map(|finding| finding.object);
     let wanted = ["docs/none.md", "docs/SEMANTICS.md#no", "docs/none.md", "scripts/none"];
     assert_eq!(found.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn wide_lines_of_documents_are_found() {
+    let (line, row) = ("w ".repeat(DOCUMENT_CHARS), format!("|{}", "w ".repeat(DOCUMENT_CHARS)));
+    let text = format!("# A\n{row}\n{line}\n{}", "\u{e9}".repeat(DOCUMENT_CHARS));
+    let found = document_lines("docs/a.md", &text).into_iter().map(|finding| finding.object);
+    assert_eq!(found.collect::<Vec<_>>(), ["line 3"]);
 }
 
 #[test]

@@ -102,8 +102,11 @@ pub(super) const LOCKS: &str = "src/union/lock.rs";
 pub(super) const FILE_LINES: usize = 600;
 pub(super) const FUNCTION_LINES: usize = 70;
 pub(super) const LINE_CHARS: usize = 100;
+pub(super) const DOCUMENT_CHARS: usize = 120;
 pub(super) const PARAMETERS: usize = 5;
 pub(super) const SCRIPT_LINES: usize = 50;
+/// Of a part of a script, which others source.
+pub(super) const PART_LINES: usize = 100;
 
 /// Rule, path and object of an exception, and the reason.
 pub(super) const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
