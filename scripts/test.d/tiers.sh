@@ -1,57 +1,52 @@
 # The tiers of scripts/test: sourced by it, never run.
 
-# Runs one tier.
-run() { # TIER
+# The lane of a tier: what compiles and computes runs beside what waits.
+lane_of() { # TIER
     case $1 in
-        static) scripts/check ;;
-        unit) cargo test --profile quick --workspace --no-fail-fast --lib --bins ;;
-        it) cargo test --profile quick --workspace --no-fail-fast --test it --test serve --test volumes --test backup --test kube \
-            --test claims --test pods --test csi --test front --test containers ;;
-        concurrent) cargo test --profile quick --workspace --features laminafs/shuttle --test concurrent ;;
-        mounted) cargo test --profile quick --workspace --test mounted -- --test-threads 1 ;;
-        posix) scripts/posix ours pjdfstest fsx ;;
-        clients)
-            local failed=0
-            scripts/clients || failed=1
-            scripts/newcomer || failed=1
-            return "$failed"
-            ;;
-        *) die "unknown tier '$1'" ;;
+        static | concurrent | unit | it | posix) echo computing ;;
+        mounted | clients) echo waiting ;;
+        *) die "unknown tier '$1': static, concurrent, unit, it, posix, mounted or clients" ;;
     esac
 }
 
-# The tier that another one runs beside: one that waits for servers and packages, or has one test at a time.
-host() { # TIER
-    case $1 in posix) echo mounted ;; static | concurrent) echo clients ;; esac
+# Runs one tier.
+run() { # TIER
+    case $1 in
+        static)
+            yield
+            scripts/check
+            ;;
+        concurrent)
+            yield
+            cargo test --profile quick --workspace --features laminafs/shuttle --test concurrent
+            ;;
+        unit) suites laminafs lamina laminafs_testing ;;
+        it) suites it serve volumes backup kube claims pods csi front containers ;;
+        posix) scripts/posix ours pjdfstest fsx ;;
+        mounted) suite mounted --test-threads 1 ;;
+        clients)
+            local failed=0
+            suite clients || failed=1
+            scripts/newcomer || failed=1
+            return "$failed"
+            ;;
+    esac
 }
 
-# Whether a tier runs beside another one of these.
-is_beside() { # TIER TIERS...
-    local tier=$1 of
-    of=$(host "$tier")
-    shift
-    [ -n "$of" ] && [[ " $* " == *" $of "* ]]
+# Lets the other lane go first: compilers take all that they get.
+yield() { renice -n 19 "$BASHPID" >/dev/null; }
+
+# Runs test programs that were built, without cargo: one that builds for the other lane has its lock.
+suites() { # NAME...
+    local name failed=0
+    for name in "$@"; do suite "$name" || failed=1; done
+    return "$failed"
 }
 
-# Starts the tiers that run beside one, at a low priority.
-start_beside() { # TIER TIERS...
-    local tier=$1 other beside=""
+suite() { # NAME [ARGUMENT...]
+    local name=$1 dir program
     shift
-    for other in "$@"; do [ "$(host "$other")" != "$tier" ] || beside="$beside $other"; done
-    [ -n "$beside" ] || return 0
-    : >"$logs/$tier.log"
-    # shellcheck disable=SC2086
-    (SECONDS=0 && renice -n 19 "$BASHPID" >/dev/null && run_beside "$tier" $beside) &
-}
-
-run_beside() { # TIER TIERS...
-    local tier status begun of=$1
-    shift
-    # Its own build is done, so neither waits for the lock of the other's.
-    until [ -s "$logs/$of.log" ] || [ "$SECONDS" -gt 300 ]; do sleep 1; done
-    for tier in "$@"; do
-        status=0 begun=$SECONDS
-        (run "$tier") >"$logs/$tier.log" 2>&1 </dev/null || status=$?
-        echo "$status $((SECONDS - begun))" >"$logs/$tier.status"
-    done
+    read -r _ dir program < <(grep "^$name " "$logs/programs") || die "no test program '$name' was built"
+    echo "# $name: $program"
+    (cd "$dir" && CARGO_MANIFEST_DIR=$dir "$program" "$@") || { echo "error: $name fails" && return 1; }
 }
