@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 pub(super) use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
@@ -44,6 +44,8 @@ const READERS: usize = 8;
 const READER_CACHE_KIB: i64 = 512;
 /// How long a transaction waits for those of other processes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The pause between two attempts where SQLite itself does not wait.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// An open catalogue.
 pub struct Database {
@@ -126,7 +128,7 @@ impl Database {
         create_file(&path)?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            use_log(&connection)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
             Ok(connection)
@@ -242,6 +244,22 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Has all that is written go to a log first (WAL). The first time the file itself is rewritten, for
+/// which SQLite waits for nobody: of several processes that make a catalogue, one does it.
+fn use_log(connection: &Connection) -> rusqlite::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::DatabaseBusy && Instant::now() < end =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
 /// The index of the log is shared memory that readers write too, so that none is read-only.
 fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::empty())?;
@@ -312,6 +330,9 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn refused(path: &Path, error: &rusqlite::Error) -> CatalogError {
+    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) {
+        return CatalogError::Locked { path: path.to_owned() };
+    }
     let is_damage = matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
@@ -380,6 +401,23 @@ mod tests {
         for number in 0..100 {
             database.write(|transaction| Ok(add(transaction, &number.to_string())?)).unwrap();
             assert_eq!(names(&database).len(), number + 2);
+        }
+    }
+
+    #[test]
+    fn many_make_one_catalogue_at_once() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let begun = Barrier::new(4);
+            let open = || {
+                begun.wait();
+                assert_eq!(open(dir.path()).version().unwrap(), VERSION);
+            };
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(open);
+                }
+            });
         }
     }
 

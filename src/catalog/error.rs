@@ -37,6 +37,12 @@ pub enum CatalogError {
         /// Whether the content of the file is damaged.
         is_damage: bool,
     },
+    /// Another process kept the catalogue locked.
+    #[error("{}: another process keeps it locked", path.display())]
+    Locked {
+        /// The file of the catalogue.
+        path: PathBuf,
+    },
     /// A later version of this program made the catalogue.
     #[error("{} has version {found}; this program reads up to version {known}", path.display())]
     Newer {

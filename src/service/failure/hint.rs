@@ -65,6 +65,9 @@ impl Refusal {
                  --root DIR",
                 path.parent().unwrap_or(path).display()
             ),
+            Self::Catalog(CatalogError::Locked { path }) => {
+                format!("try again, or see who has it open: fuser -v {}", path.display())
+            }
             Self::Catalog(CatalogError::Newer { .. }) => {
                 "use the later version of lamina".to_owned()
             }

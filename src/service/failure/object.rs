@@ -50,6 +50,7 @@ fn of_catalog(error: &CatalogError) -> Option<String> {
         CatalogError::Host(error) => return shown(&error.path),
         CatalogError::Damaged { path, .. }
         | CatalogError::Database { path, .. }
+        | CatalogError::Locked { path }
         | CatalogError::Newer { path, .. } => return shown(path),
         CatalogError::Missing { name, .. }
         | CatalogError::InUse { name, .. }
