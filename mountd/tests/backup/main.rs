@@ -19,5 +19,7 @@ mod restic;
 mod s3;
 mod tar;
 mod terminal;
+#[path = "../shared/tools.rs"]
+mod tools;
 mod transfer;
 mod tree;

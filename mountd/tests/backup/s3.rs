@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, has_program};
+use crate::place::Place;
 use crate::port;
+use crate::tools::tool;
 
 pub struct Server {
     child: Child,
@@ -24,13 +24,7 @@ impl Drop for Server {
 impl Server {
     /// Starts a server with the bucket `bucket`; nothing where it is not installed.
     pub fn start() -> Option<Self> {
-        let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools");
-        let tools =
-            std::env::var_os("LAMINA_TOOLS").map_or_else(|| repository.into(), PathBuf::from);
-        let program = tools.join("moto/bin/moto_server");
-        if !has_program(&program) {
-            return None;
-        }
+        let program = tool("python/bin/moto_server")?;
         let port = port::free();
         let child = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])

@@ -19,3 +19,5 @@ mod load;
 mod manager;
 mod manifests;
 mod metrics;
+#[path = "../shared/tools.rs"]
+mod tools;

@@ -1,90 +1,52 @@
-//! Renders the chart: the part of Helm's templates that it uses, and no more. Anything else in a
-//! template is an error here, so that the chart keeps to what is checked.
+//! Renders the chart with Helm.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
-/// The values of a chart, and the names that a template may use beside them.
+use super::{documents, place, read, yaml};
+use crate::tools::tool;
+
+/// The values of the chart, and the namespace of a release.
 pub struct Chart {
     pub values: Value,
-    pub version: String,
     pub namespace: String,
 }
 
 impl Chart {
-    /// Renders a template, and notes the values that it uses.
-    pub fn render(&self, template: &str, used: &mut BTreeSet<String>) -> String {
-        let mut out = String::new();
-        // Whether each enclosing `if` holds.
-        let mut holds = Vec::new();
-        let mut rest = template;
-        while let Some((text, action)) = rest.split_once("{{") {
-            let (action, after) = action.split_once("}}").expect("an action ends");
-            let trims = action.starts_with('-');
-            let text = if trims { text.trim_end() } else { text };
-            let is_shown = holds.iter().all(|holds| *holds);
-            out += if is_shown { text } else { "" };
-            assert!(!action.ends_with('-'), "not rendered here: {action}");
-            let words: Vec<&str> = action.trim_start_matches('-').split_whitespace().collect();
-            match words[..] {
-                ["if", path] => holds.push(is_true(&self.value(path, used))),
-                ["end"] => drop(holds.pop().expect("an if before its end")),
-                _ if !is_shown => {}
-                ["toYaml", path, "|", "nindent", count] => {
-                    let text = serde_saphyr::to_string(&self.value(path, used)).unwrap();
-                    let indent = " ".repeat(count.parse().unwrap());
-                    for line in text.trim_end().lines() {
-                        out += &format!("\n{indent}{line}");
-                    }
-                }
-                [path, "|", "default", other] => {
-                    let value = self.value(path, used);
-                    let value = if is_true(&value) { value } else { self.value(other, used) };
-                    out += &scalar(&value);
-                }
-                [path] => out += &scalar(&self.value(path, used)),
-                _ => panic!("not rendered here: {action}"),
-            }
-            rest = after;
-        }
-        assert!(holds.is_empty(), "an if without an end");
-        out + rest
+    pub fn new() -> Self {
+        Self { values: yaml(&read("chart/values.yaml")), namespace: "lamina".to_owned() }
     }
 
-    fn value(&self, path: &str, used: &mut BTreeSet<String>) -> Value {
-        match path {
-            ".Release.Namespace" => Value::from(self.namespace.clone()),
-            ".Chart.AppVersion" => Value::from(self.version.clone()),
-            _ => {
-                let name = path.strip_prefix(".Values.").unwrap_or_else(|| panic!("{path}"));
-                used.insert(name.to_owned());
-                let pointer = format!("/{}", name.replace('.', "/"));
-                let found = self.values.pointer(&pointer);
-                found.unwrap_or_else(|| panic!("values.yaml has no {name}")).clone()
-            }
-        }
+    /// The objects that Helm makes; nothing where it is not installed.
+    pub fn render(&self) -> Option<Vec<Value>> {
+        let helm = tool("python/bin/helm")?;
+        let home = tempfile::tempdir().unwrap();
+        let values = home.path().join("values.json");
+        fs::write(&values, self.values.to_string()).unwrap();
+        let output = Command::new(helm)
+            .args(["template", "lamina", "--namespace", &self.namespace, "--values"])
+            .args([values, place("chart")])
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Some(documents(&String::from_utf8(output.stdout).unwrap()))
     }
 }
 
-/// Whether a value is true for an `if` of a template.
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(is) => *is,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(all) => !all.is_empty(),
-        Value::Object(all) => !all.is_empty(),
+/// The values that the templates use.
+pub fn used() -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for file in fs::read_dir(place("chart/templates")).unwrap().flatten() {
+        let text = fs::read_to_string(file.path()).unwrap();
+        let is_part = |c: char| c.is_alphanumeric() || c == '.';
+        let paths = text.split(".Values.").skip(1);
+        used.extend(paths.map(|rest| rest.split(|c| !is_part(c)).next().unwrap().to_owned()));
     }
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        other => panic!("no scalar: {other}"),
-    }
+    used
 }
 
 /// The paths of all values that have no further ones below them, or a list.
