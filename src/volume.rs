@@ -16,7 +16,7 @@ pub mod plugin;
 mod tree;
 pub mod union;
 
-pub use driver::{Attached, Driver, Freezing, Limits, Place, Spec, Usage, Wait};
+pub use driver::{Attached, Driver, Freezing, Limits, OnCopied, Place, Spec, Usage, Wait};
 pub use error::{Result, VolumeError};
 use image::ImageDriver;
 use local::LocalDriver;

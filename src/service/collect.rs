@@ -12,11 +12,15 @@ type Result<T> = std::result::Result<T, Refusal>;
 
 impl Images {
     /// Removes all layers that no image, container or volume needs and no process reads, and the
-    /// remains of crashes. Returns the ids of the layers. Waits for an import that is running.
+    /// remains of crashes. Returns the ids of the layers, each of which `on_removed` gets before.
+    /// Waits for an import that is running.
     ///
     /// # Errors
     /// Errors of reading the records: if a record cannot be read, nothing is removed.
-    pub(super) fn collect_layers(&self) -> Result<Vec<LayerId>> {
+    pub(super) fn collect_layers(
+        &self,
+        on_removed: &mut dyn FnMut(&LayerId),
+    ) -> Result<Vec<LayerId>> {
         let Self { store, images, containers, .. } = self;
         let _alone = images.collecting()?;
         containers.sweep()?;
@@ -38,7 +42,10 @@ impl Images {
                 continue;
             }
             match store.remove_layer(&id) {
-                Ok(()) => removed.push(id),
+                Ok(()) => {
+                    on_removed(&id);
+                    removed.push(id);
+                }
                 Err(StoreError::InUse { .. } | StoreError::Missing { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -92,15 +99,15 @@ mod tests {
         place.images.put(&image('b', vec![layers[0].clone()]), &["b".to_owned()]).unwrap();
         let held = place.store.layer(&layers[1].id).unwrap();
         let other = Images::open(dir.path()).unwrap();
-        let removed = other.collect_layers().unwrap();
+        let removed = other.collect_layers(&mut |_| {}).unwrap();
         assert_eq!(removed, [layers[2].id.clone()]);
         place.containers.remove(&made.unwrap()).unwrap();
-        let removed = other.collect_layers().unwrap();
+        let removed = other.collect_layers(&mut |_| {}).unwrap();
         assert_eq!(removed, [kept.id]);
         drop(held);
-        assert_eq!(other.collect_layers().unwrap(), [layers[1].id.clone()]);
+        assert_eq!(other.collect_layers(&mut |_| {}).unwrap(), [layers[1].id.clone()]);
         place.images.remove("b").unwrap();
-        assert_eq!(other.collect_layers().unwrap(), [layers[0].id.clone()]);
+        assert_eq!(other.collect_layers(&mut |_| {}).unwrap(), [layers[0].id.clone()]);
     }
 
     #[test]
@@ -109,7 +116,7 @@ mod tests {
         let importing = place.images.importing().unwrap();
         let new = layer(&place.store, "new");
         std::thread::scope(|scope| {
-            let collected = scope.spawn(|| place.collect_layers().unwrap());
+            let collected = scope.spawn(|| place.collect_layers(&mut |_| {}).unwrap());
             std::thread::sleep(std::time::Duration::from_millis(50));
             assert!(!collected.is_finished());
             place.images.put(&image('c', vec![new]), &["c".to_owned()]).unwrap();
@@ -125,7 +132,7 @@ mod tests {
         place.images.put(&one, &["d".to_owned()]).unwrap();
         std::fs::write(dir.path().join("images").join(&one.id), "nonsense").unwrap();
         assert!(matches!(place.images.find("d"), Err(CatalogError::Damaged { .. })));
-        assert!(place.collect_layers().is_err());
+        assert!(place.collect_layers(&mut |_| {}).is_err());
         assert_eq!(place.store.layers().unwrap().len(), 1);
     }
 }

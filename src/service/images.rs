@@ -224,7 +224,15 @@ impl Images {
     /// # Errors
     /// [`Refusal`] if a record cannot be read; then nothing is removed.
     pub fn collect(&self) -> Result<Vec<String>> {
-        let removed = self.collect_layers()?;
+        self.collect_reporting(&mut |_| {})
+    }
+
+    /// As [`Images::collect`]; `on_removed` gets each layer when it is removed.
+    pub(super) fn collect_reporting(
+        &self,
+        on_removed: &mut dyn FnMut(&LayerId),
+    ) -> Result<Vec<String>> {
+        let removed = self.collect_layers(on_removed)?;
         self.store.collect_materials()?;
         Ok(removed.iter().map(LayerId::to_string).collect())
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::failure::Refusal;
 use super::images::{Image, Images};
+use super::volumes::OnProgress;
 use crate::store::LayerId;
 use crate::volume::union;
 
@@ -81,17 +82,28 @@ impl Images {
             let gone: BTreeSet<String> = found.iter().map(|(image, _)| image.id.clone()).collect();
             (found.iter().flat_map(shown).collect(), gone)
         };
-        let layers = if which.dry_run { self.unneeded(&gone)? } else { self.collect_freed()? };
+        let layers =
+            if which.dry_run { self.unneeded(&gone)? } else { self.collect_freed(&mut |_, _| {})? };
         Ok(Freed { images, layers })
     }
 
     /// Removes the layers that nothing needs and no process reads, as [`Images::collect`] does.
+    /// `progress` receives the bytes of the removed layers, and how many there are at most.
     ///
     /// # Errors
     /// As [`Images::collect`].
-    pub fn collect_freed(&self) -> Result<Vec<FreedLayer>> {
+    pub fn collect_freed(&self, progress: &mut OnProgress<'_>) -> Result<Vec<FreedLayer>> {
         let mut sizes = self.unneeded(&BTreeSet::new())?;
-        let removed: BTreeSet<String> = self.collect()?.into_iter().collect();
+        let (mut done, of) = (0, sizes.iter().map(|layer| layer.size).sum());
+        if of > 0 {
+            progress(0, of);
+        }
+        let removed = self.collect_reporting(&mut |id| {
+            let size = sizes.iter().find(|layer| layer.id == id.to_string());
+            done += size.map_or(0, |layer| layer.size);
+            progress(done, of);
+        })?;
+        let removed: BTreeSet<String> = removed.into_iter().collect();
         sizes.retain(|layer| removed.contains(&layer.id));
         Ok(sizes)
     }

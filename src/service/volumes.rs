@@ -20,6 +20,7 @@ mod trash;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -34,7 +35,7 @@ use crate::types::{Graft, VolumeName, hex, size};
 use crate::volume::{self, Chosen, Place, Spec, VolumeError};
 
 pub use crate::catalog::volumes::{Recovered, Trashed, Volume};
-pub use crate::volume::{Limits, Usage};
+pub use crate::volume::{Limits, OnCopied, Usage};
 pub(in crate::service) use fill::fill_in_place;
 pub use trash::TrashPolicy;
 
@@ -83,6 +84,7 @@ pub struct VolumeService {
     pub(super) volumes: Volumes,
     /// The volumes that holders of this process use, by id.
     held: Mutex<HashMap<String, OpenVolume>>,
+    on_copied: Arc<OnCopied>,
 }
 
 impl VolumeService {
@@ -92,7 +94,14 @@ impl VolumeService {
     /// [`Refusal::Catalog`].
     pub fn open(root: &Path) -> Result<Self> {
         let volumes = Volumes::open(root)?.ended_by(end_content);
-        Ok(Self { root: root.to_owned(), volumes, held: Mutex::default() })
+        let (root, held) = (root.to_owned(), Mutex::default());
+        Ok(Self { root, volumes, held, on_copied: Arc::new(|_, _| {}) })
+    }
+
+    /// Reports the copies of images that snapshots, clones and rollbacks take.
+    #[must_use]
+    pub fn reporting(self, on_copied: Arc<OnCopied>) -> Self {
+        Self { on_copied, ..self }
     }
 
     /// Finds a volume.

@@ -116,6 +116,10 @@ pub enum Wait {
     Long,
 }
 
+/// Receives the bytes that a copy of an image is done with, and about how many there are in all. It
+/// is not called where the host shares blocks between files, which takes milliseconds.
+pub type OnCopied = dyn Fn(u64, u64) + Send + Sync;
+
 /// The steps of a snapshot of a volume together with others. Dropped after any step, it lets the
 /// users of the volume go on.
 pub trait Freezing {
@@ -143,7 +147,7 @@ pub trait Freezing {
     ///
     /// # Errors
     /// [`VolumeError`], also if the volume was not held any more.
-    fn freeze(&mut self, to: &Place) -> Result<()>;
+    fn freeze(&mut self, to: &Place, on_copied: &OnCopied) -> Result<()>;
 
     /// Gives the place the rest of the content that was frozen.
     ///
@@ -265,7 +269,7 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// `Unsupported`. A crash or an error leaves files at `to` that the caller removes.
-    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()>;
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place, on_copied: &OnCopied) -> Result<()>;
 
     /// The steps of a snapshot together with other volumes, also while the volume is in use. `None`
     /// if the volume is not in use, or the driver can copy no other one.
@@ -280,7 +284,8 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// `Unsupported`. A crash or an error leaves the old content or the new one.
-    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()>;
+    fn replace(&self, place: &Place, spec: &Spec, from: &Place, on_copied: &OnCopied)
+    -> Result<()>;
 
     /// Removes what the volumes of a directory shared and none of them needs any more, and returns
     /// how many rests there were.

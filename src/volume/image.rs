@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use crate::error::FromHost;
 use crate::sys;
 use crate::volume::driver::{
-    Attached, Driver, Freezing, Limits, Place, SPEED_ELSEWHERE, Spec, Usage,
+    Attached, Driver, Freezing, Limits, OnCopied, Place, SPEED_ELSEWHERE, Spec, Usage,
 };
 use crate::volume::error::{Result, VolumeError};
 pub use blocks::Blocks;
@@ -57,7 +57,7 @@ impl ImageDriver {
     /// # Errors
     /// [`VolumeError`]; `EEXIST` if `to` exists.
     pub fn freeze_copy(&self, place: &Place, to: &Path) -> Result<()> {
-        copy::copy_frozen(&Image::open(place)?, to)
+        copy::copy_frozen(&Image::open(place)?, to, &|_, _| {})
     }
 
     /// Returns the bytes of the image: the size of the volume. A crash during [`Driver::resize`]
@@ -247,11 +247,11 @@ impl Driver for ImageDriver {
         Err(unsupported("limits on speed", SPEED_ELSEWHERE))
     }
 
-    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place, on_copied: &OnCopied) -> Result<()> {
         let to = to.directory().join(IMAGE);
         match self.is_device(spec) {
-            true => copy::copy_device(&Image::open(place)?, &to),
-            false => self.freeze_copy(place, &to),
+            true => copy::copy_device(&Image::open(place)?, &to, on_copied),
+            false => copy::copy_frozen(&Image::open(place)?, &to, on_copied),
         }
     }
 
@@ -260,9 +260,15 @@ impl Driver for ImageDriver {
         Ok(member.map(|member| Box::new(member) as Box<dyn Freezing>))
     }
 
-    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {
+    fn replace(
+        &self,
+        place: &Place,
+        spec: &Spec,
+        from: &Place,
+        on_copied: &OnCopied,
+    ) -> Result<()> {
         let copy = if self.is_device(spec) { copy::copy_device } else { copy::copy_frozen };
-        copy::replace(place, &Image::open(from)?, copy)
+        copy::replace(place, &Image::open(from)?, |image, to| copy(image, to, on_copied))
     }
 
     fn resize(&self, place: &Place, spec: &Spec, limits: Limits) -> Result<()> {

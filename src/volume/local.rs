@@ -8,7 +8,7 @@
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
-use super::driver::{Driver, Freezing, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
+use super::driver::{Driver, Freezing, Limits, OnCopied, Place, SPEED_ELSEWHERE, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::union::{UnionDriver, stack};
 use super::{mounted, tree};
@@ -213,9 +213,9 @@ impl Driver for LocalDriver {
         Err(VolumeError::Unsupported { driver: NAME, verb, reason })
     }
 
-    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place, on_copied: &OnCopied) -> Result<()> {
         match is_counted(place) {
-            true => UnionDriver.copy(place, spec, to),
+            true => UnionDriver.copy(place, spec, to, on_copied),
             false => Err(no_snapshots("snapshots")),
         }
     }
@@ -224,9 +224,15 @@ impl Driver for LocalDriver {
         if is_counted(place) { UnionDriver.freezing(place, spec) } else { Ok(None) }
     }
 
-    fn replace(&self, place: &Place, spec: &Spec, from: &Place) -> Result<()> {
+    fn replace(
+        &self,
+        place: &Place,
+        spec: &Spec,
+        from: &Place,
+        on_copied: &OnCopied,
+    ) -> Result<()> {
         match is_counted(place) {
-            true => UnionDriver.replace(place, spec, from),
+            true => UnionDriver.replace(place, spec, from, on_copied),
             false => Err(no_snapshots("rollback")),
         }
     }

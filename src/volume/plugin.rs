@@ -27,7 +27,7 @@ pub use call::Patience;
 use call::{Plugin, Scope};
 pub use place::PluginPlaces;
 
-use super::driver::{Driver, Limits, Place, SPEED_ELSEWHERE, Spec, Usage};
+use super::driver::{Driver, Limits, OnCopied, Place, SPEED_ELSEWHERE, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::{mounted, tree};
 use crate::catalog::volumes::new_id;
@@ -260,11 +260,11 @@ impl Driver for PluginDriver {
         Err(unsupported("limits on speed", SPEED_ELSEWHERE))
     }
 
-    fn copy(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
+    fn copy(&self, _: &Place, _: &Spec, _: &Place, _: &OnCopied) -> Result<()> {
         Err(unsupported("snapshots", "the protocol of plugins has no such call"))
     }
 
-    fn replace(&self, _: &Place, _: &Spec, _: &Place) -> Result<()> {
+    fn replace(&self, _: &Place, _: &Spec, _: &Place, _: &OnCopied) -> Result<()> {
         Err(unsupported("rollback", "the protocol of plugins has no such call"))
     }
 }

@@ -19,7 +19,7 @@ pub mod wire;
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::driver::{Driver, Freezing, Limits, Place, Spec, Usage};
+use super::driver::{Driver, Freezing, Limits, OnCopied, Place, Spec, Usage};
 use super::error::{Result, VolumeError};
 use super::image::room;
 use super::{mounted, tree};
@@ -155,7 +155,7 @@ impl Freezing for Member {
         self.served.as_mut().map_or(Ok(()), served::Freeze::hold)
     }
 
-    fn freeze(&mut self, _: &Place) -> Result<()> {
+    fn freeze(&mut self, _: &Place, _: &OnCopied) -> Result<()> {
         self.served.as_mut().map_or(Ok(()), |served| served.freeze().map(drop))
     }
 
@@ -276,11 +276,11 @@ impl Driver for UnionDriver {
         if is_served(place)? { served::throttle(place, speed) } else { Ok(()) }
     }
 
-    fn copy(&self, place: &Place, spec: &Spec, to: &Place) -> Result<()> {
+    fn copy(&self, place: &Place, spec: &Spec, to: &Place, on_copied: &OnCopied) -> Result<()> {
         let mut freeze = self.member(place, spec);
         freeze.prepare()?;
         freeze.hold()?;
-        freeze.freeze(to)?;
+        freeze.freeze(to, on_copied)?;
         freeze.give(to)
     }
 
@@ -288,7 +288,7 @@ impl Driver for UnionDriver {
         Ok(Some(Box::new(self.member(place, spec))))
     }
 
-    fn replace(&self, place: &Place, _: &Spec, from: &Place) -> Result<()> {
+    fn replace(&self, place: &Place, _: &Spec, from: &Place, _: &OnCopied) -> Result<()> {
         let _shared = pool(place).share()?;
         let stack = stack::read(from.directory())?;
         stack::write(place.directory(), &Stack { upper: None, ..stack })

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use laminafs::service::Refusal;
-use laminafs::service::volumes::OnProgress;
+use laminafs::service::volumes::{OnProgress, VolumeService};
 
 /// A step with a known size, and one without.
 const SIZED: &str = "{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_bar}";
@@ -47,6 +48,13 @@ impl Bar {
         }
     }
 
+    /// Begins a step unless one is under way.
+    fn begin_once(&mut self, message: &str) {
+        if self.0.is_none() {
+            self.begin(1, message.to_owned());
+        }
+    }
+
     /// Shows how many bytes are done of an estimate, which may be too low.
     fn set_of(&self, bytes: u64, of: u64) {
         if let Some(bar) = &self.0 {
@@ -70,6 +78,50 @@ pub(super) fn with_bar<T>(
     let done = work(Some(&mut |bytes, of| bar.set_of(bytes, of)));
     bar.end();
     done
+}
+
+/// As [`with_bar`], for work that may have nothing to do: the bar appears with the first report.
+pub(super) fn with_late_bar<T>(
+    message: &str,
+    work: impl FnOnce(&mut OnProgress<'_>) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let mut bar = Bar::default();
+    let done = work(&mut |bytes, of| {
+        bar.begin_once(message);
+        bar.set_of(bytes, of);
+    });
+    bar.end();
+    done
+}
+
+/// The bar of copies of images: it appears with the first report of one, so that a snapshot which
+/// shares blocks shows none.
+pub(super) struct Copies {
+    message: String,
+    bar: Arc<Mutex<Bar>>,
+}
+
+impl Copies {
+    /// A bar with this message.
+    pub(super) fn new(message: String) -> Self {
+        Self { message, bar: Arc::default() }
+    }
+
+    /// Volumes that show their copies here.
+    pub(super) fn of(&self, service: VolumeService) -> VolumeService {
+        let (message, bar) = (self.message.clone(), Arc::clone(&self.bar));
+        service.reporting(Arc::new(move |bytes, of| {
+            let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+            bar.begin_once(&message);
+            bar.set_of(bytes, of);
+        }))
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
 }
 
 /// A reader that shows how much was read.

@@ -23,6 +23,12 @@ const LONG: &[(&str, &str, &str)] = &[
         "restore of r",
         "lamina: restored r: ",
     ),
+    (
+        "lamina volume snapshot create filled s",
+        "snapshot of filled",
+        "lamina: snapshot s of filled",
+    ),
+    ("lamina image gc", "removal of layers", "lamina: 1 layer of "),
 ];
 
 fn on_terminal(place: &Place, command: &str) -> String {
@@ -41,6 +47,10 @@ fn a_terminal_shows_rate_and_time_left_and_a_pipe_one_line() {
     let (seen, piped) = (Place::new(&program), Place::new(&program));
     for place in [&seen, &piped] {
         place.good("head -c 3000000 /dev/urandom >up/new");
+        place.good(
+            "lamina volume create filled -q --driver image --size 64M
+             lamina image import layer.tar -t gone; lamina image rm gone app",
+        );
     }
     for (command, title, line) in LONG {
         let shown = on_terminal(&seen, command);

@@ -14,7 +14,7 @@ use super::{Refusal, Result, Volume, VolumeService, parts, place};
 use crate::catalog::error::CatalogError;
 use crate::catalog::volumes::{Begun, Growing, Locked, NewVolume as NewRecord};
 use crate::types::VolumeName;
-use crate::volume::{Freezing, Place, VolumeError, Wait, union};
+use crate::volume::{Freezing, OnCopied, Place, VolumeError, Wait, union};
 
 /// A volume of a group that can be frozen in use, and the place of its snapshot.
 struct Live {
@@ -135,7 +135,7 @@ impl VolumeService {
                 growing.push(self.begin_copy(name, String::new(), source, unowned(source))?);
                 let Some(new) = growing.last() else { continue };
                 let (driver, spec) = parts(source)?;
-                driver.copy(&place(source), &spec, &place(new.volume()))?;
+                driver.copy(&place(source), &spec, &place(new.volume()), &*self.on_copied)?;
             }
             Ok(())
         };
@@ -186,17 +186,20 @@ impl VolumeService {
                     }
                     live.push(Live { freezing, to: place(growing.volume()) });
                 }
-                None => copy_unused(source, &place(growing.volume()))?,
+                None => copy_unused(source, &place(growing.volume()), &*self.on_copied)?,
             }
         }
-        let (Some(root), Some(taken)) = (root, growing.last()) else { return freeze(&mut live) };
+        let on_copied = &*self.on_copied;
+        let (Some(root), Some(taken)) = (root, growing.last()) else {
+            return freeze(&mut live, on_copied);
+        };
         let to = place(taken.volume());
         match root.content {
-            Content::Still(give) => freeze(&mut live).and_then(|()| give(&to)),
+            Content::Still(give) => freeze(&mut live, on_copied).and_then(|()| give(&to)),
             Content::Running(freezing) => {
                 // It is held first: its requests may wait for those of a volume that it serves.
                 live.insert(0, Live { freezing, to });
-                freeze(&mut live)
+                freeze(&mut live, on_copied)
             }
         }
     }
@@ -232,7 +235,7 @@ fn not_together(volume: &Volume, reason: &str) -> VolumeError {
 }
 
 /// Copies a volume that nobody uses. It may take long, so nothing is prepared before.
-fn copy_unused(source: &Locked, to: &Place) -> Result<()> {
+fn copy_unused(source: &Locked, to: &Place, on_copied: &OnCopied) -> Result<()> {
     let volume = source.volume();
     let (driver, spec) = parts(volume)?;
     let refused = |reason: &str| not_together(volume, reason);
@@ -241,7 +244,7 @@ fn copy_unused(source: &Locked, to: &Place) -> Result<()> {
         return Err(in_use().into());
     }
     let copied = driver.unmount(&place(volume), &spec);
-    Ok(copied.and_then(|()| driver.copy(&place(volume), &spec, to)).map_err(
+    Ok(copied.and_then(|()| driver.copy(&place(volume), &spec, to, on_copied)).map_err(
         |error| match error {
             VolumeError::Busy { .. } => in_use(),
             VolumeError::Unsupported { reason, .. } => refused(&format!("no snapshots: {reason}")),
@@ -252,7 +255,7 @@ fn copy_unused(source: &Locked, to: &Place) -> Result<()> {
 
 /// Freezes what is prepared. Between the last hold and the end of the first freeze lies the one
 /// moment. What can wait longest is frozen last.
-fn freeze(live: &mut [Live]) -> Result<()> {
+fn freeze(live: &mut [Live], on_copied: &OnCopied) -> Result<()> {
     for one in &mut *live {
         one.freezing.prepare()?;
     }
@@ -261,7 +264,7 @@ fn freeze(live: &mut [Live]) -> Result<()> {
     }
     live.sort_by_key(|one| one.freezing.wait());
     for one in &mut *live {
-        one.freezing.freeze(&one.to)?;
+        one.freezing.freeze(&one.to, on_copied)?;
     }
     for one in live {
         one.freezing.give(&one.to)?;

@@ -191,7 +191,7 @@ impl VolumeService {
         let to = place(locked.volume());
         self.end_unheld_device(&locked)?;
         driver.unmount(&to, &spec)?;
-        driver.replace(&to, &spec, &place(from.volume()))?;
+        driver.replace(&to, &spec, &place(from.volume()), &*self.on_copied)?;
         let limits = (from.volume().size_bytes, from.volume().inodes);
         self.volumes.set_limits(&mut locked, limits.0, limits.1)?;
         self.settle_shared();
@@ -251,7 +251,7 @@ impl VolumeService {
         let locked = self.lock_source(source)?;
         self.end_unheld_device(&locked)?;
         let (driver, spec) = parts(locked.volume())?;
-        Ok(driver.copy(&place(locked.volume()), &spec, to)?)
+        Ok(driver.copy(&place(locked.volume()), &spec, to, &*self.on_copied)?)
     }
 
     /// Takes the state lock of a volume that is copied: it is neither removed nor resized

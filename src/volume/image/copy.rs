@@ -12,16 +12,34 @@ use std::path::{Path, PathBuf};
 
 use super::device::{IMAGE, Image, open_root, thaw};
 use super::options::MountOptions;
+use super::room::SECTOR_BYTES;
 use crate::error::{Errno, Error, FromHost};
 use crate::sys;
 use crate::sys::disk::ThawAtEnd;
 use crate::sys::file::OFlags;
 use crate::types::{RenameFlags, Seek};
-use crate::volume::driver::Place;
+use crate::volume::driver::{OnCopied, Place};
 use crate::volume::error::{Result, VolumeError};
 
 /// Bytes that one step of a copy through memory takes.
 const STEP_BYTES: usize = 1 << 20;
+
+/// The most bytes that the kernel copies between two reports.
+const REPORT_BYTES: u64 = 16 << 20;
+
+/// Counts the bytes of a copy, and reports them.
+struct Meter<'a> {
+    done: u64,
+    of: u64,
+    on_copied: &'a OnCopied,
+}
+
+impl Meter<'_> {
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        (self.on_copied)(self.done, self.of.max(self.done));
+    }
+}
 
 /// A frozen file system, thawed at the end.
 pub(super) struct Frozen {
@@ -40,8 +58,8 @@ impl Drop for Frozen {
 
 /// Copies an image to a new file, of mode 0600, as it is at one moment. An error leaves no file; a
 /// crash leaves one that is not whole, which the caller removes.
-pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
-    copy_by(copy_while_frozen, image, to)
+pub(super) fn copy_frozen(image: &Image, to: &Path, on_copied: &OnCopied) -> Result<()> {
+    copy_by(|copy| copy_while_frozen(image, (copy, to), on_copied), to)
 }
 
 /// As [`copy_frozen`], for an image without a file system that is ours to freeze. An attached one
@@ -49,33 +67,34 @@ pub(super) fn copy_frozen(image: &Image, to: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`VolumeError::Attached`] for an attached image elsewhere.
-pub(super) fn copy_device(image: &Image, to: &Path) -> Result<()> {
-    copy_by(copy_while_attached, image, to)
+pub(super) fn copy_device(image: &Image, to: &Path, on_copied: &OnCopied) -> Result<()> {
+    copy_by(|copy| copy_while_attached(image, (copy, to), on_copied), to)
 }
 
 /// As [`copy_frozen`], for an image whose file system is frozen already. It is thawed before the
 /// copy is made durable.
-pub(super) fn copy_thawing(image: &Image, frozen: Option<Frozen>, to: &Path) -> Result<()> {
-    let way = |image: &Image, copy: BorrowedFd<'_>, to: &Path| {
-        let copied = copy_still(image, copy, to);
+pub(super) fn copy_thawing(
+    image: &Image,
+    frozen: Option<Frozen>,
+    to: &Path,
+    on_copied: &OnCopied,
+) -> Result<()> {
+    let way = |copy: BorrowedFd<'_>| {
+        let copied = copy_still(image, (copy, to), on_copied);
         drop(frozen);
         copied
     };
-    copy_by(way, image, to)
+    copy_by(way, to)
 }
 
-/// Copies an image to a new file by a way that gets the open file and its path.
-fn copy_by(
-    way: impl FnOnce(&Image, BorrowedFd<'_>, &Path) -> Result<()>,
-    image: &Image,
-    to: &Path,
-) -> Result<()> {
+/// Copies an image to a new file by a way that gets the open file.
+fn copy_by(way: impl FnOnce(BorrowedFd<'_>) -> Result<()>, to: &Path) -> Result<()> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let cwd = sys::file::CWD;
     let name = to.as_os_str().as_encoded_bytes();
     let copy = sys::file::openat_with_mode(cwd, name, flags, 0o600);
     let copy = copy.map_err(VolumeError::host(to))?;
-    let copied = way(image, copy.as_fd(), to)
+    let copied = way(copy.as_fd())
         .and_then(|()| sys::file::fsync(copy.as_fd()).map_err(VolumeError::host(to)));
     if copied.is_err() {
         sys::dir::unlinkat(cwd, name).map_err(VolumeError::host(to))?;
@@ -94,7 +113,7 @@ const REPLACING: &str = "image.replacing";
 pub(super) fn replace(
     place: &Place,
     from: &Image,
-    copy: fn(&Image, &Path) -> Result<()>,
+    copy: impl FnOnce(&Image, &Path) -> Result<()>,
 ) -> Result<()> {
     let old = Image::open(place)?;
     if old.find_device()?.is_some() {
@@ -113,7 +132,10 @@ pub(super) fn replace(
     sys::file::fsync(directory).map_err(VolumeError::host(place.directory()))
 }
 
-fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
+/// A new file, and its path.
+type New<'a> = (BorrowedFd<'a>, &'a Path);
+
+fn copy_while_frozen(image: &Image, new: New<'_>, on_copied: &OnCopied) -> Result<()> {
     // An image that is not attached is in use by nobody.
     let device = image.find_device()?;
     let mount = match &device {
@@ -124,18 +146,18 @@ fn copy_while_frozen(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<(
         Some(mount) => Some(freeze(open_root(mount, &image.path)?, &image.path)?),
         None => None,
     };
-    copy_still(image, copy, to)
+    copy_still(image, new, on_copied)
 }
 
 /// Copies an image that nobody changes meanwhile.
-fn copy_still(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
+fn copy_still(image: &Image, (copy, to): New<'_>, on_copied: &OnCopied) -> Result<()> {
     match sys::ioctl::ficlone(copy, image.fd.as_fd()) {
         Ok(()) => Ok(()),
-        Err(_) => copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to)),
+        Err(_) => copy_data((image.fd.as_fd(), copy), on_copied).map_err(VolumeError::host(to)),
     }
 }
 
-fn copy_while_attached(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result<()> {
+fn copy_while_attached(image: &Image, (copy, to): New<'_>, on_copied: &OnCopied) -> Result<()> {
     let device = image.find_device()?;
     if let Some(device) = &device {
         // What its users wrote and did not sync is in the cache of the device.
@@ -156,7 +178,7 @@ fn copy_while_attached(image: &Image, copy: BorrowedFd<'_>, to: &Path) -> Result
         let (path, reason) = (image.path.clone(), reason.to_owned());
         return Err(VolumeError::Attached { path, reason });
     }
-    copy_data(image.fd.as_fd(), copy).map_err(VolumeError::host(to))
+    copy_data((image.fd.as_fd(), copy), on_copied).map_err(VolumeError::host(to))
 }
 
 /// Freezes the file system with this root, of the image at a path.
@@ -170,10 +192,16 @@ pub(super) fn freeze(root: OwnedFd, path: &Path) -> Result<Frozen> {
 
 /// Copies the data of a file to an empty one and leaves the holes out.
 pub(super) fn copy_data(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
+    (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+    on_copied: &OnCopied,
 ) -> std::result::Result<(), Error> {
-    let size = sys::file::statx(from, b"")?.size;
+    let stat = sys::file::statx(from, b"")?;
+    let size = stat.size;
+    let of = stat.blocks.saturating_mul(SECTOR_BYTES).min(size);
+    if of > 0 {
+        on_copied(0, of);
+    }
+    let mut meter = Meter { done: 0, of, on_copied };
     sys::file::ftruncate(to, size)?;
     let mut at = 0;
     while at < size {
@@ -183,28 +211,30 @@ pub(super) fn copy_data(
             found => found?,
         };
         let end = sys::file::seek_extent(from, data, Seek::Hole)?.min(size);
-        copy_range(from, to, data, end)?;
+        copy_range((from, to), (data, end), &mut meter)?;
         at = end;
     }
     Ok(())
 }
 
 fn copy_range(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    start: u64,
-    end: u64,
+    (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+    (start, end): (u64, u64),
+    meter: &mut Meter<'_>,
 ) -> std::result::Result<(), Error> {
     let mut at = start;
     while at < end {
-        let len = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let len = usize::try_from((end - at).min(REPORT_BYTES)).unwrap_or(usize::MAX);
         match sys::file::copy_file_range((from, at), (to, at), len) {
             // The file became shorter.
             Ok(0) => return Err(Error::os("copy_file_range", Errno::IO)),
-            Ok(copied) => at += copied as u64,
+            Ok(copied) => {
+                at += copied as u64;
+                meter.add(copied as u64);
+            }
             Err(error) => match error.errno() {
                 Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
-                    return copy_through_memory(from, to, at, end);
+                    return copy_through_memory((from, to), (at, end), meter);
                 }
                 Errno::INTR => {}
                 _ => return Err(error),
@@ -215,10 +245,9 @@ fn copy_range(
 }
 
 fn copy_through_memory(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    start: u64,
-    end: u64,
+    (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+    (start, end): (u64, u64),
+    meter: &mut Meter<'_>,
 ) -> std::result::Result<(), Error> {
     let mut buffer = vec![0; STEP_BYTES];
     let mut at = start;
@@ -234,6 +263,7 @@ fn copy_through_memory(
             rest = rest.get(written..).unwrap_or_default();
             at += written as u64;
         }
+        meter.add(read as u64);
     }
     Ok(())
 }
@@ -241,10 +271,13 @@ fn copy_through_memory(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
-    type Copy = fn(BorrowedFd<'_>, BorrowedFd<'_>) -> std::result::Result<(), Error>;
+    type Copy = fn((BorrowedFd<'_>, BorrowedFd<'_>), &OnCopied) -> std::result::Result<(), Error>;
 
     #[test]
     fn a_copy_has_the_data_and_the_holes() {
@@ -260,11 +293,19 @@ mod tests {
         from.write_all_at(b"end", (40 << 20) + 5).unwrap();
         let ways: [(&str, Copy); 2] = [
             ("kernel", copy_data),
-            ("memory", |from, to| copy_through_memory(from, to, 0, 64 << 20)),
+            ("memory", |files, on_copied| {
+                let mut meter = Meter { done: 0, of: 64 << 20, on_copied };
+                copy_through_memory(files, (0, 64 << 20), &mut meter)
+            }),
         ];
         for (name, copy) in ways {
             let to = open(name);
-            copy(from.as_fd(), to.as_fd()).unwrap();
+            let reported = Arc::new(Mutex::new((0, 0)));
+            let last = Arc::clone(&reported);
+            let on_copied = move |done, of| *last.lock() = (done, of);
+            copy((from.as_fd(), to.as_fd()), &on_copied).unwrap();
+            let (done, of) = *reported.lock();
+            assert!(done == of && done >= 3 << 20, "{name}: {done} of {of}");
             let bytes = std::fs::read(directory.path().join(name)).unwrap();
             assert!(bytes == std::fs::read(directory.path().join("from")).unwrap(), "{name}");
             if name == "kernel" {

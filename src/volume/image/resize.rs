@@ -168,7 +168,8 @@ fn fill_copy(place: &Place, image: &Image, copy: &Image, bytes: u64) -> Result<(
             let path = place.directory().to_owned();
             return Err(VolumeError::NoSpace { path, needed_bytes: needed, free_bytes: free });
         }
-        copy_data(image.fd.as_fd(), copy.fd.as_fd()).map_err(VolumeError::host(&copy.path))?;
+        copy_data((image.fd.as_fd(), copy.fd.as_fd()), &|_, _| {})
+            .map_err(VolumeError::host(&copy.path))?;
     }
     if bytes > image.stat()?.size {
         copy.set_len(bytes)?;

@@ -11,7 +11,7 @@ use super::device::{IMAGE, Image, open_root};
 use super::options::MountOptions;
 use crate::error::FromHost;
 use crate::sys;
-use crate::volume::driver::{Freezing, Place, Wait};
+use crate::volume::driver::{Freezing, OnCopied, Place, Wait};
 use crate::volume::error::{Result, VolumeError};
 
 /// An attached image.
@@ -72,12 +72,12 @@ impl Freezing for Member {
         Ok(())
     }
 
-    fn freeze(&mut self, to: &Place) -> Result<()> {
+    fn freeze(&mut self, to: &Place, on_copied: &OnCopied) -> Result<()> {
         match &mut self.content {
-            Content::Device => copy_device(&self.image, &Self::path(to)),
+            Content::Device => copy_device(&self.image, &Self::path(to), on_copied),
             Content::Files { frozen, .. } => {
                 // Without one, the last user ended before it was prepared.
-                copy_thawing(&self.image, frozen.take(), &Self::path(to))
+                copy_thawing(&self.image, frozen.take(), &Self::path(to), on_copied)
             }
         }
     }

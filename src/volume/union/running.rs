@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::driver::{Freezing, Place};
+use super::super::driver::{Freezing, OnCopied, Place};
 use super::super::error::Result;
 use super::pool::Pool;
 use super::served::Freeze;
@@ -35,7 +35,7 @@ impl Freezing for Running {
         self.freeze.as_mut().map_or(Ok(()), Freeze::hold)
     }
 
-    fn freeze(&mut self, _: &Place) -> Result<()> {
+    fn freeze(&mut self, _: &Place, _: &OnCopied) -> Result<()> {
         if let Some(freeze) = &mut self.freeze {
             self.layers = freeze.freeze()?;
         }

@@ -6,7 +6,8 @@ use laminafs::service::volumes::VolumeService;
 use laminafs::types::{ContainerName, VolumeName};
 
 use super::Context;
-use crate::report::{CliError, say, say_json};
+use crate::commands::bar::{Clock, Copies};
+use crate::report::{CliError, note, say, say_json};
 
 /// Arguments of `lamina container snapshot`.
 #[derive(Debug, Args)]
@@ -71,9 +72,13 @@ pub(super) fn run(context: &Context, args: SnapshotArgs) -> Result<(), CliError>
     let volumes = VolumeService::open(&context.root)?;
     match args.command {
         SnapshotCommand::Create { container, name } => {
+            let (clock, copies) = (Clock::start(), Copies::new(format!("snapshot of {container}")));
+            let volumes = copies.of(volumes);
             let name = name.map(VolumeName::try_from).transpose()?;
             let runtime = context.runtime.as_deref();
             let made = context.images.snapshot_container(&volumes, (&container, name), runtime)?;
+            drop(copies);
+            note(&format!("snapshot {made} of {container} in {clock}"));
             say(&format!("{container}@{made}\n"))
         }
         SnapshotCommand::Ls { container, json } => {
@@ -106,9 +111,11 @@ fn table(snapshots: &[ContainerSnapshot]) -> String {
 /// # Errors
 /// [`CliError`].
 pub(super) fn rollback(context: &Context, args: &RollbackArgs) -> Result<(), CliError> {
-    let volumes = VolumeService::open(&context.root)?;
+    let copies = Copies::new(format!("rollback of {}", args.container));
+    let volumes = copies.of(VolumeService::open(&context.root)?);
     let to = (&*args.container, &args.snapshot.parse()?);
     context.images.roll_back_container(&volumes, to, context.runtime.as_deref())?;
+    drop(copies);
     say(&format!("{}@{}\n", args.container, args.snapshot))
 }
 
@@ -117,11 +124,13 @@ pub(super) fn rollback(context: &Context, args: &RollbackArgs) -> Result<(), Cli
 /// # Errors
 /// [`CliError`].
 pub(super) fn fork(context: &Context, args: ForkArgs) -> Result<(), CliError> {
-    let volumes = VolumeService::open(&context.root)?;
+    let copies = Copies::new(format!("fork of {}", args.container));
+    let volumes = copies.of(VolumeService::open(&context.root)?);
     let (images, new) = (&context.images, ContainerName::try_from(args.new)?);
     let (name, runtime) = (args.container, context.runtime.as_deref());
     let from = (&*name, args.from.as_deref());
     let forked = images.fork_container(&volumes, from, &new, runtime)?;
+    drop(copies);
     let lines = forked.iter().map(|volume| format!("volume {volume}\n")).collect::<String>();
     say(&format!("{new}\n{lines}"))
 }

@@ -5,7 +5,7 @@ use laminafs::service::volumes::{Volume, VolumeService};
 use laminafs::types::{VolumeName, size};
 
 use super::Context;
-use crate::commands::bar::Clock;
+use crate::commands::bar::{Clock, Copies};
 use crate::report::CliError;
 
 /// Arguments of `lamina volume snapshot`.
@@ -74,7 +74,8 @@ pub(super) fn run(context: &Context, args: SnapshotArgs) -> Result<(), CliError>
     let service = context.service()?;
     match args.command {
         SnapshotCommand::Create { volume, others, name } => {
-            create(context, &service, (volume, others), name)
+            let copies = Copies::new(format!("snapshot of {volume}"));
+            create(context, (&copies.of(service), copies), (volume, others), name)
         }
         SnapshotCommand::Ls { volume } => {
             let volume = volume.map(VolumeName::try_from).transpose()?;
@@ -100,7 +101,7 @@ pub(super) fn run(context: &Context, args: SnapshotArgs) -> Result<(), CliError>
 /// Makes snapshots of volumes at one moment.
 fn create(
     context: &Context,
-    service: &VolumeService,
+    (service, copies): (&VolumeService, Copies),
     (volume, others): (String, Vec<String>),
     name: Option<String>,
 ) -> Result<(), CliError> {
@@ -112,6 +113,7 @@ fn create(
     } else {
         create_together(service, std::iter::once(volume).chain(others).collect(), name)?
     };
+    drop(copies);
     let name = made.first().map(|one| one.name.to_string()).unwrap_or_default();
     context.note(|| format!("snapshot {name} of {} in {clock}", volumes.join(", ")));
     let line = |volume: &String| format!("{volume}@{name}\n");
@@ -160,8 +162,10 @@ fn table(service: &VolumeService, snapshots: &[Volume], quiet: bool) -> Result<S
 /// # Errors
 /// [`CliError`].
 pub(super) fn rollback(context: &Context, args: &RollbackArgs) -> Result<(), CliError> {
-    let service = context.service()?;
+    let copies = Copies::new(format!("rollback of {}", args.volume));
+    let service = copies.of(context.service()?);
     service.roll_back(&args.volume.parse()?, &args.snapshot.parse()?)?;
+    drop(copies);
     let volume = service.inspect(&args.volume.parse()?)?;
     context.show(&volume, || format!("{}@{}\n", args.volume, args.snapshot))
 }
@@ -171,6 +175,8 @@ pub(super) fn rollback(context: &Context, args: &RollbackArgs) -> Result<(), Cli
 /// # Errors
 /// [`CliError`].
 pub(super) fn clone(context: &Context, args: CloneArgs) -> Result<(), CliError> {
-    let made = context.service()?.clone_volume(&args.source, args.name.try_into()?)?;
+    let copies = Copies::new(format!("clone of {}", args.source));
+    let made = copies.of(context.service()?).clone_volume(&args.source, args.name.try_into()?)?;
+    drop(copies);
     context.show_name(&made)
 }
