@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod mount;
 pub mod pod;
 pub mod program;
+mod resolved;
 pub mod serve;
 pub mod status;
 pub mod system;

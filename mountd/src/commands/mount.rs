@@ -11,6 +11,7 @@ use laminafs::service::spec::{MountSpec, UpperDirs};
 use laminafs::types::{Limits, Speed};
 
 use crate::args::{GraftArgs, graft};
+use crate::commands::resolved;
 use crate::options::{OptionError, Parsed, parse, size};
 use crate::report::{CliError, warn};
 use crate::run;
@@ -219,5 +220,7 @@ pub fn run(args: MountArgs) -> Result<ExitCode, CliError> {
     parsed.ephemeral |= args.ephemeral;
     allow(&mut parsed);
     let foreground = args.foreground || parsed.foreground;
-    run::mount(&spec(parsed, args.mountpoint)?, foreground)
+    let spec = spec(parsed, args.mountpoint)?;
+    resolved::show_in(&spec.root, &spec.images);
+    run::mount(&spec, foreground)
 }

@@ -79,6 +79,29 @@ fn a_terminal_shows_rate_and_time_left_and_a_pipe_one_line() {
 }
 
 #[test]
+fn a_short_name_of_an_image_shows_what_it_stands_for() {
+    let place = Place::new(&Program::new());
+    place.good("lamina image tag app localhost/short:latest");
+    for (command, is_said) in [
+        ("lamina mount --image short --ephemeral at; lamina umount at", true),
+        ("lamina mount --image localhost/short --ephemeral at; lamina umount at", false),
+        ("lamina mount --image app --ephemeral at; lamina umount at", false),
+        ("lamina container create short", true),
+        ("lamina container create app", false),
+        ("lamina image tag short other", true),
+        ("lamina image tag --json short third", false),
+        ("lamina volume create --driver union --from short a", true),
+        ("lamina volume create --driver union --from short b -q", false),
+    ] {
+        let output = place.run(command);
+        let line =
+            if is_said { "lamina: resolved \"short\" as localhost/short:latest\n" } else { "" };
+        assert!(output.status.success(), "{command}: {output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), line, "{command}");
+    }
+}
+
+#[test]
 fn a_trial_removes_nothing_and_names_what_it_would() {
     let place = Place::new(&Program::new());
     place.good("lamina volume create u --driver union -q; lamina volume snapshot create u s -q");

@@ -6,6 +6,7 @@ use laminafs::types::ContainerName;
 
 use super::{Context, LimitArgs};
 use crate::args::{GraftArgs, graft};
+use crate::commands::resolved;
 use crate::report::{CliError, say};
 
 /// Arguments of `lamina container create`.
@@ -32,6 +33,7 @@ pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
     let grafts = graft::all(&args.grafts)?;
     let name = args.name.map(ContainerName::try_from).transpose()?;
     let limits = args.limits.limits()?;
+    resolved::show(&context.images, &args.image);
     let new = NewContainer { name, image: args.image, grafts, limits, program: None };
     let name = context.images.create_container(new)?;
     say(&format!("{name}\n"))

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Context, LimitArgs};
 use crate::args::graft;
+use crate::commands::resolved;
 use crate::container::attach::{Outcome, Part, attach};
 use crate::container::place::Place;
 use crate::options::OptionError;
@@ -192,6 +193,7 @@ fn program(args: &RunArgs, config: &Value) -> Result<Program, CliError> {
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
     let image = args.words.first().map(String::as_str).unwrap_or_default();
     let details = context.images.inspect(image)?;
+    resolved::show(&context.images, image);
     let program = program(args, &details.config)?;
     let part = Part { input: program.stdin, terminal: program.terminal };
     let new = NewContainer {

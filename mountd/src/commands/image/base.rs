@@ -7,6 +7,7 @@ use clap::Args;
 use laminafs::service::changes::UpperSpec;
 
 use super::Context;
+use crate::commands::resolved;
 use crate::report::CliError;
 use crate::run;
 
@@ -38,6 +39,7 @@ pub(super) fn find(context: &Context, word: &Path, base: &BaseArgs) -> Result<So
     let spec = UpperSpec { root, runtime, ..UpperSpec::default() };
     let text = word.to_string_lossy();
     if word.is_absolute() || text.starts_with("./") || (text.contains('/') && word.is_dir()) {
+        base.image.iter().for_each(|name| resolved::show(&context.images, name));
         let (upper, work, image) = (word.to_owned(), base.work.clone(), base.image.clone());
         return Ok(Source::Upper(UpperSpec { upper, work, image, ..spec }));
     }

@@ -10,6 +10,7 @@ use laminafs::service::pull::TransferError;
 
 use super::Context;
 use super::progress::Shown;
+use crate::commands::resolved;
 use crate::report::CliError;
 use crate::run;
 
@@ -82,6 +83,7 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<(), CliError> 
         (ExportForm::DockerArchive, _) => Form::Docker,
         (_, compress) => compress.into(),
     };
+    args.names.iter().for_each(|name| resolved::show(&context.images, name));
     // The standard output of a pipe is the archive.
     let mut shown = Shown::new(context.json && !is_pipe);
     let ids = shown.run(|progress| {

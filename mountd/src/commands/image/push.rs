@@ -8,6 +8,7 @@ use super::Context;
 use super::export::ExportCompression;
 use super::progress::Shown;
 use crate::args::RegistryArgs;
+use crate::commands::resolved;
 use crate::report::CliError;
 
 /// Arguments of `lamina image push`.
@@ -30,6 +31,7 @@ pub struct PushArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: PushArgs) -> Result<(), CliError> {
+    resolved::show(&context.images, &args.name);
     let to = match args.reference {
         Some(reference) => reference,
         None => context.images.resolved_name(&args.name)?,

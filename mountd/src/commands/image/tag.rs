@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Context;
+use crate::commands::resolved;
 use crate::report::CliError;
 
 /// Arguments of `lamina image tag`.
@@ -20,6 +21,7 @@ pub struct TagArgs {
 /// # Errors
 /// [`CliError`].
 pub(super) fn run(context: &Context, args: &TagArgs) -> Result<(), CliError> {
+    resolved::show(&context.images, &args.source);
     let tag = |name: &String| Ok(context.images.tag(&args.source, name)?);
     args.names.iter().try_for_each(tag)
 }

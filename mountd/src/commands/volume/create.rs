@@ -9,6 +9,7 @@ use laminafs::types::VolumeName;
 use super::Context;
 use super::change::SpeedArgs;
 use super::pairs;
+use crate::commands::resolved;
 use crate::report::CliError;
 
 /// Arguments of `lamina volume create`.
@@ -69,6 +70,9 @@ pub(super) fn run(context: &Context, args: CreateArgs) -> Result<(), CliError> {
         }
     };
     let new = NewVolume { name, driver: Some(args.driver), options, labels };
+    if !context.quiet {
+        resolved::show_in(&context.root, &args.from);
+    }
     let service = context.service()?;
     let volume = match args.from {
         Some(image) => service.create_from(new, &image)?,
