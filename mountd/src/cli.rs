@@ -9,7 +9,7 @@ use crate::commands::{
     container, doctor, generate, image, kube, kubeconfig, layer, migrate, mount, pod, serve,
     status, system, umount, volume,
 };
-use crate::report::CliError;
+use crate::report::{CliError, NOT_STARTED};
 
 /// Union mounts of image layers, volumes in the same tree, and the helper of mount(8).
 ///
@@ -80,7 +80,7 @@ enum Command {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
-    let cli = Cli::try_parse_from(args)?;
+    let cli = Cli::try_parse_from(&args).map_err(|error| wrong(&args, error))?;
     match cli.command {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
@@ -102,6 +102,17 @@ pub fn run(args: Vec<OsString>) -> Result<ExitCode, CliError> {
         Command::Delete(args) => kube::delete::run(&args),
         Command::Kube(args) => kube::run(&args),
         Command::Generate(args) => generate::run(&args, command()),
+    }
+}
+
+/// A wrong command line. That of a command which otherwise ends with the exit code of a program has
+/// the code of one that was not started.
+fn wrong(args: &[OsString], error: clap::Error) -> CliError {
+    let is_program = error.use_stderr() && container::is_program(args.get(1..).unwrap_or_default());
+    let error = CliError::from(error);
+    match is_program {
+        true => CliError::Program { code: NOT_STARTED, error: Box::new(error) },
+        false => error,
     }
 }
 

@@ -26,6 +26,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Ended by a signal; shells use this code for SIGINT.
 pub const INTERRUPTED: u8 = 130;
+/// The program of a container was not started, as other engines say it.
+pub const NOT_STARTED: u8 = 125;
 /// The code of mount(8) for a failed mount.
 pub const MOUNT_FAILED: u8 = 32;
 
@@ -35,7 +37,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (FAILED, "The request failed, or a check found damage or a missing ability."),
     (USAGE, "The arguments of the command are wrong. Nothing was done."),
     (MOUNT_FAILED, "The helpers of mount(8) and umount(8): the mount or the unmount failed."),
-    (125, "container run and exec: the program was not started."),
+    (NOT_STARTED, "container run and exec: the program was not started, or wrong arguments."),
     (126, "container run and exec: the program cannot be executed."),
     (127, "container run and exec: the program is missing. Any other code is that of the program."),
     (
@@ -174,6 +176,7 @@ impl CliError {
             Self::Failure(failure) => failure.object(),
             Self::Refusal(refusal) => refusal.object(),
             Self::Helper(inner) => inner.object(),
+            Self::Program { error, .. } => error.object(),
             Self::NoRoot(root) => Some(root.display().to_string()),
             Self::Option(OptionError::Unknown(option) | OptionError::Value { option, .. }) => {
                 Some(option.clone())
@@ -186,7 +189,11 @@ impl CliError {
     /// Prints the error to the standard error.
     pub fn report(&self) -> ExitCode {
         let code = self.code();
-        let what = match self {
+        let inner = match self {
+            Self::Program { error, .. } => error,
+            other => other,
+        };
+        let what = match inner {
             Self::Clap(error) => match usage::wrong(error) {
                 Some(wrong) => wrong.what,
                 None if error.print().is_ok() => return ExitCode::from(code),

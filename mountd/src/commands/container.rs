@@ -18,6 +18,7 @@ mod snapshot;
 mod start;
 mod stop;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,8 +48,9 @@ pub struct ContainerArgs {
 pub enum ContainerCommand {
     /// Create a container and run a program in it, under crun.
     ///
-    /// The exit code is that of the program; 125 if it was not started, 126 if it cannot be
-    /// executed, 127 if it is missing, and 128 and the number of the signal that ended it.
+    /// The exit code is that of the program; 125 if it was not started or the arguments are wrong,
+    /// 126 if it cannot be executed, 127 if it is missing, and 128 and the number of the signal
+    /// that ended it.
     Run(Box<run::RunArgs>),
     /// Run a further program in a container that runs.
     Exec(exec::ExecArgs),
@@ -125,6 +127,22 @@ struct Context {
     images: Images,
     root: PathBuf,
     runtime: Option<PathBuf>,
+}
+
+/// Whether the words of a command line are those of `container run` or `container exec`, which end
+/// with the exit code of a program.
+pub fn is_program(words: &[OsString]) -> bool {
+    let mut words = words.iter().filter_map(|word| word.to_str());
+    if words.next() != Some("container") {
+        return false;
+    }
+    let mut is_value = false;
+    let verb = words.find(|word| {
+        let is_word = !is_value && !word.starts_with('-');
+        is_value = *word == "--root";
+        is_word
+    });
+    matches!(verb, Some("run" | "exec"))
 }
 
 /// Runs the command.

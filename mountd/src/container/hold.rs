@@ -34,6 +34,7 @@ use super::own::mount_container;
 use super::place::Place;
 use super::user::resolve;
 use super::wire::Frame;
+use crate::report::NOT_STARTED;
 
 /// Between two looks whether the program has begun.
 const LOOK: Duration = Duration::from_millis(10);
@@ -42,7 +43,7 @@ const ATTACH: Duration = Duration::from_secs(10);
 /// How long the program may take to end when the process itself is to end.
 const GRACE: Duration = Duration::from_secs(10);
 /// The exit code for an error before the program.
-pub const REFUSED: u8 = 125;
+pub const REFUSED: u8 = NOT_STARTED;
 
 /// Which container is held.
 #[derive(Debug)]

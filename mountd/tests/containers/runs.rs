@@ -28,6 +28,27 @@ fn the_exit_code_is_that_of_the_program() {
 }
 
 #[test]
+fn wrong_arguments_have_the_exit_code_of_a_program_that_was_not_started() {
+    let Some(place) = Place::new() else { return };
+    let root = place.path("root");
+    for (words, code) in [
+        (&["container", "run", "--nosuch", "busybox:1"][..], 125),
+        (&["container", "run"], 125),
+        (&["container", "--root", &root, "exec", "-x", "c", "true"], 125),
+        (&["container", "exec", "c"], 125),
+        (&["container", "--root", "run", "ls", "--nosuch"], 2),
+        (&["container", "rm", "--nosuch", "run"], 2),
+    ] {
+        let said = place.refused(words, code);
+        assert!(
+            said.starts_with("lamina: ") && said.contains("\n  try: lamina container "),
+            "{said}"
+        );
+    }
+    assert_eq!(place.output(&["container", "run", "--help"]).status.code(), Some(0));
+}
+
+#[test]
 fn what_the_kernel_does_not_execute_is_named_once() {
     let Some(place) = Place::new() else { return };
     let script =
