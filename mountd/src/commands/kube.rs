@@ -54,8 +54,13 @@ struct Outcome {
 impl Outcome {
     /// Reports a failure, and goes on.
     fn failed(&mut self, text: String) {
+        self.failed_with(&CliError::Objects(text));
+    }
+
+    /// As [`Outcome::failed`], for an error that has a hint.
+    fn failed_with(&mut self, error: &CliError) {
         self.has_failed = true;
-        CliError::Objects(text).report();
+        error.report();
     }
 
     fn code(&self) -> ExitCode {

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Outcome;
 use crate::kube::manifest::{Manifest, read};
+use crate::report::CliError;
 
 /// The largest file.
 const BYTES_MAX: u64 = 64 << 20;
@@ -31,9 +32,13 @@ impl Files {
     /// The objects of all files, in order. What cannot be read is reported.
     pub fn manifests(&self, outcome: &mut Outcome) -> Vec<Manifest> {
         let mut found = Vec::new();
+        let failed = |name: &str, error| CliError::Io { what: name.to_owned(), error };
         let mut add = |name: &str, bytes: io::Result<Vec<u8>>| match bytes {
-            Ok(bytes) => found.extend(read(name, &bytes)),
-            Err(error) => found.push(Err(format!("{name}: {error}"))),
+            Ok(bytes) => {
+                let all = read(name, &bytes).into_iter();
+                found.extend(all.map(|one| one.map_err(CliError::Objects)));
+            }
+            Err(error) => found.push(Err(failed(name, error))),
         };
         for file in &self.files {
             if file.as_os_str() == "-" {
@@ -46,14 +51,14 @@ impl Files {
                         add(&path.display().to_string(), File::open(&path).and_then(bounded));
                     }
                 }
-                Err(error) => outcome.failed(format!("{}: {error}", file.display())),
+                Err(error) => outcome.failed_with(&failed(&file.display().to_string(), error)),
             }
         }
         let mut manifests = Vec::new();
         for one in found {
             match one {
                 Ok(manifest) => manifests.push(manifest),
-                Err(why) => outcome.failed(why),
+                Err(error) => outcome.failed_with(&error),
             }
         }
         manifests
