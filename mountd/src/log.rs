@@ -259,6 +259,11 @@ impl Log {
         let (priority, word, pid) = (priority(level), word(level), std::process::id());
         let dated = || format!("{} lamina[{pid}] {word}: {text}\n", utc(SystemTime::now()));
         match &mut self.way {
+            // With --json a warning is an object.
+            Way::Stderr if level == Level::WARN => {
+                crate::report::warn(text);
+                Ok(())
+            }
             Way::Stderr => io::stderr().write_all(format!("lamina: {word}: {text}\n").as_bytes()),
             Way::Given(file) => file.write_all(dated().as_bytes()),
             Way::Journal(socket) => {

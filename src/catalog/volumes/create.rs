@@ -155,7 +155,10 @@ impl Volumes {
     /// Removes a volume that its driver could not make.
     pub fn give_up(&self, growing: &Growing) {
         if let Err(error) = self.erase(&growing.volume) {
-            tracing::warn!(%error, name = %growing.volume.name, "what was made of a volume stays");
+            tracing::warn!(
+                "what was made of volume {:?} stays: {error}",
+                growing.volume.name.as_str()
+            );
         }
     }
 }

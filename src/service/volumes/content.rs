@@ -219,7 +219,8 @@ impl VolumeService {
             }
             Err(error) => {
                 if let Err(error) = driver.unmount(&place, &spec) {
-                    tracing::warn!(%error, "a volume that was not made stays mounted");
+                    let name = growing.volume().name.as_str();
+                    tracing::warn!("volume {name:?} was not made, and stays mounted: {error}");
                 }
                 self.volumes.give_up(&growing);
                 Err(error)
