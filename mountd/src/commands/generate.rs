@@ -63,7 +63,7 @@ pub fn run(args: &GenerateArgs, commands: clap::Command) -> Result<ExitCode, Cli
         GenerateCommand::Man { directory } => write_pages(directory, commands)?,
         GenerateCommand::Completions { shell } => {
             let mut text = Vec::new();
-            complete(*shell, commands, &mut text);
+            complete(*shell, &commands, &mut text);
             say(&String::from_utf8_lossy(&text))?;
         }
     }
@@ -81,7 +81,29 @@ fn write_pages(directory: &Path, commands: clap::Command) -> Result<(), CliError
     say(&format!("{} pages in {}\n", pages.len(), directory.display()))
 }
 
-fn complete(shell: Shell, mut commands: clap::Command, to: &mut dyn Write) {
+/// A command without the hidden ones below it, which the completions of clap would offer. clap
+/// cannot remove commands, so it is made anew of its parts.
+fn visible(command: &clap::Command) -> clap::Command {
+    // Names live as long as the program, and it ends soon.
+    let kept = |name: &str| -> &'static str { name.to_owned().leak() };
+    let made = clap::Command::new(kept(command.get_name()))
+        .visible_aliases(command.get_visible_aliases().map(kept))
+        .disable_version_flag(command.is_disable_version_flag_set())
+        .groups(command.get_groups().cloned())
+        .args(command.get_arguments().cloned())
+        .subcommands(command.get_subcommands().filter(|below| is_shown(below)).map(visible));
+    let made = match command.get_version() {
+        Some(version) => made.version(kept(version)),
+        None => made,
+    };
+    match command.get_about() {
+        Some(about) => made.about(about.clone()),
+        None => made,
+    }
+}
+
+fn complete(shell: Shell, commands: &clap::Command, to: &mut dyn Write) {
+    let mut commands = visible(commands);
     let name = commands.get_name().to_owned();
     match shell {
         Shell::Bash => clap_complete::generate(shells::Bash, &mut commands, name, &mut &mut *to),
@@ -170,13 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn completions_know_commands_and_flags() {
+    fn completions_know_commands_and_flags_and_nothing_hidden() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut text = Vec::new();
-            complete(shell, cli::command(), &mut text);
+            complete(shell, &cli::command(), &mut text);
             let text = String::from_utf8(text).unwrap();
             for word in ["snapshot", "kubeconfig", "ephemeral"] {
                 assert!(text.contains(word), "{shell:?} lacks {word}");
+            }
+            for word in ["generate", "tidy", "supervise", "Serve a volume"] {
+                assert!(!text.contains(word), "{shell:?} offers {word}");
             }
         }
     }
