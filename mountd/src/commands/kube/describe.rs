@@ -5,26 +5,16 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Outcome;
-use super::host::{Host, Namespace, Place};
-use super::names::{Named, Selectors, target};
+use super::host::Host;
+use super::names::{Named, Shown, target};
 use crate::kube::describe::describe;
 use crate::report::{CliError, say};
 
 /// Arguments of `lamina describe`.
 #[derive(Debug, Args)]
 pub struct DescribeArgs {
-    /// KIND, KIND NAME.., or KIND/NAME.. as of `lamina get`.
-    #[arg(value_name = "KIND[/NAME]", required = true)]
-    words: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// The objects of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
-    all_namespaces: bool,
-    #[command(flatten)]
-    selectors: Selectors,
-    #[command(flatten)]
-    place: Place,
+    shown: Shown,
 }
 
 /// Runs the command.
@@ -32,15 +22,15 @@ pub struct DescribeArgs {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: &DescribeArgs) -> Result<ExitCode, CliError> {
-    let named = Named::parse(&args.words)?;
-    let host = Host::read(&args.place)?;
+    let shown = &args.shown;
+    let named = Named::parse(&shown.words)?;
+    let host = Host::read(&shown.place)?;
     let mut outcome = Outcome::default();
     let mut found = Vec::new();
     match named {
         Named::Kinds(kinds) => {
-            let namespace = (!args.all_namespaces).then(|| args.namespace.name());
             for kind in kinds {
-                let items = args.selectors.list(&host.store, kind, namespace)?;
+                let items = shown.selectors.list(&host.store, kind, shown.in_namespace())?;
                 found.extend(items.into_iter().map(|object| (kind, object)));
             }
             if found.is_empty() {
@@ -49,7 +39,7 @@ pub fn run(args: &DescribeArgs) -> Result<ExitCode, CliError> {
         }
         Named::Objects(objects) => {
             for (kind, name) in objects {
-                match host.store.get(&target(kind, args.namespace.name(), &name)) {
+                match host.store.get(&target(kind, shown.namespace.name(), &name)) {
                     Ok(object) => found.push((kind, object)),
                     Err(failure) => outcome.failed(failure.to_string()),
                 }

@@ -5,25 +5,16 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Outcome;
-use super::host::{Host, Namespace, Place};
-use super::names::{Named, Selectors, target};
+use super::host::Host;
+use super::names::{Named, Shown, target};
 use super::print::{Form, Group, hide_managed, tables, whole};
 use crate::report::{CliError, say};
 
 /// Arguments of `lamina get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// KIND, KIND NAME.., or KIND/NAME..; several kinds with commas. Kinds have the short names of
-    /// kubectl: pv, pvc, sc, po, ns, cm, ev.
-    #[arg(value_name = "KIND[/NAME]", required = true)]
-    words: Vec<String>,
     #[command(flatten)]
-    namespace: Namespace,
-    /// The objects of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
-    all_namespaces: bool,
-    #[command(flatten)]
-    selectors: Selectors,
+    shown: Shown,
     /// The form of the output [default: a table].
     #[arg(long, short = 'o', value_name = "FORM")]
     output: Option<Form>,
@@ -36,8 +27,6 @@ pub struct GetArgs {
     /// Names that do not exist are no failure.
     #[arg(long)]
     ignore_not_found: bool,
-    #[command(flatten)]
-    place: Place,
 }
 
 /// Runs the command.
@@ -45,28 +34,29 @@ pub struct GetArgs {
 /// # Errors
 /// [`CliError`].
 pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
-    let named = Named::parse(&args.words)?;
-    let host = Host::read(&args.place)?;
+    let shown = &args.shown;
+    let named = Named::parse(&shown.words)?;
+    let host = Host::read(&shown.place)?;
     let mut outcome = Outcome::default();
-    let namespace = (!args.all_namespaces).then(|| args.namespace.name());
+    let namespace = shown.in_namespace();
     let (mut groups, is_single) = match named {
         Named::Kinds(kinds) => {
             let mut groups = Vec::new();
             for kind in kinds {
-                let items = args.selectors.list(&host.store, kind, namespace)?;
+                let items = shown.selectors.list(&host.store, kind, namespace)?;
                 groups.push(Group { kind, items });
             }
             (groups, false)
         }
         Named::Objects(objects) => {
-            if args.all_namespaces || !args.selectors.is_empty() {
+            if shown.all_namespaces || !shown.selectors.is_empty() {
                 let text = "names and --all-namespaces or a selector exclude each other";
                 return Err(CliError::Usage(text.to_owned()));
             }
             let is_single = objects.len() == 1;
             let mut groups: Vec<Group> = Vec::new();
             for (kind, name) in objects {
-                match host.store.get(&target(kind, args.namespace.name(), &name)) {
+                match host.store.get(&target(kind, shown.namespace.name(), &name)) {
                     Ok(object) => match groups.last_mut().filter(|last| last.kind == kind) {
                         Some(last) => last.items.push(object),
                         None => groups.push(Group { kind, items: vec![object] }),
@@ -93,7 +83,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
             if groups.iter().all(|group| group.items.is_empty()) {
                 nothing(&groups, namespace);
             }
-            say(&tables(&groups, form == Some(Form::Wide), args.all_namespaces))?;
+            say(&tables(&groups, form == Some(Form::Wide), shown.all_namespaces))?;
         }
     }
     Ok(outcome.code())

@@ -1,11 +1,14 @@
 //! Objects as the words of a command line name them: `pv`, `pvc NAME NAME`, `pv/a pvc/b`.
 
+use clap::Args;
+use serde_json::Value;
+
+use super::host::{Namespace, Place};
 use crate::kube::kinds::Kind;
 use crate::kube::objects::{ListOptions, Store, Target};
 use crate::kube::select::{Fields, Filter, Labels};
 use crate::kube::status::Answer;
 use crate::report::CliError;
-use serde_json::Value;
 
 /// What the words name.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,13 +67,38 @@ impl Named {
     }
 }
 
+/// Which objects a command shows.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// KIND, KIND NAME.., or KIND/NAME..; several kinds with commas. Kinds have the short names of
+    /// kubectl: pv, pvc, sc, po, ns, cm, ev.
+    #[arg(value_name = "KIND[/NAME]", required = true)]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub namespace: Namespace,
+    /// The objects of all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    #[command(flatten)]
+    pub selectors: Selectors,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+impl Shown {
+    /// The namespace of the objects; `None` for all of them.
+    pub fn in_namespace(&self) -> Option<&str> {
+        (!self.all_namespaces).then(|| self.namespace.name())
+    }
+}
+
 /// The place of an object of a kind in a namespace.
 pub fn target<'a>(kind: &'static Kind, namespace: &'a str, name: &'a str) -> Target<'a> {
     Target { kind, namespace: if kind.is_namespaced { namespace } else { "" }, name }
 }
 
 /// Selectors as the flags have them.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Selectors {
     /// Only objects whose labels fulfil this.
     #[arg(
