@@ -30,9 +30,18 @@ check_packages() { # DEB
         sed 's,zsh/vendor-completions,zsh/site-functions,' | grep -vE '^/usr/share/(lintian/|doc/)' | sort)
     equal package::rpm_files "$list" \
         "$(rpm -qpl "$rpm" | grep -vE '^/etc/lamina$|^/usr/share/(licenses|doc)/' | sort)"
+    equal package::deb_third_party "$(third_party <(dpkg-deb --fsys-tarfile "$1"))" "fuser tokio"
+    equal package::rpm_third_party "$(third_party <(rpm2archive -n - <"$rpm"))" "fuser tokio"
     equal package::rpm_config "$(rpm -qpc "$rpm")" /etc/lamina/lamina.toml
     equal package::rpm_keeps_data "$(rpm -qp --scripts "$rpm" | grep -c /var/lib)" 0
     equal package::rpm_scripts "$(rpm -qp --scripts "$rpm" | grep -c '^[a-z]* scriptlet')" 3
+}
+
+# The crates fuser and tokio, if the licences in a package name them and have a text.
+third_party() { # TAR
+    tar -xO ./usr/share/doc/lamina/THIRD-PARTY.gz <"$1" | zcat >"$scratch/third-party"
+    grep -q 'Permission is hereby granted' "$scratch/third-party" &&
+        grep -oE '^(fuser|tokio) [0-9]' "$scratch/third-party" | cut -d' ' -f1 | paste -sd' '
 }
 
 # What the installation of the package put into the tree.
