@@ -244,8 +244,8 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Has all that is written go to a log first (WAL). The first time the file itself is rewritten, for
-/// which SQLite waits for nobody: of several processes that make a catalogue, one does it.
+/// Has all that is written go to a log first (WAL). The first time the file itself is rewritten,
+/// for which SQLite waits for nobody: of several processes that make a catalogue, one does it.
 fn use_log(connection: &Connection) -> rusqlite::Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {

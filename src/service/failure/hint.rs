@@ -55,22 +55,7 @@ impl Refusal {
             return Some("find the damage: lamina image verify".to_owned());
         }
         Some(match self {
-            Self::Catalog(CatalogError::Database { is_damage: true, path, .. }) => format!(
-                "move it away, and build it again from the volumes: mv {0} {0}.damaged; lamina \
-                 volume recover",
-                path.display()
-            ),
-            Self::Catalog(CatalogError::Database { path, .. }) => format!(
-                "{} has to be writable for this user, with free space; or use another data root: \
-                 --root DIR",
-                path.parent().unwrap_or(path).display()
-            ),
-            Self::Catalog(CatalogError::Locked { path }) => {
-                format!("try again, or see who has it open: fuser -v {}", path.display())
-            }
-            Self::Catalog(CatalogError::Newer { .. }) => {
-                "use the later version of lamina".to_owned()
-            }
+            Self::Catalog(error) => return of_catalog(error).or_else(|| self.host_hint()),
             Self::Volume(VolumeError::Busy { path }) => busy(path),
             Self::Volume(VolumeError::IsDevice { .. }) => {
                 "create one with files: lamina volume create --driver image --opt fs=ext4"
@@ -82,47 +67,67 @@ impl Refusal {
             Self::Volume(VolumeError::NoSpace { .. }) => {
                 "free space there, choose a smaller size, or use --opt overcommit=true".to_owned()
             }
-            Self::Catalog(CatalogError::Changed { .. }) => "try again".to_owned(),
-            Self::Catalog(CatalogError::HalfRolledBack { name, snapshot, path }) => format!(
-                "complete it: lamina container rollback {name} {snapshot}; or remove {}, to use \
-                 it as it is",
-                path.display()
-            ),
-            Self::Catalog(CatalogError::Missing { kind: "snapshot", .. }) => {
-                "list them: lamina volume snapshot ls".to_owned()
-            }
-            Self::Catalog(CatalogError::Missing { kind: "removed volume", .. }) => {
-                "list them: lamina volume ls --trash".to_owned()
-            }
-            Self::Catalog(CatalogError::Missing { kind, .. }) => {
-                format!("list them: lamina {kind} ls")
-            }
-            Self::Catalog(CatalogError::Exists { .. }) => "choose another name".to_owned(),
-            Self::Catalog(CatalogError::OtherLayers { id }) => format!("lamina image rm {id}"),
-            Self::Catalog(CatalogError::InUse { by, name, .. }) => in_use(by, name),
-            Self::Transfer(error) => match error.root() {
-                TransferError::Other { .. }
-                | TransferError::OtherDigest(_)
-                | TransferError::Damaged { .. } => {
-                    "it was changed or damaged on the way: fetch it again".to_owned()
-                }
-                TransferError::Truncated { .. } | TransferError::Lacks { .. } => {
-                    "it is incomplete: fetch it again".to_owned()
-                }
-                TransferError::Malformed { .. } => {
-                    "it has to be what docker save, podman save, skopeo copy or tar writes"
-                        .to_owned()
-                }
-                TransferError::Registry { .. } => {
-                    "check the name, and that the registry can be reached from here".to_owned()
-                }
-                _ => return self.host_hint(),
-            },
+            Self::Transfer(error) => return of_transfer(error).or_else(|| self.host_hint()),
             Self::Backup(error) => return error.hint().or_else(|| self.host_hint()),
             Self::Full { error, .. } => return error.hint(),
             _ => return self.host_hint(),
         })
     }
+}
+
+fn of_catalog(error: &CatalogError) -> Option<String> {
+    Some(match error {
+        CatalogError::Database { is_damage: true, path, .. } => format!(
+            "move it away, and build it again from the volumes: mv {0} {0}.damaged; lamina volume \
+             recover",
+            path.display()
+        ),
+        CatalogError::Database { path, .. } => format!(
+            "{} has to be writable for this user, with free space; or use another data root: \
+             --root DIR",
+            path.parent().unwrap_or(path).display()
+        ),
+        CatalogError::Locked { path } => {
+            format!("try again, or see who has it open: fuser -v {}", path.display())
+        }
+        CatalogError::Newer { .. } => "use the later version of lamina".to_owned(),
+        CatalogError::Changed { .. } => "try again".to_owned(),
+        CatalogError::HalfRolledBack { name, snapshot, path } => format!(
+            "complete it: lamina container rollback {name} {snapshot}; or remove {}, to use it as \
+             it is",
+            path.display()
+        ),
+        CatalogError::Missing { kind: "snapshot", .. } => {
+            "list them: lamina volume snapshot ls".to_owned()
+        }
+        CatalogError::Missing { kind: "removed volume", .. } => {
+            "list them: lamina volume ls --trash".to_owned()
+        }
+        CatalogError::Missing { kind, .. } => format!("list them: lamina {kind} ls"),
+        CatalogError::Exists { .. } => "choose another name".to_owned(),
+        CatalogError::OtherLayers { id } => format!("lamina image rm {id}"),
+        CatalogError::InUse { by, name, .. } => in_use(by, name),
+        _ => return None,
+    })
+}
+
+fn of_transfer(error: &TransferError) -> Option<String> {
+    let hint = match error.root() {
+        TransferError::Other { .. }
+        | TransferError::OtherDigest(_)
+        | TransferError::Damaged { .. } => "it was changed or damaged on the way: fetch it again",
+        TransferError::Truncated { .. } | TransferError::Lacks { .. } => {
+            "it is incomplete: fetch it again"
+        }
+        TransferError::Malformed { .. } => {
+            "it has to be what docker save, podman save, skopeo copy or tar writes"
+        }
+        TransferError::Registry { .. } => {
+            "check the name, and that the registry can be reached from here"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 impl Failure {
