@@ -7,6 +7,7 @@
 //! New snapshots are begun in the order of the ids of their volumes, before any state lock of a
 //! volume is taken, and the state locks in that order too: two groups do not wait for each other.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::snapshot::{now, unowned};
@@ -189,6 +190,8 @@ impl VolumeService {
                 None => copy_unused(source, &place(growing.volume()), &*self.on_copied)?,
             }
         }
+        // Those that can be held for a moment alone are held last.
+        live.sort_by_key(|one| Reverse(one.freezing.wait()));
         let on_copied = &*self.on_copied;
         let (Some(root), Some(taken)) = (root, growing.last()) else {
             return freeze(&mut live, on_copied);
