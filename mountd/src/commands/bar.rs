@@ -3,8 +3,11 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use laminafs::service::Refusal;
@@ -94,33 +97,74 @@ pub(super) fn with_late_bar<T>(
     done
 }
 
+/// The time between two drawings of [`Copies`].
+const DRAWN: Duration = Duration::from_millis(100);
+
 /// The bar of copies of images: it appears with the first report of one, so that a snapshot which
 /// shares blocks shows none.
+///
+/// A thread of its own draws it. The users of a volume wait while it is copied, and must not wait
+/// for a terminal that is stopped.
 pub(super) struct Copies {
-    message: String,
-    bar: Arc<Mutex<Bar>>,
+    copied: Arc<Copied>,
+    /// The drawing thread ends with the sender.
+    drawing: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// The bytes that are copied, and about how many there are.
+#[derive(Default)]
+struct Copied {
+    bytes: AtomicU64,
+    of: AtomicU64,
+}
+
+impl Copied {
+    fn draw(&self, bar: &mut Bar, message: &str) {
+        let of = self.of.load(Ordering::Relaxed);
+        if of > 0 {
+            bar.begin_once(message);
+            bar.set_of(self.bytes.load(Ordering::Relaxed), of);
+        }
+    }
 }
 
 impl Copies {
     /// A bar with this message.
     pub(super) fn new(message: String) -> Self {
-        Self { message, bar: Arc::default() }
+        let copied = Arc::<Copied>::default();
+        let drawing = std::io::stderr().is_terminal().then(|| {
+            let (sender, end) = channel();
+            let drawn = Arc::clone(&copied);
+            let draw = move || {
+                let mut bar = Bar::default();
+                while end.recv_timeout(DRAWN) == Err(RecvTimeoutError::Timeout) {
+                    drawn.draw(&mut bar, &message);
+                }
+                drawn.draw(&mut bar, &message);
+                bar.end();
+            };
+            (sender, std::thread::spawn(draw))
+        });
+        Self { copied, drawing }
     }
 
     /// Volumes that show their copies here.
     pub(super) fn of(&self, service: VolumeService) -> VolumeService {
-        let (message, bar) = (self.message.clone(), Arc::clone(&self.bar));
+        let copied = Arc::clone(&self.copied);
         service.reporting(Arc::new(move |bytes, of| {
-            let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
-            bar.begin_once(&message);
-            bar.set_of(bytes, of);
+            copied.bytes.store(bytes, Ordering::Relaxed);
+            copied.of.store(of, Ordering::Relaxed);
         }))
     }
 }
 
 impl Drop for Copies {
     fn drop(&mut self) {
-        self.bar.lock().unwrap_or_else(PoisonError::into_inner).end();
+        let Some((sender, thread)) = self.drawing.take() else { return };
+        drop(sender);
+        if thread.join().is_err() {
+            tracing::debug!("drawing a bar failed");
+        }
     }
 }
 
