@@ -172,8 +172,13 @@ pub fn making<T, E, L: FnOnce() + Send + 'static>(
     make: impl FnOnce() -> Result<T, E>,
     leaving: impl FnOnce(&T) -> L,
 ) -> Result<T, E> {
-    // A signal waits until what is made is known.
+    // A signal waits until what is made is known. After it gave up the others, nothing is made.
     let mut all = LEAVING.lock().unwrap_or_else(PoisonError::into_inner);
+    if ENDING.load(Ordering::SeqCst) {
+        drop(all);
+        await_end();
+        all = LEAVING.lock().unwrap_or_else(PoisonError::into_inner);
+    }
     let made = make()?;
     all.push(Box::new(leaving(&made)));
     Ok(made)
