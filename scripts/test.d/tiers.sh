@@ -22,12 +22,12 @@ run() { # TIER
             ;;
         unit) suites laminafs lamina laminafs_testing ;;
         it) suites it serve volumes backup kube claims pods csi front containers ;;
-        posix) scripts/posix ours pjdfstest fsx ;;
+        posix) interruptible scripts/posix ours pjdfstest fsx ;;
         mounted) suite mounted --test-threads 1 ;;
         clients)
             local failed=0
             suite clients || failed=1
-            scripts/newcomer || failed=1
+            interruptible scripts/newcomer || failed=1
             return "$failed"
             ;;
     esac
@@ -35,6 +35,9 @@ run() { # TIER
 
 # Lets the other lane go first: compilers take all that they get.
 yield() { renice -n 19 "$BASHPID" >/dev/null; }
+
+# Runs a program whose children end by SIGINT: those of a lane, which is in the background, would ignore it.
+interruptible() { env --default-signal=INT,QUIT "$@"; }
 
 # Runs test programs that were built, without cargo: one that builds for the other lane has its lock.
 suites() { # NAME...
@@ -48,5 +51,5 @@ suite() { # NAME [ARGUMENT...]
     shift
     read -r _ dir program < <(grep "^$name " "$logs/programs") || die "no test program '$name' was built"
     echo "# $name: $program"
-    (cd "$dir" && CARGO_MANIFEST_DIR=$dir "$program" "$@") || { echo "error: $name fails" && return 1; }
+    (cd "$dir" && CARGO_MANIFEST_DIR=$dir interruptible "$program" "$@") || { echo "error: $name fails" && return 1; }
 }
