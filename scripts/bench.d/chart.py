@@ -13,12 +13,12 @@ import os
 import sys
 
 COLOURS = {"ours": "#0969da", "kernel": "#57606a", "fuse-overlayfs": "#bc4c00",
-           "docker local": "#57606a", "raw file": "#bc4c00", "union": "#0969da", "image ext4": "#1a7f37"}
+           "docker local": "#57606a", "raw file": "#bc4c00", "union": "#0969da", "image ext4 2G": "#1a7f37"}
 SHOWN = {"ours": "Lamina", "kernel": "kernel overlayfs", "docker local": "Docker local",
-         "raw file": "ext4 in a file (Rawfile)", "union": "Lamina union", "image ext4": "Lamina image"}
+         "raw file": "ext4 in a file (Rawfile)", "union": "Lamina union", "image ext4 2G": "Lamina image"}
 PARTS = [("Union mounts: calls", "meta", ["ours", "kernel", "fuse-overlayfs"]),
          ("Union mounts: data", "data", ["ours", "kernel", "fuse-overlayfs"]),
-         ("Volumes", "volume", ["union", "image ext4", "docker local", "raw file"])]
+         ("Volumes", "volume", ["union", "image ext4 2G", "docker local", "raw file"])]
 LEFT, WIDTH, ROW, LEAST, MOST = 210, 520, 20, 1 / 32, 4
 
 
