@@ -32,7 +32,7 @@ mod together;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::FromHost;
 use crate::sys;
@@ -50,16 +50,6 @@ use refusal::{DRIVER, busy, unsupported};
 pub struct ImageDriver;
 
 impl ImageDriver {
-    /// Copies the image to a new file as it is at one moment; a volume in use is frozen meanwhile.
-    /// The copy is durable, its name is not: the caller syncs the directory. An error leaves no
-    /// copy, a crash one that is not whole.
-    ///
-    /// # Errors
-    /// [`VolumeError`]; `EEXIST` if `to` exists.
-    pub fn freeze_copy(&self, place: &Place, to: &Path) -> Result<()> {
-        copy::copy_frozen(&Image::open(place)?, to, &|_, _| {})
-    }
-
     /// Returns the bytes of the image: the size of the volume. A crash during [`Driver::resize`]
     /// leaves the size of before or the new one.
     ///

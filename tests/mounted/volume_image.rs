@@ -102,6 +102,11 @@ impl Volume {
         Ok(())
     }
 
+    /// Copies the image into the directory of another volume.
+    pub fn copy_to(&self, to: &Place) -> Result<(), VolumeError> {
+        DRIVER.copy(&self.place, &self.spec, to, &|_, _| {})
+    }
+
     pub fn at(&self, name: &str) -> PathBuf {
         self.place.data().join(name)
     }

@@ -219,12 +219,12 @@ fn a_copy_of_a_volume_in_use_is_whole(s: &mut Site) {
                 std::thread::yield_now();
             }
             let started = Instant::now();
-            DRIVER.freeze_copy(&volume.place, &copy.image()).unwrap();
+            volume.copy_to(&copy.place).unwrap();
             eprintln!("{kind} was copied in {:?}", started.elapsed());
             stop.store(true, Ordering::Relaxed);
             writer.join().unwrap();
         });
-        let taken = DRIVER.freeze_copy(&volume.place, &copy.image()).unwrap_err();
+        let taken = volume.copy_to(&copy.place).unwrap_err();
         assert!(matches!(taken, VolumeError::Host(_)), "{taken}");
         put(volume.at("after"), "changes are allowed again");
         assert!(fs::metadata(copy.image()).unwrap().blocks() * 512 < size / 2 + 64 * MIB);
@@ -241,9 +241,9 @@ fn a_copy_of_a_volume_in_use_is_whole(s: &mut Site) {
         volume.unmount();
         leaves_no_device(s);
         is_sound(kind, &copy.image());
-        let cold = s.root().join(format!("cold-{kind}"));
-        DRIVER.freeze_copy(&volume.place, &cold).unwrap();
-        assert!(get(&cold) == get(volume.image()));
+        let cold = Volume::plan(s, &format!("cold-{kind}"), size, &[("fs", kind)]);
+        volume.copy_to(&cold.place).unwrap();
+        assert!(get(cold.image()) == get(volume.image()));
     }
 }
 
@@ -257,7 +257,8 @@ fn a_copy_shares_blocks_where_the_host_can(s: &mut Site) {
     put(volume.at("f"), noise(40 << 20, 9));
     rustix::fs::sync();
     let before = used();
-    DRIVER.freeze_copy(&volume.place, &host.at("copy")).unwrap();
+    let copy = Volume::within(&host.place.data(), "copy", 128 * MIB, &[]);
+    volume.copy_to(&copy.place).unwrap();
     volume.unmount();
     volume.resize(96 * MIB).unwrap();
     let grown = used().saturating_sub(before);

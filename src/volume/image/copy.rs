@@ -10,7 +10,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::device::{IMAGE, Image, open_root, thaw};
+use super::device::{Device, IMAGE, Image, open_root, thaw};
 use super::options::MountOptions;
 use super::room::SECTOR_BYTES;
 use crate::error::{Errno, Error, FromHost};
@@ -68,7 +68,17 @@ pub(super) fn copy_frozen(image: &Image, to: &Path, on_copied: &OnCopied) -> Res
 /// # Errors
 /// [`VolumeError::Attached`] for an attached image elsewhere.
 pub(super) fn copy_device(image: &Image, to: &Path, on_copied: &OnCopied) -> Result<()> {
-    copy_by(|copy| copy_while_attached(image, (copy, to), on_copied), to)
+    copy_attached(image, image.find_device()?.as_ref(), to, on_copied)
+}
+
+/// As [`copy_device`], for an image whose loop device is known.
+pub(super) fn copy_attached(
+    image: &Image,
+    device: Option<&Device>,
+    to: &Path,
+    on_copied: &OnCopied,
+) -> Result<()> {
+    copy_by(|copy| copy_flushed((image, device), (copy, to), on_copied), to)
 }
 
 /// As [`copy_frozen`], for an image whose file system is frozen already. It is thawed before the
@@ -157,9 +167,12 @@ fn copy_still(image: &Image, (copy, to): New<'_>, on_copied: &OnCopied) -> Resul
     }
 }
 
-fn copy_while_attached(image: &Image, (copy, to): New<'_>, on_copied: &OnCopied) -> Result<()> {
-    let device = image.find_device()?;
-    if let Some(device) = &device {
+fn copy_flushed(
+    (image, device): (&Image, Option<&Device>),
+    (copy, to): New<'_>,
+    on_copied: &OnCopied,
+) -> Result<()> {
+    if let Some(device) = device {
         // What its users wrote and did not sync is in the cache of the device.
         device.flush()?;
     }

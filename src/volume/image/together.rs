@@ -6,8 +6,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::copy::{Frozen, copy_device, copy_thawing, freeze};
-use super::device::{IMAGE, Image, open_root};
+use super::copy::{Frozen, copy_attached, copy_thawing, freeze};
+use super::device::{Device, IMAGE, Image, open_root};
 use super::options::MountOptions;
 use crate::error::FromHost;
 use crate::sys;
@@ -17,6 +17,8 @@ use crate::volume::error::{Result, VolumeError};
 /// An attached image.
 pub(super) struct Member {
     image: Image,
+    /// Held open: it stays attached if its last user ends before the copy is made.
+    device: Device,
     content: Content,
 }
 
@@ -29,14 +31,12 @@ impl Member {
     /// The steps for an image; `None` if it is not attached, and so in use by nobody.
     pub(super) fn of(place: &Place, is_device: bool) -> Result<Option<Self>> {
         let image = Image::open(place)?;
-        if image.find_device()?.is_none() {
-            return Ok(None);
-        }
+        let Some(device) = image.find_device()? else { return Ok(None) };
         let content = match is_device {
             true => Content::Device,
             false => Content::Files { root: None, frozen: None },
         };
-        Ok(Some(Self { image, content }))
+        Ok(Some(Self { image, device, content }))
     }
 
     fn path(to: &Place) -> PathBuf {
@@ -54,9 +54,8 @@ impl Freezing for Member {
 
     /// Writes what is in memory, so that a freeze has little left to write.
     fn prepare(&mut self) -> Result<()> {
-        let Some(device) = self.image.find_device()? else { return Ok(()) };
-        let Content::Files { root, .. } = &mut self.content else { return device.flush() };
-        let mount = self.image.mount_detached(&device, &MountOptions::default())?;
+        let Content::Files { root, .. } = &mut self.content else { return self.device.flush() };
+        let mount = self.image.mount_detached(&self.device, &MountOptions::default())?;
         let opened = open_root(&mount, &self.image.path)?;
         sys::file::syncfs(opened.as_fd()).map_err(VolumeError::host(&self.image.path))?;
         *root = Some(opened);
@@ -74,9 +73,10 @@ impl Freezing for Member {
 
     fn freeze(&mut self, to: &Place, on_copied: &OnCopied) -> Result<()> {
         match &mut self.content {
-            Content::Device => copy_device(&self.image, &Self::path(to), on_copied),
+            Content::Device => {
+                copy_attached(&self.image, Some(&self.device), &Self::path(to), on_copied)
+            }
             Content::Files { frozen, .. } => {
-                // Without one, the last user ended before it was prepared.
                 copy_thawing(&self.image, frozen.take(), &Self::path(to), on_copied)
             }
         }
