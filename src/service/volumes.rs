@@ -11,8 +11,9 @@ mod device;
 mod fill;
 pub(in crate::service) mod group;
 mod grow;
+mod held;
 mod make;
-mod orchestrated;
+mod removal;
 mod room;
 pub(in crate::service) mod snapshot;
 pub mod transfer;
@@ -54,9 +55,6 @@ pub const CONTENT_LABEL: &str = "lamina.dev/snapshot-content";
 /// The driver of a volume for which none was named.
 pub const DEFAULT_DRIVER: &str = "local";
 
-/// How many volumes are taken into use at once after a start.
-const RESUMING: usize = 16;
-
 /// A volume to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewVolume {
@@ -76,6 +74,22 @@ impl NewVolume {
     pub const fn new(name: VolumeName) -> Self {
         Self { name, driver: None, options: BTreeMap::new(), labels: BTreeMap::new() }
     }
+}
+
+/// What a removal takes besides volumes that nobody owns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Volumes with recorded holders: engines forget theirs.
+    pub takes_held: bool,
+    /// Volumes that were made for a claim of Kubernetes, which removes them by itself.
+    pub takes_claimed: bool,
+    /// The content, which goes to the trash otherwise.
+    pub takes_content: bool,
+}
+
+impl Removal {
+    /// Whoever owns the volume.
+    pub const FORCED: Self = Self { takes_held: true, takes_claimed: true, takes_content: false };
 }
 
 /// The volumes of a data root.
@@ -138,70 +152,10 @@ impl VolumeService {
         Ok(driver.usage(&place(&found), &spec)?)
     }
 
-    /// Removes a volume for the container engine that holds it: it goes to the trash. A holder that
-    /// was recorded does not keep it, since engines forget theirs.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it.
-    pub fn remove(&self, name: &VolumeName) -> Result<()> {
-        let locked = self.lock_unused(name)?;
-        Ok(self.volumes.trash(locked)?)
-    }
-
     /// The data root.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Refuses a volume that a container, a mount or a command uses.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
-    pub fn require_unused(&self, name: &VolumeName) -> Result<()> {
-        let locked = self.volumes.lock(name)?;
-        self.require_no_container(name)?;
-        Ok(locked.require_idle()?)
-    }
-
-    /// Refuses a volume that was made for a claim of Kubernetes, which removes it by itself.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
-    pub fn require_unclaimed(&self, name: &VolumeName) -> Result<()> {
-        let Some(claim) = self.volumes.find(name)?.labels.remove(CLAIM_LABEL) else {
-            return Ok(());
-        };
-        let (kind, name, by) = ("volume", name.to_string(), User::Claim(claim));
-        Err(CatalogError::InUse { kind, name, by }.into())
-    }
-
-    /// Refuses a volume that has holders.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
-    pub fn require_unheld(&self, name: &VolumeName) -> Result<()> {
-        let volume = self.volumes.find(name)?;
-        if !self.volumes.is_held(&volume)? {
-            return Ok(());
-        }
-        let (kind, name) = ("volume", name.to_string());
-        Err(CatalogError::InUse { kind, name, by: User::Engine }.into())
-    }
-
-    /// Removes a volume with its content for good.
-    ///
-    /// # Errors
-    /// As [`VolumeService::remove`].
-    pub fn erase(&self, name: &VolumeName) -> Result<()> {
-        self.remove_for_good(self.lock_unused(name)?)
-    }
-
-    /// Removes a volume or a snapshot with its content, and what only it shared.
-    fn remove_for_good(&self, locked: Locked) -> Result<()> {
-        self.volumes.remove(locked)?;
-        self.settle_shared();
-        Ok(())
     }
 
     /// Whether a mount, a container or a holder uses a volume.
@@ -221,30 +175,6 @@ impl VolumeService {
         }
     }
 
-    /// Removes a volume that was made for a mount or an adoption that failed, unless another volume
-    /// has its name by now. Content goes to the trash: another process may have written it.
-    ///
-    /// # Errors
-    /// [`CatalogError::InUse`] if it has another user by now.
-    pub(super) fn erase_made(&self, made: &Volume) -> Result<()> {
-        let locked = self.lock_unused(&made.name)?;
-        if locked.volume().id != made.id {
-            return Ok(());
-        }
-        let data = &locked.volume().mountpoint;
-        let is_plain = locked.volume().driver == DEFAULT_DRIVER;
-        let is_empty = || std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
-        match is_plain && is_empty() {
-            true => self.remove_for_good(locked),
-            false => Ok(self.volumes.trash(locked)?),
-        }
-    }
-
-    /// Takes the state lock of a volume that nobody uses, and ends its mount.
-    fn lock_unused(&self, name: &VolumeName) -> Result<Locked> {
-        self.let_go(self.volumes.lock(name)?, |locked| Ok(locked.require_idle()?))
-    }
-
     fn require_no_container(&self, name: &VolumeName) -> Result<()> {
         let Some(container) = self.container_of(name)? else { return Ok(()) };
         let (kind, by) = ("volume", User::Container(container));
@@ -262,130 +192,16 @@ impl VolumeService {
         Ok(user.map(|container| container.name.into()))
     }
 
-    /// Mounts a volume for a holder, and returns the directory of its content. A holder is a member
-    /// of a set, which is recorded: it counts once, and after a restart too.
-    ///
-    /// # Errors
-    /// [`CatalogError::Missing`]; [`VolumeError::IsDevice`]; those of the driver.
-    pub fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf> {
-        let locked = self.volumes.lock(name)?;
-        let volume = locked.volume();
-        require_files(volume)?;
-        let (driver, spec) = parts(volume)?;
-        driver.mount(&place(volume), &spec)?;
-        let held = self.volumes.add_holder(&locked, holder).map_err(Refusal::from);
-        match held.and_then(|_| self.hold(&locked)) {
-            Ok(()) => Ok(volume.mountpoint.clone()),
-            Err(error) => {
-                settle(&locked)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends the use of a volume by a holder. The last one unmounts it, or detaches its device. An
-    /// unknown holder or volume is not an error.
-    ///
-    /// # Errors
-    /// [`Refusal::Catalog`]; those of the driver.
-    pub fn unpublish(&self, name: &VolumeName, holder: &str) -> Result<()> {
-        let locked = match self.volumes.lock(name) {
-            Err(CatalogError::Missing { .. }) => return Ok(()),
-            locked => locked?,
-        };
-        if self.volumes.remove_holder(&locked, holder)? > 0 {
-            return Ok(());
-        }
-        self.held.lock().remove(&locked.volume().id);
-        settle(&locked)
-    }
-
-    /// The holders of a volume.
-    ///
-    /// # Errors
-    /// [`Refusal::Catalog`].
-    pub fn holders(&self, volume: &Volume) -> Result<Vec<String>> {
-        Ok(self.volumes.holders(volume)?)
-    }
-
-    /// Takes the volumes of the recorded holders into use again, after a start of the process that
-    /// serves them. What fails is logged. One that hangs keeps one thread of several.
-    ///
-    /// # Errors
-    /// [`Refusal::Catalog`] where the holders cannot be read.
-    pub fn resume(&self) -> Result<()> {
-        let held = Mutex::new(self.volumes.held()?.into_iter());
-        let next = || held.lock().next();
-        let resume = || {
-            while let Some(volume) = next() {
-                if let Err(error) = self.resume_one(&volume) {
-                    tracing::error!(%error, name = %volume.name, "a volume in use is not mounted");
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..RESUMING {
-                scope.spawn(resume);
-            }
-        });
-        Ok(())
-    }
-
-    fn resume_one(&self, volume: &Volume) -> Result<()> {
-        let locked = self.volumes.lock(&volume.name)?;
-        if is_device(locked.volume()) {
-            return self.attach_for(&locked, None).map(drop);
-        }
-        let (driver, spec) = parts(locked.volume())?;
-        driver.mount(&place(locked.volume()), &spec)?;
-        self.hold(&locked)
-    }
-
-    fn hold(&self, locked: &Locked) -> Result<()> {
-        let id = locked.volume().id.clone();
-        if self.held.lock().contains_key(&id) {
-            return Ok(());
-        }
-        let open = locked.open()?;
-        self.held.lock().insert(id, open);
-        Ok(())
-    }
-
-    /// Ends the mounts of volumes that nobody uses, as processes that were killed leave them. A
-    /// volume with holders is in use, also before the process that serves them took it up.
-    ///
-    /// # Errors
-    /// [`Refusal::Catalog`] where the volumes cannot be read.
-    pub fn settle(&self) -> Result<()> {
-        for volume in self.volumes.list()? {
-            if let Err(error) = self.settle_one(&volume) {
-                tracing::warn!(%error, name = %volume.name, "a volume without users stays mounted");
-            }
-        }
-        Ok(())
-    }
-
-    fn settle_one(&self, volume: &Volume) -> Result<()> {
-        match self.volumes.try_lock(&volume.name)? {
-            Some(locked) if !self.volumes.is_held(locked.volume())? => {
-                // Another process may have ended the last use of it.
-                self.held.lock().remove(&locked.volume().id);
-                settle(&locked)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Gives a volume another name. It may be in use by mounts.
     ///
     /// # Errors
     /// [`CatalogError::InUse`] by a container, an engine or a claim, which know it by its name;
     /// [`CatalogError::Missing`], [`CatalogError::Exists`].
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
-        self.require_unheld(name)?;
-        self.require_unclaimed(name)?;
+        let locked = self.volumes.lock(name)?;
+        self.require_unowned(&locked, Removal::default())?;
         self.require_no_container(name)?;
-        Ok(self.volumes.rename(name, to)?)
+        Ok(self.volumes.rename(locked, to)?)
     }
 
     /// Sets labels, and removes those without a value. The volume may be in use.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use laminafs::service::volumes::{Limits, NewVolume, VolumeService, serve_by};
+use laminafs::service::volumes::{Limits, NewVolume, Removal, VolumeService, serve_by};
 use laminafs::types::VolumeName;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -494,7 +494,7 @@ fn what_volumes_were_promised_is_not_free(s: &mut Site) {
         refused(make(&volumes, "b", "union", half));
         volumes.unpublish(&name("a"), "test").unwrap();
         refused(make(&volumes, "b", "union", half));
-        until(|| volumes.remove(&name("a")).is_ok());
+        until(|| volumes.remove(&name("a"), Removal::FORCED).is_ok());
         make(&volumes, "b", "union", 64).unwrap();
         make(&volumes, "a", driver, half).unwrap();
         let limits = Limits { size_bytes: Some(half << 20), inodes: None };

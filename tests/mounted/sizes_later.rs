@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use laminafs::service::volumes::Removal;
 use rustix::io::Errno;
 
 use crate::harness::Site;
@@ -73,7 +74,7 @@ fn a_directory_has_a_size_from_the_start(s: &mut Site) {
     // In the trash and back.
     volumes.unpublish(&name("v"), "test").unwrap();
     until(|| volumes.settle().is_ok() && names(&data).is_empty());
-    volumes.remove(&name("v")).unwrap();
+    volumes.remove(&name("v"), Removal::FORCED).unwrap();
     volumes.undelete("v", None).unwrap();
     let data = volumes.publish(&name("v"), "test").unwrap();
     assert_eq!((used(&data, 2 * SIZE), mode(&data)), ((300, 1), 0o1777));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use laminafs::service::volumes::{Limits, NewVolume, VolumeService, is_device};
+use laminafs::service::volumes::{Limits, NewVolume, Removal, VolumeService, is_device};
 use laminafs::types::VolumeName;
 use rustix::mount::UnmountFlags;
 
@@ -266,7 +266,7 @@ fn a_device_in_use_is_neither_removed_nor_rolled_back(s: &mut Site) {
     open.write_all_at(b"first", 0).unwrap();
     volumes.unpublish(&v, "one").unwrap();
     // Nobody holds it, and a process has it open.
-    for refused in [volumes.remove(&v), volumes.erase(&v)] {
+    for refused in [volumes.remove(&v, Removal::FORCED), volumes.erase(&v)] {
         assert!(refused.unwrap_err().is_in_use());
     }
     assert_eq!(read(&open, 0, 5), b"first");
@@ -284,7 +284,7 @@ fn a_device_in_use_is_neither_removed_nor_rolled_back(s: &mut Site) {
     volumes.unpublish(&both[1], "one").unwrap();
     // An engine that forgot its holder removes the volume all the same, while nobody has it open.
     let open = device(&path);
-    assert!(volumes.remove(&v).unwrap_err().is_in_use());
+    assert!(volumes.remove(&v, Removal::FORCED).unwrap_err().is_in_use());
     drop(open);
     assert_eq!(volumes.device(&v).unwrap().unwrap(), path, "its holder keeps it");
     volumes.unpublish(&v, "one").unwrap();
@@ -293,7 +293,7 @@ fn a_device_in_use_is_neither_removed_nor_rolled_back(s: &mut Site) {
     volumes.roll_back(&v, &name("s")).unwrap();
     let path = volumes.publish_device(&v, "one").unwrap();
     assert_eq!(read(&device(&path), 0, 5), b"first");
-    volumes.remove(&v).unwrap();
+    volumes.remove(&v, Removal::FORCED).unwrap();
     leaves_no_device(s.root());
     volumes.undelete("v", None).unwrap();
     let open = device(&volumes.publish_device(&v, "two").unwrap());
@@ -452,14 +452,14 @@ fn a_killed_process_leaves_no_device(s: &mut Site) {
         let all = now.list().unwrap();
         for volume in &all {
             // A holder has its device after a restart, and nobody else has one.
-            let is_held = now.require_unheld(&volume.name).is_err();
+            let is_held = now.is_held(volume).unwrap();
             held += u32::from(is_held);
             eventually("the devices of holders alone", || {
                 now.device(&volume.name).unwrap().is_some() == is_held
             });
             left += u32::from(!is_held);
         }
-        let of_holders = all.iter().filter(|one| now.require_unheld(&one.name).is_err()).count();
+        let of_holders = all.iter().filter(|one| now.is_held(one).unwrap()).count();
         eventually("one device for each held volume", || devices(s.root()).len() == of_holders);
         for volume in &all {
             ["one", "two"].iter().for_each(|one| now.unpublish(&volume.name, one).unwrap());

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use laminafs::service::volumes::{Limits, NewVolume, VolumeService, serve_by};
+use laminafs::service::volumes::{Limits, NewVolume, Removal, VolumeService, serve_by};
 use laminafs::types::VolumeName;
 use rustix::fs::OFlags;
 
@@ -296,7 +296,7 @@ fn copied(volumes: &VolumeService, row: &Row) {
 }
 
 fn removed(volumes: &VolumeService, row: &Row) {
-    until(|| match volumes.remove(&name("b")) {
+    until(|| match volumes.remove(&name("b"), Removal::FORCED) {
         Err(error) if error.to_string().contains("busy") => false,
         done => done.map(|()| true).unwrap(),
     });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use laminafs::service::Refusal;
-use laminafs::service::volumes::{NewVolume, Usage, VolumeService};
+use laminafs::service::volumes::{NewVolume, Removal, Usage, VolumeService};
 use laminafs::types::VolumeName;
 
 pub use laminafs::service::volumes::Volume;
@@ -40,8 +40,7 @@ impl Volumes for VolumeService {
     }
 
     fn remove(&self, name: &VolumeName) -> Result<(), Refusal> {
-        self.require_unclaimed(name)?;
-        self.remove(name)
+        self.remove(name, Removal { takes_held: true, ..Removal::default() })
     }
 
     fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf, Refusal> {

@@ -12,10 +12,8 @@ impl Volumes {
     /// Gives a volume another name. The volume may be in use.
     ///
     /// # Errors
-    /// [`Missing`](crate::catalog::error::CatalogError::Missing),
     /// [`Exists`](crate::catalog::error::CatalogError::Exists).
-    pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
-        let mut locked = self.lock(name)?;
+    pub fn rename(&self, mut locked: Locked, to: &VolumeName) -> Result<()> {
         self.database.write(|transaction| {
             require_free(transaction, to)?;
             let values = params![to.as_str(), locked.volume.id];

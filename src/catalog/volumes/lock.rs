@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::row::{Volume, Volumes};
 use crate::catalog::error::{CatalogError, Result, User};
@@ -22,6 +23,12 @@ use crate::types::VolumeName;
 
 /// The directory with the files of the state locks, one for each id.
 const LOCKS: &str = ".locks";
+
+/// How long a volume may be in use by a program that a process is starting: until that runs, it has
+/// all open files of the process that starts it, and the locks of these.
+const STARTING: Duration = Duration::from_millis(500);
+/// Between two looks at such a volume.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A volume whose state lock is held. Its record was read under the lock.
 #[derive(Debug)]
@@ -175,13 +182,20 @@ impl Locked {
         }
     }
 
-    /// Refuses a volume that is in use.
+    /// Refuses a volume that is in use, also after a moment.
     ///
     /// # Errors
     /// [`CatalogError::InUse`].
     pub fn require_idle(&self) -> Result<()> {
-        if self.is_idle()? {
-            return Ok(());
+        let deadline = Instant::now() + STARTING;
+        loop {
+            if self.is_idle()? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(PAUSE);
         }
         let name = self.volume.name.to_string();
         Err(CatalogError::InUse { kind: "volume", name, by: User::Mount })

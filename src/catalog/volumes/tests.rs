@@ -80,12 +80,12 @@ fn a_rename_moves_nothing_and_frees_the_name() {
     let (dir, volumes) = root();
     let made = create(&volumes, "a");
     let used = volumes.lock(&name("a")).unwrap().open().unwrap();
-    volumes.rename(&name("a"), &name("b")).unwrap();
+    volumes.rename(volumes.lock(&name("a")).unwrap(), &name("b")).unwrap();
     let found = volumes.find(&name("b")).unwrap();
     assert_eq!((&found.id, &found.mountpoint), (&made.id, &made.mountpoint));
     let second = create(&volumes, "a");
     assert_ne!(second.mountpoint, made.mountpoint);
-    let taken = volumes.rename(&name("a"), &name("b"));
+    let taken = volumes.rename(volumes.lock(&name("a")).unwrap(), &name("b"));
     assert!(matches!(taken, Err(CatalogError::Exists { .. })));
     assert_eq!(directories(dir.path()).len(), 2);
     drop(used);
@@ -112,7 +112,7 @@ fn lose_catalogue(root: &Path) {
 fn a_lost_catalogue_is_built_from_the_directories() {
     let (dir, volumes) = root();
     let mut all: Vec<Volume> = ["a", "b", "c"].map(|text| create(&volumes, text)).into();
-    volumes.rename(&name("a"), &name("z")).unwrap();
+    volumes.rename(volumes.lock(&name("a")).unwrap(), &name("z")).unwrap();
     volumes.trash(volumes.lock(&name("b")).unwrap()).unwrap();
     all = vec![all.remove(2), Volume { name: name("z"), ..all.remove(0) }];
     drop(volumes);

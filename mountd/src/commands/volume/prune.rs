@@ -118,7 +118,7 @@ fn prune(service: &VolumeService, volume: &Volume, dry_run: bool) -> Result<Opti
     }
     let used = service.usage(&volume.name).map_or(0, |usage| usage.host_bytes);
     if !dry_run {
-        match service.erase(&volume.name) {
+        match service.erase_unheld(volume) {
             // Another process began to use it or removed it meanwhile.
             Err(error) if error.is_missing() || error.is_in_use() => return Ok(None),
             done => done?,

@@ -1,7 +1,7 @@
 //! `lamina volume rm`.
 
 use clap::Args;
-use laminafs::service::volumes::VolumeService;
+use laminafs::service::volumes::{Removal, VolumeService};
 
 use super::Context;
 use super::trash::{self, TrashArgs};
@@ -48,14 +48,11 @@ pub(super) fn run(context: &Context, args: &RmArgs) -> Result<(), CliError> {
 
 fn remove(service: &VolumeService, args: &RmArgs, text: &str) -> Result<(), CliError> {
     let name = text.parse()?;
-    if !args.force {
-        service.require_unheld(&name)?;
-        service.require_unclaimed(&name)?;
-    }
-    match (args.dry_run, args.purge) {
-        (true, _) => service.require_unused(&name)?,
-        (false, true) => service.erase(&name)?,
-        (false, false) => service.remove(&name)?,
+    let (takes_held, takes_claimed) = (args.force, args.force);
+    let how = Removal { takes_held, takes_claimed, takes_content: args.purge };
+    match args.dry_run {
+        true => service.require_removable(&name, how)?,
+        false => service.remove(&name, how)?,
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use laminafs::claim::failure::Failure;
 use laminafs::claim::object::{Id, Labels, VolumeMode};
 use laminafs::claim::volumes::stand_in_name;
 use laminafs::claim::{Action, Objects, Origin, Provision, provision, quantity::Quantity};
-use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewVolume, Volume, VolumeService};
+use laminafs::service::volumes::{CLAIM_LABEL, Limits, NewVolume, Removal, Volume, VolumeService};
 use laminafs::service::{CatalogError, Refusal, hostpath};
 use laminafs::types::VolumeName;
 use serde_json::{Value, json};
@@ -122,7 +122,9 @@ impl Drivers {
                     let done = match made.contains(&name) {
                         true => drivers.finish(&volume.name),
                         false if wanted.contains(&name) || drivers.is_wanted(volume) => Ok(()),
-                        false => drivers.volumes.remove(&volume.name).map_err(refused),
+                        false => {
+                            drivers.volumes.remove(&volume.name, Removal::FORCED).map_err(refused)
+                        }
                     };
                     if let Err(failure) = done {
                         tracing::warn!("volume {name}: {}", failure.message);
@@ -312,7 +314,7 @@ impl Drivers {
         }
         let name = self.own_named(&object, &name)?.name;
         // A holder keeps it: another program uses it.
-        match self.volumes.require_unheld(&name).and_then(|()| self.volumes.remove(&name)) {
+        match self.volumes.remove(&name, Removal { takes_claimed: true, ..Removal::default() }) {
             Err(refusal) if is_missing(&refusal) => Ok(()),
             done => done.map_err(refused),
         }

@@ -59,7 +59,7 @@ impl Volumes for Faulty {
 
     fn remove(&self, name: &VolumeName) -> Result<(), Refusal> {
         self.pass("remove", name);
-        self.inner.remove(name)
+        Volumes::remove(&self.inner, name)
     }
 
     fn publish(&self, name: &VolumeName, holder: &str) -> Result<PathBuf, Refusal> {
