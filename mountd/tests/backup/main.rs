@@ -13,6 +13,8 @@ mod faults;
 mod place;
 #[path = "../shared/port.rs"]
 mod port;
+#[path = "../shared/programs.rs"]
+mod programs;
 mod proxy;
 mod repository;
 mod restic;

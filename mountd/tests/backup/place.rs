@@ -1,7 +1,7 @@
 //! Data roots, and the program on them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -87,18 +87,4 @@ impl Place {
             assert!(!name.contains(volume) && !name.starts_with(".growing"), "{name} stays");
         }
     }
-}
-
-/// Whether a program is there. A missing one is a failure where nothing may be skipped.
-pub fn has_program(path: &Path) -> bool {
-    let is_there = match path.is_absolute() {
-        true => path.exists(),
-        false => Command::new(path).arg("--version").output().is_ok(),
-    };
-    let must = std::env::var_os("LAMINA_NO_SKIP").is_some();
-    assert!(is_there || !must, "{} is missing: scripts/deps test", path.display());
-    if !is_there {
-        eprintln!("skipped: {} is missing", path.display());
-    }
-    is_there
 }

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::place::{Place, has_program};
+use crate::place::Place;
+use crate::programs::has;
 use crate::tree;
 
 /// A file system of a volume that nobody uses, mounted for a change by hand.
@@ -46,7 +47,7 @@ fn restic(place: &Place, words: &[&str], list: &[u8], within: &Path) -> serde_js
 
 #[test]
 fn restic_reads_the_files_that_changed_between_snapshots() {
-    if !has_program("restic".as_ref()) || !has_program("mkfs.ext4".as_ref()) {
+    if !has("restic") || !has("mkfs.ext4") {
         return;
     }
     let place = Place::new();

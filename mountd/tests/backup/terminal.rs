@@ -1,10 +1,10 @@
 //! What a person at a terminal sees of a transfer.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::place::{Place, has_program};
+use crate::place::Place;
+use crate::programs::has;
 use crate::tree;
 
 /// Runs a verb on a terminal, and returns what appears there.
@@ -23,7 +23,7 @@ fn on_terminal(place: &Place, words: &[&str]) -> String {
 
 #[test]
 fn a_terminal_shows_how_far_a_transfer_is_and_a_pipe_does_not() {
-    if !has_program(Path::new("script")) {
+    if !has("script") {
         return;
     }
     let place = Place::new();

@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::place::{Place, has_program};
+use crate::place::Place;
+use crate::programs::has;
 use crate::tar::Tar;
 use crate::tree;
 
@@ -47,7 +48,7 @@ fn tar_and_podman_read_and_write_the_same_archives() {
     tar(&["-c", "-S", "--format=pax", "--xattrs", include, "-f", &written, "-C", from, "."]);
     place.good(&["import", &written, "again"]);
     tree::assert_equal(&data, &place.data("root", "again"), false);
-    if !has_program("podman".as_ref()) {
+    if !has("podman") {
         return;
     }
     let podman = |words: &[&str]| {

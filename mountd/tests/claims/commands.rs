@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::manifests::{claim, class, pod, volume};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 const OWN: &str = "lamina.dev/volume";
 const LAST: &str = ".metadata.annotations.kubectl\\.kubernetes\\.io/last-applied-configuration";

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use serde_json::Value;
 
 use crate::manifests::{attributes, claim, class, restored, snapshot, snapshot_class};
-use crate::place::{Place, until};
+use crate::place::Place;
 use crate::shown::{Cleanup, Shown, files};
+use crate::until::until;
 
 const CSI: &str = "csi.lamina.dev";
 

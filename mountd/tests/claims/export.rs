@@ -81,7 +81,7 @@ fn exported_volumes_bind_in_another_cluster() {
     other.apply(&exported);
     other.until_field("pvc/dir", ".status.phase", "Bound");
     let bound = || other.good("get pvc made -n shop -o jsonpath={.status.phase}");
-    crate::place::until("the binding of an exported claim", || bound() == "Bound");
+    crate::until::until("the binding of an exported claim", || bound() == "Bound");
     assert_eq!(other.good("get pvc made -n shop -o jsonpath={.spec.volumeName}"), name);
     let again = other.kubectl(&["apply", "-f", "-"], &exported);
     let again = String::from_utf8(again.stdout).unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::manifests::{claim, class, pod, volume};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 /// Walks under kills, each with another beginning of the pauses.
 const ROUNDS: u64 = 3;

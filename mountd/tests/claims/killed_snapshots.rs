@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::killed::{Chance, insist};
 use crate::manifests::{claim, class, restored, snapshot, snapshot_class};
-use crate::place::{Place, until};
+use crate::place::Place;
 use crate::shown::{Cleanup, Shown, files};
+use crate::until::until;
 
 /// Ends the kills, also if a walk fails.
 struct Ends<'a>(&'a AtomicBool);

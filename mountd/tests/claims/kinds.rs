@@ -1,7 +1,8 @@
 //! Claims of pods, claims for one pod, and classes of attributes.
 
 use crate::manifests::{attributes, claim, class, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 const OWN: &str = "lamina.dev/volume";
 

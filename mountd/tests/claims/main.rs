@@ -23,6 +23,10 @@ mod place;
 mod policies;
 #[path = "../shared/port.rs"]
 mod port;
+#[path = "../shared/programs.rs"]
+mod programs;
 mod shown;
 mod snapshots;
+#[path = "../shared/until.rs"]
+mod until;
 mod walk;

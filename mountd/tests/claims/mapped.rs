@@ -1,7 +1,8 @@
 //! Static volumes of a cluster, whose sources drivers of this host stand in for.
 
 use crate::manifests::{claim, pod, volume};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 const ANNOTATION: &str = ".metadata.annotations.lamina\\.dev/volume";
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use crate::manifests::{claim, class, pod};
 use crate::port;
+use crate::programs::has;
+use crate::until::until;
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(60);
@@ -52,23 +54,11 @@ impl Daemon {
     }
 }
 
-/// Waits for a condition.
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(30));
-    }
-}
-
 impl Place {
     /// A place, unless this host has no kubectl. To have none is a failure where nothing may be
     /// skipped.
     pub fn new() -> Option<Self> {
-        if !Path::new(KUBECTL).exists() {
-            assert!(std::env::var_os("LAMINA_NO_SKIP").is_none(), "{KUBECTL} is missing");
-            eprintln!("skipped: {KUBECTL} is missing");
+        if !has(KUBECTL) {
             return None;
         }
         let dir = tempfile::tempdir_in("/tmp").unwrap();
@@ -186,7 +176,7 @@ impl Place {
         assert!(output.status.success(), "{manifest}: {output:?}");
     }
 
-    /// A field of an object; empty if the object or the field is missing.
+    /// A field of an object; empty if the object, the field or the daemon is missing.
     pub fn field(&self, object: &str, path: &str) -> String {
         let path = format!("jsonpath={{{path}}}");
         let words = ["get", object, "-o", &path, "--ignore-not-found"];

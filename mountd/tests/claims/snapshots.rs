@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::manifests::{
     claim, class, content, prepared_snapshot, restored, snapshot, snapshot_class, volume,
 };
-use crate::place::{Place, until};
+use crate::place::Place;
 use crate::shown::{Cleanup, Shown, files};
+use crate::until::until;
 
 const OWN: &str = "lamina.dev/volume";
 const CSI: &str = "csi.lamina.dev";

@@ -9,7 +9,7 @@ fn a_container_is_committed_and_compared_while_it_runs() {
     let Some(place) = Place::new() else { return };
     let script = "mkdir /new; echo 1 > /new/a; rm /etc/group; echo ready; sleep 1000";
     place.good(&["container", "run", "-d", "--name", "c", "busybox:1", "sh", "-c", script]);
-    crate::place::until("the changes", || place.good(&["container", "logs", "c"]) == "ready\n");
+    crate::until::until("the changes", || place.good(&["container", "logs", "c"]) == "ready\n");
     for round in 0..2 {
         let changes = place.good(&["container", "diff", "c"]);
         for line in ["A /new", "A /new/a", "D /etc/group"] {

@@ -83,7 +83,7 @@ fn links_in_a_container_do_not_lead_to_the_host() {
          ln -s /proc/1/root /magic; mkdir /d; ln -s {host}/secret /d/s; ln -s /up /d/t; sleep 1000"
     );
     place.good(&["container", "run", "-d", "--name", "c", "busybox:1", "sh", "-c", &script]);
-    crate::place::until("the links", || {
+    crate::until::until("the links", || {
         place.output(&["container", "exec", "c", "test", "-L", "/d/t"]).status.success()
     });
     for stopped in [false, true] {

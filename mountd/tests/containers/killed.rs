@@ -2,7 +2,8 @@
 
 use std::process::Child;
 
-use crate::place::{Place, kill, until};
+use crate::place::{Place, kill};
+use crate::until::until;
 
 const WRITES: &str = "echo ready; while :; do echo x >> /f; sleep 0.05; done";
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::place::{Place, text, until};
+use crate::place::{Place, text};
+use crate::until::until;
 
 #[test]
 fn a_log_is_followed_cut_and_dated() {

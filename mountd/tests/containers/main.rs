@@ -16,7 +16,11 @@ mod copies;
 mod killed;
 mod logs;
 mod place;
+#[path = "../shared/programs.rs"]
+mod programs;
 mod prune;
 mod runs;
 mod several;
 mod terminal;
+#[path = "../shared/until.rs"]
+mod until;

@@ -4,15 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::busybox::{self, BUSYBOX, has};
-
-/// For what should happen soon.
-const WAIT: Duration = Duration::from_secs(60);
+use crate::busybox::{self, BUSYBOX};
+use crate::programs::has;
 
 /// A data root below /tmp. All containers are ended when it is dropped.
 pub struct Place {
@@ -34,16 +31,6 @@ impl Drop for Place {
 /// Kills a process.
 pub fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap_or_default();
-}
-
-/// Waits for a condition.
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The text of an output.

@@ -2,7 +2,8 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::place::{Place, text, until};
+use crate::place::{Place, text};
+use crate::until::until;
 
 #[test]
 fn the_exit_code_is_that_of_the_program() {

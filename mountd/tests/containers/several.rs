@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::place::{Place, text, until};
+use crate::place::{Place, text};
+use crate::until::until;
 
 #[test]
 fn of_two_runs_of_one_name_one_is_refused() {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 /// For what a program is to print.
 const WAIT: Duration = Duration::from_secs(20);

@@ -280,7 +280,7 @@ fn a_controller_of_its_own_does_not_delete_what_a_node_takes_into_use() {
     command.arg("--config").arg(host.at("lamina.toml")).stderr(log);
     let mut controller = command.spawn().unwrap();
     let client = host.client_of(&socket);
-    crate::host::until("the start", || client.probe(ProbeRequest {}).is_ok());
+    crate::until::until("the start", || client.probe(ProbeRequest {}).is_ok());
     let node = host.client();
     let (mut deleted, mut kept) = (0, 0);
     for round in 0..40 {

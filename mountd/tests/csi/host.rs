@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
 use crate::client::Client;
+use crate::until::until;
 use crate::wire::ProbeRequest;
 
 /// For what should happen soon.
@@ -40,16 +41,6 @@ pub struct Usage {
     pub mounts: Vec<PathBuf>,
     pub loops: Vec<String>,
     pub processes: Vec<String>,
-}
-
-/// Waits for a condition.
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A file system on which files share blocks, as a snapshot of a device in use needs it. All hosts

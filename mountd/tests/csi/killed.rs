@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::client::{Answer, Client};
 use crate::content;
-use crate::host::{Chance, Host, Over, until};
+use crate::host::{Chance, Host, Over};
 use crate::kinds::{ALL, Disk, Kind, delete_snapshot, for_each_kind, from_snapshot, target};
+use crate::until::until;
 use crate::wire::*;
 
 for_each_kind! {

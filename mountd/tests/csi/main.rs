@@ -29,4 +29,6 @@ mod pages;
 mod pods;
 mod races;
 mod several;
+#[path = "../shared/until.rs"]
+mod until;
 mod wire;

@@ -10,8 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tonic::Code;
 
 use crate::client::{Answer, Client};
-use crate::host::{Host, MIB, until};
+use crate::host::{Host, MIB};
 use crate::kinds::{Disk, Kind, at_least, map, target};
+use crate::until::until;
 use crate::wire::volume_capability::access_mode::Mode;
 use crate::wire::*;
 

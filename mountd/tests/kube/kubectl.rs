@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::daemon::{Daemon, Place};
+use crate::programs::has;
 
 /// The version of a kubectl, such as `1.32`.
 fn version(program: &Path) -> Option<String> {
@@ -65,11 +66,7 @@ impl Output {
 impl Kubectl {
     /// `None` where it is not installed, which is an error in CI.
     pub fn new(place: &Place, daemon: &Daemon) -> Option<Self> {
-        let found = Command::new("kubectl").arg("version").arg("--client").output();
-        if !found.is_ok_and(|done| done.status.success()) {
-            let must = std::env::var_os("LAMINA_NO_SKIP").is_some();
-            assert!(!must, "this tier needs kubectl");
-            eprintln!("skipped: kubectl is not installed");
+        if !has("kubectl") {
             return None;
         }
         let (config, cache) = (place.at("kubeconfig"), place.at("cache"));

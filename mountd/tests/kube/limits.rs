@@ -78,7 +78,7 @@ fn of_a_thousand_watches_some_are_refused_and_memory_is_bounded() {
     }
     assert!(daemon.memory_kib() < before + GROWTH_KIB, "{} KiB", daemon.memory_kib());
     drop(open);
-    crate::daemon::until("a free watch", || {
+    crate::until::until("a free watch", || {
         daemon.client().watch(&format!("{MAPS}?watch=true&resourceVersion=1")).0 == 200
     });
 }

@@ -17,9 +17,13 @@ mod kubectl;
 mod limits;
 #[path = "../shared/port.rs"]
 mod port;
+#[path = "../shared/programs.rs"]
+mod programs;
 mod requests;
 mod second;
 mod several;
 mod transcript;
+#[path = "../shared/until.rs"]
+mod until;
 mod walk;
 mod wrong;

@@ -20,8 +20,9 @@ use std::process::{Command, Stdio};
 
 use crate::cases::{Address, for_each};
 use crate::client::Client;
-use crate::daemon::{self, until};
+use crate::daemon;
 use crate::kubectl::versions;
+use crate::until::until;
 
 /// The older version, whose outputs may be others.
 const OLD: &str = "1.20";

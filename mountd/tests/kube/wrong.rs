@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 
 use crate::cases::merge;
 use crate::client::{Client, Reply};
-use crate::daemon::{Place, until};
+use crate::daemon::Place;
+use crate::until::until;
 
 /// From this number on, the same characters after each other are shown by their number.
 const RUN_MAX: usize = 40;

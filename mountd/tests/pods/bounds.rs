@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 /// Whether the words of any process of the host have a text.
 fn is_shown(text: &str) -> bool {

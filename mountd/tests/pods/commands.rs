@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 #[test]
 fn a_pod_is_started_shown_and_stopped() {

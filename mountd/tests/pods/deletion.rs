@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 #[test]
 fn a_pod_ends_within_its_grace_and_then_its_object_is_gone() {

@@ -5,7 +5,8 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::manifests::{FOREVER, claim, class, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();

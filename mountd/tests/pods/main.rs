@@ -21,7 +21,11 @@ mod manifests;
 mod place;
 #[path = "../shared/port.rs"]
 mod port;
+#[path = "../shared/programs.rs"]
+mod programs;
 mod restarts;
 mod several;
 mod stopped;
+#[path = "../shared/until.rs"]
+mod until;
 mod volumes;

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::busybox::{self, BUSYBOX, has};
+use crate::busybox::{self, BUSYBOX};
 use crate::port;
+use crate::programs::has;
+use crate::until::until;
 
 /// For what should happen soon.
 const WAIT: Duration = Duration::from_secs(90);
@@ -42,16 +44,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.0.kill().unwrap_or_default();
         self.0.wait().unwrap();
-    }
-}
-
-/// Waits for a condition.
-#[track_caller]
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -160,10 +152,13 @@ impl Place {
     }
 
     /// A field of an object; empty if the object or the field is missing.
+    #[track_caller]
     pub fn field(&self, object: &str, path: &str) -> String {
         let path = format!("jsonpath={{{path}}}");
         let words = ["get", object, "-o", &path, "--ignore-not-found"];
-        String::from_utf8(self.kubectl(&words, "").stdout).unwrap()
+        let output = self.kubectl(&words, "");
+        assert!(output.status.success(), "{object}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     #[track_caller]

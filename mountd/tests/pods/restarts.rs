@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 const CODE: &str = ".status.containerStatuses[0].state.terminated.exitCode";
 const REASON: &str = ".status.containerStatuses[0].state.terminated.reason";

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::manifests::{FOREVER, claim, class, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 #[test]
 fn starts_stops_and_deletions_at_once_leave_nothing() {

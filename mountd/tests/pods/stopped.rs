@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 #[test]
 fn what_is_left_of_a_pod_that_has_ended_is_removed_by_a_stop() {

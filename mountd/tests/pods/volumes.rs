@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::manifests::{FOREVER, pod};
-use crate::place::{Place, until};
+use crate::place::Place;
+use crate::until::until;
 
 /// Runs a pod once and returns what it printed.
 #[track_caller]

@@ -15,7 +15,8 @@ use crate::csi_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, HUFFMAN, PREFACE, Peer, frame, head,
     message, plain,
 };
-use crate::daemon::{Place, mode, until};
+use crate::daemon::{Place, mode};
+use crate::until::until;
 
 const INFO: &str = "/csi.v1.Identity/GetPluginInfo";
 const NAME: &str = "csi.lamina.dev";

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::daemon::{Place, mode, until};
+use crate::daemon::{Place, mode};
+use crate::until::until;
 
 #[test]
 fn a_restart_keeps_volumes_and_mounts() {

@@ -19,5 +19,9 @@ mod load;
 mod manager;
 mod manifests;
 mod metrics;
+#[path = "../shared/programs.rs"]
+mod programs;
 #[path = "../shared/tools.rs"]
 mod tools;
+#[path = "../shared/until.rs"]
+mod until;

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::daemon::{Place, WAIT, until};
+use crate::daemon::{Place, WAIT};
+use crate::until::until;
 
 /// Waits for a message with this line.
 #[track_caller]

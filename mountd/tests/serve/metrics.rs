@@ -6,7 +6,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::daemon::{Place, mode, until};
+use crate::daemon::{Place, mode};
+use crate::until::until;
 
 /// The value of a line of metrics.
 fn value(text: &str, name: &str) -> Option<f64> {

@@ -56,13 +56,3 @@ pub fn unmount_below(dir: &Path) {
         rustix::mount::unmount(*at, rustix::mount::UnmountFlags::DETACH).unwrap_or_default();
     }
 }
-
-/// Whether this host has a program. To lack one is a failure where nothing may be skipped.
-pub fn has(path: &str) -> bool {
-    let is_there = Path::new(path).exists();
-    assert!(is_there || std::env::var_os("LAMINA_NO_SKIP").is_none(), "{path} is missing");
-    if !is_there {
-        eprintln!("skipped: {path} is missing");
-    }
-    is_there
-}

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::client::{Client, Reply};
 use crate::daemon::{self, free_address};
+use crate::until::until;
 
 /// The time in which a daemon has to answer.
 const WAIT: Duration = Duration::from_secs(20);
@@ -54,7 +55,7 @@ impl Template {
         });
         let mark = json!({"metadata": {"name": "mark"}, "spec": spec});
         client.post(MARK.trim_end_matches("/mark"), &mark).is(201);
-        daemon::until("the mark", || client.get(MARK).is(200)["status"]["phase"] == "Pending");
+        until("the mark", || client.get(MARK).is(200)["status"]["phase"] == "Pending");
         let config = daemon.config.clone();
         daemon.end();
         Self { place, config, library }
