@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::group::Taking;
-use super::{CONTENT_LABEL, Result, Volume, VolumeService, parts, place};
+use super::{CONTENT_LABEL, Removal, Result, Volume, VolumeService, parts, place};
 use crate::catalog::error::{CatalogError, User};
 use crate::catalog::volumes::{Begun, Growing, Locked, NewVolume as NewRecord, Volumes};
 use crate::types::VolumeName;
@@ -19,6 +19,13 @@ const OWNER: &str = "lamina.dev/";
 pub(super) fn unowned(source: &Volume) -> Labels {
     let labels = source.labels.iter().filter(|(key, _)| !key.starts_with(OWNER));
     labels.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Refuses a snapshot that was made for a VolumeSnapshotContent of Kubernetes.
+fn refuse_shown(snapshot: &Volume, text: &str) -> Result<()> {
+    let Some(content) = snapshot.labels.get(CONTENT_LABEL) else { return Ok(()) };
+    let (kind, name, by) = ("snapshot", text.to_owned(), User::Content(content.clone()));
+    Err(CatalogError::InUse { kind, name, by }.into())
 }
 
 impl VolumeService {
@@ -105,11 +112,18 @@ impl VolumeService {
     /// # Errors
     /// [`CatalogError::InUse`], [`CatalogError::Missing`].
     pub fn require_unshown(&self, text: &str) -> Result<()> {
-        let Some(content) = self.inspect_snapshot(text)?.labels.remove(CONTENT_LABEL) else {
-            return Ok(());
-        };
-        let (kind, name, by) = ("snapshot", text.to_owned(), User::Content(content));
-        Err(CatalogError::InUse { kind, name, by }.into())
+        refuse_shown(&self.inspect_snapshot(text)?, text)
+    }
+
+    /// As [`VolumeService::remove_snapshot`], but not a snapshot that
+    /// [`VolumeService::require_unshown`] refuses.
+    ///
+    /// # Errors
+    /// [`CatalogError::InUse`], [`CatalogError::Missing`].
+    pub fn remove_unshown_snapshot(&self, text: &str) -> Result<()> {
+        let locked = self.lock_unused_snapshot(text)?;
+        refuse_shown(locked.volume(), text)?;
+        self.remove_for_good(locked)
     }
 
     /// Removes a snapshot for good.
@@ -185,6 +199,7 @@ impl VolumeService {
     /// new one.
     pub fn roll_back(&self, name: &VolumeName, snapshot: &VolumeName) -> Result<()> {
         let mut locked = self.volumes.lock(name)?;
+        self.require_unowned(&locked, Removal { takes_claimed: true, ..Removal::default() })?;
         locked.require_idle()?;
         let from = self.volumes.lock_snapshot(&format!("{name}@{snapshot}"))?;
         let (driver, spec) = parts(locked.volume())?;

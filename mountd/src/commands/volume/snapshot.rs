@@ -85,12 +85,11 @@ pub(super) fn run(context: &Context, args: SnapshotArgs) -> Result<(), CliError>
         }
         SnapshotCommand::Rm { force, dry_run, snapshots } => {
             context.show_each(&snapshots, |snapshot| {
-                if !force {
-                    service.require_unshown(snapshot)?;
-                }
-                match dry_run {
-                    true => drop(service.inspect_snapshot(snapshot)?),
-                    false => service.remove_snapshot(snapshot)?,
+                match (dry_run, force) {
+                    (true, true) => drop(service.inspect_snapshot(snapshot)?),
+                    (true, false) => service.require_unshown(snapshot)?,
+                    (false, true) => service.remove_snapshot(snapshot)?,
+                    (false, false) => service.remove_unshown_snapshot(snapshot)?,
                 }
                 Ok(true)
             })
