@@ -186,6 +186,7 @@ fn judge(site: &mut Site, place: &Place<'_>) {
     judge_again(site, place, &lamina);
     faults::judge(site, place);
     faults::judge_adoption(site, place, &lamina);
+    faults::judge_killed_adoption(site, place);
     judge_export(site, place, &lamina);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{Place, Report};
-use crate::harness::{self, Background, Site};
+use crate::harness::{self, Background, Done, Site};
 use crate::lamina::{Lamina, RootBy};
 use crate::tree::Tree;
 
@@ -15,6 +15,8 @@ use crate::tree::Tree;
 const KILLS: u64 = 12;
 /// The time between two of these moments.
 const STEP: Duration = Duration::from_millis(25);
+/// The same for a move, which copies nothing.
+const MOVE_STEP: Duration = Duration::from_millis(3);
 
 /// A migration that is killed leaves nothing half, and a retry finishes.
 pub(super) fn judge(site: &mut Site, place: &Place<'_>) {
@@ -90,4 +92,44 @@ pub(super) fn judge_adoption(site: &mut Site, place: &Place<'_>, lamina: &Lamina
 fn inode(path: &str) -> u64 {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).expect("a directory").ino()
+}
+
+/// A killed move leaves the content at one of the two places, and a retry finishes it.
+pub(super) fn judge_killed_adoption(site: &mut Site, place: &Place<'_>) {
+    let lamina = Lamina::new(site, "moved-by-killed", RootBy::Option);
+    let (mut killed, mut lost, mut unfinished) = (0, Vec::new(), Vec::new());
+    let (mut stayed, mut moved) = (0, 0);
+    for step in 1..=KILLS {
+        let name = format!("step-{step}");
+        place.engine.call(&["volume", "create", &name]).expect();
+        place.fill(&name);
+        let content = place.content(&name);
+        let (expected, inode) = (Tree::read(&content), inode(&content));
+        let mut command = place.command(&lamina, &["--adopt", &name]);
+        let mut run = Background::start(&mut command, Path::new("/dev/null"));
+        std::thread::sleep(MOVE_STEP * u32::try_from(step).expect("a small number"));
+        killed += usize::from(run.is_running());
+        run.end(Signal::KILL);
+        let here = format!("{}/{name}/_data", lamina.at("volumes"));
+        let places = [&content, &here];
+        let found = places.map(|path| Path::new(path).exists() && self::inode(path) == inode);
+        match found {
+            [true, false] => stayed += 1,
+            [false, true] => moved += 1,
+            _ => lost.push((step, found)),
+        }
+        let has_it = || place.engine.call(&["volume", "inspect", &name]).is_ok();
+        let retry = has_it().then(|| place.import(&lamina, &["--adopt", &name]));
+        // Not at the place of before if that is in the trash.
+        let found = lamina.run(&["volume", "inspect", &name]).json();
+        let here = found[0]["mountpoint"].as_str().expect("a path");
+        let differences = expected.differences(&Tree::read(here));
+        if !retry.as_ref().is_none_or(Done::is_ok) || has_it() || !differences.is_empty() {
+            unfinished.push((step, retry.map(|done| done.text() + &done.err), differences));
+        }
+    }
+    site.holds("adopt_killed", killed > 0, "expected a killed run got none");
+    site.holds("adopt_killed_before", stayed > 0, format!("{stayed} stayed, {moved} moved"));
+    site.equal("adopt_killed_lost", lost, Vec::<(u64, [bool; 2])>::new());
+    site.equal("adopt_killed_retry", unfinished, Vec::<(u64, Option<String>, Vec<String>)>::new());
 }
