@@ -259,7 +259,7 @@ struct WarningObject<'a> {
     warning: &'a str,
 }
 
-/// Says that a signal ends the command.
+/// Prints that a signal ends the command.
 pub fn interrupted() {
     let error = "interrupted: nothing is lost, and nothing unfinished stays".to_owned();
     let text = match JSON.load(Ordering::Relaxed) {

@@ -38,7 +38,7 @@ pub use scan::Scan;
 
 use file::{CountedFile, Tracked};
 
-/// The most inodes without a user of which the data is remembered.
+/// The most unused inodes whose data is remembered.
 const TRACKED_MAX: usize = 16 * 1024;
 
 /// A tree with an account.

@@ -108,7 +108,9 @@ impl Remote {
         let failed = |error: object_store::Error| bad(error.to_string());
         let (store, folder, directory) = match scheme {
             ObjectStoreScheme::Local => {
-                let dir = url.to_file_path().map_err(|()| bad("it is no path".to_owned()))?;
+                let dir = url
+                    .to_file_path()
+                    .map_err(|()| bad("it names a host: use file:///DIR".to_owned()))?;
                 (local(&dir, create)?, Path::default(), Some(dir))
             }
             _ => (cloud(scheme, site).map_err(failed)?, folder, None),

@@ -74,7 +74,7 @@ impl Sealer {
         }
     }
 
-    /// Says in a configuration which key the repository has; empty without one.
+    /// The key of the repository, as its configuration names it; empty without one.
     pub(super) fn proof(&self) -> &str {
         &self.proof
     }

@@ -6,7 +6,7 @@
 //! is read under it.
 //!
 //! Each user holds a shared lock (flock(2)) on the data root, so that the catalogue of a root that
-//! a failed mount had made is removed only while nobody uses it.
+//! a failed mount had made is removed only while it is unused.
 //!
 //! One connection writes, and others read at the same time: in WAL mode a reader waits for no
 //! writer. A read that begins after a commit sees it, whichever connection it has.
@@ -245,7 +245,7 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Has all that is written go to a log first (WAL). The first time the file itself is rewritten,
-/// for which SQLite waits for nobody: of several processes that make a catalogue, one does it.
+/// for which SQLite does not wait: of several processes that make a catalogue, one does it.
 fn use_log(connection: &Connection) -> rusqlite::Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {

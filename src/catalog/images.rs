@@ -3,7 +3,7 @@
 //! Below the data root, `images/SHA256` is the record of the image with that configuration, and
 //! `names/NAME` (percent-encoded) holds the digits. Both are written beside their place and
 //! renamed. An import holds a shared lock on `images` from its first layer to its record; the
-//! collection of what nobody needs takes it exclusively.
+//! collection of unneeded objects takes it exclusively.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

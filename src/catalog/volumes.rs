@@ -7,7 +7,7 @@
 //!
 //! | state | meaning | after a crash |
 //! | --- | --- | --- |
-//! | growing | its driver makes it; the state lock is held | removed by the next one who meets it |
+//! | growing | its driver makes it; the state lock is held | removed by the next command |
 //! | ready | a user sees it | |
 //! | trashed | it lost its name, and can be brought back | |
 //! | going | it is removed; the state lock is held | the removal is continued |

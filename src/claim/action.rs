@@ -93,7 +93,7 @@ pub enum Action {
     Event(Event),
     /// Makes content, and creates the volume's object once the content exists.
     Provision(Box<Provision>),
-    /// Deletes the content of a volume. Content that is gone already is no failure.
+    /// Deletes the content of a volume. Content that is gone already is not a failure.
     DeleteBacking {
         /// The volume.
         volume: String,
@@ -196,7 +196,7 @@ pub enum Action {
         /// The handle of the snapshot.
         handle: String,
     },
-    /// Deletes the data of a content. Data that is gone already is no failure.
+    /// Deletes the data of a content. Data that is gone already is not a failure.
     DeleteSnapshot {
         /// The content.
         content: String,

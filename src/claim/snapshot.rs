@@ -75,7 +75,7 @@ pub struct SnapshotStatus {
 /// What holds the data of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContentSource {
-    /// The handle of a volume, of which the driver takes a snapshot.
+    /// The handle of the volume whose snapshot the driver takes.
     Volume(String),
     /// The handle of a snapshot that exists.
     Snapshot(String),

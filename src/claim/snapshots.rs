@@ -66,7 +66,7 @@ pub fn of_claim<'a>(objects: &'a Objects, claim: &'a Claim) -> impl Iterator<Ite
     all.filter(waits).map(key)
 }
 
-/// Removes the protection of a claim of which no snapshot is being taken any more.
+/// Removes the protection of a claim once no snapshot of it is being taken.
 #[must_use]
 pub fn release_source(objects: &Objects, claim: &Claim) -> Option<Action> {
     let finalizer = names::CLAIM_SOURCE;
@@ -151,7 +151,7 @@ fn default_class<'a>(objects: &'a Objects, driver: &str) -> Result<&'a SnapshotC
     }
 }
 
-/// The claim of which a snapshot is taken, and its volume.
+/// The claim whose snapshot is taken, and its volume.
 fn source_volume<'a>(
     objects: &'a Objects,
     snapshot: &Snapshot,

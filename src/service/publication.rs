@@ -162,7 +162,7 @@ impl Publications {
         place.attach(clone.as_fd()).map(|()| true)
     }
 
-    /// The record with which a publication begins, of which nothing is mounted.
+    /// The first record of a publication, before anything is mounted.
     fn record(&self, wanted: &Publication, known: Option<Record>) -> Result<Record> {
         let view = view::key(wanted);
         match known {

@@ -76,7 +76,7 @@ impl NewVolume {
     }
 }
 
-/// What a removal takes besides volumes that nobody owns.
+/// What a removal takes besides volumes without an owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removal {
     /// Volumes with recorded holders: engines forget theirs.
@@ -88,7 +88,7 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Whoever owns the volume.
+    /// A volume of any owner goes to the trash.
     pub const FORCED: Self = Self { takes_held: true, takes_claimed: true, takes_content: false };
 }
 
@@ -320,7 +320,7 @@ pub fn random_name() -> Result<VolumeName> {
     Ok(VolumeName::try_from(hex::encode(&random)).map_err(CatalogError::from)?)
 }
 
-/// Ends the mount of a volume that nobody uses.
+/// Ends the mount of an unused volume.
 fn settle(locked: &Locked) -> Result<()> {
     if !locked.is_idle()? {
         return Ok(());

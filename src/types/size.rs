@@ -1,6 +1,6 @@
 //! Sizes in bytes, as people write and read them.
 
-/// A text that is no size.
+/// A text that is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid size {0:?}: use bytes, or a number with K, M, G or T, as 64M")]
 pub struct BadSize(pub String);

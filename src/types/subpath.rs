@@ -46,7 +46,7 @@ impl TryFrom<&[u8]> for Subpath {
         } else if parts.is_empty() {
             "it is the whole volume; leave out the subpath"
         } else if path.contains(&0) || path.len() > LONGEST {
-            "it is no path; use at most 4095 bytes without NUL"
+            "it is not a path; use at most 4095 bytes without NUL"
         } else {
             return Ok(Self(parts.join(&b'/')));
         };

@@ -125,7 +125,7 @@ fn forget_mount(place: &Place) -> Result<()> {
     }
 }
 
-/// Notes whether a plugin ended its mount. One that did not keeps nobody from the end of ours: it
+/// Notes whether a plugin ended its mount. One that did not does not stop the end of ours: it
 /// is asked again at the next call.
 fn note_end(place: &Place, record: &Record, asked: Result<()>) -> Result<()> {
     match asked {
@@ -215,7 +215,7 @@ impl Driver for PluginDriver {
         note_end(place, &record, asked)
     }
 
-    /// A plugin that is not installed any more keeps nobody from a removal. One that is and does
+    /// A plugin that is not installed any more does not stop a removal. One that is and does
     /// not remove the volume is an error.
     fn remove(&self, place: &Place, _: &Spec) -> Result<()> {
         if !place.directory().join(RECORD).exists() {

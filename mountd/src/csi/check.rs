@@ -115,7 +115,7 @@ pub fn path(field: &str, text: &str) -> Outcome<PathBuf> {
     let refuse = |why: &str| Err(Fault::invalid(format!("{field} {text:?} {why}")));
     required(field, text)?;
     if text.len() >= PATH_MAX || text.contains('\0') {
-        return Err(Fault::invalid(format!("{field} is no path")));
+        return Err(Fault::invalid(format!("{field} is not a path")));
     }
     let path = Path::new(text);
     if !path.is_absolute() {

@@ -92,7 +92,7 @@ impl Service<http::Request<Body>> for Carrier {
 
 /// A connection that is made by the first call, and made again after an error.
 fn channel(path: &Path) -> std::io::Result<Channel> {
-    let text = path.to_str().ok_or_else(|| std::io::Error::other("its path is no text"))?;
+    let text = path.to_str().ok_or_else(|| std::io::Error::other("its path is not UTF-8"))?;
     let endpoint =
         Endpoint::from_shared(format!("unix://{text}")).map_err(std::io::Error::other)?;
     Ok(endpoint.connect_timeout(CONNECT).connect_lazy())

@@ -212,7 +212,7 @@ fn group(access: &Access) -> Outcome<Option<u32>> {
     match text.unwrap_or_default() {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| {
-            Fault::invalid(format!("volume_mount_group {text:?} is no number of a group"))
+            Fault::invalid(format!("volume_mount_group {text:?} is not the number of a group"))
         }),
     }
 }

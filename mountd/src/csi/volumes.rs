@@ -136,7 +136,7 @@ impl Driver {
         let refused =
             |message: String| Ok(ValidateVolumeCapabilitiesResponse { confirmed: None, message });
         if is_block != is_device(&volume) {
-            let has = if is_block { "files and is no device" } else { "no file system" };
+            let has = if is_block { "a file system and is not a device" } else { "no file system" };
             return refused(format!("volume {} has {has}", request.volume_id));
         }
         if !is_block && !fs_type.is_empty() && fs_type != create::fs_of(&volume) {

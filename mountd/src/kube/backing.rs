@@ -19,7 +19,7 @@ pub fn stand_in(object: &Value) -> Option<&str> {
 }
 
 /// The volume with the content: the one of the annotation, that of the handle of our own CSI
-/// driver, or the one whose directory is the source. `None` if the content is no volume of Lamina.
+/// driver, or the one whose directory is the source. `None` if no volume of Lamina has it.
 ///
 /// # Errors
 /// Those of the catalogue; an invalid name.

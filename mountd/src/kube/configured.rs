@@ -74,7 +74,7 @@ pub fn was_applied(current: &Value) -> bool {
 /// The object that a configuration makes of another one.
 ///
 /// # Errors
-/// A configuration that does not fit, and an annotation that is no configuration.
+/// A configuration that does not fit, and an annotation that is not a configuration.
 pub fn apply(kind: &'static Kind, current: &Value, new: &Value) -> Answer<Value> {
     let mut last = last(current).transpose()?.unwrap_or_else(|| json!({}));
     if is_foreign(&last, Some(current)) {

@@ -34,7 +34,7 @@ pub fn read(name: &str, bytes: &[u8]) -> Vec<Result<Manifest, String>> {
         Some(parsed) => parsed,
         None => match std::str::from_utf8(bytes) {
             Ok(text) => yaml(text),
-            Err(error) => return vec![Err(format!("{name}: the file is no text: {error}"))],
+            Err(error) => return vec![Err(format!("{name}: the file is not UTF-8: {error}"))],
         },
     };
     let is_single = parsed.len() < 2;
@@ -150,7 +150,7 @@ fn add(manifest: Manifest, depth: usize, found: &mut Vec<Result<Manifest, String
     let items = object.get_mut("items").filter(|items| is_list && items.is_array());
     let Some(Value::Array(items)) = items.map(Value::take) else {
         if !object.is_object() {
-            found.push(Err(format!("{place}: the document is no object")));
+            found.push(Err(format!("{place}: the document is not an object")));
         } else {
             found.push(Ok(Manifest { place, object, duplicates }));
         }
@@ -213,7 +213,7 @@ mod tests {
     fn what_is_no_object_is_named() {
         let found = shown("a: 1\n---\nb: [\n---\nc\n");
         assert!(found[1].starts_with("f, document 2: couldn't parse"), "{found:?}");
-        assert_eq!(found[2], "f, document 3: the document is no object");
+        assert_eq!(found[2], "f, document 3: the document is not an object");
         assert!(read("f", b"\xff\xfe")[0].is_err());
     }
 }

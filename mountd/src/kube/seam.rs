@@ -119,7 +119,7 @@ fn refused(kind: &'static Kind, name: &str, error: PatchError) -> Failure {
     }
 }
 
-/// Records who changed which field. A server-side apply has done so.
+/// Records the manager of each changed field. A server-side apply has done so.
 pub fn track(
     (kind, part): (&'static Kind, Part),
     old: Option<&Value>,

@@ -95,7 +95,7 @@ fn tokens(selector: &str) -> Vec<&str> {
     found
 }
 
-/// Whether the text has 1 to 63 characters, of which the first and last are letters or digits.
+/// Whether the text has 1 to 63 characters, and begins and ends with a letter or digit.
 fn is_name(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     let is_long = text.len() > 63;
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         value.parse().map_err(|_| self.refused(&format!("{value:?} is not a number")))
     }
 
-    /// A list of values in parentheses, of which each may be empty.
+    /// A list of values in parentheses. Each may be empty.
     fn values(&mut self) -> Answer<Vec<String>> {
         if self.tokens.next_if_eq(&"(").is_none() {
             let found = self.tokens.next();

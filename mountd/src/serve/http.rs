@@ -59,7 +59,7 @@ pub async fn body(body: Body) -> Result<Bytes, (StatusCode, String)> {
         Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body is broken: {error}"))),
         Err(_) => Err((
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body has not come within {} s", BODY_LIMIT.as_secs()),
+            format!("the body did not arrive within {} s", BODY_LIMIT.as_secs()),
         )),
     }
 }

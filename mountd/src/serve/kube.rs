@@ -14,7 +14,7 @@
 //! | `node` | the object of this host |
 //!
 //! The rules of the objects are those of [`crate::kube`]. Nothing is served to a client without a
-//! certificate of this authority: whoever has one may do everything.
+//! certificate of this authority: a client with one may do everything.
 
 mod answer;
 mod discovery;

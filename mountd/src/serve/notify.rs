@@ -23,7 +23,7 @@ pub fn stopping(limit: Duration) {
     send(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
 }
 
-/// Tells the service manager that the runtime lives, as often as it asks for.
+/// Reports to the service manager that the runtime lives, as often as it asks for.
 pub async fn watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval((limit / 3).max(Duration::from_millis(1)));

@@ -60,7 +60,7 @@ impl Drop for Tracked {
 }
 
 impl Tracked {
-    /// An inode of which nothing is known yet.
+    /// An inode without known data.
     pub(super) fn new(account: &Arc<Account>) -> Self {
         Self::with(account, Known::Nothing)
     }

@@ -183,7 +183,7 @@ pub enum Step<'a> {
 /// Receives the steps.
 pub type OnStep<'a> = dyn FnMut(&Step<'_>) + 'a;
 
-/// Names that a user gave, of which each must name something.
+/// Names that a user gave. Each must name an object.
 pub(super) struct Names<'a> {
     all: &'a [String],
     used: BTreeSet<&'a str>,

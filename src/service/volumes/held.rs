@@ -132,7 +132,7 @@ impl VolumeService {
         Ok(())
     }
 
-    /// Ends the mounts of volumes that nobody uses, as processes that were killed leave them. A
+    /// Ends the mounts of unused volumes, as processes that were killed leave them. A
     /// volume with holders is in use, also before the process that serves them took it up.
     ///
     /// # Errors
@@ -182,7 +182,7 @@ mod tests {
             // One of its threads reads the holders and waits for the lock.
             let deadline = Instant::now() + Duration::from_secs(20);
             while !is_awaited(&root) {
-                assert!(Instant::now() < deadline, "nobody waits for the lock");
+                assert!(Instant::now() < deadline, "no thread waits for the lock");
                 std::thread::sleep(Duration::from_millis(1));
             }
             assert_eq!(orchestrator.volumes.remove_holder(&locked, "one").unwrap(), 0);
@@ -190,17 +190,17 @@ mod tests {
             drop(locked);
             resumed.join().unwrap();
         });
-        assert!(started.held.lock().is_empty(), "nobody would end this use");
+        assert!(started.held.lock().is_empty(), "nothing would end this use");
         orchestrator.erase(&name).unwrap();
     }
 
-    /// Whether somebody waits for the state lock of a volume of a data root.
+    /// Whether a thread waits for the state lock of a volume of a data root.
     fn is_awaited(root: &Path) -> bool {
         let locks = std::fs::read_dir(root.join("volumes/.locks")).unwrap().flatten();
         let inodes: Vec<String> =
             locks.map(|it| it.metadata().unwrap().ino().to_string()).collect();
         let table = std::fs::read_to_string("/proc/locks").unwrap();
-        // proc(5): the one who waits, and then `major:minor:inode`.
+        // proc(5): the waiting process, and then `major:minor:inode`.
         let mut waiting = table.lines().filter(|line| line.contains("-> FLOCK"));
         let is_ours = |line: &str| inodes.iter().any(|inode| line.contains(&format!(":{inode} ")));
         waiting.any(is_ours)

@@ -1,4 +1,4 @@
-//! Removal of volumes: who may stop it, and where the content goes.
+//! Removal of volumes: what stops it, and where the content goes.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl VolumeService {
         Ok(locked.require_idle()?)
     }
 
-    /// Removes a volume with its content for good, whoever owns it.
+    /// Removes a volume with its content for good, also from holders and claims.
     ///
     /// # Errors
     /// As [`VolumeService::remove`].
@@ -100,7 +100,7 @@ impl VolumeService {
         }
     }
 
-    /// Ends the mount of a volume that nobody but this process uses.
+    /// Ends the mount of a volume that only this process uses.
     fn let_go(&self, locked: Locked) -> Result<Locked> {
         self.require_no_container(&locked.volume().name)?;
         let was_held = self.held.lock().remove(&locked.volume().id).is_some();
@@ -112,7 +112,7 @@ impl VolumeService {
     }
 }
 
-/// Ends the mount of a volume that nobody uses.
+/// Ends the mount of an unused volume.
 fn end_mount(locked: &Locked) -> Result<()> {
     locked.require_idle()?;
     let deadline = Instant::now() + STARTING;

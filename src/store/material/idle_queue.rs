@@ -103,7 +103,7 @@ impl Waiting {
                     settle(&path);
                 }
                 if done.send(()).is_err() {
-                    tracing::debug!("nobody waited for the sync of materialised files");
+                    tracing::debug!("no thread waited for the sync of materialised files");
                 }
             }
         }

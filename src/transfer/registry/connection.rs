@@ -117,7 +117,10 @@ fn read_certs(dir: &Path) -> Result<Certs> {
             Some("cert") => {
                 let key = path.with_extension("key");
                 if !files.contains(&key) {
-                    return Err(bad(path, format!("{} is missing beside it", key.display())));
+                    return Err(bad(
+                        path,
+                        format!("{} is missing in the same directory", key.display()),
+                    ));
                 }
                 let pem = read(&key)?;
                 let key = PrivateKey::from_pem(&pem).map_err(|_| bad(&key, "holds no key"))?;

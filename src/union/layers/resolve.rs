@@ -1,4 +1,4 @@
-//! Decides which object of which layer a name of the mount means.
+//! Resolves a name of the mount to an object of a layer.
 //!
 //! The rules are those of `fs/overlayfs/namei.c`, extended by the AUFS forms: the topmost layer
 //! that has the name decides; directories merge downwards until a layer hides the ones below by an

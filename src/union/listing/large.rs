@@ -185,7 +185,7 @@ impl Large {
 }
 
 impl Lister<'_> {
-    /// Returns the state of a large merged directory of which nothing is kept yet.
+    /// Returns the state of a large merged directory without kept entries.
     pub(super) fn large(&self, stack: &Stack) -> Result<Large> {
         let traits = stack.lowers.iter().map(|lower| self.traits(&lower.dir, lower.layer));
         let upper = Filter { asked: AtomicU64::new(u64::MAX / 2), ..Filter::default() };

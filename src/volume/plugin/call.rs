@@ -214,7 +214,7 @@ impl Plugin {
         match error.kind() {
             io::ErrorKind::TimedOut => format!("no reply within {limit:?}"),
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                format!("nobody listens on {socket}: start the plugin")
+                format!("no process listens on {socket}: start the plugin")
             }
             _ => error.to_string(),
         }

@@ -21,7 +21,7 @@ pub struct GetArgs {
     /// Print JSON: as --output json.
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// Keep the record of who manages which field in JSON and YAML.
+    /// Keep the managers of fields (managedFields) in JSON and YAML.
     #[arg(long)]
     show_managed_fields: bool,
     /// Names that do not exist are no failure.
@@ -89,7 +89,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     Ok(outcome.code())
 }
 
-/// Says that there is nothing, where results do not go.
+/// Prints on the standard error that nothing was found.
 fn nothing(groups: &[Group], namespace: Option<&str>) {
     let is_namespaced = groups.iter().any(|group| group.kind.is_namespaced);
     let text = match namespace.filter(|_| is_namespaced) {

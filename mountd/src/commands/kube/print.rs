@@ -33,7 +33,7 @@ pub struct Group {
     pub items: Vec<Value>,
 }
 
-/// Removes the record of who manages which field: few want to read it.
+/// Removes the record of the managers of fields: few want to read it.
 pub fn hide_managed(object: &mut Value) {
     set_meta(object, "managedFields", None);
 }

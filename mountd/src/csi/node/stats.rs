@@ -73,7 +73,7 @@ pub(in crate::csi) enum Place {
 /// Whether a target path shows a volume.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for what is no path; those of the records.
+/// `INVALID_ARGUMENT` for a text that is not a path; those of the records.
 pub(in crate::csi) fn place(
     driver: &Driver,
     id: &str,

@@ -176,7 +176,7 @@ impl Report {
         }
     }
 
-    /// Tells the client about a field.
+    /// Warns the client about a field.
     pub(super) fn warn(&mut self, field: &Field<'_>, text: &str) {
         self.warnings.push(format!("{}: {text}", field.path));
     }

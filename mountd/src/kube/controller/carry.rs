@@ -57,7 +57,7 @@ impl Controller {
         }
     }
 
-    /// Says in the status of a pod why it is not placed, unless it says so already: a pod that
+    /// Notes in the status of a pod why it is not placed, unless it is noted already: a pod that
     /// waits costs no transaction.
     fn unschedule(&mut self, pod: &Key, message: &str) -> Answer<Next> {
         let current = mirror::with_target(pod, |target| self.store.get(target))?;

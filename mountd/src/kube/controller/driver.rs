@@ -187,7 +187,7 @@ impl Drivers {
         match backing::volume(&self.volumes, &object) {
             Ok(Some(name)) => Ok(name),
             Ok(None) => {
-                Err(failure("its source is no volume of Lamina: use csi with csi.lamina.dev"))
+                Err(failure("its source is not a volume of Lamina: use csi with csi.lamina.dev"))
             }
             Err(refusal) => Err(refused(refusal)),
         }
@@ -350,7 +350,9 @@ impl Drivers {
         let name = volume_name(&stand_in_name(&wanted))?;
         match self.volumes.inspect(&name) {
             Ok(found) if found.labels.contains_key(CLAIM_LABEL) => return Ok(()),
-            Ok(_) => return Err(failure(format!("volume {name} exists and is somebody else's"))),
+            Ok(_) => {
+                return Err(failure(format!("volume {name} exists and belongs to another object")));
+            }
             Err(refusal) if !is_missing(&refusal) => return Err(refused(refusal)),
             Err(_) => {}
         }
@@ -375,6 +377,6 @@ fn source(volume: &Volume) -> Done<(&'static str, Value)> {
         return Ok(("csi", json!({"driver": CSI, "volumeHandle": volume.name.to_string()})));
     }
     let path = volume.mountpoint.to_str();
-    let path = path.ok_or_else(|| failure("the path of the data root is no text"))?;
+    let path = path.ok_or_else(|| failure("the path of the data root is not UTF-8"))?;
     Ok(("hostPath", json!({"path": path, "type": ""})))
 }

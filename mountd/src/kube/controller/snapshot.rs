@@ -43,7 +43,7 @@ impl Drivers {
         self.show(content, &found)
     }
 
-    /// Deletes a snapshot that was made for a content. One that is gone already is no failure.
+    /// Deletes a snapshot that was made for a content. One that is gone already is not a failure.
     pub(super) fn delete_snapshot(&self, content: &str, handle: &str, name: &str) -> Done<()> {
         let found = match handle {
             // The order to take it may have been cut short.
@@ -62,7 +62,7 @@ impl Drivers {
         if of.map_or(Ok(true), |of| if of == content { Ok(false) } else { self.is_there(of) })? {
             let id = &found.id;
             return Err(failure(format!(
-                "snapshot {id} belongs to somebody else: use deletionPolicy Retain here"
+                "snapshot {id} belongs to another object: use deletionPolicy Retain here"
             )));
         }
         if csi::is_requested(&found) {

@@ -1,4 +1,4 @@
-//! The record of who manages which field: `metadata.managedFields`.
+//! The record of the managers of fields: `metadata.managedFields`.
 
 use serde_json::{Map, Value, json};
 

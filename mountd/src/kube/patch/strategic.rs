@@ -41,7 +41,7 @@ pub(super) fn apply(
             return Ok(());
         }
         Some(other) => {
-            let other = other.unwrap_or("a value that is no text");
+            let other = other.unwrap_or("a value that is not a string");
             return Err(malformed(format!("Unknown patch type found: {other}")));
         }
     }

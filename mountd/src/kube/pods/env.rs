@@ -99,7 +99,7 @@ fn is_optional(reference: &Value) -> bool {
 }
 
 fn utf8(key: &str, bytes: Vec<u8>) -> Result<String, Fault> {
-    String::from_utf8(bytes).map_err(|_| Fault::new(format!("the value of key {key} is no text")))
+    String::from_utf8(bytes).map_err(|_| Fault::new(format!("the value of key {key} is not UTF-8")))
 }
 
 /// The environment of a container: that of its image, and what its specification sets over it.

@@ -124,7 +124,7 @@ fn checked(path: &str) -> io::Result<PathBuf> {
     };
     let path = Path::new(path);
     if path.components().next().is_none() || !path.components().all(is_plain) {
-        return Err(invalid(format!("{} is no path of a file in a volume", path.display())));
+        return Err(invalid(format!("{} is not a path of a file in a volume", path.display())));
     }
     // Without what makes two paths of one, as in `a//b`.
     Ok(path.components().collect())
@@ -134,7 +134,7 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }
 
-/// Files by paths of which none leads through another.
+/// Files by paths. No path leads through another file.
 type Placed = BTreeMap<PathBuf, (Vec<u8>, u32)>;
 
 fn placed(files: &Files) -> io::Result<Placed> {

@@ -63,7 +63,7 @@ impl Home {
     /// `InvalidInput` for an identifier that is none.
     pub fn new(root: &Path, runtime: Option<&Path>, uid: &str) -> io::Result<Self> {
         if !is_uid(uid) {
-            let text = format!("{uid:?} is no identifier of a pod");
+            let text = format!("{uid:?} is not the UID of a pod");
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         let dir = root.join("pods").join(uid);

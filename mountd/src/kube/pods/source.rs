@@ -82,7 +82,7 @@ pub fn data(
             let value = value.as_str().unwrap_or_default();
             let bytes = match is_coded {
                 true => STANDARD.decode(value).map_err(|error| {
-                    Fault::new(format!("key {key} of {record}/{name} is no base 64: {error}"))
+                    Fault::new(format!("key {key} of {record}/{name} is not base64: {error}"))
                 })?,
                 false => value.as_bytes().to_vec(),
             };

@@ -204,7 +204,7 @@ impl HttpBody for Limited {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         if frame.is_pending() && this.deadline.as_mut().poll(cx).is_ready() {
-            let text = format!("the request has not come within {} s", REQUEST_LIMIT.as_secs());
+            let text = format!("the request did not arrive within {} s", REQUEST_LIMIT.as_secs());
             return Poll::Ready(Some(Err(axum::Error::new(Status::deadline_exceeded(text)))));
         }
         let frame = ready!(frame);

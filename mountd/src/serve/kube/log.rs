@@ -60,7 +60,7 @@ fn wanted(parameters: &Parameters) -> Answer<Wanted> {
     let time = match parameters.value("sinceTime") {
         "" => None,
         text => {
-            let invalid = |_| Failure::bad_request("sinceTime is no time as in RFC 3339");
+            let invalid = |_| Failure::bad_request("sinceTime is not a time of RFC 3339");
             Some(humantime::parse_rfc3339_weak(text).map_err(invalid)?)
         }
     };

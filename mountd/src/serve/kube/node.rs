@@ -96,7 +96,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Makes a node that is ready one of which nothing is known.
+/// Sets the conditions of a ready node to unknown.
 fn retire(node: &mut Value, name: &str) {
     let conditions = node.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
     let is_ready = |one: &Value| text(one, "/type") == "Ready" && text(one, "/status") == "True";

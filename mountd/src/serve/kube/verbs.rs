@@ -182,7 +182,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Answer<Vec<u8>> {
         }
         Err(_) => {
             let seconds = BODY_LIMIT.as_secs();
-            let text = format!("the body has not come within {seconds} s");
+            let text = format!("the body did not arrive within {seconds} s");
             Err(Failure::new(408, "Timeout", text))
         }
     }

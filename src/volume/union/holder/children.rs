@@ -55,9 +55,9 @@ impl Children {
                     let Ok(Some(code)) = process::try_wait_for(pid) else { continue };
                     let number = pid.as_raw_nonzero().get().cast_unsigned();
                     let waiting = started.waiting.remove(&number);
-                    // A descendant that lost its parent has nobody waiting for it.
+                    // No thread waits for a descendant that lost its parent.
                     if waiting.is_some_and(|waiting| waiting.send(code).is_err()) {
-                        tracing::debug!(number, "nobody waits for the end of a process");
+                        tracing::debug!(number, "no thread waits for the end of a process");
                     }
                 }
                 Ok(None) => self.await_start(),

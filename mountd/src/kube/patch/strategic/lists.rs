@@ -162,7 +162,8 @@ pub(super) fn in_order(
     let bad = || malformed("invalid patch format of setElementOrder list");
     let order = order.as_array().ok_or_else(bad)?;
     let of = of.and_then(|of| of.field(name)).filter(|of| of.merges_list());
-    let of = of.ok_or_else(|| malformed(format!("{ORDER}{name}: {name} is no list to merge")))?;
+    let of =
+        of.ok_or_else(|| malformed(format!("{ORDER}{name}: {name} is not a list to merge")))?;
     let key = Key::of_list(&of);
     if let Key::Field(field) = key {
         check_keys(order, field)?;

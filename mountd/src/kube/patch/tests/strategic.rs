@@ -219,7 +219,7 @@ fn patches_that_make_no_sense_are_refused() {
             400,
             "does not match $setElementOrder/containers list",
         ),
-        (json!({ "spec": { "$setElementOrder/nodeName": [] } }), 400, "no list to merge"),
+        (json!({ "spec": { "$setElementOrder/nodeName": [] } }), 400, "not a list to merge"),
         (json!({ "spec": { "$setElementOrder/containers": 1 } }), 400, "setElementOrder"),
     ];
     for (body, status, words) in rows {
