@@ -95,11 +95,9 @@ fn a_claim_grows_where_its_class_allows_it() {
     let volumes = place.volumes();
     let grown = volumes.iter().find(|one| one["name"].as_str() == Some(&name)).unwrap();
     assert_eq!(grown["size_bytes"].as_u64(), Some(128 << 20), "{grown}");
-    let said =
-        place.refused(&["apply", "-f", "-"], &claim("stays", "1Gi", "storageClassName: stays"));
+    let said = place.refused("apply -f -", &claim("stays", "1Gi", "storageClassName: stays"));
     assert!(said.contains("only dynamically provisioned pvc can be resized"), "{said}");
-    let said =
-        place.refused(&["apply", "-f", "-"], &claim("grows", "8Mi", "storageClassName: grows"));
+    let said = place.refused("apply -f -", &claim("grows", "8Mi", "storageClassName: grows"));
     assert!(said.contains("field can not be less than"), "{said}");
 }
 

@@ -46,7 +46,7 @@ fn neither_the_data_root_nor_a_relative_directory_is_emptied() {
     let root = place.at("root/volumes");
     let recycled = |path: &str| released("bad", "Recycle", &format!("hostPath: {{path: {path}}}"));
     for path in [".", "home", "/"] {
-        let said = place.refused(&["apply", "-f", "-"], &recycled(path));
+        let said = place.refused("apply -f -", &recycled(path));
         assert!(said.contains("may not be 'recycle' for a"), "{said}");
     }
     for path in [root.to_str().unwrap(), "/proc/self/cwd", "/tmp"] {

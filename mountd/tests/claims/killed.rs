@@ -90,7 +90,7 @@ fn walk(place: &Place) {
         ],
     );
     let content = ".metadata.annotations.lamina\\.dev/volume";
-    until("the content of a disk", || place.field("pv/disk", content).starts_with("pv-"));
+    assert!(place.awaited("pv/disk", content).starts_with("pv-"));
     until("the end of three volumes", || {
         let shown = place.kubectl(&["get", "pv", "-o", "name"], "");
         shown.status.success() && String::from_utf8(shown.stdout).unwrap().lines().count() == 5

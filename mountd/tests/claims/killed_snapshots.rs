@@ -31,7 +31,7 @@ fn begin(place: &Place, provisioner: &str) -> String {
     insist(place, "apply -f -", &classes);
     insist(place, "apply -f -", &claim("data", "64Mi", "storageClassName: fast"));
     place.until_phase("pvc/data", "Bound");
-    let source = place.field("pvc/data", ".spec.volumeName");
+    let source = place.awaited("pvc/data", ".spec.volumeName");
     Shown::new(place, &source).write("file", "first");
     source
 }

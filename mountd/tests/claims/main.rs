@@ -17,6 +17,8 @@ mod hostile;
 mod killed;
 mod killed_snapshots;
 mod kinds;
+#[path = "../shared/kubectl.rs"]
+mod kubectl;
 mod manifests;
 mod mapped;
 mod place;

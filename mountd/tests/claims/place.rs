@@ -1,36 +1,25 @@
-//! A data root with a daemon, and `kubectl` as its client.
+//! A host whose daemon serves claims.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::ops::Deref;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::kubectl::{Daemon, Host};
 use crate::manifests::{claim, class, pod};
-use crate::port;
-use crate::programs::has;
 use crate::until::until;
 
-/// For what should happen soon.
-const WAIT: Duration = Duration::from_secs(60);
-const KUBECTL: &str = "/usr/bin/kubectl";
-
 /// A data root below /tmp, where directories of volumes may be deleted.
-pub struct Place {
-    dir: tempfile::TempDir,
-    port: u16,
-}
+pub struct Place(Host);
 
-/// A running daemon. It is killed when it is dropped.
-pub struct Daemon(Child);
+impl Deref for Place {
+    type Target = Host;
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.0.kill().unwrap_or_default();
-        self.0.wait().unwrap();
+    fn deref(&self) -> &Host {
+        &self.0
     }
 }
 
@@ -55,35 +44,13 @@ impl Daemon {
 }
 
 impl Place {
-    /// A place, unless this host has no kubectl. To have none is a failure where nothing may be
-    /// skipped.
+    /// A place, unless there is no kubectl.
     pub fn new() -> Option<Self> {
-        if !has(KUBECTL) {
-            return None;
-        }
-        let dir = tempfile::tempdir_in("/tmp").unwrap();
-        Some(Self { dir, port: port::free() })
+        Host::new().map(Self)
     }
 
-    pub fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// The path of a new directory, as text.
-    pub fn directory(&self, name: &str) -> String {
-        fs::create_dir_all(self.at(name)).unwrap();
-        self.at(name).to_str().unwrap().to_owned()
-    }
-
-    /// A command of lamina.
-    pub fn lamina(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lamina"));
-        for name in ["LAMINA_ROOT", "LAMINA_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM"] {
-            command.env_remove(name);
-        }
-        command.env("LAMINA_RUNTIME_DIR", self.at("run")).stdin(Stdio::null());
-        command.args(words).arg("--root").arg(self.at("root"));
-        command
+    pub fn start(&self) -> Daemon {
+        self.start_with("")
     }
 
     /// Starts a daemon with this configuration, and waits until it listens.
@@ -103,123 +70,17 @@ impl Place {
         self.start_node("here", "", &["--csi", csi, "--metrics", &metrics])
     }
 
-    /// Starts a daemon on a node of a name.
-    fn start_as(&self, node: &str) -> Daemon {
-        self.start_node(node, "", &[])
-    }
-
-    fn start_node(&self, node: &str, config: &str, more: &[&str]) -> Daemon {
-        fs::write(self.at("lamina.toml"), config).unwrap();
-        let log = File::options().create(true).append(true).open(self.at("log")).unwrap();
-        let address = format!("127.0.0.1:{}", self.port);
-        let mut words = vec!["serve", "--kube", &address];
-        if !node.is_empty() {
-            words.extend(["--node", node]);
-        }
-        words.extend(more);
-        let mut command = self.lamina(&words);
-        command.arg("--config").arg(self.at("lamina.toml")).stdout(Stdio::null()).stderr(log);
-        let mut daemon = Daemon(command.spawn().unwrap());
-        until("the start", || {
-            let ended = daemon.0.try_wait().unwrap();
-            assert!(ended.is_none(), "{}", fs::read_to_string(self.at("log")).unwrap());
-            TcpStream::connect(&address).is_ok() && self.write_kubeconfig()
+    /// Waits until a field has a value, and returns it. The daemon may be killed meanwhile.
+    #[track_caller]
+    pub fn awaited(&self, object: &str, path: &str) -> String {
+        let words = ["get", object, "-o", &format!("jsonpath={{{path}}}")];
+        let mut found = Vec::new();
+        until(path, || {
+            let output = self.kubectl(&words, "");
+            found = output.stdout;
+            output.status.success() && !found.is_empty()
         });
-        daemon
-    }
-
-    pub fn start(&self) -> Daemon {
-        self.start_with("")
-    }
-
-    fn write_kubeconfig(&self) -> bool {
-        let server = format!("--server=https://127.0.0.1:{}", self.port);
-        let output = self.lamina(&["kubeconfig", &server]).output().unwrap();
-        if output.status.success() {
-            fs::write(self.at("new-kubeconfig"), output.stdout).unwrap();
-            fs::rename(self.at("new-kubeconfig"), self.at("kubeconfig")).unwrap();
-        }
-        output.status.success()
-    }
-
-    /// Runs kubectl with a manifest on its standard input.
-    pub fn kubectl(&self, words: &[&str], manifest: &str) -> Output {
-        let mut command = Command::new(KUBECTL);
-        command.arg("--kubeconfig").arg(self.at("kubeconfig")).args(words);
-        command.env("HOME", self.dir.path()).stdin(Stdio::piped());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // A kubectl that reads no manifest may have ended.
-        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap_or_default();
-        child.wait_with_output().unwrap()
-    }
-
-    /// Runs kubectl and returns what it prints.
-    #[track_caller]
-    pub fn good(&self, words: &str) -> String {
-        let output = self.kubectl(&words.split(' ').collect::<Vec<_>>(), "");
-        assert!(output.status.success(), "{words}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs kubectl, which is refused, and returns what it says.
-    #[track_caller]
-    pub fn refused(&self, words: &[&str], manifest: &str) -> String {
-        let output = self.kubectl(words, manifest);
-        assert!(!output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    #[track_caller]
-    pub fn apply(&self, manifest: &str) {
-        let output = self.kubectl(&["apply", "-f", "-"], manifest);
-        assert!(output.status.success(), "{manifest}: {output:?}");
-    }
-
-    /// A field of an object; empty if the object, the field or the daemon is missing.
-    pub fn field(&self, object: &str, path: &str) -> String {
-        let path = format!("jsonpath={{{path}}}");
-        let words = ["get", object, "-o", &path, "--ignore-not-found"];
-        String::from_utf8(self.kubectl(&words, "").stdout).unwrap()
-    }
-
-    #[track_caller]
-    pub fn until_field(&self, object: &str, path: &str, wanted: &str) {
-        let mut found = String::new();
-        let deadline = Instant::now() + WAIT;
-        while Instant::now() < deadline {
-            found = self.field(object, path);
-            if found == wanted {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        panic!("{object} {path} is {found:?}, not {wanted:?}: {}", self.good("describe pv,pvc"));
-    }
-
-    #[track_caller]
-    pub fn until_phase(&self, object: &str, wanted: &str) {
-        self.until_field(object, ".status.phase", wanted);
-    }
-
-    #[track_caller]
-    pub fn until_gone(&self, object: &str) {
-        self.until_field(object, ".metadata.name", "");
-    }
-
-    /// Waits until an object has an event of a reason, and returns its message.
-    #[track_caller]
-    pub fn event(&self, object: &str, reason: &str) -> String {
-        let (kind, name) = object.split_once('/').unwrap();
-        let selector = format!("involvedObject.name={name},reason={reason}");
-        let mut found = String::new();
-        until(&format!("event {reason} of {kind} {name}"), || {
-            found = self.good(&format!(
-                "get events --field-selector {selector} -o jsonpath={{.items[*].message}}"
-            ));
-            !found.is_empty()
-        });
-        found
+        String::from_utf8(found).unwrap()
     }
 
     /// The version of all objects.
@@ -277,21 +138,6 @@ impl Place {
         self.at(name).to_str().unwrap().to_owned()
     }
 
-    /// Runs a command of lamina.
-    #[track_caller]
-    pub fn succeeds(&self, words: &[&str]) {
-        let output = self.lamina(words).output().unwrap();
-        assert!(output.status.success(), "{words:?}: {output:?}");
-    }
-
-    /// Runs a command of lamina, which is refused, and returns what it says.
-    #[track_caller]
-    pub fn fails(&self, words: &[&str]) -> String {
-        let output = self.lamina(words).output().unwrap();
-        assert!(!output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
     /// The volumes of the data root.
     #[track_caller]
     pub fn volumes(&self) -> Vec<Value> {
@@ -301,9 +147,7 @@ impl Place {
     /// What a command of lamina prints as a list.
     #[track_caller]
     pub fn json(&self, words: &[&str]) -> Vec<Value> {
-        let output = self.lamina(words).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_str(&self.succeeds(words)).unwrap()
     }
 }
 
@@ -338,7 +182,7 @@ fn pods_that_cannot_be_placed_leave_the_daemon_idle() {
 fn a_host_with_a_new_name_serves_claims_that_wait_for_a_pod() {
     let Some(place) = Place::new() else { return };
     let delayed = "volumeBindingMode: WaitForFirstConsumer";
-    place.start_as("aaa").end();
+    place.start_node("aaa", "", &[]).end();
     let _daemon = place.start();
     place.apply(&class("delayed", "lamina.dev/volume", delayed));
     place.apply(&(claim("data", "1Gi", "storageClassName: delayed") + &pod("web", "data")));

@@ -72,13 +72,13 @@ fn wrong_manifests_are_refused_as_kubernetes_words_it() {
     let Some(place) = Place::new() else { return };
     let _daemon = place.start();
     let wrong = claim("bad", "500Mi", "accessModez: [a]");
-    let said = place.refused(&["apply", "-f", "-"], &wrong);
+    let said = place.refused("apply -f -", &wrong);
     assert!(said.contains("strict decoding error: unknown field \"spec.accessModez\""), "{said}");
     let output = place.kubectl(&["apply", "--validate=warn", "-f", "-"], &wrong);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.contains("Warning: unknown field"), "{said}");
     let negative = claim("bad2", "-5", "");
-    let said = place.refused(&["apply", "-f", "-"], &negative);
+    let said = place.refused("apply -f -", &negative);
     let wanted = "spec.resources[storage]: Invalid value: \"-5\": must be greater than zero";
     assert!(said.contains(wanted), "{said}");
 }

@@ -49,7 +49,7 @@ volumeMounts: [{name: e, mountPath: '/x,ro'}]";
     place.apply(&pod("loud", FOREVER, "", own));
     place.until_field("pod/loud", ".spec.nodeName", "here");
     let mut started = place.spawn(&["pod", "start", "loud", "--runtime", "podman"]);
-    let message = place.event("loud", "Failed");
+    let message = place.event("pod/loud", "Failed");
     assert!(message.contains("podman cannot be given the variable \"LD_PRELOAD\""), "{message}");
     place.good("delete pod loud");
     started.wait().unwrap();
@@ -71,7 +71,7 @@ args: [{}]",
         ["$(C)"; 400].join(", "),
     );
     place.apply(&pod("wide", FOREVER, "", &own));
-    let message = place.event("wide", "Failed");
+    let message = place.event("pod/wide", "Failed");
     assert!(message.contains("command, args and variables have more than"), "{message}");
     let reason = ".status.containerStatuses[0].state.waiting.reason";
     place.until_field("pod/wide", reason, "CreateContainerConfigError");
@@ -96,7 +96,7 @@ fn files_in_the_way_of_each_other_leave_no_versions() {
     - configMap: {name: conf, items: [{key: b, path: p/q}]}";
     let mounts = "volumeMounts: [{name: v, mountPath: /v}]";
     place.apply(&pod("both", FOREVER, volumes, mounts));
-    let message = place.event("both", "FailedMount");
+    let message = place.event("pod/both", "FailedMount");
     assert!(message.contains("p and p/q cannot both be files of a volume"), "{message}");
     let at = place.at("root/pods").join(place.uid("both")).join("volumes/v/_data");
     // It is tried again meanwhile.

@@ -43,7 +43,7 @@ fn a_pod_is_started_shown_and_stopped() {
     assert_eq!(place.mounts(&uid), 0);
     assert_eq!(place.field("pod/web", ".status.phase"), "Failed");
     assert_eq!(place.field("pod/web", ".status.reason"), "Stopped");
-    assert_eq!(place.event("web", "Killing"), "Stopping container main");
+    assert_eq!(place.event("pod/web", "Killing"), "Stopping container main");
     assert!(place.good("logs web").contains("hello"));
     assert_eq!(place.succeeds(&["pod", "start", "web"]), "web  Running\n");
     place.good("delete pod web");
@@ -77,9 +77,9 @@ fn a_pod_without_its_image_says_so_and_waits() {
     let reason = ".status.containerStatuses[0].state.waiting.reason";
     place.until_field("pod/bare", reason, "ErrImageNeverPull");
     assert!(place.good("get pods").contains("ErrImageNeverPull"));
-    let message = place.event("bare", "ErrImageNeverPull");
+    let message = place.event("pod/bare", "ErrImageNeverPull");
     assert!(message.contains("Container image \"missing:2\" is not present"), "{message}");
-    let refused = place.refused("logs bare");
+    let refused = place.refused("logs bare", "");
     assert!(refused.contains("is waiting to start: ErrImageNeverPull"), "{refused}");
     place.good("delete pod bare");
 }

@@ -54,7 +54,7 @@ fn a_pod_takes_command_user_directory_and_variables_from_its_image() {
     assert_eq!(place.good("logs own"), "33\n34\n/tmp\npod yes /w\n");
     let forbidden = "restartPolicy: Never\nsecurityContext: {runAsNonRoot: true}";
     place.apply(&pod("root", "true", forbidden, ""));
-    let message = place.event("root", "Failed");
+    let message = place.event("pod/root", "Failed");
     assert!(message.contains("runAsNonRoot"), "{message}");
     place.good("delete pod root");
 }

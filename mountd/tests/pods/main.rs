@@ -17,6 +17,8 @@ mod commands;
 mod deletion;
 mod images;
 mod killed;
+#[path = "../shared/kubectl.rs"]
+mod kubectl;
 mod manifests;
 mod place;
 #[path = "../shared/port.rs"]

@@ -80,7 +80,7 @@ fn a_container_that_fails_is_started_again_and_then_waits() {
     assert_eq!(place.field("pod/loop", last), "1");
     assert_eq!(place.field("pod/loop", ".status.phase"), "Running");
     assert_eq!(place.good("logs loop --previous"), "run\n");
-    let message = place.event("loop", "BackOff");
+    let message = place.event("pod/loop", "BackOff");
     assert!(message.starts_with("Back-off restarting failed container main in pod loop_default("));
     // After ten seconds it is tried again.
     place.until_field("pod/loop", count, "2");
@@ -137,7 +137,7 @@ fn a_command_that_does_not_exist_is_no_container_that_failed() {
     place.apply(&manifest);
     place.until_phase("pod/lost", "Failed");
     assert_eq!(place.field("pod/lost", REASON), "StartError");
-    let message = place.event("lost", "Failed");
+    let message = place.event("pod/lost", "Failed");
     assert!(message.contains("/bin/nope"), "{message}");
 }
 
@@ -167,9 +167,9 @@ fn output_is_followed_cut_and_timed() {
     let timed = place.good("logs talk --timestamps --tail=1");
     let (time, text) = timed.split_once(' ').unwrap();
     assert!(time.len() > 20 && time.ends_with('Z') && text == "5\n", "{timed}");
-    let refused = place.refused("logs talk -c nobody");
+    let refused = place.refused("logs talk -c nobody", "");
     assert!(refused.contains("container nobody is not valid for pod talk"), "{refused}");
-    let refused = place.refused("logs talk --previous");
+    let refused = place.refused("logs talk --previous", "");
     assert!(refused.contains("previous terminated container \"main\""), "{refused}");
     let mut followed = place.begin("logs talk -f --tail=1");
     let mut output = followed.stdout.take().unwrap();

@@ -141,7 +141,7 @@ volumeMounts:
     for (name, path) in [("bad1", "absolute"), ("bad2", "relative/sub")] {
         let mount = format!("volumeMounts: [{{name: v, mountPath: /out, subPath: {path}}}]");
         place.apply(&pod(name, "touch /out/x", &volumes, &mount));
-        let message = place.event(name, "Failed");
+        let message = place.event(&format!("pod/{name}"), "Failed");
         assert!(message.contains("leads out of its volume"), "{message}");
         let reason = ".status.containerStatuses[0].state.waiting.reason";
         place.until_field(&format!("pod/{name}"), reason, "CreateContainerConfigError");
@@ -161,7 +161,7 @@ fn a_volume_that_cannot_be_mounted_is_tried_again() {
     );
     let mounts = "volumeMounts: [{name: h, mountPath: /h}, {name: c, mountPath: /c}]";
     place.apply(&pod("patient", "cat /c/a", &volumes, mounts));
-    let message = place.event("patient", "FailedMount");
+    let message = place.event("pod/patient", "FailedMount");
     assert!(message.contains("hostPath type check failed"), "{message}");
     place.directory("later");
     place.good("create configmap late --from-literal=a=b");
@@ -317,7 +317,7 @@ volumeMounts:
 - {name: e, mountPath: /h/nested}
 - {name: h, mountPath: /h, mountPropagation: Bidirectional}";
     place.apply(&pod("nested", FOREVER, &volumes, mounts));
-    let message = place.event("nested", "FailedMount");
+    let message = place.event("pod/nested", "FailedMount");
     assert!(message.contains("inside the Bidirectional mountPath /h"), "{message}");
     place.good("delete pod nested");
     assert_eq!(place.mounted("shared"), [host]);
@@ -329,7 +329,7 @@ fn a_relative_path_of_the_host_is_refused() {
     let _daemon = place.start(true);
     let volumes = "volumes: [{name: h, hostPath: {path: relative-of-a-test/x}}]";
     place.apply(&pod("lost", FOREVER, volumes, "volumeMounts: [{name: h, mountPath: /h}]"));
-    let message = place.event("lost", "FailedMount");
+    let message = place.event("pod/lost", "FailedMount");
     assert!(message.contains("hostPath \"relative-of-a-test/x\" is not absolute"), "{message}");
     assert!(!Path::new("/relative-of-a-test").exists());
 }
