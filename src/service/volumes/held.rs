@@ -164,7 +164,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, Instant};
 
-    use super::super::NewVolume;
+    use super::super::{NewVolume, Removal};
     use super::*;
 
     #[test]
@@ -192,6 +192,39 @@ mod tests {
         });
         assert!(started.held.lock().is_empty(), "nothing would end this use");
         orchestrator.erase(&name).unwrap();
+    }
+
+    #[test]
+    fn a_volume_whose_daemon_is_down_is_still_held() {
+        let site = tempfile::tempdir().unwrap();
+        let root = site.path().join("root");
+        let name: VolumeName = "v".parse().unwrap();
+        let daemon = VolumeService::open(&root).unwrap();
+        let volume = daemon.create(NewVolume::new(name.clone())).unwrap();
+        daemon.publish(&name, "one").unwrap();
+        drop(daemon);
+        let user = VolumeService::open(&root).unwrap();
+        let snapshot = "s".parse().unwrap();
+        assert!(user.roll_back(&name, &snapshot).unwrap_err().is_in_use());
+        assert!(user.rename(&name, &snapshot).unwrap_err().is_in_use());
+        assert!(user.remove(&name, Removal::default()).unwrap_err().is_in_use());
+        assert!(user.erase_unheld(&volume).unwrap_err().is_in_use());
+        user.unpublish(&name, "one").unwrap();
+        assert!(user.roll_back(&name, &snapshot).unwrap_err().is_missing());
+        user.remove(&name, Removal::default()).unwrap();
+    }
+
+    #[test]
+    fn a_new_volume_of_the_name_stays() {
+        let site = tempfile::tempdir().unwrap();
+        let name: VolumeName = "v".parse().unwrap();
+        let service = VolumeService::open(&site.path().join("root")).unwrap();
+        let old = service.create(NewVolume::new(name.clone())).unwrap();
+        service.erase(&name).unwrap();
+        let new = service.create(NewVolume::new(name.clone())).unwrap();
+        assert!(service.erase_unheld(&old).unwrap_err().is_missing());
+        service.erase_made(&old).unwrap();
+        assert_eq!(service.inspect(&name).unwrap().id, new.id);
     }
 
     /// Whether a thread waits for the state lock of a volume of a data root.
