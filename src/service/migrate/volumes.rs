@@ -192,7 +192,8 @@ impl Migration {
         let born = std::fs::metadata(place).and_then(|found| found.created()).ok();
         let born = born.filter(|_| how != How::Adopt);
         let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let born = born.map(|time| format!("@{}", time.as_secs())).unwrap_or_default();
+        let born = born.map(|time| format!("@{}.{:09}", time.as_secs(), time.subsec_nanos()));
+        let born = born.unwrap_or_default();
         format!("{}:{}{born}", self.kind.program(), volume.mountpoint.display())
     }
 
