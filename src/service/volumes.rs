@@ -177,8 +177,7 @@ impl VolumeService {
 
     fn require_no_container(&self, name: &VolumeName) -> Result<()> {
         let Some(container) = self.container_of(name)? else { return Ok(()) };
-        let (kind, by) = ("volume", User::Container(container));
-        Err(CatalogError::InUse { kind, name: name.to_string(), by }.into())
+        Err(in_use(name, User::Container(container)))
     }
 
     /// The container that uses a volume, if there is one.
@@ -199,7 +198,8 @@ impl VolumeService {
     /// [`CatalogError::Missing`], [`CatalogError::Exists`].
     pub fn rename(&self, name: &VolumeName, to: &VolumeName) -> Result<()> {
         let locked = self.volumes.lock(name)?;
-        self.require_unowned(&locked, Removal::default())?;
+        self.require_unheld(&locked)?;
+        require_unclaimed(&locked)?;
         self.require_no_container(name)?;
         Ok(self.volumes.rename(locked, to)?)
     }
@@ -352,6 +352,18 @@ fn end_content(volume: &Volume) -> std::result::Result<(), String> {
         Ok(driver.remove(&place(volume), &spec)?)
     };
     end().map_err(|error| error.to_string())
+}
+
+fn in_use(name: &VolumeName, by: User) -> Refusal {
+    CatalogError::InUse { kind: "volume", name: name.to_string(), by }.into()
+}
+
+/// Refuses a volume that was made for a claim of Kubernetes, which removes it by itself.
+fn require_unclaimed(locked: &Locked) -> Result<()> {
+    match locked.volume().labels.get(CLAIM_LABEL) {
+        Some(claim) => Err(in_use(&locked.volume().name, User::Claim(claim.clone()))),
+        None => Ok(()),
+    }
 }
 
 /// Whether a volume, or a snapshot, is a block device, which has no files.

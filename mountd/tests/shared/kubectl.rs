@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::port;
 use crate::programs::has;
-use crate::until::until;
+use crate::until::{LIMIT, until};
 
-/// For what should happen soon.
-const WAIT: Duration = Duration::from_secs(90);
 const KUBECTL: &str = "/usr/bin/kubectl";
 
 /// A data root below /tmp, and what its daemons need.
@@ -166,7 +164,7 @@ impl Host {
     /// Waits until a field has a value. The daemon may be started again meanwhile.
     #[track_caller]
     pub fn until_field(&self, object: &str, path: &str, wanted: &str) {
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + LIMIT;
         loop {
             let output = self.look(object, path);
             let found = String::from_utf8(output.stdout).unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// More than anything takes on a busy host.
-const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// Waits for a condition.
 #[track_caller]

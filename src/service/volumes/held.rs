@@ -132,8 +132,8 @@ impl VolumeService {
         Ok(())
     }
 
-    /// Ends the mounts of unused volumes, as processes that were killed leave them. A
-    /// volume with holders is in use, also before the process that serves them took it up.
+    /// Ends the mounts of unused volumes, as processes that were killed leave them. A volume with
+    /// holders is in use, also before the process that serves them took it up.
     ///
     /// # Errors
     /// [`Refusal::Catalog`] where the volumes cannot be read.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    CLAIM_LABEL, DEFAULT_DRIVER, Refusal, Removal, Result, Volume, VolumeService, unmount,
+    DEFAULT_DRIVER, Refusal, Removal, Result, Volume, VolumeService, in_use, require_unclaimed,
+    unmount,
 };
-use crate::catalog::error::{CatalogError, User};
+use crate::catalog::error::User;
 use crate::catalog::volumes::Locked;
 use crate::types::VolumeName;
 use crate::volume::VolumeError;
@@ -20,11 +21,11 @@ impl VolumeService {
     /// Removes a volume.
     ///
     /// # Errors
-    /// [`CatalogError::InUse`] while a mount or a container, mounted or not, uses it, or somebody
-    /// owns it from whom `how` does not take it; [`CatalogError::Missing`].
+    /// `InUse` of [`Refusal::Catalog`] while a mount or a container, mounted or not, uses it, or
+    /// for an owner from whom `how` does not take it; `Missing`.
     pub fn remove(&self, name: &VolumeName, how: Removal) -> Result<()> {
         let locked = self.volumes.lock(name)?;
-        self.require_unowned(&locked, how)?;
+        self.require_takable(&locked, how)?;
         let locked = self.let_go(locked)?;
         match how.takes_content {
             true => self.remove_for_good(locked),
@@ -38,7 +39,7 @@ impl VolumeService {
     /// As [`VolumeService::remove`].
     pub fn require_removable(&self, name: &VolumeName, how: Removal) -> Result<()> {
         let locked = self.volumes.lock(name)?;
-        self.require_unowned(&locked, how)?;
+        self.require_takable(&locked, how)?;
         self.require_no_container(name)?;
         Ok(locked.require_idle()?)
     }
@@ -51,16 +52,20 @@ impl VolumeService {
         self.remove(name, Removal { takes_content: true, ..Removal::FORCED })
     }
 
-    /// Refuses a volume that holders or a claim own. None begins to while it is locked.
-    pub(super) fn require_unowned(&self, locked: &Locked, how: Removal) -> Result<()> {
-        let volume = locked.volume();
-        let by = match volume.labels.get(CLAIM_LABEL) {
-            _ if !how.takes_held && self.volumes.is_held(volume)? => User::Engine,
-            Some(claim) if !how.takes_claimed => User::Claim(claim.clone()),
-            _ => return Ok(()),
-        };
-        let (kind, name) = ("volume", volume.name.to_string());
-        Err(CatalogError::InUse { kind, name, by }.into())
+    /// Refuses a volume of an owner from whom `how` does not take it.
+    fn require_takable(&self, locked: &Locked, how: Removal) -> Result<()> {
+        if !how.takes_held {
+            self.require_unheld(locked)?;
+        }
+        if how.takes_claimed { Ok(()) } else { require_unclaimed(locked) }
+    }
+
+    /// Refuses a volume that has holders. None begins to while it is locked.
+    pub(super) fn require_unheld(&self, locked: &Locked) -> Result<()> {
+        match self.volumes.is_held(locked.volume())? {
+            true => Err(in_use(&locked.volume().name, User::Engine)),
+            false => Ok(()),
+        }
     }
 
     /// Removes a volume or a snapshot with its content, and what only it shared.
@@ -73,11 +78,11 @@ impl VolumeService {
     /// Removes a volume with its content for good, unless somebody holds or uses it.
     ///
     /// # Errors
-    /// [`CatalogError::InUse`]; [`CatalogError::Missing`], also if another volume has the name by
-    /// now.
+    /// `InUse` and `Missing` of [`Refusal::Catalog`], the latter also if another volume has the
+    /// name by now.
     pub fn erase_unheld(&self, volume: &Volume) -> Result<()> {
         let locked = self.lock_same(volume)?;
-        self.require_unowned(&locked, Removal { takes_claimed: true, ..Removal::default() })?;
+        self.require_unheld(&locked)?;
         self.remove_for_good(self.let_go(locked)?)
     }
 
@@ -85,7 +90,7 @@ impl VolumeService {
     /// has its name by now. Content goes to the trash: another process may have written it.
     ///
     /// # Errors
-    /// [`CatalogError::InUse`] if it has another user by now.
+    /// `InUse` of [`Refusal::Catalog`] if it has another user by now.
     pub(in crate::service) fn erase_made(&self, made: &Volume) -> Result<()> {
         let locked = match self.lock_same(made) {
             Err(error) if error.is_missing() => return Ok(()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::group::Taking;
-use super::{CONTENT_LABEL, Removal, Result, Volume, VolumeService, parts, place};
+use super::{CONTENT_LABEL, Result, Volume, VolumeService, parts, place};
 use crate::catalog::error::{CatalogError, User};
 use crate::catalog::volumes::{Begun, Growing, Locked, NewVolume as NewRecord, Volumes};
 use crate::types::VolumeName;
@@ -199,7 +199,7 @@ impl VolumeService {
     /// new one.
     pub fn roll_back(&self, name: &VolumeName, snapshot: &VolumeName) -> Result<()> {
         let mut locked = self.volumes.lock(name)?;
-        self.require_unowned(&locked, Removal { takes_claimed: true, ..Removal::default() })?;
+        self.require_unheld(&locked)?;
         locked.require_idle()?;
         let from = self.volumes.lock_snapshot(&format!("{name}@{snapshot}"))?;
         let (driver, spec) = parts(locked.volume())?;
